@@ -1,0 +1,78 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from w2v_edge.errors import OutputExistsError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`, renamed to it when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=".part" + path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, renamed to it when the block ends well.
+
+    With `force` a folder that is already there is moved aside first, put back if the rename
+    fails, and removed when it succeeded.
+
+    Raises:
+        OutputExistsError: `path` is there and `force` is false.
+    """
+    refuse_existing(path, force=force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        refuse_existing(path, force=force)
+        _swap(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise `OutputExistsError` if `path` is there and may not be replaced."""
+    if os.path.lexists(path) and not force:
+        raise OutputExistsError(f"{path} is already there; choose another output or add --force")
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    if not os.path.lexists(path):
+        temporary.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    path.rename(aside / path.name)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        (aside / path.name).rename(path)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

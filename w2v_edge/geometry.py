@@ -1,0 +1,58 @@
+"""How frames lie over samples: the arithmetic of a stack of strided convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where each frame of a front end looks at the waveform.
+
+    Frame `f` sees the samples from `f * hop - left_padding` on, `receptive_field` of them; those
+    before the first and after the last sample of the utterance are zeros.
+
+    Attributes:
+        hop: samples between the starts of neighbouring frames.
+        receptive_field: samples that one frame sees.
+        left_padding: zeros that frame 0 sees before the first sample, in samples.
+        right_padding: zeros that the last frame may see after the last sample, in samples.
+    """
+
+    hop: int
+    receptive_field: int
+    left_padding: int
+    right_padding: int
+
+    @classmethod
+    def of_convolutions(cls, layers: Iterable[tuple[int, int, int]]) -> Geometry:
+        """Compose (kernel, stride, padding) of each layer, first layer first."""
+        hop, receptive_field, padding = 1, 1, 0
+        for kernel, stride, pad in layers:
+            receptive_field += (kernel - 1) * hop
+            padding += pad * hop
+            hop *= stride
+        return cls(hop, receptive_field, padding, padding)
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples that give a frame."""
+        return max(1, self.receptive_field - self.left_padding - self.right_padding)
+
+    def frames(self, samples: int) -> int:
+        """The number of frames of an utterance of `samples` samples, 0 below `min_samples`."""
+        if samples < self.min_samples:
+            return 0
+        padded = samples + self.left_padding + self.right_padding
+        return (padded - self.receptive_field) // self.hop + 1
+
+    @property
+    def formula(self) -> str:
+        """The same in words that a program in any language can follow."""
+        extra = self.left_padding + self.right_padding - self.receptive_field
+        sign = "+" if extra >= 0 else "-"
+        return (
+            f"0 if samples < {self.min_samples} "
+            f"else floor((samples {sign} {abs(extra)}) / {self.hop}) + 1"
+        )

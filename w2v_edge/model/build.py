@@ -1,0 +1,69 @@
+"""From a configuration to an initialised model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from w2v_edge.model.config import (
+    ModelConfig,
+    QuerySoftmaxContextConfig,
+    TransformerContextConfig,
+)
+from w2v_edge.model.feature_encoder import FEATURE_ENCODERS
+from w2v_edge.model.initialisation import initialise
+from w2v_edge.model.masking import MASKERS
+from w2v_edge.model.quantizer import QUANTIZERS
+from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
+from w2v_edge.model.transformer import CONTEXT_NETWORKS, QuerySoftmaxContextNetwork
+
+
+def build_model(config: ModelConfig, *, seed: int | None = 0) -> SpeechModel:
+    """Build the model of `config` with weights drawn from `seed`.
+
+    The global random state is left as it was. With `seed=None` the weights are left unset, for a
+    checkpoint to fill.
+    """
+    # torch's own initialisation would cost seconds and is thrown away.
+    with torch.device("meta"):
+        model = assemble(config)
+    model = model.to_empty(device="cpu")
+    if seed is not None:
+        initialise(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+def assemble(config: ModelConfig) -> SpeechModel:
+    """Put the parts of `config` together, in the order of the data flow."""
+    if isinstance(config.context, QuerySoftmaxContextConfig):
+        return _tutorial(config, config.context)
+    return _wav2vec2(config, config.context)
+
+
+def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> TutorialModel:
+    channels = config.feature_encoder.channels
+    return TutorialModel(
+        config,
+        feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
+        quantizer=QUANTIZERS[config.quantizer.kind](channels, config.quantizer),
+        masker=MASKERS[config.masking.kind](channels, config.masking),
+        context_network=QuerySoftmaxContextNetwork(channels, context),
+        projection=nn.Linear(context.dim, config.objective.projection_dim),
+    )
+
+
+def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec2Model:
+    channels = config.feature_encoder.channels
+    projection = config.objective.projection_dim
+    return Wav2Vec2Model(
+        config,
+        feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
+        feature_norm=nn.LayerNorm(channels),
+        quantizer=QUANTIZERS[config.quantizer.kind](channels, config.quantizer),
+        target_projection=nn.Linear(config.quantizer.vector_dim, projection),
+        feature_projection=nn.Linear(channels, context.dim),
+        masker=MASKERS[config.masking.kind](context.dim, config.masking),
+        context_network=CONTEXT_NETWORKS[context.kind](context),
+        prediction_projection=nn.Linear(context.dim, projection),
+        dropout=nn.Dropout(context.dropout),
+    )

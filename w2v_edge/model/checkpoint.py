@@ -1,0 +1,107 @@
+"""Checkpoints: one `.pt` file that holds a plain config and tensors, and can run no code.
+
+    torch.save({"format_version": 1, "config": {...}, "model": state_dict})
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from w2v_edge.errors import CheckpointError, ConfigError, UnsafeCheckpointError
+from w2v_edge.files import replacing
+from w2v_edge.model.build import build_model
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.speech_model import SpeechModel
+
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
+    """Write `model` to `path`; the file appears whole or not at all."""
+    payload = {
+        "format_version": FORMAT_VERSION,
+        "config": model.config.to_dict(),
+        "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+    }
+    with replacing(Path(path)) as temporary:
+        torch.save(payload, temporary)
+
+
+def load_checkpoint(path: str | Path) -> SpeechModel:
+    """Read a model, in eval mode.
+
+    Raises:
+        UnsafeCheckpointError: the pickle asks for anything but tensors and plain values.
+        CheckpointError: the file is missing, damaged, of another format, or contradicts itself.
+    """
+    path = Path(path)
+    payload = _read(path)
+    version = payload.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}; "
+            "update w2v-edge or save the checkpoint again"
+        )
+    try:
+        config = ModelConfig.from_dict(payload["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: config: {error}") from error
+    model = build_model(config, seed=None)
+    _check_tensors(path, model.state_dict(), payload["model"])
+    model.load_state_dict(payload["model"])
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected a checkpoint file, found {found}")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            raise UnsafeCheckpointError(
+                f"{path}: refused unexecuted, its pickle asks for more than tensors and plain "
+                "values; save it as {'format_version', 'config', 'model'} with plain contents"
+            ) from error
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged: {_line(error)}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged: {_line(error)}") from error
+    if not isinstance(payload, dict) or not {"config", "model"} <= payload.keys():
+        found = sorted(map(str, payload))[:5] if isinstance(payload, dict) else type(payload)
+        raise CheckpointError(
+            f"{path}: expected the keys format_version, config and model, found {found}"
+        )
+    return payload
+
+
+def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: object) -> None:
+    """Compare names, shapes and types, and refuse numbers that are none."""
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path}: 'model' holds {type(found).__name__}, expected tensors")
+    for kind, names in (
+        ("missing", expected.keys() - found.keys()),
+        ("unexpected", found.keys() - expected.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"{path}: {kind} tensor {min(map(str, names))!r}{more}")
+    for name, tensor in expected.items():
+        value = found[name]
+        if not isinstance(value, Tensor) or value.shape != tensor.shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(
+                f"{path}: tensor {name!r}: expected shape {tuple(tensor.shape)}, found {shape}"
+            )
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: tensor {name!r} holds NaN, infinity or no floats")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,153 @@
+"""Feature encoders: strided convolutions from waveform to features, one class a published kind.
+
+Source: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), section 2 and 4.2; the norms as in
+fairseq's `ConvFeatureExtractionModel` ("default" and "layer_norm" modes).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor, nn
+
+from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig
+from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps
+
+
+class FeatureEncoder(nn.Module):
+    """What all feature encoders share: lengths, and the blocks in turn."""
+
+    def __init__(self, config: FeatureEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        inputs = (1, *(layer.channels for layer in config.layers[:-1]))
+        self.blocks = nn.ModuleList(
+            self.build_block(i, channels, layer)
+            for i, (channels, layer) in enumerate(zip(inputs, config.layers, strict=True))
+        )
+
+    def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
+        """Return block number `index`, from `inputs` channels to the layer's."""
+        raise NotImplementedError
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """Encode a padded batch.
+
+        Args:
+            waveform: (b, t) PCM in [-1, 1]; samples past `lengths` may hold anything.
+            lengths: (b,) valid samples of each utterance.
+
+        Returns:
+            features (b, n, d), n being the frames of t samples, and their valid lengths (b,).
+        """
+        geometry = self.config.geometry
+        frames = geometry.frames(waveform.shape[1])
+        # The shortest input that the convolutions take; frames that only it has are cut below.
+        missing = max(0, geometry.receptive_field - waveform.shape[1])
+        waveform = torch.where(valid_steps(lengths, waveform.shape[1]), waveform, 0.0)
+        x = rearrange(F.pad(waveform, (0, missing)), "b t -> b 1 t")
+        steps = lengths
+        for block, layer in zip(self.blocks, self.config.layers, strict=True):
+            x = block(x, steps)
+            steps = (steps + 2 * layer.padding - layer.kernel).div(
+                layer.stride, rounding_mode="floor"
+            ) + 1
+            steps = steps.clamp(min=0)
+        valid = frame_lengths(geometry, lengths)
+        x = torch.where(rearrange(valid_steps(valid, x.shape[2]), "b n -> b 1 n"), x, 0.0)
+        return Frames(rearrange(x[:, :, :frames], "b d n -> b n d"), valid)
+
+
+class _PaddedBlock(nn.Module):
+    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(
+            inputs, layer.channels, layer.kernel, layer.stride, layer.padding, bias=bias
+        )
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Convolve x (b, d, n), of which `steps` (b,) are valid: the rest act as zero padding."""
+        valid = rearrange(valid_steps(steps, x.shape[2]), "b n -> b 1 n")
+        return F.gelu(self.conv(torch.where(valid, x, 0.0)))
+
+
+class PaddedFeatureEncoder(FeatureEncoder):
+    """The `tutorial` architecture's: zero-padded convolutions with GELU and no norm."""
+
+    def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002
+        """Return a padded convolution and GELU."""
+        return _PaddedBlock(inputs, layer, bias=self.config.bias)
+
+
+class MaskedChannelNorm(nn.Module):
+    """Group norm with one group per channel, its statistics over valid steps only."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Normalise x (b, d, n) over its first `steps` (b,) steps."""
+        valid = rearrange(valid_steps(steps, x.shape[2]), "b n -> b 1 n")
+        count = rearrange(steps.clamp(min=1), "b -> b 1 1")
+        mean = reduce(torch.where(valid, x, 0.0), "b d n -> b d 1", "sum") / count
+        centred = x - mean
+        variance = reduce(torch.where(valid, centred, 0.0).square(), "b d n -> b d 1", "sum") / count
+        normed = centred * torch.rsqrt(variance + self.eps)
+        return normed * rearrange(self.weight, "d -> d 1") + rearrange(self.bias, "d -> d 1")
+
+
+class _GroupNormBlock(nn.Module):
+    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, layer.channels, layer.kernel, layer.stride, bias=bias)
+        self.norm = MaskedChannelNorm(layer.channels) if norm else None
+        self.layer = layer
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Convolve x (b, d, n), of which `steps` (b,) are valid."""
+        x = self.conv(x)
+        if self.norm is not None:
+            outputs = (steps - self.layer.kernel).div(
+                self.layer.stride, rounding_mode="floor"
+            ) + 1
+            x = self.norm(x, outputs.clamp(min=0))
+        return F.gelu(x)
+
+
+class GroupNormFeatureEncoder(FeatureEncoder):
+    """BASE's: a norm over the whole utterance after the first convolution."""
+
+    def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
+        """Return a convolution, for the first layer the norm, and GELU."""
+        return _GroupNormBlock(inputs, layer, bias=self.config.bias, norm=index == 0)
+
+
+class _LayerNormBlock(nn.Module):
+    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, layer.channels, layer.kernel, layer.stride, bias=bias)
+        self.norm = nn.LayerNorm(layer.channels)
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:  # noqa: ARG002
+        """Convolve x (b, d, n); valid outputs see valid inputs only, whatever `steps` is."""
+        x = rearrange(self.conv(x), "b d n -> b n d")
+        return F.gelu(rearrange(self.norm(x), "b n d -> b d n"))
+
+
+class LayerNormFeatureEncoder(FeatureEncoder):
+    """LARGE's: a layer norm after each convolution, nothing that spans the utterance."""
+
+    def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002
+        """Return a convolution, a layer norm over channels, and GELU."""
+        return _LayerNormBlock(inputs, layer, bias=self.config.bias)
+
+
+FEATURE_ENCODERS: dict[str, type[FeatureEncoder]] = {
+    "padded": PaddedFeatureEncoder,
+    "group_norm": GroupNormFeatureEncoder,
+    "layer_norm": LayerNormFeatureEncoder,
+}

@@ -1,0 +1,109 @@
+"""The pre-training losses.
+
+Source: wav2vec 2.0 (arXiv 2006.11477), section 3.2: contrastive loss (3), diversity loss (4); the
+feature penalty is fairseq's `features_pen`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange, reduce
+from torch import Tensor
+
+from w2v_edge.model.lengths import Frames, valid_steps
+from w2v_edge.model.quantizer import perplexity
+
+
+class ContrastiveOutput(NamedTuple):
+    """The contrastive loss (scalar, mean over masked positions) and its accuracy (scalar).
+
+    Both are 0 where nothing was masked.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+def in_batch_contrastive(
+    predictions: Tensor, targets: Tensor, temperature: float
+) -> ContrastiveOutput:
+    """Tell each position's target from those of all other masked positions of the batch.
+
+    Args:
+        predictions: (m, d) projected context at the masked positions.
+        targets: (m, d) quantized features there.
+        temperature: divides the cosine similarities.
+    """
+    similarity = einsum(
+        F.normalize(predictions, dim=-1), F.normalize(targets, dim=-1), "m d, k d -> m k"
+    )
+    return _classify(similarity / temperature, torch.arange(len(targets), device=targets.device))
+
+
+def sampled_contrastive(
+    predictions: Tensor, targets: Tensor, distractors: Tensor, temperature: float
+) -> ContrastiveOutput:
+    """Tell each position's target from distractors drawn from its own utterance.
+
+    Args:
+        predictions: (m, d) projected context at the masked positions.
+        targets: (m, d) quantized features there.
+        distractors: (m, k) positions in `targets`; a position's own index stands for none.
+        temperature: divides the cosine similarities.
+
+    A distractor equal to the target is left out, as in fairseq: it would be no mistake.
+    """
+    predictions, targets = F.normalize(predictions, dim=-1), F.normalize(targets, dim=-1)
+    positive = einsum(predictions, targets, "m d, m d -> m")
+    negatives = targets[distractors]
+    same = (negatives == rearrange(targets, "m d -> m 1 d")).all(dim=-1)
+    similarity = einsum(predictions, negatives, "m d, m k d -> m k").masked_fill(same, -torch.inf)
+    logits = torch.cat([rearrange(positive, "m -> m 1"), similarity], dim=1) / temperature
+    labels = torch.zeros(len(targets), dtype=torch.long, device=targets.device)
+    return _classify(logits, labels)
+
+
+def sample_distractors(utterances: Tensor, count: int) -> Tensor:
+    """Draw `count` other masked positions of the same utterance for each masked position.
+
+    Args:
+        utterances: (m,) the utterance of each masked position, ascending.
+        count: distractors a position, drawn with replacement.
+
+    Returns:
+        (m, k) indices into the masked positions; where an utterance has but one, its own.
+    """
+    positions = torch.arange(len(utterances), device=utterances.device)
+    _, inverse, sizes = torch.unique_consecutive(
+        utterances, return_inverse=True, return_counts=True
+    )
+    first = (sizes.cumsum(0) - sizes)[inverse]
+    others = rearrange(sizes[inverse] - 1, "m -> m 1")
+    draws = torch.rand(len(positions), count, device=positions.device)
+    offset = torch.minimum((draws * others).long(), (others - 1).clamp(min=0))
+    own = rearrange(positions - first, "m -> m 1")
+    offset = torch.where((offset >= own) & (others > 0), offset + 1, offset)
+    return rearrange(first, "m -> m 1") + offset
+
+
+def diversity_loss(usage: Tensor) -> Tensor:
+    """Return the share of codebook entries that go unused, from the mean softmax (g, v)."""
+    return (usage.numel() - perplexity(usage).sum()) / usage.numel()
+
+
+def feature_penalty(features: Frames) -> Tensor:
+    """Return the mean square of raw features (b, n, d) over valid frames."""
+    values, lengths = features
+    valid = valid_steps(lengths, values.shape[1])
+    squares = reduce(values.float().square(), "b n d -> b n", "mean")
+    return torch.where(valid, squares, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+def _classify(logits: Tensor, labels: Tensor) -> ContrastiveOutput:
+    count = max(len(labels), 1)
+    loss = F.cross_entropy(logits, labels, reduction="sum") / count
+    accuracy = (logits.argmax(dim=-1) == labels).sum() / count
+    return ContrastiveOutput(loss, accuracy)

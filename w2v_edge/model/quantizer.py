@@ -1,0 +1,143 @@
+"""Vector quantizers: features to codebook entries, with gradients for training.
+
+Source: vq-wav2vec (Baevski et al. 2020, arXiv 1910.05453) section 3.1 and wav2vec 2.0
+(arXiv 2006.11477) section 2, as in fairseq's `GumbelVectorQuantizer`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import einsum, rearrange, reduce
+from torch import Tensor, nn
+
+from w2v_edge.model.config import GumbelQuantizerConfig, QuantizerConfig, SoftQuantizerConfig
+from w2v_edge.model.lengths import Frames, valid_steps
+
+NOISE_EPS = 1e-8
+
+
+class QuantizerOutput(NamedTuple):
+    """What a quantizer makes of a padded batch of frames.
+
+    Attributes:
+        vectors: (b, n, g * d), the groups' codebook vectors side by side.
+        codes: (b, n, g) hard argmax of the logits, int64, zero past the lengths.
+        usage: (g, v) mean softmax over the valid frames, without noise.
+        code_perplexity: (g,) exp of the entropy of the hard codes' histogram.
+        usage_perplexity: (g,) exp of the entropy of `usage`.
+    """
+
+    vectors: Tensor
+    codes: Tensor
+    usage: Tensor
+    code_perplexity: Tensor
+    usage_perplexity: Tensor
+
+
+class Codebook(nn.Module):
+    """The vectors that codes stand for, `weight` (g, v, d)."""
+
+    def __init__(self, groups: int, entries: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(groups, entries, dim))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the rows (b, n, g * d) of codes (b, n, g)."""
+        groups = torch.arange(len(self.weight), device=codes.device)
+        return rearrange(self.weight[groups, codes], "b n g d -> b n (g d)")
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """Return the weighted sums of rows (b, n, g * d) for weights (b, n, g, v)."""
+        vectors = einsum(weights, self.weight, "b n g v, g v d -> b n g d")
+        return rearrange(vectors, "b n g d -> b n (g d)")
+
+
+class VectorQuantizer(nn.Module):
+    """Scores each group's entries with one linear layer; subclasses weigh the codebook's rows."""
+
+    def __init__(self, channels: int, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scorer = nn.Linear(channels, config.groups * config.entries)
+        self.codebook = Codebook(
+            config.groups, config.entries, config.vector_dim // config.groups
+        )
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Score features (b, n, d) as (b, n, g, v)."""
+        return rearrange(self.scorer(features), "b n (g v) -> b n g v", g=self.config.groups)
+
+    def weights(self, logits: Tensor, update: int) -> Tensor:
+        """Weigh the entries of logits (b, n, g, v) for training after `update` steps."""
+        raise NotImplementedError
+
+    def forward(self, frames: Frames, *, update: int = 0) -> QuantizerOutput:
+        """Quantize frames (b, n, d): softly in training, by hard argmax in eval mode.
+
+        Args:
+            frames: the features and their valid lengths.
+            update: optimiser steps done, for the temperature schedule.
+        """
+        logits = self.logits(frames.values)
+        valid = valid_steps(frames.lengths, logits.shape[1])
+        codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
+        if self.training:
+            vectors = self.codebook.mix(self.weights(logits, update))
+        else:
+            vectors = self.codebook.lookup(codes)
+        usage = _mean_over_valid(logits.softmax(dim=-1), valid)
+        histogram = _mean_over_valid(_one_hot(codes, self.config.entries), valid)
+        return QuantizerOutput(vectors, codes, usage, perplexity(histogram), perplexity(usage))
+
+
+class SoftVectorQuantizer(VectorQuantizer):
+    """Plain softmax over the entries."""
+
+    config: SoftQuantizerConfig
+
+    def weights(self, logits: Tensor, update: int) -> Tensor:  # noqa: ARG002
+        """Return the softmax of logits (b, n, g, v)."""
+        return logits.softmax(dim=-1)
+
+
+class GumbelVectorQuantizer(VectorQuantizer):
+    """Softmax of logits with Gumbel noise at an annealed temperature; `hard` samples one entry."""
+
+    config: GumbelQuantizerConfig
+
+    def weights(self, logits: Tensor, update: int) -> Tensor:
+        """Sample weights for logits (b, n, g, v); the gradient of hard ones goes straight through."""
+        soft = gumbel_softmax(logits, self.config.temperature.at(update))
+        if not self.config.hard:
+            return soft
+        hard = _one_hot(soft.argmax(dim=-1), self.config.entries)
+        return hard + soft - soft.detach()
+
+
+def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
+    """Return softmax((logits + gumbel) / temperature) over the last axis, fresh noise a call."""
+    uniform = torch.rand_like(logits)
+    gumbel = -torch.log(-torch.log(uniform + NOISE_EPS) + NOISE_EPS)
+    return ((logits + gumbel) / temperature).softmax(dim=-1)
+
+
+def perplexity(usage: Tensor) -> Tensor:
+    """Return exp(entropy) (g,) of distributions (g, v): how many entries are in use."""
+    return torch.exp(-reduce(usage * torch.log(usage + 1e-7), "g v -> g", "sum"))
+
+
+def _one_hot(codes: Tensor, entries: int) -> Tensor:
+    return nn.functional.one_hot(codes, entries).to(torch.get_default_dtype())
+
+
+def _mean_over_valid(values: Tensor, valid: Tensor) -> Tensor:
+    total = reduce(values * rearrange(valid, "b n -> b n 1 1"), "b n g v -> g v", "sum")
+    return total / valid.sum().clamp(min=1)
+
+
+QUANTIZERS: dict[str, type[VectorQuantizer]] = {
+    "soft": SoftVectorQuantizer,
+    "gumbel": GumbelVectorQuantizer,
+}

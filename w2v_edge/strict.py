@@ -1,0 +1,129 @@
+"""Strict conversion between JSON-like mappings and frozen dataclasses.
+
+Fields map one to one to keys. A key that is missing, unknown or of the wrong type is a
+`ConfigError` that names its full path, such as `feature_encoder.layers[2].kernel`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from w2v_edge.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Return dataclasses as dicts and tuples as lists, all the way down."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    return value
+
+
+def from_plain(cls: type[T], data: object, where: str = "") -> T:
+    """Build the dataclass `cls` from a mapping.
+
+    Raises:
+        ConfigError: a key is missing, unknown or of the wrong type.
+    """
+    if not isinstance(data, Mapping):
+        raise _wrong(where, f"a mapping for {cls.__name__}", data)
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(str(key) for key in data if key not in fields)
+    if unknown:
+        known = ", ".join(fields)
+        raise ConfigError(f"unknown key {_join(where, unknown[0])!r}; the keys are: {known}")
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _convert(hints[name], data[name], _join(where, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing key {_join(where, name)!r} ({cls.__name__})")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: object, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_plain(typing.cast("type[Any]", hint), value, where)
+    if origin is not None:
+        return _GENERIC[origin](hint, value, where)
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: object, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is an int to Python, and never one to a reader of a config.
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise _wrong(where, "null" if hint is type(None) else hint.__name__, value)
+    return value
+
+
+def _literal(hint: Any, value: object, where: str) -> Any:
+    choices = typing.get_args(hint)
+    if value not in choices or type(value) not in {type(c) for c in choices}:
+        raise _wrong(where, " or ".join(repr(c) for c in choices), value)
+    return value
+
+
+def _union(hint: Any, value: object, where: str) -> Any:
+    """Choose the member of a union whose `kind` is the value's, else the first that fits."""
+    members = typing.get_args(hint)
+    if value is None and type(None) in members:
+        return None
+    members = tuple(m for m in members if m is not type(None))
+    if isinstance(value, Mapping) and "kind" in value:
+        for member in members:
+            if value["kind"] in typing.get_args(typing.get_type_hints(member).get("kind")):
+                return from_plain(member, value, where)
+        kinds = [k for m in members for k in typing.get_args(typing.get_type_hints(m).get("kind"))]
+        raise _wrong(_join(where, "kind"), " or ".join(map(repr, kinds)), value["kind"])
+    if len(members) == 1:
+        return _convert(members[0], value, where)
+    raise _wrong(where, " or ".join(getattr(m, "__name__", str(m)) for m in members), value)
+
+
+def _tuple(hint: Any, value: object, where: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, "a list", value)
+    item = typing.get_args(hint)[0]
+    return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
+
+
+def _dict(hint: Any, value: object, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "a mapping", value)
+    key_hint, value_hint = typing.get_args(hint)
+    return {
+        _convert(key_hint, k, where): _convert(value_hint, v, _join(where, str(k)))
+        for k, v in value.items()
+    }
+
+
+_GENERIC: dict[Any, Callable[[Any, object, str], Any]] = {
+    typing.Literal: _literal,
+    typing.Union: _union,
+    types.UnionType: _union,
+    tuple: _tuple,
+    dict: _dict,
+}
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _wrong(where: str, expected: str, found: object) -> ConfigError:
+    return ConfigError(f"{where or 'config'}: expected {expected}, found {found!r:.80}")
