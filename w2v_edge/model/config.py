@@ -219,11 +219,16 @@ def _check_sizes(config: ModelConfig) -> None:
     for i, layer in enumerate(config.feature_encoder.layers):
         for name in ("channels", "kernel", "stride"):
             positive[f"feature_encoder.layers[{i}].{name}"] = getattr(layer, name)
+        if layer.padding < 0 or 2 * layer.padding >= layer.kernel:
+            raise ConfigError(
+                f"feature_encoder.layers[{i}].padding: expected less than half the kernel "
+                f"({layer.kernel}), found {layer.padding}"
+            )
+    if not config.feature_encoder.layers:
+        raise ConfigError("feature_encoder.layers: expected at least one layer, found none")
     for where, value in positive.items():
         if value < 1:
             raise ConfigError(f"{where}: expected a number above 0, found {value}")
-    if not config.feature_encoder.layers:
-        raise ConfigError("feature_encoder.layers: expected at least one layer, found none")
     for whole, part, where in (
         (context.dim, context.heads, "context.dim by context.heads"),
         (context.dim, context.position_groups, "context.dim by context.position_groups"),

@@ -1,0 +1,211 @@
+"""Twins of the context networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
+from w2v_edge.model.transformer import (
+    FeedForward,
+    PositionalConv,
+    PreNormContextNetwork,
+    QuerySoftmaxAttention,
+    QuerySoftmaxBlock,
+    SelfAttention,
+    TransformerBlock,
+)
+from w2v_edge_export.deployable.layers import Conv, Linear, Norm
+
+MASKED = -1e30
+"""Added to the logits of what must not be seen; its exponential is an exact zero, and not NaN."""
+
+
+class PositionTwin(nn.Module):
+    """The positional convolution with its weight norm folded."""
+
+    def __init__(self, source: PositionalConv) -> None:
+        super().__init__()
+        self.conv = Conv(source.conv, padding=source.conv.padding[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, d), zero at padding, to the same shape."""
+        y = self.conv(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        if self.conv.weight.shape[3] % 2 == 0:
+            y = y[:, : x.shape[1]]
+        return nn.functional.gelu(y)
+
+
+class FeedForwardTwin(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, source: FeedForward) -> None:
+        super().__init__()
+        self.expand = Linear(source.expand)
+        self.contract = Linear(source.contract)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        contracted: Tensor = self.contract(nn.functional.gelu(self.expand(x)))
+        return contracted
+
+
+class AttentionTwin(nn.Module):
+    """Fused projections; the scale of the logits is folded into the query's."""
+
+    def __init__(self, source: SelfAttention | QuerySoftmaxAttention, divisor: float) -> None:
+        super().__init__()
+        self.heads = source.heads
+        self.qkv = Linear(source.qkv)
+        self.output = Linear(source.output)
+        self.scale = 1 / divisor
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scaled queries, keys (b, h, d, n) and values (b, h, n, d) of x (b, n, d)."""
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        q = q.unflatten(2, (self.heads, -1)).transpose(1, 2) * self.scale
+        k = k.unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)
+        v = v.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return q, k, v
+
+    def merge(self, weights: Tensor, v: Tensor) -> Tensor:
+        """Mix values (b, h, n, d) by weights (b, h, n, n) into (b, n, d)."""
+        merged: Tensor = self.output(torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        return merged
+
+
+class SelfAttentionTwin(AttentionTwin):
+    """Softmax over keys."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
+        q, k, v = self.split(x)
+        bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
+        return self.merge((torch.matmul(q, k) + bias).softmax(dim=3), v)
+
+
+class QuerySoftmaxAttentionTwin(AttentionTwin):
+    """Softmax over queries: padded ones leave it, and padded keys' values are zeroed."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
+        q, k, v = self.split(x)
+        queries = valid.unsqueeze(1)
+        logits = torch.matmul(q, k) + (1 - queries) * MASKED
+        return self.merge(logits.softmax(dim=2), v * queries)
+
+
+class QuerySoftmaxBlockTwin(nn.Module):
+    """x + ff(attn(x))."""
+
+    def __init__(self, source: QuerySoftmaxBlock) -> None:
+        super().__init__()
+        dim = source.norm.normalized_shape[0]
+        self.attention = QuerySoftmaxAttentionTwin(source.attention, math.sqrt(dim))
+        self.norm = Norm(source.norm)
+        self.feed_forward = FeedForwardTwin(source.feed_forward)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        branch = self.feed_forward(self.norm(self.attention(x, valid)))
+        return x + nn.functional.gelu(branch)
+
+
+class TransformerBlockTwin(nn.Module):
+    """The parts of a transformer block."""
+
+    def __init__(self, source: TransformerBlock) -> None:
+        super().__init__()
+        head = source.attention.qkv.in_features // source.attention.heads
+        self.attention = SelfAttentionTwin(source.attention, math.sqrt(head))
+        self.attention_norm = Norm(source.attention_norm)
+        self.feed_forward = FeedForwardTwin(source.feed_forward)
+        self.feed_forward_norm = Norm(source.feed_forward_norm)
+
+
+class PostNormBlockTwin(TransformerBlockTwin):
+    """Norms after each residual sum."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        x = self.attention_norm(x + self.attention(x, valid))
+        normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+        return normed
+
+
+class PreNormBlockTwin(TransformerBlockTwin):
+    """Norms before each branch."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        x = x + self.attention(self.attention_norm(x), valid)
+        branch: Tensor = self.feed_forward(self.feed_forward_norm(x))
+        return x + branch
+
+
+class ContextTwin(nn.Module):
+    """`forward(features, frame_lengths)`: (b, n, d), (b,) to `context` (b, n, d), zero at padding."""
+
+
+class TutorialContextTwin(ContextTwin):
+    """The `tutorial` architecture's context network; its input convolution is a linear layer."""
+
+    def __init__(self, model: TutorialModel) -> None:
+        super().__init__()
+        network = model.context_network
+        dim, channels, _ = network.input.weight.shape
+        linear = nn.Linear(channels, dim, device="meta").to_empty(device="cpu")
+        linear.weight = nn.Parameter(network.input.weight.detach().squeeze(2))
+        linear.bias = nn.Parameter(network.input.bias.detach())
+        self.input = Linear(linear)
+        self.position = PositionTwin(network.position)
+        self.blocks = nn.ModuleList(QuerySoftmaxBlockTwin(block) for block in network.blocks)
+
+    def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+        """Map features to context; see `ContextTwin`."""
+        valid = _valid(features, frame_lengths)
+        x = self.input(features) * valid
+        x = x + self.position(x)
+        for block in self.blocks:
+            x = block(x, valid)
+        return x * valid
+
+
+class Wav2Vec2ContextTwin(ContextTwin):
+    """wav2vec 2.0's feature projection and transformer."""
+
+    def __init__(self, model: Wav2Vec2Model) -> None:
+        super().__init__()
+        network = model.context_network
+        self.pre_norm = isinstance(network, PreNormContextNetwork)
+        self.feature_projection = Linear(model.feature_projection)
+        self.position = PositionTwin(network.position)
+        self.norm = Norm(network.norm)
+        block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
+        self.blocks = nn.ModuleList(block(source) for source in network.blocks)
+
+    def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+        """Map features to context; see `ContextTwin`."""
+        valid = _valid(features, frame_lengths)
+        x = self.feature_projection(features) * valid
+        x = x + self.position(x)
+        x = x if self.pre_norm else self.norm(x)
+        for block in self.blocks:
+            x = block(x, valid)
+        x = self.norm(x) if self.pre_norm else x
+        return x * valid
+
+
+def _valid(features: Tensor, frame_lengths: Tensor) -> Tensor:
+    index = torch.arange(features.shape[1], device=features.device)
+    return (index < frame_lengths.unsqueeze(1)).unsqueeze(2).to(features.dtype)
+
+
+def context_twin(model: SpeechModel) -> ContextTwin:
+    """Return the twin of the context network of `model`."""
+    if isinstance(model, TutorialModel):
+        return TutorialContextTwin(model)
+    assert isinstance(model, Wav2Vec2Model)
+    return Wav2Vec2ContextTwin(model)

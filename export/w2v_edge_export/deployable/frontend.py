@@ -1,0 +1,122 @@
+"""Twins of the feature encoders, for one tile of time.
+
+A tile is a stretch of the waveform that gives a whole number of frames; frames past the end of an
+utterance come out zero. A tile may as well be the whole waveform.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from w2v_edge.geometry import Geometry
+from w2v_edge.model.feature_encoder import (
+    FeatureEncoder,
+    GroupNormFeatureEncoder,
+    LayerNormFeatureEncoder,
+    PaddedFeatureEncoder,
+)
+from w2v_edge_export.deployable.layers import Conv, Norm, valid_steps
+
+
+class FrontendTile(nn.Module):
+    """What all front ends share.
+
+    Inputs of `forward`: `tile` (b, s) samples with what the first and last frame see around them,
+    zero outside the utterances; `start` () the first frame's index; `lengths` (b,) samples of each
+    whole utterance; `statistics` (b, k) where the front end needs them.
+
+    Output: `features` (b, n, d), zero at and past each utterance's frames.
+    """
+
+    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
+        super().__init__()
+        self.geometry = encoder.config.geometry
+        self.conv = nn.ModuleList(Conv(block.conv) for block in encoder.blocks)
+        self.feature_norm = None if feature_norm is None else Norm(feature_norm)
+
+    def finish(self, x: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
+        """Turn x (b, d, 1, n) into normed, masked features (b, n, d)."""
+        x = x.squeeze(2).transpose(1, 2)
+        if self.feature_norm is not None:
+            x = self.feature_norm(x)
+        valid = _valid(self.geometry, lengths, start, x.shape[1])
+        return torch.where(valid.unsqueeze(2), x, torch.zeros((), dtype=x.dtype))
+
+
+class PaddedFrontendTile(FrontendTile):
+    """Zero-padded convolutions: whatever lies outside the utterance is zeroed before each one."""
+
+    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
+        super().__init__(encoder, feature_norm)
+        convs = [(x.kernel, x.stride, x.padding) for x in encoder.config.layers]
+        self.inner = [Geometry.of_convolutions(convs[:i]) for i in range(1, len(convs))]
+
+    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
+        """Encode a tile; see `FrontendTile`."""
+        zero = torch.zeros((), dtype=tile.dtype)
+        first = start * self.geometry.hop - self.geometry.left_padding
+        tile = torch.where(valid_steps(lengths, first, tile.shape[1], 1, 1), tile, zero)
+        x = nn.functional.gelu(self.conv[0](tile.unsqueeze(1).unsqueeze(2)))
+        for conv, inner in zip(list(self.conv)[1:], self.inner, strict=True):
+            # Tiles begin at frames, so this is a whole number of the layer's steps.
+            ahead = (self.geometry.left_padding - inner.left_padding) // inner.hop
+            first = start * (self.geometry.hop // inner.hop) - ahead
+            valid = _valid(inner, lengths, first, x.shape[3]).to(x.dtype)
+            x = nn.functional.gelu(conv(x * valid.unsqueeze(1).unsqueeze(2)))
+        return self.finish(x, start, lengths)
+
+
+class GroupNormFrontendTile(FrontendTile):
+    """BASE's front end; the norm after convolution 0 is an affine map once its statistics are known.
+
+    `statistics` (b, 2 d): each channel's mean and variance over the utterance.
+    """
+
+    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
+        super().__init__(encoder, feature_norm)
+        norm = encoder.blocks[0].norm
+        self.eps = norm.eps
+        self.norm_weight = nn.Parameter(norm.weight.detach().clone(), requires_grad=False)
+        self.norm_bias = nn.Parameter(norm.bias.detach().clone(), requires_grad=False)
+
+    def forward(
+        self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor
+    ) -> Tensor:
+        """Encode a tile; see `FrontendTile`."""
+        mean, variance = statistics.chunk(2, dim=1)
+        scale = self.norm_weight * torch.rsqrt(variance + self.eps)
+        shift = self.norm_bias - mean * scale
+        x = self.conv[0](tile.unsqueeze(1).unsqueeze(2))
+        x = nn.functional.gelu(x * scale[:, :, None, None] + shift[:, :, None, None])
+        for conv in list(self.conv)[1:]:
+            x = nn.functional.gelu(conv(x))
+        return self.finish(x, start, lengths)
+
+
+class LayerNormFrontendTile(FrontendTile):
+    """LARGE's front end: a layer norm over channels after each convolution."""
+
+    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
+        super().__init__(encoder, feature_norm)
+        self.norm = nn.ModuleList(Norm(block.norm) for block in encoder.blocks)
+
+    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
+        """Encode a tile; see `FrontendTile`."""
+        x = tile.unsqueeze(1).unsqueeze(2)
+        for conv, norm in zip(self.conv, self.norm, strict=True):
+            x = norm(conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            x = nn.functional.gelu(x)
+        return self.finish(x, start, lengths)
+
+
+def _valid(geometry: Geometry, lengths: Tensor, first: Tensor, steps: int) -> Tensor:
+    padding = geometry.left_padding + geometry.right_padding
+    return valid_steps(lengths, first, steps, geometry.hop, geometry.receptive_field - padding)
+
+
+FRONTEND_TILES: dict[type[FeatureEncoder], type[FrontendTile]] = {
+    PaddedFeatureEncoder: PaddedFrontendTile,
+    GroupNormFeatureEncoder: GroupNormFrontendTile,
+    LayerNormFeatureEncoder: LayerNormFrontendTile,
+}

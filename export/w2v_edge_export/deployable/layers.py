@@ -1,0 +1,82 @@
+"""Bricks of the twins."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """A linear layer that holds its weight as (inputs, outputs): one MatMul, no transpose to fold."""
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(source.weight.detach().T.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, inputs) to (b, n, outputs)."""
+        return torch.matmul(x, self.weight) + self.bias
+
+
+class Norm(nn.Module):
+    """A layer norm over the last axis."""
+
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(source.weight.detach().clone(), requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
+        self.eps = source.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (..., d)."""
+        return nn.functional.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+
+
+class Conv(nn.Module):
+    """A 1-D convolution written as 2-D with a height of 1, for which runtimes have faster kernels.
+
+    Weight norm is folded: the twin holds the product. Padding is not the twin's: inputs come with
+    whatever lies around them.
+    """
+
+    def __init__(self, source: nn.Conv1d, padding: int = 0) -> None:
+        super().__init__()
+        weight = source.weight.detach().unsqueeze(2).contiguous()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = (
+            None
+            if source.bias is None
+            else nn.Parameter(source.bias.detach().clone(), requires_grad=False)
+        )
+        self.stride = source.stride[0]
+        self.groups = source.groups
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve x (b, d, 1, n)."""
+        return nn.functional.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=(1, self.stride),
+            padding=(0, self.padding),
+            groups=self.groups,
+        )
+
+
+def valid_steps(lengths: Tensor, first: Tensor, steps: int, stride: int, reach: int) -> Tensor:
+    """Return (b, steps) booleans: which of some neighbouring steps lie within the utterances.
+
+    Step i begins at sample (first + i) * stride and is valid if it is not negative and the
+    `reach` samples from there on fit. Nothing is divided: exporters divide integers in float32.
+
+    Args:
+        lengths: (b,) samples of each utterance.
+        first: () index of the first step.
+        steps: how many.
+        stride: samples from a step to the next.
+        reach: samples that a step needs from its beginning on, less the padding it may see.
+    """
+    index = torch.arange(steps, device=lengths.device) + first
+    return (index >= 0) & (index * stride + reach <= lengths.unsqueeze(1))

@@ -1,0 +1,70 @@
+"""Whole-utterance statistics of the group-norm front end, from moments of the waveform.
+
+Convolution 0 is linear, so each channel's mean and variance over the utterance follow from the
+mean and the covariance of the windows it sees:  mean = w . m,  variance = w' C w.  No pass over the
+wide activation is needed, and padding is left out exactly. A filter may look at what little energy
+speech has at high frequencies, next to low ones 60 dB above: moments are summed in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from w2v_edge.model.config import ConvLayer
+from w2v_edge_export.deployable.layers import Conv, valid_steps
+
+
+class WindowMoments(nn.Module):
+    """Sums over one tile of the windows and of their outer products."""
+
+    def __init__(self, layer: ConvLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the windows of a tile that lie within the utterances.
+
+        Args:
+            tile: (b, s) samples; window i of the tile begins at i * stride.
+            start: () index of the tile's first window.
+            lengths: (b,) samples of each utterance.
+
+        Returns:
+            `total` (b, k) and `products` (b, k, k), float64.
+        """
+        kernel, stride = self.layer.kernel, self.layer.stride
+        shifts = -(-kernel // stride)
+        blocks = tile.unflatten(1, (-1, stride))
+        count = blocks.shape[1] - shifts + 1
+        windows = torch.cat([blocks[:, i : i + count] for i in range(shifts)], dim=2)
+        windows = windows[:, :, :kernel].to(torch.float64)
+        valid = valid_steps(lengths, start, windows.shape[1], stride, kernel).unsqueeze(2)
+        windows = torch.where(valid, windows, torch.zeros((), dtype=torch.float64))
+        return windows.sum(dim=1), torch.matmul(windows.transpose(1, 2), windows)
+
+
+class ChannelStatistics(nn.Module):
+    """From summed moments to each channel's mean and variance."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv = Conv(conv)
+
+    def forward(self, total: Tensor, products: Tensor, windows: Tensor) -> Tensor:
+        """Map sums over `windows` (b,) windows to `statistics` (b, 2 d), float32.
+
+        Args:
+            total: (b, k) float64.
+            products: (b, k, k) float64.
+            windows: (b,) int64, at least 1.
+        """
+        count = windows.to(torch.float64)
+        weight = self.conv.weight.flatten(1).T.to(torch.float64)
+        mean = total / count.unsqueeze(1)
+        spread = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
+        variance = (torch.matmul(spread, weight) * weight).sum(dim=1).clamp(min=0)
+        channel_mean = torch.matmul(mean, weight)
+        if self.conv.bias is not None:
+            channel_mean = channel_mean + self.conv.bias.to(torch.float64)
+        return torch.cat([channel_mean, variance], dim=1).to(torch.float32)

@@ -1,0 +1,193 @@
+"""Writes ONNX graphs: single nodes, traced parts spliced in, and loops over tiles of time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+Operand = ir.Value | int | Sequence[int]
+
+
+class GraphBuilder:
+    """Collects the nodes and initializers of one graph, or of a loop's body within it."""
+
+    def __init__(self, outer: GraphBuilder | None = None) -> None:
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = outer.initializers if outer else {}
+        self._count: itertools.count[int] = outer._count if outer else itertools.count()
+
+    def op(self, op_type: str, *inputs: Operand | None, **attributes: object) -> ir.Value:
+        """Append a node with one output; numbers and lists become int64 constants."""
+        return self.node(op_type, inputs, attributes, outputs=1)[0]
+
+    def node(
+        self,
+        op_type: str,
+        inputs: Sequence[Operand | None],
+        attributes: Mapping[str, object],
+        *,
+        outputs: int,
+    ) -> Sequence[ir.Value]:
+        """Append a node with any number of outputs."""
+        values = [x if x is None or isinstance(x, ir.Value) else self.constant(x) for x in inputs]
+        name = f"{op_type.lower()}_{next(self._count)}"
+        node = ir.Node(
+            "",
+            op_type,
+            values,
+            ir.convenience.convert_attributes(dict(attributes)),  # type: ignore[arg-type]
+            num_outputs=outputs,
+            name=name,
+        )
+        for i, output in enumerate(node.outputs):
+            output.name = f"{name}.{i}"
+        self.nodes.append(node)
+        return node.outputs
+
+    def constant(self, value: int | Sequence[int]) -> ir.Value:
+        """Append an int64 constant, a scalar or a list."""
+        return self.op("Constant", value=ir.tensor(np.array(value, dtype=np.int64)))
+
+    def splice(
+        self, part: ir.Model, prefix: str, inputs: Mapping[str, ir.Value]
+    ) -> dict[str, ir.Value]:
+        """Copy a traced part in, fed by `inputs`; everything in it is named after `prefix`."""
+        graph = part.graph.clone()
+        outputs = {str(value.name): value for value in graph.outputs}
+        for value in graph.inputs:
+            if value.uses():
+                ir.convenience.replace_all_uses_with(value, inputs[str(value.name)])
+        for name in list(graph.initializers):
+            self._adopt(graph.initializers.pop(name), f"{prefix}.{name}")
+        nodes = list(graph)
+        graph.outputs.clear()
+        graph.remove(nodes, safe=False)
+        for node in nodes:
+            node.name = f"{prefix}.{node.name}"
+            for output in node.outputs:
+                output.name = f"{prefix}.{output.name}"
+        self.nodes.extend(nodes)
+        return outputs
+
+    def _adopt(self, value: ir.Value, name: str) -> None:
+        if name in self.initializers:
+            ir.convenience.replace_all_uses_with(value, self.initializers[name])
+            return
+        value.name = name
+        self.initializers[name] = value
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How the waveform is cut.
+
+    Attributes:
+        hop: samples from a step to the next.
+        receptive_field: samples that a step sees.
+        left_padding: zeros before the first sample.
+        max_steps: steps in a tile at most; None for one tile, whatever the length.
+    """
+
+    hop: int
+    receptive_field: int
+    left_padding: int
+    max_steps: int | None
+
+
+TileBody = Callable[[GraphBuilder, ir.Value, ir.Value, Sequence[ir.Value]], Sequence[ir.Value]]
+"""(builder, tile (b, s), first step (), states) -> the new states, then a stacked (b, n, d)."""
+
+
+def over_tiles(
+    g: GraphBuilder,
+    waveform: ir.Value,
+    steps: ir.Value,
+    plan: TilePlan,
+    body: TileBody,
+    *,
+    states: Sequence[ir.Value] = (),
+) -> Sequence[ir.Value]:
+    """Run `body` over all tiles of `waveform` (b, t), which has `steps` () steps.
+
+    Tiles are of equal length, so that little is computed past the end, and at least one is run.
+
+    Returns:
+        The final states, then, where the body stacks an output, it in one piece (b, steps, d).
+    """
+    limit = steps if plan.max_steps is None else plan.max_steps
+    tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)
+    tile_steps = at_least(g, ceil_div(g, steps, tiles), 1)
+    tile_samples = g.op(
+        "Add", g.op("Mul", tile_steps, plan.hop), plan.receptive_field - plan.hop
+    )
+    padded = _pad(g, waveform, tiles, tile_steps, plan)
+
+    def run(inner: GraphBuilder, tile: ir.Value, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        first = inner.op("Mul", tile, tile_steps)
+        begin = inner.op("Mul", first, plan.hop)
+        end = inner.op("Add", begin, tile_samples)
+        bounds = [inner.op("Reshape", x, [1]) for x in (begin, end)]
+        return body(inner, inner.op("Slice", padded, *bounds, [1]), first, state)
+
+    if plan.max_steps is None:
+        results = run(g, g.constant(0), states)
+        stacked = list(results[len(states) :])
+    else:
+        results = _scan(g, tiles, run, states)
+        # (b, tiles, n, d) -> (b, tiles * n, d)
+        stacked = [
+            g.op("Reshape", x, g.op("Concat", [0, -1], g.op("Shape", x, start=3), axis=0))
+            for x in results[len(states) :]
+        ]
+    end = g.op("Reshape", steps, [1])
+    return [*results[: len(states)], *(g.op("Slice", x, [0], end, [1]) for x in stacked)]
+
+
+def _scan(
+    g: GraphBuilder,
+    tiles: ir.Value,
+    run: Callable[[GraphBuilder, ir.Value, Sequence[ir.Value]], Sequence[ir.Value]],
+    states: Sequence[ir.Value],
+) -> Sequence[ir.Value]:
+    """Loop over tile numbers; weights and the waveform are seen from the graph around."""
+    inner = GraphBuilder(g)
+    tile = ir.val(f"tile_{next(g._count)}", ir.DataType.INT64, [])
+    state_inputs = [ir.Value(name=f"{s.name}.state", type=s.type, shape=s.shape) for s in states]
+    outputs = list(run(inner, tile, state_inputs))
+    stacked = len(outputs) - len(states)
+    graph = ir.Graph([*state_inputs, tile], outputs, nodes=inner.nodes, name="tile")
+    attributes: dict[str, object] = {"body": graph, "num_scan_inputs": 1}
+    if stacked:
+        attributes["scan_output_axes"] = [1] * stacked
+    numbers = g.op("Range", 0, tiles, 1)
+    return g.node("Scan", [*states, numbers], attributes, outputs=len(outputs))
+
+
+def _pad(
+    g: GraphBuilder, waveform: ir.Value, tiles: ir.Value, tile_steps: ir.Value, plan: TilePlan
+) -> ir.Value:
+    """Add the zeros that the first and the last tile see."""
+    span = g.op("Mul", g.op("Mul", tiles, tile_steps), plan.hop)
+    extra = plan.receptive_field - plan.hop - plan.left_padding
+    right = g.op("Sub", g.op("Add", span, extra), size(g, waveform, 1))
+    right = g.op("Reshape", at_least(g, right, 0), [1])
+    return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding, 0], right, axis=0))
+
+
+def size(g: GraphBuilder, value: ir.Value, axis: int) -> ir.Value:
+    """Return the length of an axis as a scalar."""
+    return g.op("Reshape", g.op("Shape", value, start=axis, end=axis + 1), g.constant([]))
+
+
+def at_least(g: GraphBuilder, value: Operand, bound: int) -> ir.Value:
+    """Return max(value, bound)."""
+    return g.op("Max", value, bound)
+
+
+def ceil_div(g: GraphBuilder, value: Operand, by: Operand) -> ir.Value:
+    """Return ceil(value / by) of integers, value >= 0 and by > 0."""
+    return g.op("Div", g.op("Sub", g.op("Add", value, by), 1), by)

@@ -1,0 +1,63 @@
+"""The graph passes, in the order in which they run on every traced part.
+
+Each changes how a graph is written, never what it computes. Those of kept libraries are named
+here; one of our own has a file of its own beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import onnxscript.optimizer
+from onnx_ir.passes import common
+
+FOLD_LIMIT = 256
+"""Elements: constants up to this size are computed ahead. Weights stay as they are and are named."""
+
+
+def _fold_constants(model: ir.Model) -> None:
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=FOLD_LIMIT * 8, output_size_limit=FOLD_LIMIT * 8
+    )
+
+
+def _strip_metadata(model: ir.Model) -> None:
+    """Drop the tracer's notes: they carry paths of the machine that exported."""
+    common.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for output in node.outputs:
+            output.metadata_props.clear()
+
+
+def _common(*passes: type[ir.passes.InPlacePass]) -> Callable[[ir.Model], None]:
+    def run(model: ir.Model) -> None:
+        for kind in passes:
+            kind()(model)
+
+    return run
+
+
+PASSES: dict[str, Callable[[ir.Model], None]] = {
+    "inline-functions": _common(common.InlinePass),
+    "fold-constants": _fold_constants,
+    "share-subexpressions": _common(common.CommonSubexpressionEliminationPass),
+    "drop-identities": _common(common.IdentityEliminationPass),
+    "drop-unused": _common(
+        common.RemoveUnusedNodesPass,
+        common.RemoveUnusedFunctionsPass,
+        common.RemoveUnusedOpsetsPass,
+    ),
+    "strip-metadata": _strip_metadata,
+}
+
+
+def run_passes(model: ir.Model) -> None:
+    """Run all passes on `model`, in place."""
+    for run in PASSES.values():
+        run(model)

@@ -1,0 +1,56 @@
+"""Target profiles: what a device's runtime can take, as data. One `.toml` file each, beside this."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from w2v_edge import strict
+from w2v_edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What graphs for a target may look like.
+
+    Attributes:
+        name: of the profile.
+        description: one line for `--help`.
+        shapes: `dynamic` batch and time.
+        tiling: `scan` runs the front end over tiles of time inside the graph, `none` at once.
+        tile_seconds: length of a tile, at most.
+        opset: of ai.onnx.
+        ir_version: of the file format.
+        domains: operator domains that may be used.
+        precisions: what can be asked for.
+    """
+
+    name: str
+    description: str
+    shapes: Literal["dynamic"]
+    tiling: Literal["scan", "none"]
+    tile_seconds: float
+    opset: int
+    ir_version: int
+    domains: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+
+def target_names() -> list[str]:
+    """Return the names of all profiles."""
+    folder = resources.files(__name__)
+    return sorted(x.name[:-5] for x in folder.iterdir() if x.name.endswith(".toml"))
+
+
+def load_target(name: str) -> Target:
+    """Read the profile called `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in target_names():
+        raise ConfigError(f"unknown target {name!r}; choose one of: {', '.join(target_names())}")
+    text = (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
+    return strict.from_plain(Target, {"name": name, **tomllib.loads(text)})

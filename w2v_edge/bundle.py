@@ -1,0 +1,309 @@
+"""The contract between exporter, runtime and every app that opens a bundle's graphs itself.
+
+A bundle is a folder: ONNX graphs, their external data, golden vectors, and `manifest.json`, which
+names every file with its size and SHA-256 and carries a SHA-256 of its own canonical text. Tensor
+names below are the same in every language.
+
+    encoder.onnx     waveform, lengths                  -> features, context, frame_lengths
+    tokenizer.onnx   waveform, lengths                  -> codes, frame_lengths
+    quantizer.onnx   features                           -> codes, vectors
+    frontend.onnx    waveform, lengths (, statistics)   -> features, frame_lengths
+    context.onnx     features, frame_lengths            -> context
+    statistics.onnx  waveform, lengths                  -> statistics
+
+Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64; features
+(batch, frames, channels), context (batch, frames, dim), vectors (batch, frames, vector_dim)
+float32; codes (batch, frames, groups) int64; statistics (batch, k) float32. Frames at or past
+`frame_lengths` are zero in every output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from w2v_edge import strict
+from w2v_edge.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleVersionError,
+    ConfigError,
+    GraphMissingError,
+)
+from w2v_edge.geometry import Geometry
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+GraphName = Literal["encoder", "tokenizer", "quantizer", "frontend", "context", "statistics"]
+Precision = Literal["fp32"]
+
+GRAPH_INPUTS: dict[str, tuple[str, ...]] = {
+    "encoder": ("waveform", "lengths"),
+    "tokenizer": ("waveform", "lengths"),
+    "quantizer": ("features",),
+    "frontend": ("waveform", "lengths"),
+    "context": ("features", "frame_lengths"),
+    "statistics": ("waveform", "lengths"),
+}
+GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "encoder": ("features", "context", "frame_lengths"),
+    "tokenizer": ("codes", "frame_lengths"),
+    "quantizer": ("codes", "vectors"),
+    "frontend": ("features", "frame_lengths"),
+    "context": ("context",),
+    "statistics": ("statistics",),
+}
+DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
+FILE_NAMES = frozenset((*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN))
+
+TIMESTAMPS = (
+    "frame f sees samples [f * hop - left_padding, f * hop - left_padding + receptive_field); "
+    "its time is the middle of that span"
+)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output: element type and axes, dynamic ones by name."""
+
+    name: str
+    type: str
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """One graph: its tensors, the data files it needs, and how often each operator occurs."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    data: tuple[str, ...]
+    operators: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Size in bytes and SHA-256 of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CodebookInfo:
+    """Shape of the codebooks; `vector_dim` is the width of all groups' vectors side by side."""
+
+    groups: int
+    entries: int
+    vector_dim: int
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """The checkpoint that a bundle was made from."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a program needs to know to run a bundle.
+
+    Attributes:
+        config: the model's configuration, as in its checkpoint.
+        precision: of the weights; waveforms and outputs are float32 in any case.
+        target: name of the profile that the graphs were written for.
+        sample_rate: of the waveform, in Hz.
+        hop, receptive_field, left_padding, right_padding, min_samples: in samples.
+        output_length: formula for the frames of an utterance.
+        timestamps: where a frame lies in time.
+        quantizer_input: the tensor that codes are made from.
+        longest_context_seconds: audio beyond this makes attention's memory, which grows with its
+            square, pass about 1 GB.
+        parity: the gate's report, or None where the export was not checked.
+    """
+
+    format_version: int
+    config: dict[str, Any]
+    precision: str
+    target: str
+    opset: int
+    ir_version: int
+    sample_rate: int
+    hop: int
+    receptive_field: int
+    left_padding: int
+    right_padding: int
+    min_samples: int
+    output_length: str
+    timestamps: str
+    features_dim: int
+    context_dim: int
+    codebook: CodebookInfo | None
+    quantizer_input: Literal["features", "context"] | None
+    logits_axes: tuple[str, ...]
+    labels: tuple[str, ...]
+    longest_context_seconds: float
+    graphs: dict[str, GraphInfo]
+    files: dict[str, FileInfo]
+    source: SourceInfo
+    tools: dict[str, str]
+    parity: dict[str, Any] | None
+    sha256: str = field(default="")
+
+    @property
+    def geometry(self) -> Geometry:
+        """How frames lie over samples."""
+        return Geometry(self.hop, self.receptive_field, self.left_padding, self.right_padding)
+
+    def sealed(self) -> Manifest:
+        """Return a copy that carries the SHA-256 of its own content."""
+        return replace(self, sha256=_content_hash(strict.to_plain(self)))
+
+    def text(self) -> str:
+        """Return the one text that stands for this content."""
+        return _canonical(strict.to_plain(self))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        BundleVersionError: its format is newer than this release.
+        BundleIntegrityError: it is damaged or was edited.
+        BundleError: the folder holds no bundle.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
+        raise BundleError(f"{folder}: expected a bundle, but it {what}; make one: w2v-edge export")
+    data = _parse(path)
+    version = data.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise BundleIntegrityError(f"{path}: damaged, format version is {version!r:.40}")
+    if version > FORMAT_VERSION:
+        raise BundleVersionError(
+            f"{path}: format version {version}, this release reads up to {FORMAT_VERSION}; "
+            "update w2v-edge"
+        )
+    if data.get("sha256") != _content_hash(data) or path.read_bytes() != _canonical(data).encode():
+        raise BundleIntegrityError(
+            f"{path}: damaged or edited, its content does not have the SHA-256 it states; "
+            "export again"
+        )
+    try:
+        manifest = strict.from_plain(Manifest, data)
+    except ConfigError as error:
+        raise BundleIntegrityError(f"{path}: {error}") from error
+    unknown = manifest.files.keys() - FILE_NAMES
+    if unknown:
+        raise BundleIntegrityError(f"{path}: names a file no bundle has: {min(unknown)!r:.80}")
+    return manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk. Files are hashed when first asked for, each once."""
+
+    folder: Path
+    manifest: Manifest
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Open a bundle; only its manifest is read and checked.
+
+        Raises:
+            BundleError: see `read_manifest`.
+        """
+        return cls(Path(folder), read_manifest(Path(folder)))
+
+    def graph_path(self, name: str) -> Path:
+        """Return the path of a graph, it and its data files being what the manifest says.
+
+        Raises:
+            GraphMissingError: this model has no such graph.
+            BundleIntegrityError: a file is missing or damaged.
+        """
+        if name not in self.manifest.graphs:
+            have = ", ".join(self.manifest.graphs)
+            raise GraphMissingError(f"{self.folder}: no graph {name!r}; this bundle has: {have}")
+        for data in self.manifest.graphs[name].data:
+            self.path(data)
+        return self.path(f"{name}.onnx")
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file that is what the manifest says.
+
+        Raises:
+            BundleIntegrityError: it is missing, damaged or not in the manifest.
+        """
+        path = self.folder / name
+        if name not in self._checked:
+            expected = self.manifest.files.get(name)
+            if expected is None:
+                raise BundleIntegrityError(f"{path}: not in the manifest; export again")
+            _check(path, expected)
+            self._checked.add(name)
+        return path
+
+    def check_all(self) -> None:
+        """Hash every file of the manifest again.
+
+        Raises:
+            BundleIntegrityError: a file is missing or damaged.
+        """
+        for name, expected in self.manifest.files.items():
+            _check(self.folder / name, expected)
+            self._checked.add(name)
+
+
+def file_info(path: Path) -> FileInfo:
+    """Measure a file."""
+    with path.open("rb") as stream:
+        return FileInfo(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _check(path: Path, expected: FileInfo) -> None:
+    if not path.is_file():
+        raise BundleIntegrityError(f"{path}: missing; copy the whole bundle or export again")
+    size = path.stat().st_size
+    if size != expected.size:
+        raise BundleIntegrityError(
+            f"{path}: damaged, {size} bytes where the manifest says {expected.size}; "
+            "copy it again or export again"
+        )
+    if file_info(path).sha256 != expected.sha256:
+        raise BundleIntegrityError(
+            f"{path}: damaged or changed, its SHA-256 is not the manifest's; "
+            "copy it again or export again"
+        )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleIntegrityError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleIntegrityError(f"{path}: damaged, not JSON ({error!s:.80})") from error
+    if not isinstance(data, dict):
+        raise BundleIntegrityError(f"{path}: damaged, expected a JSON object")
+    return data
+
+
+def _canonical(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _content_hash(data: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in data.items() if key != "sha256"}
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
