@@ -16,6 +16,7 @@ builtin error a caller would reach for, and carries the exit code of the command
     |   `-- GraphMissingError            a graph that this model does not have
     |-- OutputExistsError (FileExistsError)
     |-- ProviderError (RuntimeError)     an execution provider that does not run
+    |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
     |-- PartialFailureError              some inputs of a job failed, the others are done
     `-- ParityError                      exit 3: the bundle differs from PyTorch
@@ -78,6 +79,10 @@ class OutputExistsError(W2VEdgeError, FileExistsError):
 
 class ProviderError(W2VEdgeError, RuntimeError):
     """An execution provider that was asked for and does not run."""
+
+
+class InferenceError(W2VEdgeError, RuntimeError):
+    """A graph that onnxruntime could not open or run."""
 
 
 class MissingExtraError(W2VEdgeError, ImportError):

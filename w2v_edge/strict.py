@@ -92,6 +92,8 @@ def _union(hint: Any, value: object, where: str) -> Any:
         raise _wrong(_join(where, "kind"), " or ".join(map(repr, kinds)), value["kind"])
     if len(members) == 1:
         return _convert(members[0], value, where)
+    if type(value) in members:
+        return value
     raise _wrong(where, " or ".join(getattr(m, "__name__", str(m)) for m in members), value)
 
 

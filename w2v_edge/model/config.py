@@ -229,6 +229,8 @@ def _check_sizes(config: ModelConfig) -> None:
     for where, value in positive.items():
         if value < 1:
             raise ConfigError(f"{where}: expected a number above 0, found {value}")
+    if quantizer.entries < 2:  # noqa: PLR2004
+        raise ConfigError("quantizer.entries: expected at least 2, found 1")
     for whole, part, where in (
         (context.dim, context.heads, "context.dim by context.heads"),
         (context.dim, context.position_groups, "context.dim by context.position_groups"),

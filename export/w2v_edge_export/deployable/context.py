@@ -28,14 +28,16 @@ class PositionTwin(nn.Module):
 
     def __init__(self, source: PositionalConv) -> None:
         super().__init__()
-        self.conv = Conv(source.conv, padding=source.conv.padding[0])
+        kernel = source.conv.kernel_size[0]
+        # One step of padding more than needed: runtimes refuse a convolution with no output,
+        # which an odd kernel would give for an empty batch of frames.
+        self.surplus = kernel % 2
+        self.conv = Conv(source.conv, padding=kernel // 2 + self.surplus)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, n, d), zero at padding, to the same shape."""
         y = self.conv(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
-        if self.conv.weight.shape[3] % 2 == 0:
-            y = y[:, : x.shape[1]]
-        return nn.functional.gelu(y)
+        return nn.functional.gelu(y[:, self.surplus : self.surplus + x.shape[1]])
 
 
 class FeedForwardTwin(nn.Module):

@@ -1,0 +1,40 @@
+"""Writes golden vectors; `w2v_edge.runtime.golden` says what they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from w2v_edge.comparison import spread
+from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge_export import reference
+from w2v_edge_export.golden_clip import speech_like
+from w2v_edge_export.parity import BARS
+
+SECONDS = 3.2
+SHORTER = 0.58
+"""Share of the second utterance that is valid; the rest is garbage."""
+
+
+def write_golden(model: SpeechModel, path: Path) -> None:
+    """Run the PyTorch model on the generated clip and write inputs and outputs."""
+    rate = model.config.sample_rate
+    clip = speech_like(SECONDS, rate)
+    samples = max(len(clip), 3 * model.config.geometry.receptive_field)
+    clip = np.resize(clip, samples)
+    other = clip[::-1].copy()
+    lengths = np.array([samples, int(samples * SHORTER)], dtype=np.int64)
+    references = [reference.encode(model, x[:n]) for x, n in zip((clip, other), lengths, strict=True)]
+    other[lengths[1] :] = 1e3
+    arrays = reference.padded_batch(references, model.config.geometry.frames(samples))
+    for name in ("features", "context"):
+        arrays[f"{name}_std"] = np.array(spread(references[0].arrays[name]))
+    np.savez_compressed(
+        path,
+        waveform=np.stack([clip, other]),
+        lengths=lengths,
+        bars=np.array(json.dumps(BARS)),
+        **arrays,
+    )

@@ -1,0 +1,50 @@
+"""A generated clip that behaves like speech: voiced stretches, hiss, and near-silent pauses.
+
+It belongs to nobody, so bundles can carry it anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from w2v_edge.audio import Waveform
+
+
+def speech_like(seconds: float, sample_rate: int, seed: int = 0) -> Waveform:
+    """Generate mono PCM (samples,) in [-1, 1].
+
+    A pulse train with a gliding pitch and noise, through three moving resonances, in syllables
+    with pauses between them that are 50 dB down.
+    """
+    rng = np.random.default_rng(seed)
+    samples = round(seconds * sample_rate)
+    time = np.arange(samples) / sample_rate
+    pitch = 120 + 30 * np.sin(2 * np.pi * 0.7 * time) + 15 * np.sin(2 * np.pi * 2.3 * time)
+    phase = np.cumsum(pitch) / sample_rate
+    pulses = np.diff(np.floor(phase), prepend=0.0)
+    noise = rng.standard_normal(samples)
+    voicing = 0.5 + 0.5 * np.sign(np.sin(2 * np.pi * 3.1 * time))
+    source = voicing * pulses * 8 + (1.1 - voicing) * noise * 0.3
+    voiced = sum(
+        _resonance(source, centre + swing * np.sin(2 * np.pi * rate * time), sample_rate)
+        for centre, swing, rate in ((550, 200, 1.7), (1500, 500, 1.1), (2600, 300, 0.8))
+    )
+    syllables = np.clip(np.sin(2 * np.pi * 1.9 * time) + 0.4, 0, None) * (time % 1.7 < 1.2)  # noqa: PLR2004
+    clip = voiced / np.abs(voiced).max() * (syllables + 0.003) / 1.403
+    return (0.6 * clip + 1e-4 * noise).astype(np.float32)
+
+
+def _resonance(
+    source: np.ndarray[tuple[int], np.dtype[np.float64]],
+    frequency: np.ndarray[tuple[int], np.dtype[np.float64]],
+    sample_rate: int,
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Filter with one pole pair that moves; its bandwidth is 100 Hz."""
+    radius = np.exp(-np.pi * 100 / sample_rate)
+    feedback = 2 * radius * np.cos(2 * np.pi * frequency / sample_rate)
+    out = np.zeros_like(source)
+    last = before = 0.0
+    for i, (x, a) in enumerate(zip(source.tolist(), feedback.tolist(), strict=True)):
+        last, before = x + a * last - radius**2 * before, last
+        out[i] = last
+    return out

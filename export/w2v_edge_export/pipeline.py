@@ -1,0 +1,237 @@
+"""The order of an export's stages: load, trace, assemble, write, compare, publish."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from w2v_edge.bundle import (
+    FORMAT_VERSION,
+    GOLDEN,
+    MANIFEST,
+    TIMESTAMPS,
+    CodebookInfo,
+    FileInfo,
+    GraphInfo,
+    Manifest,
+    SourceInfo,
+    TensorInfo,
+    file_info,
+)
+from w2v_edge.errors import ConfigError, ParityError
+from w2v_edge.files import refuse_existing, replacing_folder
+from w2v_edge.model.checkpoint import load_checkpoint
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.runtime.model import load
+from w2v_edge_export.data_files import DataWriter
+from w2v_edge_export.golden import write_golden
+from w2v_edge_export.graphs import GraphAssembler
+from w2v_edge_export.parity import Report, run_gate
+from w2v_edge_export.targets import Target, load_target
+
+TOOLS = ("w2v-edge", "torch", "onnx", "onnx-ir", "onnxscript", "numpy")
+
+ATTENTION_BYTES = 4e9
+"""Memory that attention's weights may take for the longest audio recommended."""
+
+Progress = Callable[[str, float], None]
+"""(what is being done, share of the whole export that is done, 0 to 1)."""
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    precision: str = "fp32",
+    target: str = "cpu",
+    force: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Export a checkpoint to a bundle that is proven equal to PyTorch.
+
+    Args:
+        checkpoint: a `.pt` file.
+        output: the bundle's folder; it appears whole or not at all.
+        precision: of the weights.
+        target: name of a target profile.
+        force: replace an output that is already there.
+        progress: hears what is being done.
+
+    Returns:
+        The parity report, which also is in the manifest.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+        ConfigError: an unknown target, or a precision it does not have.
+        OutputExistsError: the output is there and `force` is false.
+        ParityError: the bundle differs from PyTorch; nothing was written. Its `report` says where.
+    """
+    checkpoint, output = Path(checkpoint), Path(output)
+    profile = load_target(target)
+    if precision not in profile.precisions:
+        choices = ", ".join(profile.precisions)
+        raise ConfigError(f"target {target!r} has no precision {precision!r}; choose: {choices}")
+    refuse_existing(output, force=force)
+    progress("loading the checkpoint", 0.0)
+    model = load_checkpoint(checkpoint)
+    source = SourceInfo(checkpoint.name, _sha256(checkpoint))
+    with replacing_folder(output, force=force) as folder:
+        manifest = _write_files(model, folder, profile, precision, source, progress)
+        _write_manifest(manifest, folder)
+        report = run_gate(
+            model, load(folder), lambda what, done: progress(f"comparing: {what}", 0.35 + 0.65 * done)
+        )
+        if not report.passed:
+            raise GateError(report)
+        _write_manifest(replace(manifest, parity=report.to_dict()), folder)
+    return report
+
+
+class GateError(ParityError):
+    """An export that the gate refused; `report` says where the bundle differs."""
+
+    def __init__(self, report: Report) -> None:
+        """Summarise the report in one line."""
+        failures = report.failures
+        first = f"; first: {failures[0].output} of {failures[0].case}" if failures else ""
+        super().__init__(
+            f"the bundle differs from PyTorch in {len(failures)} of {len(report.rows)} "
+            f"comparisons{first}; no bundle was written"
+        )
+        self.report = report
+
+
+def _write_files(
+    model: SpeechModel,
+    folder: Path,
+    target: Target,
+    precision: str,
+    source: SourceInfo,
+    progress: Progress,
+) -> Manifest:
+    assembler = GraphAssembler(
+        model, target, lambda part: progress(f"tracing: {part}", 0.05 if part == "frontend" else 0.1)
+    )
+    writer = DataWriter(folder)
+    graphs = {}
+    for name in assembler.names:
+        progress(f"writing: {name}", 0.25)
+        graphs[name] = _write_graph(assembler.build(name), folder, writer, target, model.config)
+    progress("writing: golden vectors", 0.3)
+    write_golden(model, folder / GOLDEN)
+    files = {path.name: file_info(path) for path in sorted(folder.iterdir())}
+    return _manifest(model.config, target, precision, graphs, files, source)
+
+
+def _write_graph(
+    graph: ir.Model, folder: Path, writer: DataWriter, target: Target, config: ModelConfig
+) -> GraphInfo:
+    """Write one graph, its weights apart, and describe it."""
+    name = str(graph.graph.name)
+    data = writer.externalise(graph)
+    graph.producer_name = "w2v-edge"
+    graph.producer_version = metadata.version("w2v-edge")
+    graph.metadata_props.update(
+        {
+            "sample_rate": str(config.sample_rate),
+            "hop": str(config.geometry.hop),
+            "receptive_field": str(config.geometry.receptive_field),
+            "architecture": config.architecture,
+            "manifest": MANIFEST,
+            "license": "the weights' licence is that of the checkpoint",
+        }
+    )
+    path = folder / f"{name}.onnx"
+    ir.save(graph, path)
+    _assert_within(path, target)
+    operators = Counter(_operator(node) for node in graph.graph.all_nodes())
+    return GraphInfo(
+        inputs=tuple(_tensor(x) for x in graph.graph.inputs),
+        outputs=tuple(_tensor(x) for x in graph.graph.outputs),
+        data=data,
+        operators=dict(sorted(operators.items())),
+    )
+
+
+def _assert_within(path: Path, target: Target) -> None:
+    """Check a written graph against the standard and against what the target takes."""
+    onnx.checker.check_model(str(path))
+    proto = onnx.load(str(path), load_external_data=False)
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    assert versions[""] <= 21, versions  # noqa: PLR2004 - what onnxruntime 1.20 reads
+    assert proto.ir_version <= 10, proto.ir_version  # noqa: PLR2004 - likewise
+    assert set(versions) <= set(target.domains), versions
+
+
+def _manifest(
+    config: ModelConfig,
+    target: Target,
+    precision: str,
+    graphs: dict[str, GraphInfo],
+    files: dict[str, FileInfo],
+    source: SourceInfo,
+) -> Manifest:
+    geometry, quantizer = config.geometry, config.quantizer
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        config=config.to_dict(),
+        precision=precision,
+        target=target.name,
+        opset=target.opset,
+        ir_version=target.ir_version,
+        sample_rate=config.sample_rate,
+        hop=geometry.hop,
+        receptive_field=geometry.receptive_field,
+        left_padding=geometry.left_padding,
+        right_padding=geometry.right_padding,
+        min_samples=geometry.min_samples,
+        output_length=geometry.formula,
+        timestamps=TIMESTAMPS,
+        features_dim=config.feature_encoder.channels,
+        context_dim=config.context.dim,
+        codebook=CodebookInfo(quantizer.groups, quantizer.entries, quantizer.vector_dim),
+        quantizer_input="features",
+        logits_axes=(),
+        labels=(),
+        longest_context_seconds=_longest_context(config),
+        graphs=graphs,
+        files=files,
+        source=source,
+        tools={name: metadata.version(name) for name in TOOLS},
+        parity=None,
+    )
+
+
+def _write_manifest(manifest: Manifest, folder: Path) -> None:
+    (folder / MANIFEST).write_text(manifest.sealed().text(), encoding="utf-8")
+
+
+def _longest_context(config: ModelConfig) -> float:
+    """Solve 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES for whole seconds."""
+    frames = math.sqrt(ATTENTION_BYTES / (12 * config.context.heads))
+    return float(math.floor(frames * config.geometry.hop / config.sample_rate))
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _tensor(value: ir.Value) -> TensorInfo:
+    assert value.shape is not None
+    assert value.dtype is not None
+    axes = tuple(x if isinstance(x, int) else str(x.value) for x in value.shape)
+    return TensorInfo(str(value.name), value.dtype.name.lower(), axes)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

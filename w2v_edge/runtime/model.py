@@ -1,0 +1,206 @@
+"""A loaded model: waveforms to features, context vectors and codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.audio import Waveform, as_waveform, check_length
+from w2v_edge.bundle import Bundle, Manifest
+from w2v_edge.errors import GraphMissingError, InputError
+from w2v_edge.providers import choose
+from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a model makes of one waveform.
+
+    Attributes:
+        context: (frames, dim) float32 context vectors.
+        features: (frames, channels) float32, what the quantizer consumes.
+        codes: (frames, groups) int64 codebook entries; None for a model without a quantizer.
+        vectors: (frames, vector_dim) float32, the chosen entries' vectors; None likewise.
+        times: (frames,) float64 seconds, the middle of what each frame sees.
+    """
+
+    context: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int64] | None
+    vectors: npt.NDArray[np.float32] | None
+    times: npt.NDArray[np.float64]
+
+
+def load(
+    bundle: str | Path,
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    allow_fallback: bool = False,
+) -> Model:
+    """Open a bundle. Graphs are loaded when first used.
+
+    Args:
+        bundle: the folder that `w2v-edge export` wrote.
+        provider: `cpu` or `cuda`.
+        threads: for one operator; by default the cores this process may use.
+        allow_fallback: run on the CPU where `provider` does not.
+
+    Raises:
+        BundleError: no bundle there, or damaged, or of a newer format.
+        ProviderError: the provider does not run here.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    execution = choose(provider, threads, allow_fallback=allow_fallback)
+    return Model(GraphRunner(Bundle.open(bundle), execution))
+
+
+class Model:
+    """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once."""
+
+    def __init__(self, runner: GraphRunner) -> None:
+        self._runner = runner
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle on disk."""
+        return self._runner.bundle
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's description of itself."""
+        return self._runner.bundle.manifest
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz that the model takes."""
+        return self.manifest.sample_rate
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that was asked for."""
+        return self._runner.execution.provider
+
+    @property
+    def placement(self) -> dict[str, list[str]]:
+        """The execution providers of each graph opened so far, first choice first."""
+        return self._runner.placement
+
+    @overload
+    def encode(self, waveform: npt.NDArray[Any], sample_rate: int | None = None) -> Encoding: ...
+    @overload
+    def encode(
+        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+    ) -> list[Encoding]: ...
+    def encode(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+    ) -> Encoding | list[Encoding]:
+        """Compute features, context and codes of one waveform, or of each in a list.
+
+        Args:
+            waveform: (samples,) floats in [-1, 1] or int16; or a list of such, of any lengths.
+            sample_rate: Hz of the waveform; None says that it is the model's.
+
+        Raises:
+            InputError: a waveform that cannot be right; `SampleRateError` for its rate.
+        """
+        if _is_batch(waveform):
+            return [self._encode(self._prepare(x, sample_rate)) for x in waveform]
+        return self._encode(self._prepare(waveform, sample_rate))
+
+    @overload
+    def tokenize(
+        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+    ) -> npt.NDArray[np.int64]: ...
+    @overload
+    def tokenize(
+        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+    ) -> list[npt.NDArray[np.int64]]: ...
+    def tokenize(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+    ) -> npt.NDArray[np.int64] | list[npt.NDArray[np.int64]]:
+        """Compute the codes (frames, groups) of one waveform, or of each in a list.
+
+        The transformer is neither loaded nor run. Arguments and errors as for `encode`.
+
+        Raises:
+            GraphMissingError: the model has no quantizer.
+        """
+        if _is_batch(waveform):
+            return [self._tokenize(self._prepare(x, sample_rate)) for x in waveform]
+        return self._tokenize(self._prepare(waveform, sample_rate))
+
+    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
+        """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            InferenceError: onnxruntime refused the inputs.
+        """
+        return self._runner.run(graph, tensors)
+
+    def times(self, frames: int) -> npt.NDArray[np.float64]:
+        """Return the middle of what each frame sees, (frames,) seconds."""
+        geometry = self.manifest.geometry
+        middle = (geometry.receptive_field - 1) / 2 - geometry.left_padding
+        return (np.arange(frames) * geometry.hop + middle) / self.sample_rate
+
+    def _prepare(self, waveform: npt.ArrayLike, sample_rate: int | None) -> Waveform:
+        prepared = as_waveform(waveform, sample_rate, self.sample_rate)
+        check_length(len(prepared), self.manifest.geometry, self.sample_rate)
+        return prepared
+
+    def _encode(self, waveform: Waveform) -> Encoding:
+        self._check_attention(len(waveform))
+        encoded = self._runner.run("encoder", _batch_of_one(waveform))
+        quantized: Tensors = {}
+        if "quantizer" in self.manifest.graphs:
+            quantized = self._runner.run("quantizer", {"features": encoded["features"]})
+        return Encoding(
+            context=encoded["context"][0],
+            features=encoded["features"][0],
+            codes=quantized["codes"][0] if quantized else None,
+            vectors=quantized["vectors"][0] if quantized else None,
+            times=self.times(encoded["features"].shape[1]),
+        )
+
+    def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
+        if "tokenizer" not in self.manifest.graphs:
+            raise GraphMissingError("this model has no quantizer, so there are no codes")
+        codes: npt.NDArray[np.int64] = self._runner.run("tokenizer", _batch_of_one(waveform))[
+            "codes"
+        ][0]
+        return codes
+
+    def _check_attention(self, samples: int) -> None:
+        seconds = samples / self.sample_rate
+        longest = self.manifest.longest_context_seconds
+        if seconds > longest:
+            raise InputError(
+                f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
+                "would take several GB of memory: split it, or call tokenize, which takes any "
+                "length"
+            )
+
+
+def _is_batch(waveform: object) -> bool:
+    """Tell a list of waveforms from one waveform given as a list of numbers."""
+    if not isinstance(waveform, list | tuple):
+        return False
+    return not waveform or np.ndim(waveform[0]) > 0
+
+
+def _batch_of_one(waveform: Waveform) -> Tensors:
+    return {
+        "waveform": waveform[np.newaxis],
+        "lengths": np.array([len(waveform)], dtype=np.int64),
+    }
