@@ -41,8 +41,6 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
-GraphName = Literal["encoder", "tokenizer", "quantizer", "frontend", "context", "statistics"]
-Precision = Literal["fp32"]
 
 GRAPH_INPUTS: dict[str, tuple[str, ...]] = {
     "encoder": ("waveform", "lengths"),

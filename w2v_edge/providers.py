@@ -10,11 +10,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from w2v_edge.errors import MissingExtraError, ProviderError
-
-Provider = Literal["cpu", "cuda"]
+from w2v_edge.names import Provider
 
 _ORT_NAMES: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 from w2v_edge.errors import ConfigError
 from w2v_edge.model.config import (
@@ -20,8 +20,7 @@ from w2v_edge.model.config import (
     TemperatureSchedule,
     TransformerContextConfig,
 )
-
-Preset = Literal["tutorial", "tiny", "base", "large"]
+from w2v_edge.names import Preset
 
 SAMPLE_RATE = 16_000
 

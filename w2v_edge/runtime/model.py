@@ -87,6 +87,11 @@ class Model:
         return self._runner.execution.provider
 
     @property
+    def threads(self) -> int:
+        """Threads that one operator may use."""
+        return self._runner.execution.threads
+
+    @property
     def placement(self) -> dict[str, list[str]]:
         """The execution providers of each graph opened so far, first choice first."""
         return self._runner.placement
@@ -138,6 +143,19 @@ class Model:
         if _is_batch(waveform):
             return [self._tokenize(self._prepare(x, sample_rate)) for x in waveform]
         return self._tokenize(self._prepare(waveform, sample_rate))
+
+    def features(
+        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Compute what the quantizer consumes, (frames, channels), of one waveform.
+
+        The transformer is neither loaded nor run. Arguments and errors as for `encode`.
+        """
+        batch = _batch_of_one(self._prepare(waveform, sample_rate))
+        if "statistics" in self.manifest.graphs:
+            batch |= self._runner.run("statistics", batch)
+        features: npt.NDArray[np.float32] = self._runner.run("frontend", batch)["features"][0]
+        return features
 
     def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
         """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.

@@ -1,0 +1,22 @@
+"""The command line, `w2v-edge`: one file a verb; heavy imports are made in the commands' bodies."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        import click  # noqa: F401
+        import rich  # noqa: F401
+    except ImportError as error:
+        print(  # noqa: T201
+            f"error: the command line needs {error.name!r}, which is not installed; "
+            "run: pip install 'w2v-edge[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    from w2v_edge.cli.group import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""The command group: verbs are imported when called, and errors become one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from w2v_edge.errors import W2VEdgeError
+
+VERBS = ("demo", "init", "export", "verify", "inspect", "encode", "doctor")
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class VerbGroup(click.Group):
+    """Finds each verb in the file of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the verbs in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"w2v_edge.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="w2v-edge")
+def cli() -> None:
+    """Take a wav2vec 2.0-style speech model from PyTorch to a device.
+
+    \b
+    w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
+    w2v-edge export ckpt.pt                    make a verified bundle beside it
+    w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
+
+    Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on `arguments` and return its exit code. No traceback gets out."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = cli.main(args=arguments, prog_name="w2v-edge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing half-written was left", INTERRUPTED)
+    except W2VEdgeError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(_describe(error), 1)
+    except MemoryError:
+        return _fail("out of memory; use shorter audio or a smaller model", 1)
+    except Exception as error:
+        if os.environ.get("W2V_EDGE_DEBUG"):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(f"internal error, please report it: {what:.200} (W2V_EDGE_DEBUG=1 shows more)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Leave through the `finally` blocks, which remove what is half-written."""
+    sys.exit(TERMINATED)

@@ -1,0 +1,108 @@
+"""`w2v-edge inspect`: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from w2v_edge import strict
+from w2v_edge.bundle import Bundle, Manifest, TensorInfo
+from w2v_edge.cli.output import console, json_option, megabytes, print_json, print_table
+from w2v_edge.errors import BundleIntegrityError
+
+
+@click.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@json_option
+def command(bundle: Path, as_json: bool) -> None:
+    """Show what is in BUNDLE: graphs, tensors, operators, files and their state, parity."""
+    opened = Bundle.open(bundle)
+    states = {name: _state(opened, name) for name in opened.manifest.files}
+    if as_json:
+        print_json({**strict.to_plain(opened.manifest), "file_states": states})
+        return
+    _print_summary(opened.manifest)
+    _print_graphs(opened.manifest)
+    print_table(
+        "files",
+        ("file", ">size", "sha256", "state"),
+        (
+            (name, megabytes(info.size), info.sha256[:16], states[name])
+            for name, info in opened.manifest.files.items()
+        ),
+    )
+    _print_parity(opened.manifest)
+
+
+def _print_summary(manifest: Manifest) -> None:
+    codebook = manifest.codebook
+    rate = manifest.sample_rate
+    rows = {
+        "architecture": manifest.config.get("architecture"),
+        "weights": f"{manifest.precision}, for target {manifest.target}",
+        "made from": f"{manifest.source.name}, sha256 {manifest.source.sha256[:16]}",
+        "waveform": f"{rate} Hz mono, at least {manifest.min_samples} samples",
+        "frames": (
+            f"one every {manifest.hop} samples ({1000 * manifest.hop / rate:g} ms), "
+            f"each sees {manifest.receptive_field}"
+        ),
+        "frames of n samples": manifest.output_length,
+        "features, context": f"{manifest.features_dim}, {manifest.context_dim} wide",
+        "codes": (
+            "none"
+            if codebook is None
+            else f"{codebook.groups} groups of {codebook.entries}, vectors {codebook.vector_dim}"
+        ),
+        "opset, IR": f"{manifest.opset}, {manifest.ir_version}",
+        "longest context": f"{manifest.longest_context_seconds:g} s",
+        "made with": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()),
+    }
+    print_table("bundle", ("", ""), rows.items())
+
+
+def _print_graphs(manifest: Manifest) -> None:
+    print_table(
+        "graphs",
+        ("graph", "inputs", "outputs", "data", ">nodes", "operators"),
+        (
+            (
+                name,
+                "\n".join(map(_tensor, graph.inputs)),
+                "\n".join(map(_tensor, graph.outputs)),
+                "\n".join(graph.data),
+                sum(graph.operators.values()),
+                " ".join(f"{op}:{n}" for op, n in _common(graph.operators)),
+            )
+            for name, graph in manifest.graphs.items()
+        ),
+    )
+
+
+def _print_parity(manifest: Manifest) -> None:
+    parity = manifest.parity
+    if parity is None:
+        console().print("parity: not checked")
+        return
+    console().print(
+        f"parity with PyTorch at export: {'passed' if parity['passed'] else 'FAILED'}, "
+        f"{parity['comparisons']} comparisons, {parity['codes_compared']:,} codes compared, "
+        f"{parity['codes_wrong']} wrong, {parity['codes_tied']} ties, "
+        f"distinct codes {parity['distinct_codes']}"
+    )
+
+
+def _state(bundle: Bundle, name: str) -> str:
+    try:
+        bundle.path(name)
+    except BundleIntegrityError as error:
+        return "missing" if "missing" in str(error) else "damaged"
+    return "ok"
+
+
+def _tensor(tensor: TensorInfo) -> str:
+    return f"{tensor.name} {tensor.type} [{', '.join(map(str, tensor.axes))}]"
+
+
+def _common(operators: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(operators.items(), key=lambda item: -item[1])[:8]

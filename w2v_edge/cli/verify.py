@@ -1,0 +1,95 @@
+"""`w2v-edge verify`: is a bundle what it was when it was exported?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from w2v_edge.cli.output import (
+    console,
+    json_option,
+    print_comparison,
+    print_json,
+    progress,
+    require,
+)
+from w2v_edge.comparison import Row
+from w2v_edge.errors import ParityError
+
+if TYPE_CHECKING:
+    from w2v_edge.runtime.model import Model
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Compare with this checkpoint in PyTorch: every weight, and the whole gate of an export.",
+)
+@json_option
+def command(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:
+    """Check every file of BUNDLE against its hash, then its outputs against golden vectors.
+
+    Golden vectors are what PyTorch gave at export: no torch is needed. With --checkpoint the
+    bundle is compared with PyTorch itself. The exit code is 3 if outputs differ.
+    """
+    require("verifying", "cpu")
+    import w2v_edge
+
+    model = w2v_edge.load(bundle)
+    model.bundle.check_all()
+    if checkpoint is None:
+        _verify_golden(model, as_json=as_json)
+    else:
+        _verify_checkpoint(model, checkpoint, as_json=as_json)
+
+
+def _verify_golden(model: Model, *, as_json: bool) -> None:
+    from w2v_edge.runtime.golden import check_golden
+
+    rows, tally = check_golden(model)
+    failures = [row for row in rows if not row.ok]
+    if as_json:
+        print_json(
+            {
+                "passed": not failures,
+                "against": "golden vectors",
+                "files": len(model.manifest.files),
+                "codes_compared": tally.compared,
+                "codes_tied": tally.ties,
+                "comparisons": rows,
+            }
+        )
+    else:
+        print_comparison("against golden vectors", failures or rows)
+    _finish(model, failures, quiet=as_json)
+
+
+def _verify_checkpoint(model: Model, checkpoint: Path, *, as_json: bool) -> None:
+    require("verifying against a checkpoint", "export", "cpu")
+    from w2v_edge.cli.export import print_report
+    from w2v_edge_export.verification import verify_against
+
+    with progress("verify") as show:
+        report = verify_against(model, checkpoint, show)
+    if as_json:
+        print_json({"against": str(checkpoint), **report.to_dict()})
+    else:
+        print_report(report)
+    _finish(model, report.failures, quiet=as_json)
+    if report.too_many_ties:
+        raise ParityError(report.remarks[-1])
+
+
+def _finish(model: Model, failures: list[Row], *, quiet: bool) -> None:
+    if failures:
+        first = failures[0]
+        raise ParityError(
+            f"{model.bundle.folder}: {len(failures)} comparisons failed; "
+            f"first: {first.output} of {first.case}"
+        )
+    if not quiet:
+        console().print(f"{model.bundle.folder}: {len(model.manifest.files)} files, verified")

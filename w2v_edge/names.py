@@ -1,0 +1,9 @@
+"""Every name that a user may type; choices and error texts are made from these."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Preset = Literal["tutorial", "tiny", "base", "large"]
+Precision = Literal["fp32"]
+Provider = Literal["cpu", "cuda"]
