@@ -288,7 +288,9 @@ def _check(path: Path, expected: FileInfo) -> None:
 
 def _parse(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleIntegrityError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest")
+        raise BundleIntegrityError(
+            f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest"
+        )
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

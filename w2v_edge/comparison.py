@@ -138,9 +138,7 @@ def compare_codes(
     return Row(case, "codes", float((differs & ~tie).sum()), 0, _first(bad))
 
 
-def compare_lengths(
-    case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
-) -> Row:
+def compare_lengths(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
     """Compare frame lengths (b,), which must be equal."""
     if found.shape != expected.shape:
         return Row(case, "frame_lengths", np.inf, 0, None, _shapes(found, expected))

@@ -56,7 +56,7 @@ class DataWriter:
             offset,
             length,
             tensor.dtype,
-            shape=tensor.shape,
+            shape=ir.Shape(tensor.shape.numpy()),
             name=name,
             base_dir=self.folder,
         )

@@ -26,15 +26,14 @@ def write_golden(model: SpeechModel, path: Path) -> None:
     clip = np.resize(clip, samples)
     other = clip[::-1].copy()
     lengths = np.array([samples, int(samples * SHORTER)], dtype=np.int64)
-    references = [reference.encode(model, x[:n]) for x, n in zip((clip, other), lengths, strict=True)]
+    references = [
+        reference.encode(model, x[:n]) for x, n in zip((clip, other), lengths, strict=True)
+    ]
     other[lengths[1] :] = 1e3
     arrays = reference.padded_batch(references, model.config.geometry.frames(samples))
     for name in ("features", "context"):
         arrays[f"{name}_std"] = np.array(spread(references[0].arrays[name]))
-    np.savez_compressed(
-        path,
-        waveform=np.stack([clip, other]),
-        lengths=lengths,
-        bars=np.array(json.dumps(BARS)),
-        **arrays,
-    )
+    arrays["waveform"] = np.stack([clip, other])
+    arrays["lengths"] = lengths
+    arrays["bars"] = np.array(json.dumps(BARS))
+    np.savez_compressed(path, allow_pickle=False, **arrays)

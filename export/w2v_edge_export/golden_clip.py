@@ -31,7 +31,8 @@ def speech_like(seconds: float, sample_rate: int, seed: int = 0) -> Waveform:
     )
     syllables = np.clip(np.sin(2 * np.pi * 1.9 * time) + 0.4, 0, None) * (time % 1.7 < 1.2)  # noqa: PLR2004
     clip = voiced / np.abs(voiced).max() * (syllables + 0.003) / 1.403
-    return (0.6 * clip + 1e-4 * noise).astype(np.float32)
+    pcm: Waveform = (0.6 * clip + 1e-4 * noise).astype(np.float32)
+    return pcm
 
 
 def _resonance(

@@ -18,7 +18,7 @@ class GraphBuilder:
     def __init__(self, outer: GraphBuilder | None = None) -> None:
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = outer.initializers if outer else {}
-        self._count: itertools.count[int] = outer._count if outer else itertools.count()
+        self.count: itertools.count[int] = outer.count if outer else itertools.count()
 
     def op(self, op_type: str, *inputs: Operand | None, **attributes: object) -> ir.Value:
         """Append a node with one output; numbers and lists become int64 constants."""
@@ -34,7 +34,7 @@ class GraphBuilder:
     ) -> Sequence[ir.Value]:
         """Append a node with any number of outputs."""
         values = [x if x is None or isinstance(x, ir.Value) else self.constant(x) for x in inputs]
-        name = f"{op_type.lower()}_{next(self._count)}"
+        name = f"{op_type.lower()}_{next(self.count)}"
         node = ir.Node(
             "",
             op_type,
@@ -121,9 +121,7 @@ def over_tiles(
     limit = steps if plan.max_steps is None else plan.max_steps
     tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)
     tile_steps = at_least(g, ceil_div(g, steps, tiles), 1)
-    tile_samples = g.op(
-        "Add", g.op("Mul", tile_steps, plan.hop), plan.receptive_field - plan.hop
-    )
+    tile_samples = g.op("Add", g.op("Mul", tile_steps, plan.hop), plan.receptive_field - plan.hop)
     padded = _pad(g, waveform, tiles, tile_steps, plan)
 
     def run(inner: GraphBuilder, tile: ir.Value, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
@@ -155,7 +153,7 @@ def _scan(
 ) -> Sequence[ir.Value]:
     """Loop over tile numbers; weights and the waveform are seen from the graph around."""
     inner = GraphBuilder(g)
-    tile = ir.val(f"tile_{next(g._count)}", ir.DataType.INT64, [])
+    tile = ir.val(f"tile_{next(g.count)}", ir.DataType.INT64, [])
     state_inputs = [ir.Value(name=f"{s.name}.state", type=s.type, shape=s.shape) for s in states]
     outputs = list(run(inner, tile, state_inputs))
     stacked = len(outputs) - len(states)

@@ -7,10 +7,11 @@ from functools import partial
 
 import onnx_ir as ir
 import torch
+from torch import nn
 
 from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS
 from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
-from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
 from w2v_edge_export.deployable.context import context_twin
 from w2v_edge_export.deployable.frontend import FRONTEND_TILES
 from w2v_edge_export.deployable.part import Part
@@ -39,7 +40,7 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         layer = encoder.config.layers[0]
         made += _statistics_parts(encoder, lengths)
         frontend_inputs["statistics"] = torch.ones(2, 2 * layer.channels)
-    frontend = FRONTEND_TILES[type(encoder)](encoder, getattr(model, "feature_norm", None))
+    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model))
     features = {"features": torch.zeros(2, 12, channels)}
     frames = {"features": {0: "batch", 1: "frames"}, "frame_lengths": BATCH}
     made += [
@@ -60,6 +61,10 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         ),
     ]
     return {part.name: part for part in made}
+
+
+def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
+    return model.feature_norm if isinstance(model, Wav2Vec2Model) else None
 
 
 def _statistics_parts(encoder: GroupNormFeatureEncoder, lengths: torch.Tensor) -> list[Part]:
@@ -84,7 +89,7 @@ def _statistics_parts(encoder: GroupNormFeatureEncoder, lengths: torch.Tensor) -
         ),
         Part(
             "statistics",
-            ChannelStatistics(encoder.blocks[0].conv),
+            ChannelStatistics(encoder.convolutions[0]),
             sums,
             dict.fromkeys(sums, BATCH),
             ("statistics",),

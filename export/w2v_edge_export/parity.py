@@ -109,7 +109,9 @@ class Report:
         }
 
 
-def run_gate(torch_model: SpeechModel, bundle: Model, progress: Progress = lambda *_: None) -> Report:
+def run_gate(
+    torch_model: SpeechModel, bundle: Model, progress: Progress = lambda *_: None
+) -> Report:
     """Compare a bundle with its PyTorch model. Nothing is raised: the report says how it went."""
     gate = _Gate(torch_model, bundle)
     rows: list[Row] = []

@@ -88,7 +88,9 @@ def export_bundle(
         manifest = _write_files(model, folder, profile, precision, source, progress)
         _write_manifest(manifest, folder)
         report = run_gate(
-            model, load(folder), lambda what, done: progress(f"comparing: {what}", 0.35 + 0.65 * done)
+            model,
+            load(folder),
+            lambda what, done: progress(f"comparing: {what}", 0.35 + 0.65 * done),
         )
         if not report.passed:
             raise GateError(report)
@@ -119,7 +121,9 @@ def _write_files(
     progress: Progress,
 ) -> Manifest:
     assembler = GraphAssembler(
-        model, target, lambda part: progress(f"tracing: {part}", 0.05 if part == "frontend" else 0.1)
+        model,
+        target,
+        lambda part: progress(f"tracing: {part}", 0.05 if part == "frontend" else 0.1),
     )
     writer = DataWriter(folder)
     graphs = {}

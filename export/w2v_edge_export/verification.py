@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from w2v_edge.comparison import Row
@@ -56,7 +58,7 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
     return list(rows.values())
 
 
-def _compare(name: str, found: np.ndarray, expected: np.ndarray) -> Row:  # type: ignore[type-arg]
+def _compare(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
     if found.shape != expected.shape:
         return Row("weights", name, np.inf, 0, None, f"shape {found.shape}, not {expected.shape}")
     allowed = WEIGHT_BAR * float(np.abs(expected).max(initial=0.0))

@@ -92,15 +92,11 @@ def _timings(model: Model, waveform: Waveform) -> dict[str, float]:
             took.append(time.perf_counter() - start)
         median = statistics.median(took)
         timings[f"{name}_ms"] = round(1000 * median, 2)
-        timings[f"{name}_real_time_factor"] = round(
-            median * model.sample_rate / len(waveform), 5
-        )
+        timings[f"{name}_real_time_factor"] = round(median * model.sample_rate / len(waveform), 5)
     return timings
 
 
-def _save(
-    output: Path, model: Model, waveform: Waveform, encoding: Encoding, name: str
-) -> None:
+def _save(output: Path, model: Model, waveform: Waveform, encoding: Encoding, name: str) -> None:
     import numpy as np
 
     from w2v_edge.picture import draw_codes

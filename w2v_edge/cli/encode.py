@@ -92,12 +92,13 @@ class _Job:
         from w2v_edge.audio import read_audio
 
         waveform = read_audio(source, self.model.sample_rate)
+        made: dict[str, Any] = {}
         if self.with_context:
             encoding = self.model.encode(waveform)
-            made = {"codes": encoding.codes, "context": encoding.context}
+            made |= {"codes": encoding.codes, "context": encoding.context}
             made["features"] = encoding.features if self.with_features else None
         else:
-            made = {"codes": self.model.tokenize(waveform)}
+            made["codes"] = self.model.tokenize(waveform)
             made["features"] = self.model.features(waveform) if self.with_features else None
         frames = self.model.manifest.geometry.frames(len(waveform))
         made["times"] = self.model.times(frames)

@@ -36,7 +36,7 @@ class VerbGroup(click.Group):
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="w2v-edge")
 def cli() -> None:
-    """Take a wav2vec 2.0-style speech model from PyTorch to a device.
+    r"""Take a wav2vec 2.0-style speech model from PyTorch to a device.
 
     \b
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
@@ -55,30 +55,31 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing half-written was left", INTERRUPTED)
-    except W2VEdgeError as error:
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        return _fail(_describe(error), 1)
-    except MemoryError:
-        return _fail("out of memory; use shorter audio or a smaller model", 1)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("W2V_EDGE_DEBUG"):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _fail(f"internal error, please report it: {what:.200} (W2V_EDGE_DEBUG=1 shows more)", 1)
+        return _fail(*_explain(error))
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Return the one line and the exit code for an error."""
+    if isinstance(error, W2VEdgeError):
+        return str(error), error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "interrupted; nothing half-written was left", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", 1
+    if isinstance(error, MemoryError):
+        return "out of memory; use shorter audio or a smaller model", 1
+    what = f"{type(error).__name__}: {error}"
+    return f"internal error, please report it: {what:.200} (W2V_EDGE_DEBUG=1 shows more)", 1
 
 
 def _fail(message: str, code: int) -> int:
     click.echo(f"error: {' '.join(message.split())}", err=True)
     return code
-
-
-def _describe(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

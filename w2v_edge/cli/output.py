@@ -67,7 +67,14 @@ def print_comparison(title: str, rows: Iterable[Row]) -> None:
         title,
         ("output", "case", ">max abs", ">allowed", "first bad", ""),
         (
-            (row.output, row.case, f"{row.worst:.2e}", f"{row.allowed:.2e}", _place(row), _word(row))
+            (
+                row.output,
+                row.case,
+                f"{row.worst:.2e}",
+                f"{row.allowed:.2e}",
+                _place(row),
+                _word(row),
+            )
             for row in rows
         ),
     )

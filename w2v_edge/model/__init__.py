@@ -13,8 +13,8 @@ results, and frames past its `frame_lengths` are zero.
 from w2v_edge.model.build import build_model
 from w2v_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from w2v_edge.model.config import ModelConfig
-from w2v_edge.model.pretraining import PretrainingOutput
 from w2v_edge.model.presets import preset
+from w2v_edge.model.pretraining import PretrainingOutput
 from w2v_edge.model.speech_model import SpeechModel
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Checkpoints: one `.pt` file that holds a plain config and tensors, and can run no code.
 
-    torch.save({"format_version": 1, "config": {...}, "model": state_dict})
+torch.save({"format_version": 1, "config": {...}, "model": state_dict})
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint, or damaged: {_line(error)}") from error
     if not isinstance(payload, dict) or not {"config", "model"} <= payload.keys():
-        found = sorted(map(str, payload))[:5] if isinstance(payload, dict) else type(payload)
+        keys = sorted(map(str, payload))[:5] if isinstance(payload, dict) else [type(payload)]
         raise CheckpointError(
-            f"{path}: expected the keys format_version, config and model, found {found}"
+            f"{path}: expected the keys format_version, config and model, found {keys}"
         )
     return payload
 

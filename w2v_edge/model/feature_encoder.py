@@ -6,6 +6,8 @@ fairseq's `ConvFeatureExtractionModel` ("default" and "layer_norm" modes).
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -26,6 +28,17 @@ class FeatureEncoder(nn.Module):
             self.build_block(i, channels, layer)
             for i, (channels, layer) in enumerate(zip(inputs, config.layers, strict=True))
         )
+
+    @property
+    def convolutions(self) -> list[nn.Conv1d]:
+        """The convolution of each block."""
+        return [cast("nn.Conv1d", block.conv) for block in self.blocks]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The norms, of those blocks that have one."""
+        norms = (getattr(block, "norm", None) for block in self.blocks)
+        return [norm for norm in norms if norm is not None]
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
         """Return block number `index`, from `inputs` channels to the layer's."""
@@ -95,7 +108,9 @@ class MaskedChannelNorm(nn.Module):
         count = rearrange(steps.clamp(min=1), "b -> b 1 1")
         mean = reduce(torch.where(valid, x, 0.0), "b d n -> b d 1", "sum") / count
         centred = x - mean
-        variance = reduce(torch.where(valid, centred, 0.0).square(), "b d n -> b d 1", "sum") / count
+        variance = (
+            reduce(torch.where(valid, centred, 0.0).square(), "b d n -> b d 1", "sum") / count
+        )
         normed = centred * torch.rsqrt(variance + self.eps)
         return normed * rearrange(self.weight, "d -> d 1") + rearrange(self.bias, "d -> d 1")
 
@@ -111,9 +126,7 @@ class _GroupNormBlock(nn.Module):
         """Convolve x (b, d, n), of which `steps` (b,) are valid."""
         x = self.conv(x)
         if self.norm is not None:
-            outputs = (steps - self.layer.kernel).div(
-                self.layer.stride, rounding_mode="floor"
-            ) + 1
+            outputs = (steps - self.layer.kernel).div(self.layer.stride, rounding_mode="floor") + 1
             x = self.norm(x, outputs.clamp(min=0))
         return F.gelu(x)
 

@@ -34,26 +34,36 @@ SPEECH_GAIN = 10.0
 def initialise(model: SpeechModel, generator: torch.Generator) -> None:
     """Draw every parameter of `model`, in the order of its modules."""
     for module in model.modules():
-        if isinstance(module, nn.Linear):
-            _linear(module, generator)
-        elif isinstance(module, nn.LayerNorm | MaskedChannelNorm):
-            module.weight.fill_(1.0)
-            module.bias.fill_(0.0)
-        elif isinstance(module, Codebook):
-            module.weight.normal_(generator=generator)
-        elif isinstance(module, SpanMasker):
-            module.vector.normal_(generator=generator)
-        elif isinstance(module, nn.Conv1d):
-            _conv(module, generator)
+        _draw(module, generator)
     for module in model.modules():
-        if isinstance(module, FeatureEncoder):
-            _first_conv(module)
-        elif isinstance(module, PositionalConv):
-            _positional(module, generator)
-        elif isinstance(module, FeedForward):
-            _centre(module.contract.weight)
-        elif isinstance(module, TransformerContextNetwork):
-            _branches(module)
+        _refine(module, generator)
+
+
+def _draw(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill a module's own parameters."""
+    if isinstance(module, nn.Linear):
+        _linear(module, generator)
+    elif isinstance(module, nn.Conv1d):
+        _conv(module, generator)
+    elif isinstance(module, nn.LayerNorm | MaskedChannelNorm):
+        module.weight.fill_(1.0)
+        module.bias.fill_(0.0)
+    elif isinstance(module, Codebook):
+        module.weight.normal_(generator=generator)
+    elif isinstance(module, SpanMasker):
+        module.vector.normal_(generator=generator)
+
+
+def _refine(module: nn.Module, generator: torch.Generator) -> None:
+    """Change what a module's place in the model asks for."""
+    if isinstance(module, FeatureEncoder):
+        module.convolutions[0].weight.mul_(SPEECH_GAIN / GELU_GAIN)
+    elif isinstance(module, PositionalConv):
+        _positional(module, generator)
+    elif isinstance(module, FeedForward):
+        _centre(module.contract.weight)
+    elif isinstance(module, TransformerContextNetwork):
+        _branches(module)
 
 
 def _linear(module: nn.Linear, generator: torch.Generator) -> None:
@@ -67,11 +77,6 @@ def _conv(module: nn.Conv1d, generator: torch.Generator) -> None:
     if module.in_channels > 1:
         _centre(weight)
     _assign(module, weight)
-
-
-def _first_conv(encoder: FeatureEncoder) -> None:
-    first = next(m for m in encoder.modules() if isinstance(m, nn.Conv1d))
-    first.weight.mul_(SPEECH_GAIN / GELU_GAIN)
 
 
 def _positional(position: PositionalConv, generator: torch.Generator) -> None:

@@ -86,7 +86,8 @@ def sample_distractors(utterances: Tensor, count: int) -> Tensor:
     offset = torch.minimum((draws * others).long(), (others - 1).clamp(min=0))
     own = rearrange(positions - first, "m -> m 1")
     offset = torch.where((offset >= own) & (others > 0), offset + 1, offset)
-    return rearrange(first, "m -> m 1") + offset
+    sampled: Tensor = rearrange(first, "m -> m 1") + offset
+    return sampled
 
 
 def diversity_loss(usage: Tensor) -> Tensor:

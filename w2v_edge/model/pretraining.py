@@ -69,9 +69,7 @@ def pretraining_output(
     contrastive = _contrastive(config, predictions[rows, frames], targets[rows, frames], rows)
     diversity = diversity_loss(quantized.usage)
     penalty = feature_penalty(raw_features)
-    loss = (
-        contrastive.loss + config.diversity_weight * diversity + config.penalty_weight * penalty
-    )
+    loss = contrastive.loss + config.diversity_weight * diversity + config.penalty_weight * penalty
     return PretrainingOutput(
         loss=loss,
         contrastive=contrastive.loss,

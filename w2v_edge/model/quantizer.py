@@ -61,13 +61,12 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.config = config
         self.scorer = nn.Linear(channels, config.groups * config.entries)
-        self.codebook = Codebook(
-            config.groups, config.entries, config.vector_dim // config.groups
-        )
+        self.codebook = Codebook(config.groups, config.entries, config.vector_dim // config.groups)
 
     def logits(self, features: Tensor) -> Tensor:
         """Score features (b, n, d) as (b, n, g, v)."""
-        return rearrange(self.scorer(features), "b n (g v) -> b n g v", g=self.config.groups)
+        scores: Tensor = self.scorer(features)
+        return rearrange(scores, "b n (g v) -> b n g v", g=self.config.groups)
 
     def weights(self, logits: Tensor, update: int) -> Tensor:
         """Weigh the entries of logits (b, n, g, v) for training after `update` steps."""
@@ -108,7 +107,7 @@ class GumbelVectorQuantizer(VectorQuantizer):
     config: GumbelQuantizerConfig
 
     def weights(self, logits: Tensor, update: int) -> Tensor:
-        """Sample weights for logits (b, n, g, v); the gradient of hard ones goes straight through."""
+        """Sample weights for logits (b, n, g, v); hard ones pass the gradient straight through."""
         soft = gumbel_softmax(logits, self.config.temperature.at(update))
         if not self.config.hard:
             return soft
@@ -125,7 +124,7 @@ def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
 
 def perplexity(usage: Tensor) -> Tensor:
     """Return exp(entropy) (g,) of distributions (g, v): how many entries are in use."""
-    return torch.exp(-reduce(usage * torch.log(usage + 1e-7), "g v -> g", "sum"))
+    return (usage * torch.log(usage + 1e-7)).sum(dim=1).neg().exp()
 
 
 def _one_hot(codes: Tensor, entries: int) -> Tensor:

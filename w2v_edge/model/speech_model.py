@@ -19,10 +19,12 @@ class SpeechModel(nn.Module):
 
     Attributes:
         config: the configuration it was built from.
+        feature_encoder: the convolutions.
         quantizer: what turns `features` into codes.
     """
 
     config: ModelConfig
+    feature_encoder: FeatureEncoder
     quantizer: VectorQuantizer
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:

@@ -99,7 +99,10 @@ def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> l
             compare_values(
                 f"{graph} {case}", x, found[x], expected[x], lengths, float(expected[f"{x}_std"])
             )
-            for graph, x, found in (("frontend", "features", front), ("context", "context", context))
+            for graph, x, found in (
+                ("frontend", "features", front),
+                ("context", "context", context),
+            )
         ),
     ]
 
@@ -107,7 +110,7 @@ def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> l
 def compare_quantizer(
     model: Model, features: npt.NDArray[Any], expected: Arrays, case: str
 ) -> list[Row]:
-    """Compare `quantizer` on features (b, n, d): codes, and vectors that must be their exact rows."""
+    """Compare `quantizer` on features (b, n, d): codes, and vectors, which must be their rows."""
     case = case.replace("encoder", "quantizer")
     lengths = expected["frame_lengths"]
     found = model.run("quantizer", features=features)

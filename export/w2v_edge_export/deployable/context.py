@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +149,7 @@ class PreNormBlockTwin(TransformerBlockTwin):
 
 
 class ContextTwin(nn.Module):
-    """`forward(features, frame_lengths)`: (b, n, d), (b,) to `context` (b, n, d), zero at padding."""
+    """`forward(features (b, n, d), frame_lengths (b,))` gives `context`, zero at padding."""
 
 
 class TutorialContextTwin(ContextTwin):
@@ -158,21 +159,28 @@ class TutorialContextTwin(ContextTwin):
         super().__init__()
         network = model.context_network
         dim, channels, _ = network.input.weight.shape
-        linear = nn.Linear(channels, dim, device="meta").to_empty(device="cpu")
-        linear.weight = nn.Parameter(network.input.weight.detach().squeeze(2))
-        linear.bias = nn.Parameter(network.input.bias.detach())
+        linear = nn.Linear(channels, dim)
+        linear.load_state_dict(
+            {
+                "weight": network.input.weight.squeeze(2),
+                "bias": network.input.state_dict()["bias"],
+            }
+        )
         self.input = Linear(linear)
         self.position = PositionTwin(network.position)
-        self.blocks = nn.ModuleList(QuerySoftmaxBlockTwin(block) for block in network.blocks)
+        self.blocks = nn.ModuleList(
+            QuerySoftmaxBlockTwin(cast("QuerySoftmaxBlock", block)) for block in network.blocks
+        )
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """Map features to context; see `ContextTwin`."""
-        valid = _valid(features, frame_lengths)
+        features, valid = _clean(features, frame_lengths)
         x = self.input(features) * valid
         x = x + self.position(x)
         for block in self.blocks:
             x = block(x, valid)
-        return x * valid
+        context: Tensor = x * valid
+        return context
 
 
 class Wav2Vec2ContextTwin(ContextTwin):
@@ -186,23 +194,29 @@ class Wav2Vec2ContextTwin(ContextTwin):
         self.position = PositionTwin(network.position)
         self.norm = Norm(network.norm)
         block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
-        self.blocks = nn.ModuleList(block(source) for source in network.blocks)
+        self.blocks = nn.ModuleList(
+            block(cast("TransformerBlock", source)) for source in network.blocks
+        )
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """Map features to context; see `ContextTwin`."""
-        valid = _valid(features, frame_lengths)
+        features, valid = _clean(features, frame_lengths)
         x = self.feature_projection(features) * valid
         x = x + self.position(x)
         x = x if self.pre_norm else self.norm(x)
         for block in self.blocks:
             x = block(x, valid)
         x = self.norm(x) if self.pre_norm else x
-        return x * valid
+        context: Tensor = x * valid
+        return context
 
 
-def _valid(features: Tensor, frame_lengths: Tensor) -> Tensor:
+def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features with zeros past the lengths, even over NaN, and (b, n, 1) ones and zeros."""
     index = torch.arange(features.shape[1], device=features.device)
-    return (index < frame_lengths.unsqueeze(1)).unsqueeze(2).to(features.dtype)
+    mask = (index < frame_lengths.unsqueeze(1)).unsqueeze(2)
+    zero = torch.zeros((), dtype=features.dtype)
+    return torch.where(mask, features, zero), mask.to(features.dtype)
 
 
 def context_twin(model: SpeechModel) -> ContextTwin:

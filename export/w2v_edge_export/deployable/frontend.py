@@ -6,6 +6,8 @@ utterance come out zero. A tile may as well be the whole waveform.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from w2v_edge.model.feature_encoder import (
     FeatureEncoder,
     GroupNormFeatureEncoder,
     LayerNormFeatureEncoder,
+    MaskedChannelNorm,
     PaddedFeatureEncoder,
 )
 from w2v_edge_export.deployable.layers import Conv, Norm, valid_steps
@@ -32,7 +35,7 @@ class FrontendTile(nn.Module):
     def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
         super().__init__()
         self.geometry = encoder.config.geometry
-        self.conv = nn.ModuleList(Conv(block.conv) for block in encoder.blocks)
+        self.conv = nn.ModuleList(Conv(conv) for conv in encoder.convolutions)
         self.feature_norm = None if feature_norm is None else Norm(feature_norm)
 
     def finish(self, x: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
@@ -68,21 +71,19 @@ class PaddedFrontendTile(FrontendTile):
 
 
 class GroupNormFrontendTile(FrontendTile):
-    """BASE's front end; the norm after convolution 0 is an affine map once its statistics are known.
+    """BASE's front end: given its statistics, the norm after convolution 0 is an affine map.
 
     `statistics` (b, 2 d): each channel's mean and variance over the utterance.
     """
 
     def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
         super().__init__(encoder, feature_norm)
-        norm = encoder.blocks[0].norm
+        norm = cast("MaskedChannelNorm", encoder.norms[0])
         self.eps = norm.eps
         self.norm_weight = nn.Parameter(norm.weight.detach().clone(), requires_grad=False)
         self.norm_bias = nn.Parameter(norm.bias.detach().clone(), requires_grad=False)
 
-    def forward(
-        self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor
-    ) -> Tensor:
+    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor) -> Tensor:
         """Encode a tile; see `FrontendTile`."""
         mean, variance = statistics.chunk(2, dim=1)
         scale = self.norm_weight * torch.rsqrt(variance + self.eps)
@@ -99,7 +100,7 @@ class LayerNormFrontendTile(FrontendTile):
 
     def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
         super().__init__(encoder, feature_norm)
-        self.norm = nn.ModuleList(Norm(block.norm) for block in encoder.blocks)
+        self.norm = nn.ModuleList(Norm(cast("nn.LayerNorm", norm)) for norm in encoder.norms)
 
     def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
         """Encode a tile; see `FrontendTile`."""

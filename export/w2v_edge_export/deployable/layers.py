@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Module):
-    """A linear layer that holds its weight as (inputs, outputs): one MatMul, no transpose to fold."""
+    """A linear layer with its weight as (inputs, outputs): one MatMul, no transpose to fold."""
 
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()

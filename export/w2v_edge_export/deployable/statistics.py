@@ -35,7 +35,7 @@ class WindowMoments(nn.Module):
         """
         kernel, stride = self.layer.kernel, self.layer.stride
         shifts = -(-kernel // stride)
-        blocks = tile.unflatten(1, (-1, stride))
+        blocks = tile.reshape(tile.shape[0], -1, stride)
         count = blocks.shape[1] - shifts + 1
         windows = torch.cat([blocks[:, i : i + count] for i in range(shifts)], dim=2)
         windows = windows[:, :, :kernel].to(torch.float64)

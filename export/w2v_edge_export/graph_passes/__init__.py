@@ -13,7 +13,7 @@ import onnxscript.optimizer
 from onnx_ir.passes import common
 
 FOLD_LIMIT = 256
-"""Elements: constants up to this size are computed ahead. Weights stay as they are and are named."""
+"""Elements: constants up to this size are computed ahead; weights keep their names."""
 
 
 def _fold_constants(model: ir.Model) -> None:

@@ -1,4 +1,4 @@
-"""Target profiles: what a device's runtime can take, as data. One `.toml` file each, beside this."""
+"""Target profiles: what a device's runtime can take, one `.toml` file each, beside this."""
 
 from __future__ import annotations
 
