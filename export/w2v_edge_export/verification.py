@@ -49,12 +49,16 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
         for key, tensor in part.module.state_dict().items()
     }
     rows: dict[str, Row] = {}
+    seen = set()
     for graph in bundle.manifest.graphs:
         for name, value in ir.load(bundle.bundle.graph_path(graph)).graph.initializers.items():
             if name in expected and value.const_value is not None:
+                seen.add(name)
                 row = _compare(name, value.const_value.numpy(), expected[name])
                 if not row.ok:
                     rows[name] = row
+    for name in sorted(expected.keys() - seen):
+        rows[name] = Row("weights", name, np.inf, 0, None, "in no graph")
     return list(rows.values())
 
 

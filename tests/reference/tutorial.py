@@ -8,7 +8,7 @@ v entries of a group, e width of an entry, w = g * e width of a code vector, m m
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ FIRST_KERNEL, FIRST_STRIDE = 9, 5
 LATER_KERNEL, LATER_STRIDE = 3, 2
 LAYER_NORM_EPS = 1e-5
 PROJECTION_TENSORS = 2
+DIVERSITY_WEIGHT, PENALTY_WEIGHT = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class Result:
     """(b, n, w): the context in the space of the code vectors."""
     frame_lengths: Tensor
     """(b,) int64: the number of frames."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The pre-training objective of a batch: scalars."""
+
+    contrastive: Tensor
+    diversity: Tensor
+    feature_penalty: Tensor
+    loss: Tensor
+    """The weighted sum."""
 
 
 class _Reader:
@@ -94,14 +106,58 @@ def run(
     heads: int = 12,
 ) -> Result:
     """Run the network, without masking or noise, on one unpadded waveform (samples,)."""
+    return _forward(tensors, waveform, dtype, heads, masked=torch.empty(0, dtype=torch.int64))
+
+
+def pretrain(
+    tensors: Mapping[str, Tensor],
+    waveforms: Sequence[Tensor],
+    mask_indices: Tensor,
+    dtype: torch.dtype = torch.float32,
+    *,
+    heads: int = 12,
+) -> Losses:
+    """Score a batch of unpadded waveforms, masked at (utterance, frame) indices (m, 2).
+
+    The targets are the vectors of the hard codes, so that no noise enters.
+    """
+    results, predictions, targets = [], [], []
+    for row, waveform in enumerate(waveforms):
+        frames = mask_indices[mask_indices[:, 0] == row, 1]
+        result = _forward(tensors, waveform, dtype, heads, masked=frames)
+        results.append(result)
+        predictions.append(result.projected[0, frames])
+        targets.append(result.vectors[0, frames])
+    logits = torch.cat([result.logits[0] for result in results])
+    contrastive = contrastive_loss(torch.cat(predictions), torch.cat(targets))
+    diversity = diversity_loss(torch.softmax(logits, dim=-1))
+    penalty = feature_penalty(torch.cat([result.features[0] for result in results]))
+    return Losses(
+        contrastive=contrastive,
+        diversity=diversity,
+        feature_penalty=penalty,
+        loss=contrastive + DIVERSITY_WEIGHT * diversity + PENALTY_WEIGHT * penalty,
+    )
+
+
+def _forward(
+    tensors: Mapping[str, Tensor],
+    waveform: Tensor,
+    dtype: torch.dtype,
+    heads: int,
+    *,
+    masked: Tensor,
+) -> Result:
+    """Run one waveform (samples,), the context network seeing the masker vector at `masked`."""
     if waveform.ndim != 1 or waveform.shape[0] == 0:
         raise ValueError(f"expected one waveform (samples,), found {tuple(waveform.shape)}")
     reader = _Reader(tensors, dtype)
     features = _extract(reader, waveform.to(dtype))
     logits, codebook = _score(reader, features)
     codes = logits.argmax(dim=-1)
-    reader.take("masker vector", features.shape[-1])
-    context = _contextualise(reader, features, heads)
+    seen = features.clone()
+    seen[:, masked] = reader.take("masker vector", features.shape[-1])
+    context = _contextualise(reader, seen, heads)
     projected = _project(reader, context, codebook)
     reader.finish()
     return Result(

@@ -17,6 +17,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    from w2v_edge.cli.group import run
+    from w2v_edge.cli.group import leave_on_sigterm, run
 
+    leave_on_sigterm()
     sys.exit(run(sys.argv[1:]))

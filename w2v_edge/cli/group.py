@@ -49,7 +49,6 @@ def cli() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line on `arguments` and return its exit code. No traceback gets out."""
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = cli.main(args=arguments, prog_name="w2v-edge", standalone_mode=False)
     except click.ClickException as error:
@@ -82,6 +81,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def leave_on_sigterm() -> None:
+    """Let SIGTERM run the `finally` blocks, which remove what is half-written."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Leave through the `finally` blocks, which remove what is half-written."""
     sys.exit(TERMINATED)

@@ -25,4 +25,4 @@ class QuantizerTwin(nn.Module):
         logits = self.scorer(features).unflatten(2, (self.groups, self.entries))
         codes = logits.argmax(dim=3)
         first = torch.arange(self.groups, dtype=torch.int64) * self.entries
-        return codes, self.codebook[codes + first].flatten(2)
+        return codes, nn.functional.embedding(codes + first, self.codebook).flatten(2)

@@ -1,0 +1,38 @@
+# make demo and make test work on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.user
+	$(BIN)/w2v-edge demo
+
+# One thread a worker: workers that each took all cores would only wait for each other.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/torch_eager.py
+
+clean:
+	rm -rf $(VENV) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[export,cpu,report]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	$(PIP) --group dev
+	touch $@

@@ -1,0 +1,153 @@
+"""init, export, verify and inspect."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Verb = Callable[..., Any]
+
+
+def test_init_is_reproducible(w2v_edge: Verb, tmp_path: Path) -> None:
+    """The same preset and seed give the same tensors; another seed gives others."""
+    from w2v_edge.model import load_checkpoint
+
+    models = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        path = tmp_path / f"{name}.pt"
+        outcome = w2v_edge("init", "--preset", "tiny", "--seed", str(seed), "-o", path, "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["parameters"] > 1_000_000
+        models.append(load_checkpoint(path).state_dict())
+    same, other = models[1:]
+    assert all((models[0][k] == same[k]).all() for k in same)
+    assert any((models[0][k] != other[k]).any() for k in other)
+
+
+def test_init_refuses_to_overwrite(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
+    """A file that is there stays as it is, unless --force is given."""
+    path = tmp_path / "ckpt.pt"
+    path.write_text("mine")
+    refused(w2v_edge("init", "--preset", "tiny", "-o", path), 1, "ckpt.pt", "--force")
+    assert path.read_text() == "mine"
+
+
+def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
+    """Nothing but the checkpoint is needed: the bundle appears beside it, with its parity."""
+    source = tmp_path / "my.model.pt"
+    shutil.copy(checkpoint("large-small"), source)
+    outcome = w2v_edge("export", source, "--json")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "my.model-fp32"
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["my.model-fp32", "my.model.pt"]
+    parity = outcome.json["parity"]
+    assert parity["passed"]
+    assert parity["codes_compared"] >= 20_000
+    assert parity["codes_wrong"] == 0
+    inspected = w2v_edge("inspect", folder, "--json").json
+    assert inspected["parity"]["passed"]
+    assert set(inspected["file_states"].values()) == {"ok"}
+
+
+def test_export_refuses_bad_checkpoints(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
+    """A file that is no checkpoint gives one line, and leaves nothing behind."""
+    path = tmp_path / "bad.pt"
+    path.write_bytes(b"\x80not a checkpoint")
+    refused(w2v_edge("export", path), 1, "bad.pt")
+    refused(w2v_edge("export", tmp_path / "missing.pt"), 1, "missing.pt")
+    assert [x.name for x in tmp_path.iterdir()] == ["bad.pt"]
+
+
+@pytest.mark.parametrize("options", [["--target", "toaster"], ["--precision", "int3"]])
+def test_export_refuses_unknown_names(
+    w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, options: list[str]
+) -> None:
+    """An unknown name is answered with the known ones."""
+    outcome = w2v_edge("export", checkpoint("tiny"), "-o", tmp_path / "out", *options)
+    assert outcome.code in {1, 2}
+    assert "cpu" in outcome.err or "fp32" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_needs_no_checkpoint(w2v_edge: Verb, bundle: Verb) -> None:
+    """A bundle verifies against its own golden vectors."""
+    outcome = w2v_edge("verify", bundle("tiny"), "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["passed"]
+    assert outcome.json["codes_compared"] > 0
+
+
+def test_verify_names_the_damaged_file(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path: Path
+) -> None:
+    """One flipped byte is refused by name; inspect shows it as damaged."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle("tiny"), folder)
+    data = bytearray((folder / "context.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "context.bin").write_bytes(data)
+    refused(w2v_edge("verify", folder), 1, "context.bin")
+    assert w2v_edge("inspect", folder, "--json").json["file_states"]["context.bin"] == "damaged"
+
+
+def test_verify_finds_a_changed_weight(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb, tmp_path: Path
+) -> None:
+    """A changed weight whose hashes were redone is exit code 3, however little it does."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle("base-small"), folder)
+    values = np.fromfile(folder / "quantizer.bin", dtype=np.float32)
+    values[-1] += 1e-3
+    values.tofile(folder / "quantizer.bin")
+    _redo_hashes(folder)
+    outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint("base-small"))
+    refused(outcome, 3, "weights")
+    assert "quantizer.codebook" in outcome.out
+
+
+def test_verify_against_another_checkpoint(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb
+) -> None:
+    """A checkpoint of another configuration is no reference."""
+    outcome = w2v_edge("verify", bundle("base-small"), "--checkpoint", checkpoint("large-small"))
+    refused(outcome, 3, "config")
+
+
+def test_verify_against_its_checkpoint(w2v_edge: Verb, bundle: Verb, checkpoint: Verb) -> None:
+    """A sound bundle passes the whole gate again."""
+    outcome = w2v_edge(
+        "verify", bundle("tutorial-small"), "--checkpoint", checkpoint("tutorial-small"), "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["passed"]
+
+
+def test_inspect_shows_what_is_inside(w2v_edge: Verb, bundle: Verb) -> None:
+    """Graphs, tensors with their axes, opset, operators, files and parity are all shown."""
+    outcome = w2v_edge("inspect", bundle("base-small"))
+    assert outcome.code == 0
+    for word in ("statistics", "[batch, samples]", "20, 10", "Scan", "golden.npz", "passed"):
+        assert word in outcome.out, word
+
+
+def test_inspect_refuses_a_folder_that_is_no_bundle(
+    w2v_edge: Verb, refused: Verb, tmp_path: Path
+) -> None:
+    """A folder without a manifest is answered with what to do."""
+    refused(w2v_edge("inspect", tmp_path), 1, "w2v-edge export")
+
+
+def _redo_hashes(folder: Path) -> None:
+    from dataclasses import replace
+
+    from w2v_edge.bundle import MANIFEST, file_info, read_manifest
+
+    manifest = read_manifest(folder)
+    files = {name: file_info(folder / name) for name in manifest.files}
+    sealed = replace(manifest, files=files).sealed()
+    (folder / MANIFEST).write_text(sealed.text(), encoding="utf-8")

@@ -1,0 +1,163 @@
+"""What all tests share: small models, their checkpoints and bundles, and real speech.
+
+Exports are the dear part, so each small model is exported once a run: under pytest-xdist the
+first worker that needs a bundle makes it and the others wait for it at a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from w2v_edge.model import ModelConfig
+
+TESTS = Path(__file__).parent
+
+# The same examples in every run: what one machine sees fail, all do.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist its share of the cores, so that they do not fight."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    index, count = int(worker["workerid"].removeprefix("gw")), int(worker["workercount"])
+    mine = cores[index % count :: count] or [cores[index % len(cores)]]
+    os.sched_setaffinity(0, mine)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all workers of this run see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def locked(shared_folder: Path) -> Callable[[str], AbstractContextManager[None]]:
+    """Locks by name: one worker at a time runs a block that begins `with locked("export"):`."""
+
+    @contextmanager
+    def lock(name: str) -> Iterator[None]:
+        with (shared_folder / f"{name}.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    return lock
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Callable[[str], ModelConfig]:
+    """`small_config(name)`: a published architecture at a size for tests."""
+    return _small_config
+
+
+@pytest.fixture(scope="session")
+def checkpoint(
+    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
+) -> Callable[[str], Path]:
+    """`checkpoint(name)`: a `.pt` file of a small model, initialised from seed 7."""
+
+    def make(name: str) -> Path:
+        from w2v_edge.model import build_model, save_checkpoint
+
+        path = shared_folder / "checkpoints" / f"{name}.pt"
+        with locked(f"checkpoint-{name}"):
+            if not path.exists():
+                save_checkpoint(build_model(_small_config(name), seed=7), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    shared_folder: Path,
+    checkpoint: Callable[[str], Path],
+    locked: Callable[[str], AbstractContextManager[None]],
+) -> Callable[[str], Path]:
+    """`bundle(name)`: a small model exported for the target `cpu`, through the whole gate.
+
+    It is shared: a test that damages a bundle copies it first.
+    """
+
+    def make(name: str) -> Path:
+        from w2v_edge_export.pipeline import export_bundle
+
+        folder = shared_folder / "bundles" / f"{name}-fp32"
+        with locked(f"bundle-{name}"):
+            if not folder.exists():
+                export_bundle(checkpoint(name), folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def speech() -> dict[str, npt.NDArray[np.float32]]:
+    """The recordings that ship with the package, at 16 kHz, by name."""
+    from w2v_edge import data
+
+    return data.clips(16_000)
+
+
+@pytest.fixture(scope="session")
+def tutorial_reference() -> ModuleType:
+    """The independent implementation of the tutorial architecture."""
+    spec = importlib.util.spec_from_file_location("reference", TESTS / "reference/tutorial.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _small_config(name: str) -> ModelConfig:
+    from w2v_edge.model import preset
+
+    if name == "tiny":
+        return preset("tiny")
+    architecture = name.removesuffix("-small")
+    assert architecture in {"tutorial", "base", "large"}, name
+    config = preset(architecture)
+    convolutions = tuple(replace(x, channels=32) for x in config.feature_encoder.layers)
+    context: dict[str, Any] = {
+        "dim": 48,
+        "layers": 2,
+        "heads": 4,
+        "feed_forward": 96,
+        "position_groups": 4,
+    }
+    if architecture != "tutorial":
+        context |= {"dropout": 0.0, "layer_drop": 0.0}
+    return replace(
+        config,
+        feature_encoder=replace(config.feature_encoder, layers=convolutions),
+        quantizer=replace(config.quantizer, entries=40, vector_dim=16),
+        context=replace(config.context, **context),
+        objective=replace(config.objective, projection_dim=16),
+    )
