@@ -17,6 +17,12 @@ from w2v_edge.geometry import Geometry
 
 Waveform = npt.NDArray[np.float32]
 
+BLOCK = 2**20
+"""Samples read at a time."""
+
+UNKNOWN_LENGTH = 2**62
+"""libsndfile reports more than this for streams written without a length."""
+
 LOUDEST = 100.0
 """No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
 
@@ -97,18 +103,20 @@ def read_audio(path: Path, model_rate: int) -> Waveform:
     try:
         with soundfile.SoundFile(path) as file:
             declared, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            mono = _read_mono(file)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
         raise AudioFileError(f"{path}: not readable as audio ({reason:.80})") from error
-    if not len(samples):
+    if not len(mono):
         raise AudioFileError(f"{path}: holds no samples")
-    if len(samples) < declared or _shorter_than_its_header(path):
+    if len(mono) < declared < UNKNOWN_LENGTH or _shorter_than_its_header(path):
         raise AudioFileError(
             f"{path}: truncated, its header promises more audio than the file holds; copy it again"
         )
-    mono: Waveform = samples.mean(axis=1, dtype=np.float32)
-    return as_waveform(mono, rate, model_rate)
+    try:
+        return as_waveform(mono, rate, model_rate)
+    except InputError as error:
+        raise AudioFileError(f"{path}: {error}") from error
 
 
 def find_audio(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
@@ -127,6 +135,14 @@ def find_audio(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
 AUDIO_SUFFIXES = frozenset(
     ".aif .aifc .aiff .au .caf .flac .m4a .mp3 .oga .ogg .opus .rf64 .snd .sph .w64 .wav".split()
 )
+
+
+def _read_mono(file: Any) -> Waveform:
+    """Read an open file to its end, block by block: some formats do not know their length."""
+    blocks = [np.zeros(0, dtype=np.float32)]
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block.mean(axis=1, dtype=np.float32))
+    return np.concatenate(blocks)
 
 
 def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -26,7 +26,7 @@ from w2v_edge.bundle import (
     TensorInfo,
     file_info,
 )
-from w2v_edge.errors import ConfigError, ParityError
+from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
 from w2v_edge.files import refuse_existing, replacing_folder
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.config import ModelConfig
@@ -81,6 +81,7 @@ def export_bundle(
         choices = ", ".join(profile.precisions)
         raise ConfigError(f"target {target!r} has no precision {precision!r}; choose: {choices}")
     refuse_existing(output, force=force)
+    _refuse_foreign(output)
     progress("loading the checkpoint", 0.0)
     model = load_checkpoint(checkpoint)
     source = SourceInfo(checkpoint.name, _sha256(checkpoint))
@@ -96,6 +97,12 @@ def export_bundle(
             raise GateError(report)
         _write_manifest(replace(manifest, parity=report.to_dict()), folder)
     return report
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Never replace a folder of somebody's that is no bundle."""
+    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
+        raise OutputExistsError(f"{output} holds other files than a bundle; choose another output")
 
 
 class GateError(ParityError):

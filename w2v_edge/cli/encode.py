@@ -73,8 +73,10 @@ def command(
             show(source.name, i / len(jobs))
             arrays = _Job(model, with_context=with_context, with_features=with_features)
             results.append(_encode_one(arrays, source, destination, force=force))
-    _print(results, as_json=as_json)
     failed = sum("error" in result for result in results)
+    if len(results) == failed == 1 and not as_json:
+        raise PartialFailureError(results[0]["error"])
+    _print(results, as_json=as_json)
     if failed:
         raise PartialFailureError(f"{failed} of {len(results)} files failed; the others are done")
 
@@ -112,7 +114,8 @@ def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> d
         with replacing(destination) as temporary:
             np.savez(temporary, **arrays)
     except (W2VEdgeError, OSError) as error:
-        return {"file": str(source), "error": " ".join(str(error).split())}
+        what = " ".join(str(error).split())
+        return {"file": str(source), "error": what if str(source) in what else f"{source}: {what}"}
     seconds = len(arrays["times"]) * job.model.manifest.hop / job.model.sample_rate
     return {
         "file": str(source),
