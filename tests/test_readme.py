@@ -1,0 +1,78 @@
+"""The README tells the truth: its Python runs, its commands exist, its figures are the code's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def at_demo(bundle: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory where `make demo` has been run."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/tiny-fp32").symlink_to(bundle("tiny"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_python_is_four_lines_and_runs(at_demo: Path, speech: dict[str, Any]) -> None:
+    """Four lines turn a waveform into context and codes."""
+    assert len(BLOCKS[0].strip().splitlines()) == 4
+    scope: dict[str, Any] = {"waveform": speech["en-activated"]}
+    exec(BLOCKS[0], scope)  # noqa: S102 - our own README
+    np.testing.assert_array_equal(scope["codes"], scope["encoding"].codes)
+    assert at_demo.exists()
+
+
+def test_the_training_snippet_runs(speech: dict[str, Any]) -> None:
+    """A fresh model gives a loss with gradients."""
+    import torch
+
+    clip = torch.from_numpy(speech["en-conf-getpin"])
+    scope: dict[str, Any] = {
+        "waveforms": clip[None],
+        "lengths": torch.tensor([len(clip)]),
+    }
+    exec(BLOCKS[1], scope)  # noqa: S102 - our own README
+    assert all(p.grad is not None for p in scope["model"].parameters())
+
+
+def test_the_plain_onnxruntime_snippet_runs(at_demo: Path, speech: dict[str, Any]) -> None:
+    """Graphs run with onnxruntime alone."""
+    import onnxruntime
+
+    clip = speech["en-activated"]
+    scope: dict[str, Any] = {
+        "onnxruntime": onnxruntime,
+        "padded_batch": np.stack([clip, clip]),
+        "lengths": np.array([len(clip), 8000]),
+    }
+    exec(BLOCKS[2], scope)  # noqa: S102 - our own README
+    assert scope["frame_lengths"].tolist() == [52, 24]
+    assert at_demo.exists()
+
+
+def test_every_command_exists() -> None:
+    """Each `w2v-edge VERB` in the README is a verb, and each verb is in the README."""
+    from w2v_edge.cli.group import VERBS
+
+    assert set(re.findall(r"w2v-edge ([a-z]+)", README)) - {"repository"} <= set(VERBS)
+    for target in re.findall(r"`?make ([a-z]+)", README):
+        assert f"\n{target}:" in (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
+
+
+def test_the_longest_context_is_the_exporters() -> None:
+    """The limit given for `base` is what the exporter writes."""
+    from w2v_edge.model import preset
+    from w2v_edge_export.pipeline import _longest_context
+
+    (seconds,) = re.findall(r"\((\d+) s for `base`\)", README)
+    assert int(seconds) == _longest_context(preset("base"))
