@@ -7,6 +7,7 @@ alone, so a batch that changes a result cannot pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from w2v_edge_export import reference
 from w2v_edge_export.reference import Arrays, Reference
 
 SECONDS = (0.5, 1.0, 7.3, 30.0)
+RAGGED = 6
 MIN_CODES = 20_000
 SPLIT_SECONDS = 8.0
 """The split graphs share every node with the whole ones; they are run up to this length."""
@@ -146,7 +148,7 @@ class _Gate:
         self.rate = bundle.sample_rate
         longest = round(max(SECONDS) * self.rate)
         speech = np.concatenate(list(data.clips(self.rate).values()))
-        self.speech = np.resize(speech, max(longest, len(speech)))
+        self.speech = np.resize(speech, max(longest + self.rate, len(speech)))
         rng = np.random.default_rng(0)
         self.noise = (0.1 * rng.standard_normal(longest)).astype(np.float32)
         self.garbage = rng.standard_normal(longest).astype(np.float32) * 1e4
@@ -157,11 +159,12 @@ class _Gate:
         """Yield all cases, short ones first, so that a broken graph fails early."""
         geometry = self.bundle.manifest.geometry
         field = geometry.receptive_field
+        odd = 17 * geometry.hop + 123 | 1
+        # A ragged batch of six needs the attention of one that is sqrt(6) times as long.
+        longest = self.bundle.manifest.longest_context_seconds / math.sqrt(RAGGED)
         lengths = {
-            field: f"{field} samples",
-            field + 1: f"{field + 1} samples",
-            17 * geometry.hop + 123 | 1: f"{17 * geometry.hop + 123 | 1} samples",
-            **{round(s * self.rate): f"{s:g} s" for s in SECONDS},
+            **{samples: f"{samples} samples" for samples in (field, field + 1, odd)},
+            **{round(s * self.rate): f"{s:g} s" for s in (min(s, longest) for s in SECONDS)},
         }
         for samples, label in sorted(lengths.items()):
             yield _Case(f"{label}, speech", (self.speech[:samples],), samples)

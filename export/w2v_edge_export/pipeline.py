@@ -227,9 +227,10 @@ def _write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def _longest_context(config: ModelConfig) -> float:
-    """Solve 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES for whole seconds."""
+    """Solve 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES for seconds."""
     frames = math.sqrt(ATTENTION_BYTES / (12 * config.context.heads))
-    return float(math.floor(frames * config.geometry.hop / config.sample_rate))
+    seconds = frames * config.geometry.hop / config.sample_rate
+    return float(math.floor(seconds)) if seconds > 10 else round(seconds, 3)  # noqa: PLR2004
 
 
 def _operator(node: ir.Node) -> str:
