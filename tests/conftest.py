@@ -7,8 +7,11 @@ first worker that needs a bundle makes it and the others wait for it at a lock.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.util
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -58,7 +61,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def locked(shared_folder: Path) -> Callable[[str], AbstractContextManager[None]]:
-    """Locks by name: one worker at a time runs a block that begins `with locked("export"):`."""
+    """Locks by name; the block under one runs in one worker at a time."""
 
     @contextmanager
     def lock(name: str) -> Iterator[None]:
@@ -116,6 +119,52 @@ def bundle(
     return make
 
 
+@pytest.fixture
+def copied_bundle(bundle: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """`copied_bundle(name)`: a bundle of this test's own, to be damaged."""
+    return lambda name: shutil.copytree(bundle(name), tmp_path / "bundle", dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def reseal() -> Callable[..., None]:
+    """`reseal(folder, **changes)`: hash a changed bundle again, so that its manifest fits.
+
+    `changes` replace keys of the manifest.
+    """
+
+    def run(folder: Path, **changes: Any) -> None:
+        path = folder / "manifest.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name in content["files"]:
+            data = (folder / name).read_bytes()
+            content["files"][name] = {"size": len(data), "sha256": _sha256(data)}
+        content |= changes
+        del content["sha256"]
+        content["sha256"] = _sha256(_canonical(content))
+        path.write_bytes(_canonical(content))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain() -> Callable[..., dict[str, npt.NDArray[Any]]]:
+    """`plain(path, **inputs)`: run a graph as any program would, with onnxruntime alone."""
+    import onnxruntime
+
+    @cache
+    def session(path: Path) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(path: Path, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        opened = session(path)
+        names = [x.name for x in opened.get_outputs()]
+        return dict(zip(names, opened.run(names, inputs), strict=True))
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def speech() -> dict[str, npt.NDArray[np.float32]]:
     """The recordings that ship with the package, at 16 kHz, by name."""
@@ -133,6 +182,16 @@ def tutorial_reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    """The text that a manifest's own hash is taken of, spelled out as another program would."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 @cache

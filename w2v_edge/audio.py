@@ -23,6 +23,9 @@ BLOCK = 2**20
 UNKNOWN_LENGTH = 2**62
 """libsndfile reports more than this for streams written without a length."""
 
+HIGHEST_RATE = 10_000_000
+"""Hz; nothing that records sound is faster."""
+
 LOUDEST = 100.0
 """No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
 
@@ -72,8 +75,11 @@ def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
     Raises:
         SampleRateError: the rate is no rate, or soxr is not installed.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate < 1:
-        raise SampleRateError(f"found sample rate {rate!r}, expected a whole number of Hz above 0")
+    whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+    if not whole or not 0 < rate <= HIGHEST_RATE:
+        raise SampleRateError(
+            f"found sample rate {rate!r:.40}, expected a whole number of Hz, {HIGHEST_RATE} at most"
+        )
     try:
         import soxr
     except ImportError as error:
@@ -104,7 +110,7 @@ def read_audio(path: Path, model_rate: int) -> Waveform:
         with soundfile.SoundFile(path) as file:
             declared, rate = file.frames, file.samplerate
             mono = _read_mono(file)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
         raise AudioFileError(f"{path}: not readable as audio ({reason:.80})") from error
     if not len(mono):
@@ -158,7 +164,7 @@ def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def _as_float(array: npt.NDArray[Any]) -> Waveform:
-    if array.dtype == np.int16:
+    if array.dtype.kind == "i" and array.dtype.itemsize == 2:  # noqa: PLR2004 - int16
         return array.astype(np.float32) / np.float32(32768)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(

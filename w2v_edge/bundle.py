@@ -192,7 +192,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: format version {version}, this release reads up to {FORMAT_VERSION}; "
             "update w2v-edge"
         )
-    if data.get("sha256") != _content_hash(data) or path.read_bytes() != _canonical(data).encode():
+    if data.get("sha256") != _content_hash(data) or path.read_bytes() != _encode(_canonical(data)):
         raise BundleIntegrityError(
             f"{path}: damaged or edited, its content does not have the SHA-256 it states; "
             "export again"
@@ -304,6 +304,11 @@ def _canonical(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def _encode(text: str) -> bytes:
+    """Encode as UTF-8, even halves of characters that a damaged file may hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _content_hash(data: Mapping[str, Any]) -> str:
     content = {key: value for key, value in data.items() if key != "sha256"}
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+    return hashlib.sha256(_encode(_canonical(content))).hexdigest()

@@ -84,12 +84,17 @@ def _union(hint: Any, value: object, where: str) -> Any:
     if value is None and type(None) in members:
         return None
     members = tuple(m for m in members if m is not type(None))
-    if isinstance(value, Mapping) and "kind" in value:
-        for member in members:
-            if value["kind"] in typing.get_args(typing.get_type_hints(member).get("kind")):
-                return from_plain(member, value, where)
-        kinds = [k for m in members for k in typing.get_args(typing.get_type_hints(m).get("kind"))]
-        raise _wrong(_join(where, "kind"), " or ".join(map(repr, kinds)), value["kind"])
+    kinds = {
+        m: typing.get_type_hints(m).get("kind") for m in members if dataclasses.is_dataclass(m)
+    }
+    if isinstance(value, Mapping) and len(kinds) > 1:
+        if "kind" not in value:
+            raise ConfigError(f"missing key {_join(where, 'kind')!r}")
+        for member, kind in kinds.items():
+            if value["kind"] in typing.get_args(kind):
+                return from_plain(typing.cast("type[Any]", member), value, where)
+        names = " or ".join(repr(name) for kind in kinds.values() for name in typing.get_args(kind))
+        raise _wrong(_join(where, "kind"), names, value["kind"])
     if len(members) == 1:
         return _convert(members[0], value, where)
     if type(value) in members:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -127,10 +128,9 @@ def _write_files(
     source: SourceInfo,
     progress: Progress,
 ) -> Manifest:
+    traced = itertools.count(1)
     assembler = GraphAssembler(
-        model,
-        target,
-        lambda part: progress(f"tracing: {part}", 0.05 if part == "frontend" else 0.1),
+        model, target, lambda part: progress(f"tracing: {part}", 0.04 * next(traced))
     )
     writer = DataWriter(folder)
     graphs = {}

@@ -129,6 +129,34 @@ def test_inference_equals_transformers(
     _equal(model.target_projection(quantized.vectors), objective.projected_quantized_states)
 
 
+@pytest.mark.parametrize("name", ["base-small", "large-small"])
+def test_predictions_and_targets_of_pretraining_equal_transformers(
+    name: str, small_model: Callable[[str], SpeechModel], clip: Callable[..., Tensor]
+) -> None:
+    """Given where the spans are, masked context and unmasked targets are those of transformers."""
+    model = small_model(name)
+    assert isinstance(model, Wav2Vec2Model)
+    peer = _peer(model.config)
+    peer.load_state_dict(_translate(model))
+    seen: dict[nn.Module, Tensor] = {}
+    parts = model.prediction_projection, model.target_projection
+    hooks = [
+        part.register_forward_hook(lambda part, _, output: seen.update({part: output}))
+        for part in parts
+    ]
+    waveform = torch.stack([clip(0, 0, 16_000), clip(1, 0, 16_000)])
+    torch.manual_seed(2)
+    indices = model(waveform, torch.tensor([16_000, 16_000])).mask_indices
+    for hook in hooks:
+        hook.remove()
+    mask = torch.zeros(2, model.config.geometry.frames(16_000), dtype=torch.bool)
+    mask[indices.unbind(dim=1)] = True
+    assert 0 < mask.float().mean() < 1
+    expected = peer(waveform, mask_time_indices=mask)
+    _equal(seen[parts[0]], expected.projected_states)
+    _equal(seen[parts[1]], expected.projected_quantized_states)
+
+
 @pytest.mark.parametrize("name", ["base", "large"])
 def test_parameters_are_those_of_transformers(name: str) -> None:
     """At full size each tensor of ours has its counterpart of the same shape, and none is left."""

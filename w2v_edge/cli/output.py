@@ -40,7 +40,7 @@ def require(purpose: str, *extras: str) -> None:
 
 def console() -> Console:
     """Return the console for results; tables stay whole when the output is no terminal."""
-    width = None if sys.stdout.isatty() else 120
+    width = None if sys.stdout.isatty() else 160
     return Console(width=width, highlight=False, markup=False)
 
 

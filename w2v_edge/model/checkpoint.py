@@ -6,6 +6,7 @@ torch.save({"format_version": 1, "config": {...}, "model": state_dict})
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from w2v_edge import strict
 from w2v_edge.errors import CheckpointError, ConfigError, UnsafeCheckpointError
 from w2v_edge.files import replacing
-from w2v_edge.model.build import build_model
+from w2v_edge.model.build import assemble
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 FORMAT_VERSION = 1
+
+ZIP, BARE_PICKLE = b"PK", b"\x80"
+"""How torch's files begin, and how pickles do; a pickle that is not plain tensors is a threat."""
+
+_FORBIDDEN = re.compile(r"Unsupported (global|class)|GLOBAL|reduce|not an allowed|blocked")
+"""How torch's restricted reader says that a pickle wants to run something."""
 
 
 def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
@@ -48,35 +56,50 @@ def load_checkpoint(path: str | Path) -> SpeechModel:
             f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}; "
             "update w2v-edge or save the checkpoint again"
         )
-    try:
-        config = ModelConfig.from_dict(payload["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: config: {error}") from error
-    model = build_model(config, seed=None)
+    model = _assemble(path, payload["config"])
     _check_tensors(path, model.state_dict(), payload["model"])
+    model = model.to_empty(device="cpu")
     model.load_state_dict(payload["model"])
     return model.eval()
+
+
+def _assemble(path: Path, config: object) -> SpeechModel:
+    """Build the model of a config with no memory behind its tensors, whatever sizes it claims."""
+    try:
+        with torch.device("meta"):
+            return assemble(strict.from_plain(ModelConfig, config))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: config: {error}") from error
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path}: config: no model can be built from it: {_line(error)}"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise CheckpointError(f"{path}: expected a checkpoint file, found {found}")
+    with path.open("rb") as stream:
+        beginning = stream.read(2)
+        bare = beginning.startswith(BARE_PICKLE)
+        if not bare and beginning != ZIP:
+            raise CheckpointError(f"{path}: not a checkpoint; make one: w2v-edge init")
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+    except Exception as error:
+        # The reader meets bytes that nobody vouches for: whatever it stumbles over is damage.
+        unsafe = bare or _FORBIDDEN.search(str(error))
+        if isinstance(error, pickle.UnpicklingError) and unsafe:
             raise UnsafeCheckpointError(
                 f"{path}: refused unexecuted, its pickle asks for more than tensors and plain "
                 "values; save it as {'format_version', 'config', 'model'} with plain contents"
             ) from error
-        raise CheckpointError(f"{path}: not a checkpoint, or damaged: {_line(error)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint, or damaged: {_line(error)}") from error
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
     if not isinstance(payload, dict) or not {"config", "model"} <= payload.keys():
         keys = sorted(map(str, payload))[:5] if isinstance(payload, dict) else [type(payload)]
         raise CheckpointError(
-            f"{path}: expected the keys format_version, config and model, found {keys}"
+            f"{path}: expected the keys format_version, config and model, found {keys!r:.100}"
         )
     return payload
 
@@ -99,8 +122,13 @@ def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: object) ->
             raise CheckpointError(
                 f"{path}: tensor {name!r}: expected shape {tuple(tensor.shape)}, found {shape}"
             )
-        if not value.is_floating_point() or not torch.isfinite(value).all():
-            raise CheckpointError(f"{path}: tensor {name!r} holds NaN, infinity or no floats")
+        if value.is_meta or not value.is_floating_point() or value.layout != torch.strided:
+            what = "no data" if value.is_meta else f"{value.dtype}, {value.layout}"
+            raise CheckpointError(f"{path}: tensor {name!r} holds {what}; expected dense floats")
+        if not torch.isfinite(value.float()).all():
+            raise CheckpointError(
+                f"{path}: tensor {name!r} holds NaN, infinity or numbers beyond float32"
+            )
 
 
 def _line(error: BaseException) -> str:

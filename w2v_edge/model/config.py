@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from w2v_edge import strict
-from w2v_edge.errors import ConfigError
 from w2v_edge.geometry import Geometry
+from w2v_edge.model.validation import validate
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no model could be built from."""
-        _check_sizes(self)
-        _check_kinds(self)
+        validate(self)
 
     @property
     def geometry(self) -> Geometry:
@@ -200,61 +199,3 @@ class ModelConfig:
         """Write a plain dict of numbers, strings and lists."""
         plain: dict[str, Any] = strict.to_plain(self)
         return plain
-
-
-def _check_sizes(config: ModelConfig) -> None:
-    context, quantizer = config.context, config.quantizer
-    positive = {
-        "sample_rate": config.sample_rate,
-        "context.dim": context.dim,
-        "context.heads": context.heads,
-        "context.feed_forward": context.feed_forward,
-        "context.position_kernel": context.position_kernel,
-        "context.position_groups": context.position_groups,
-        "quantizer.groups": quantizer.groups,
-        "quantizer.entries": quantizer.entries,
-        "masking.span_frames": config.masking.span_frames,
-        "objective.projection_dim": config.objective.projection_dim,
-    }
-    for i, layer in enumerate(config.feature_encoder.layers):
-        for name in ("channels", "kernel", "stride"):
-            positive[f"feature_encoder.layers[{i}].{name}"] = getattr(layer, name)
-        if layer.padding < 0 or 2 * layer.padding >= layer.kernel:
-            raise ConfigError(
-                f"feature_encoder.layers[{i}].padding: expected less than half the kernel "
-                f"({layer.kernel}), found {layer.padding}"
-            )
-    if not config.feature_encoder.layers:
-        raise ConfigError("feature_encoder.layers: expected at least one layer, found none")
-    for where, value in positive.items():
-        if value < 1:
-            raise ConfigError(f"{where}: expected a number above 0, found {value}")
-    if quantizer.entries < 2:  # noqa: PLR2004
-        raise ConfigError("quantizer.entries: expected at least 2, found 1")
-    for whole, part, where in (
-        (context.dim, context.heads, "context.dim by context.heads"),
-        (context.dim, context.position_groups, "context.dim by context.position_groups"),
-        (quantizer.vector_dim, quantizer.groups, "quantizer.vector_dim by quantizer.groups"),
-    ):
-        if whole % part:
-            raise ConfigError(f"{where}: {whole} is not divisible by {part}")
-
-
-def _check_kinds(config: ModelConfig) -> None:
-    tutorial = config.architecture == "tutorial"
-    padded = config.feature_encoder.kind == "padded"
-    over_queries = config.context.kind == "query_softmax"
-    if not tutorial == padded == over_queries:
-        raise ConfigError(
-            f"architecture {config.architecture!r} does not go with feature encoder "
-            f"{config.feature_encoder.kind!r} and context network {config.context.kind!r}"
-        )
-    if not padded and any(layer.padding for layer in config.feature_encoder.layers):
-        raise ConfigError("feature_encoder.layers: only a 'padded' encoder may have padding")
-    if tutorial and config.objective.projection_dim != config.quantizer.vector_dim:
-        raise ConfigError(
-            f"objective.projection_dim: expected quantizer.vector_dim "
-            f"({config.quantizer.vector_dim}), found {config.objective.projection_dim}"
-        )
-    if over_queries and config.context.position_kernel % 2 == 0:
-        raise ConfigError("context.position_kernel: expected an odd number for 'query_softmax'")

@@ -148,7 +148,7 @@ class _LayerNormBlock(nn.Module):
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:  # noqa: ARG002
         """Convolve x (b, d, n); valid outputs see valid inputs only, whatever `steps` is."""
         x = rearrange(self.conv(x), "b d n -> b n d")
-        return F.gelu(rearrange(self.norm(x), "b n d -> b d n"))
+        return rearrange(F.gelu(self.norm(x)), "b n d -> b d n")
 
 
 class LayerNormFeatureEncoder(FeatureEncoder):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from w2v_edge.model.feature_encoder import FeatureEncoder, MaskedChannelNorm
 from w2v_edge.model.masking import SpanMasker
-from w2v_edge.model.quantizer import Codebook
+from w2v_edge.model.quantizer import Codebook, VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.model.transformer import (
     FeedForward,
@@ -60,6 +60,9 @@ def _refine(module: nn.Module, generator: torch.Generator) -> None:
         module.convolutions[0].weight.mul_(SPEECH_GAIN / GELU_GAIN)
     elif isinstance(module, PositionalConv):
         _positional(module, generator)
+    elif isinstance(module, VectorQuantizer):
+        # As in fairseq: logits so wide that Gumbel noise does not drown them from the start.
+        module.scorer.weight.mul_(math.sqrt(module.scorer.in_features))
     elif isinstance(module, FeedForward):
         _centre(module.contract.weight)
     elif isinstance(module, TransformerContextNetwork):

@@ -104,7 +104,9 @@ def feature_penalty(features: Frames) -> Tensor:
 
 
 def _classify(logits: Tensor, labels: Tensor) -> ContrastiveOutput:
-    count = max(len(labels), 1)
+    if not len(labels):
+        return ContrastiveOutput(logits.sum(), logits.new_zeros(()))
+    count = len(labels)
     loss = F.cross_entropy(logits, labels, reduction="sum") / count
     accuracy = (logits.argmax(dim=-1) == labels).sum() / count
     return ContrastiveOutput(loss, accuracy)

@@ -39,7 +39,8 @@ def read_golden(model: Model) -> Arrays:
     """Read `golden.npz` of a bundle, checked against the manifest."""
     path = model.bundle.path(GOLDEN)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file it opened itself open when the archive is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise BundleIntegrityError(f"{path}: damaged ({error!s:.80}); export again") from error

@@ -214,7 +214,7 @@ def _is_batch(waveform: object) -> bool:
     """Tell a list of waveforms from one waveform given as a list of numbers."""
     if not isinstance(waveform, list | tuple):
         return False
-    return not waveform or np.ndim(waveform[0]) > 0
+    return not waveform or isinstance(waveform[0], list | tuple) or hasattr(waveform[0], "shape")
 
 
 def _batch_of_one(waveform: Waveform) -> Tensors:

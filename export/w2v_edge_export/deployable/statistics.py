@@ -41,7 +41,10 @@ class WindowMoments(nn.Module):
         windows = windows[:, :, :kernel].to(torch.float64)
         valid = valid_steps(lengths, start, windows.shape[1], stride, kernel).unsqueeze(2)
         windows = torch.where(valid, windows, torch.zeros((), dtype=torch.float64))
-        return windows.sum(dim=1), torch.matmul(windows.transpose(1, 2), windows)
+        # Not a matrix product: onnxruntime 1.20 turns one with a transposed factor into an
+        # operator that it has for float32 only.
+        products = windows.unsqueeze(3) * windows.unsqueeze(2)
+        return windows.sum(dim=1), products.sum(dim=1)
 
 
 class ChannelStatistics(nn.Module):
@@ -60,11 +63,11 @@ class ChannelStatistics(nn.Module):
             windows: (b,) int64, at least 1.
         """
         count = windows.to(torch.float64)
-        weight = self.conv.weight.flatten(1).T.to(torch.float64)
+        weight = self.conv.weight.flatten(1).to(torch.float64)
         mean = total / count.unsqueeze(1)
         spread = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
-        variance = (torch.matmul(spread, weight) * weight).sum(dim=1).clamp(min=0)
-        channel_mean = torch.matmul(mean, weight)
+        variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)
+        channel_mean = (mean.unsqueeze(1) * weight).sum(dim=2)
         if self.conv.bias is not None:
             channel_mean = channel_mean + self.conv.bias.to(torch.float64)
         return torch.cat([channel_mean, variance], dim=1).to(torch.float32)

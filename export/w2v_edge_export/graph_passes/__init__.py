@@ -12,13 +12,19 @@ import onnx_ir as ir
 import onnxscript.optimizer
 from onnx_ir.passes import common
 
-FOLD_LIMIT = 256
-"""Elements: constants up to this size are computed ahead; weights keep their names."""
+FOLD_LIMIT = 2048
+"""Bytes: constants up to this size are computed ahead."""
 
 
 def _fold_constants(model: ir.Model) -> None:
+    """Compute ahead what depends on constants only; weights, however small, keep their names."""
+    weights = set(model.graph.initializers.values())
+
+    def should_fold(node: ir.Node) -> bool | None:
+        return False if weights.intersection(node.inputs) else None
+
     onnxscript.optimizer.fold_constants(
-        model, input_size_limit=FOLD_LIMIT * 8, output_size_limit=FOLD_LIMIT * 8
+        model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=should_fold
     )
 
 

@@ -1,0 +1,123 @@
+"""What tests of exported graphs share: reading them, ragged batches, and a gate that is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
+
+
+MODELS = ("tutorial-small", "base-small", "large-small", "tiny")
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Every small model."""
+    model: str = request.param
+    return model
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a data file."""
+
+    graph: str
+    name: str
+    file: str
+    offset: int
+    length: int
+
+
+@pytest.fixture(scope="session")
+def stored_tensors() -> Callable[[Path], list[Stored]]:
+    """`stored_tensors(folder)`: every reference from a graph into a data file."""
+
+    def read(folder: Path) -> list[Stored]:
+        found = []
+        for path in sorted(folder.glob("*.onnx")):
+            for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+                if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                    at = {entry.key: entry.value for entry in tensor.external_data}
+                    offset, length = int(at["offset"]), int(at["length"])
+                    found.append(Stored(path.stem, tensor.name, at["location"], offset, length))
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def all_nodes() -> Callable[[Path], list[onnx.NodeProto]]:
+    """`all_nodes(path)`: the nodes of a graph, those of loops' bodies included."""
+
+    def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+        for node in graph.node:
+            yield node
+            for attribute in node.attribute:
+                for inner in (attribute.g, *attribute.graphs):
+                    yield from walk(inner)
+
+    def read(path: Path) -> list[onnx.NodeProto]:
+        model = onnx.load(path, load_external_data=False)
+        assert not model.functions
+        return list(walk(model.graph))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
+    """`ragged(utterances, extra, garbage)`: padded inputs `waveform` and `lengths`.
+
+    `extra` samples of padding follow the longest; `garbage` fills all padding, repeated.
+    """
+
+    def lay_out(
+        utterances: Sequence[Floats], extra: int, garbage: Sequence[float]
+    ) -> dict[str, npt.NDArray[Any]]:
+        samples = max(map(len, utterances)) + extra
+        waveform = np.resize(np.array(garbage, np.float32), (len(utterances), samples))
+        for row, utterance in zip(waveform, utterances, strict=True):
+            row[: len(utterance)] = utterance
+        return {"waveform": waveform, "lengths": np.array([len(x) for x in utterances], np.int64)}
+
+    return lay_out
+
+
+@pytest.fixture
+def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the gate, for tests of what follows from its verdict."""
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 1.0))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+
+
+@pytest.fixture(scope="session")
+def same_codes(checkpoint: Callable[[str], Path]) -> Callable[..., None]:
+    """`same_codes(name, found, expected, features)`: assert that codes differ at ties only.
+
+    A tie has its two best logits within 1e-4 of the standard deviation of all logits.
+    """
+
+    def check(name: str, found: Codes, expected: Codes, features: Floats) -> None:
+        assert found.dtype == expected.dtype == np.int64
+        assert found.shape == expected.shape
+        if np.array_equal(found, expected):
+            return
+        tensors = torch.load(checkpoint(name), weights_only=True)["model"]
+        weight, bias = (tensors[f"quantizer.scorer.{x}"].numpy() for x in ("weight", "bias"))
+        groups = found.shape[-1]
+        logits = (features @ weight.T + bias).reshape(*features.shape[:-1], groups, -1)
+        second, best = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)
+        tie = best - second < 1e-4 * logits.std()
+        assert tie[found != expected].all()
+
+    return check

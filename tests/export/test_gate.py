@@ -1,0 +1,147 @@
+"""The gate lets nothing pass that differs from PyTorch, and says where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from w2v_edge.comparison import Row
+from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge.runtime.golden import check_golden
+from w2v_edge.runtime.model import load
+from w2v_edge_export.parity import Report, run_gate
+from w2v_edge_export.verification import compare_weights
+
+NAME = "base-small"
+
+# What a damaged data file must show in, whatever else it shows in.
+AFFECTED = {
+    "frontend.bin": {"features", "context", "codes"},
+    "context.bin": {"context"},
+    "quantizer.bin": {"codes", "vectors"},
+}
+
+
+@pytest.fixture
+def model(checkpoint: Callable[[str], Path]) -> SpeechModel:
+    """The model that the bundles were made from."""
+    return load_checkpoint(checkpoint(NAME))
+
+
+@pytest.fixture
+def tensor_at(stored_tensors: Any) -> Callable[[Path, str, str], np.memmap[Any, Any]]:
+    """`tensor_at(folder, file, part of the name)`: a stored weight, flat, to be changed."""
+
+    def find(folder: Path, file: str, part: str) -> np.memmap[Any, Any]:
+        place = next(x for x in stored_tensors(folder) if x.file == file and part in x.name)
+        shape = (place.length // 4,)
+        return np.memmap(folder / file, np.float32, "r+", offset=place.offset, shape=shape)
+
+    return find
+
+
+@pytest.fixture
+def one_weight_changed(
+    copied_bundle: Callable[[str], Path], tensor_at: Any, reseal: Callable[..., None]
+) -> Callable[[str], Path]:
+    """`one_weight_changed(file)`: a bundle with one changed weight and hashes that fit."""
+    weights = {"frontend.bin": "conv.3.weight", "context.bin": "expand.weight"}
+
+    def change(file: str) -> Path:
+        folder = copied_bundle(NAME)
+        if file == "quantizer.bin":
+            # The first entry of the second group now scores higher.
+            tensor_at(folder, file, "scorer.bias")[40] += 3
+            # A vector that everything chooses would do as well: all of them are one tensor.
+            tensor_at(folder, file, "codebook")[40 * 8] += 0.1
+        else:
+            tensor_at(folder, file, weights[file])[100] += 0.5
+        reseal(folder)
+        return folder
+
+    return change
+
+
+def _failures(report: Report) -> list[Row]:
+    assert not report.passed
+    for row in report.failures:
+        assert row.first_bad is not None
+        assert row.worst > row.allowed
+        assert row.case.split()[0] in {"encoder", "tokenizer", "quantizer", "frontend", "context"}
+    return report.failures
+
+
+@pytest.mark.usefixtures("quick_gate")
+@pytest.mark.parametrize("file", AFFECTED)
+def test_one_changed_weight_is_seen(
+    file: str, model: SpeechModel, one_weight_changed: Callable[[str], Path]
+) -> None:
+    """A bundle with one weight changed and hashes redone fails, and its outputs are named."""
+    bundle = load(one_weight_changed(file))
+    failures = _failures(run_gate(model, bundle))
+    assert {row.output for row in failures} == AFFECTED[file]
+    assert {"speech", "noise", "ragged"} <= {row.case.split()[-1] for row in failures}
+    rows, _ = check_golden(bundle)
+    assert {row.output for row in rows if not row.ok} == AFFECTED[file]
+
+
+def test_weights_that_no_clip_touches_are_seen(
+    model: SpeechModel,
+    copied_bundle: Callable[[str], Path],
+    tensor_at: Any,
+    reseal: Callable[..., None],
+) -> None:
+    """Holding a bundle against its checkpoint finds any changed weight, and names it."""
+    folder = copied_bundle(NAME)
+    assert compare_weights(model, load(folder)) == []
+    tensor_at(folder, "quantizer.bin", "codebook")[7] += 1e-3
+    reseal(folder)
+    (row,) = compare_weights(model, load(folder))
+    assert not row.ok
+    assert row.output == "quantizer.codebook"
+
+
+@pytest.mark.usefixtures("quick_gate")
+def test_one_code_proves_nothing(
+    model: SpeechModel,
+    copied_bundle: Callable[[str], Path],
+    tensor_at: Any,
+    reseal: Callable[..., None],
+) -> None:
+    """A gate that saw a single code says so, even though everything is equal."""
+    folder = copied_bundle(NAME)
+    bias = tensor_at(folder, "quantizer.bin", "scorer.bias")
+    with torch.no_grad():
+        for entry in (3, 40 + 17):
+            bias[entry] += 1e4
+            model.quantizer.scorer.bias[entry] += 1e4
+    reseal(folder)
+    report = run_gate(model, load(folder))
+    assert report.passed
+    assert report.distinct_codes == (1, 1)
+    assert any("only one code" in remark for remark in report.remarks)
+    assert report.to_dict()["remarks"] == report.remarks
+
+
+def test_a_whole_gate(bundle: Callable[[str], Path], name: str) -> None:
+    """An export's manifest carries its gate: 20 000 codes of many kinds, every case, no remark."""
+    parity = load(bundle(name)).manifest.parity
+    assert parity is not None
+    assert parity["passed"]
+    assert parity["failures"] == parity["remarks"] == []
+    assert parity["codes_compared"] >= 20_000
+    assert parity["codes_wrong"] == 0
+    assert min(parity["distinct_codes"]) >= 30
+    compared = {(row["case"].split()[0], row["output"]) for row in parity["worst"]}
+    assert compared >= {
+        *(("encoder", x) for x in ("features", "context", "frame_lengths")),
+        *(("tokenizer", x) for x in ("codes", "frame_lengths")),
+        *(("quantizer", x) for x in ("codes", "vectors")),
+        *(("frontend", x) for x in ("features", "frame_lengths")),
+        ("context", "context"),
+    }

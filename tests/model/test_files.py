@@ -1,0 +1,167 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from w2v_edge import files
+from w2v_edge.errors import OutputExistsError
+from w2v_edge.files import replacing, replacing_folder
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.iterdir())
+
+
+def _folder(path: Path, contents: str) -> Path:
+    path.mkdir()
+    (path / "file").write_text(contents)
+    return path
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_failed_block_changes_no_file(
+    tmp_path: Path, before: str | None, error: type[BaseException]
+) -> None:
+    """What was there stays, what was not does not appear, and nothing is left beside it."""
+    path = tmp_path / "out.pt"
+    if before is not None:
+        path.write_text(before)
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert _names(tmp_path) == ([] if before is None else ["out.pt"])
+    assert before is None or path.read_text() == before
+
+
+def test_a_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
+    """The old contents are there until the block ends, then the new ones, in new folders too."""
+    path = tmp_path / "a" / "b" / "out.pt"
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+        assert temporary.suffix == path.suffix
+    with replacing(path) as temporary:
+        temporary.write_text("second")
+        assert path.read_text() == "first"
+    assert path.read_text() == "second"
+    assert _names(path.parent) == ["out.pt"]
+
+
+def test_permissions_are_those_of_new_files_and_folders(tmp_path: Path) -> None:
+    """Outputs follow the umask, as if they had been written in place."""
+    old = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "file") as temporary:
+            temporary.write_text("x")
+        with replacing_folder(tmp_path / "folder"):
+            pass
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(old)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_is_unseen_until_it_is_whole(tmp_path: Path, force: bool) -> None:
+    """The folder appears under its name when the block has ended."""
+    path = tmp_path / "new" / "bundle"
+    with replacing_folder(path, force=force) as temporary:
+        (temporary / "file").write_text("x")
+        assert not path.exists()
+    assert _names(path.parent) == ["bundle"]
+    assert _names(path) == ["file"]
+
+
+def test_what_is_there_is_refused(tmp_path: Path) -> None:
+    """Without force, a folder, file or dangling link is in the way, before any work is done."""
+    _folder(tmp_path / "folder", "old")
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("folder", "file", "link"):
+        with (
+            pytest.raises(OutputExistsError, match="--force"),
+            replacing_folder(tmp_path / name),
+        ):
+            pytest.fail("the block ran")
+    assert _names(tmp_path) == ["file", "folder", "link"]
+
+
+def test_what_appears_meanwhile_is_refused(tmp_path: Path) -> None:
+    """A folder that someone else made during the block is not overwritten."""
+    path = tmp_path / "bundle"
+
+    def race() -> None:
+        with replacing_folder(path) as temporary:
+            (temporary / "file").write_text("mine")
+            _folder(path, "theirs")
+
+    with pytest.raises(OutputExistsError):
+        race()
+    assert _names(tmp_path) == ["bundle"]
+    assert (path / "file").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_force_replaces_what_was_there(tmp_path: Path, kind: str) -> None:
+    """With force the new folder takes the old one's name, and the old one is gone."""
+    path = tmp_path / "bundle"
+    if kind == "folder":
+        _folder(path, "old")
+    else:
+        path.write_text("old")
+    with replacing_folder(path, force=True) as temporary:
+        (temporary / "new").write_text("new")
+        assert path.exists()
+    assert _names(tmp_path) == ["bundle"]
+    assert _names(path) == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_failed_block_changes_no_folder(
+    tmp_path: Path, force: bool, error: type[BaseException]
+) -> None:
+    """With an error inside, the old folder stays and nothing is left beside it."""
+    path = tmp_path / "bundle"
+    if force:
+        _folder(path, "old")
+
+    def fail() -> None:
+        with replacing_folder(path, force=force) as temporary:
+            (temporary / "file").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert _names(tmp_path) == (["bundle"] if force else [])
+    assert not force or (path / "file").read_text() == "old"
+
+
+def test_force_puts_the_old_folder_back_on_error(tmp_path: Path) -> None:
+    """Where the new folder cannot take the name, the old one has it again."""
+    path = _folder(tmp_path / "bundle", "old")
+    with pytest.raises(FileNotFoundError):
+        files._swap(tmp_path / "absent", path)
+    assert _names(tmp_path) == ["bundle"]
+    assert (path / "file").read_text() == "old"
+
+
+def test_a_vanished_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    """If the temporary folder is swept away, the old one stays."""
+    path = _folder(tmp_path / "bundle", "old")
+    with pytest.raises(FileNotFoundError), replacing_folder(path, force=True) as temporary:
+        shutil.rmtree(temporary)
+    assert _names(tmp_path) == ["bundle"]
+    assert (path / "file").read_text() == "old"

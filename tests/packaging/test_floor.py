@@ -1,0 +1,118 @@
+"""Where only `w2v-edge[cpu]` is installed, at the oldest versions it takes, bundles run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import w2v_edge
+
+ABSENT = {"torch", "onnx", "einops", "click", "rich", "soundfile", "soxr", "w2v_edge_export"}
+
+RUN = """
+import json, sys
+before = set(sys.modules)
+import w2v_edge
+after_import = set(sys.modules) - before
+import numpy as np
+model = w2v_edge.load(sys.argv[1])
+waveform = np.load(sys.argv[2])
+encoding = model.encode(waveform, sample_rate=16000)
+np.savez(sys.argv[3], tokens=model.tokenize(waveform), **vars(encoding))
+from w2v_edge.runtime.golden import check_golden
+assert all(row.ok for row in check_golden(model)[0])
+import onnxruntime
+def packages(names):
+    files = {name.split(".")[0] for name in names if getattr(sys.modules[name], "__file__", None)}
+    return sorted(files - sys.stdlib_module_names)
+print(json.dumps([onnxruntime.__version__, packages(after_import), packages(sys.modules)]))
+"""
+
+REFUSALS = """
+import sys
+from pathlib import Path
+import numpy as np, w2v_edge
+from w2v_edge.audio import read_audio
+calls = [
+    lambda: w2v_edge.load(sys.argv[1]).encode(np.zeros(4000, np.float32), sample_rate=8000),
+    lambda: read_audio(Path("any.wav"), 16000),
+]
+for call in calls:
+    try:
+        call()
+    except w2v_edge.W2VEdgeError as error:
+        print(error)
+"""
+
+
+def _run(python: Path, folder: Path, script: str, *arguments: Path) -> str:
+    done = subprocess.run(
+        [python, "-I", "-c", script, *arguments],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["tiny", "base-small", "tutorial-small"])
+def test_bundles_run_without_torch(
+    name: str,
+    floor_python: Path,
+    bundle: Callable[[str], Path],
+    speech: dict[str, npt.NDArray[Any]],
+    tmp_path: Path,
+) -> None:
+    """Import brings numpy, load onnxruntime 1.20, nothing brings torch; results are the same."""
+    waveform = speech["en-conf-getpin"]
+    np.save(tmp_path / "waveform.npy", waveform)
+    paths = (bundle(name), tmp_path / "waveform.npy", tmp_path / "out.npz")
+    version, after_import, in_the_end = json.loads(_run(floor_python, tmp_path, RUN, *paths))
+    assert version.startswith("1.20.")
+    assert after_import == ["numpy", "w2v_edge"]
+    assert not ABSENT & set(in_the_end)
+    expected = w2v_edge.load(bundle(name)).encode(waveform)
+    arrays = vars(expected) | {"tokens": expected.codes}
+    with np.load(tmp_path / "out.npz") as found:
+        assert set(found.files) == set(arrays)
+        for output in ("codes", "tokens", "vectors", "times"):
+            assert np.array_equal(found[output], arrays[output])
+        for output in ("features", "context"):
+            assert np.abs(found[output] - arrays[output]).max() <= 1e-4
+
+
+def test_what_needs_more_says_so(
+    floor_python: Path, bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Resampling and reading files name the one extra that brings them."""
+    lines = _run(floor_python, tmp_path, REFUSALS, bundle("base-small")).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.endswith("run: pip install 'w2v-edge[audio]'")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["encode", "x.wav"]])
+def test_the_command_line_says_what_it_needs(
+    floor_python: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    """Without its extra, `w2v-edge` prints one line with the pip command and exits 1."""
+    done = subprocess.run(
+        [floor_python.with_name("w2v-edge"), *arguments],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'w2v-edge[cli]'" in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,59 @@
+"""What is public, and what importing and running it brings in where everything is installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import w2v_edge
+
+HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "einops", "click", "rich", "w2v_edge_export"}
+
+RUN = """
+import json, sys
+import w2v_edge
+imported = list(sys.modules)
+import numpy as np
+model = w2v_edge.load(sys.argv[1])
+model.encode(np.zeros(4000, np.float32))
+model.encode(np.zeros(4000, np.float32), sample_rate=8000)
+model.tokenize(np.zeros(4000, np.float32))
+print(json.dumps([imported, list(sys.modules)]))
+"""
+
+WITHOUT = """
+import sys
+sys.modules["onnxruntime"] = None
+import w2v_edge
+try:
+    w2v_edge.load(sys.argv[1])
+except w2v_edge.W2VEdgeError as error:
+    print(error)
+"""
+
+
+def _python(script: str, folder: Path) -> str:
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+
+def test_public_names() -> None:
+    """The names that programs may rely on are these, and all are there."""
+    assert w2v_edge.__all__ == ["Encoding", "Manifest", "Model", "W2VEdgeError", "load"]
+    assert all(hasattr(w2v_edge, name) for name in w2v_edge.__all__)
+
+
+def test_nothing_heavy_is_imported(bundle: Callable[[str], Path]) -> None:
+    """Import brings no onnxruntime; loading, encoding and tokenizing bring nothing but it."""
+    imported, used = json.loads(_python(RUN, bundle("base-small")))
+    assert not {*HEAVY, "onnxruntime", "soundfile", "soxr"} & {x.split(".")[0] for x in imported}
+    assert not HEAVY & {x.split(".")[0] for x in used}
+
+
+def test_without_onnxruntime(bundle: Callable[[str], Path]) -> None:
+    """Loading where onnxruntime is missing names the extra that brings it, in one line."""
+    (line,) = _python(WITHOUT, bundle("base-small")).splitlines()
+    assert line.endswith("run: pip install 'w2v-edge[cpu]'")

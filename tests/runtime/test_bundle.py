@@ -1,0 +1,288 @@
+"""A bundle is what its manifest says, or it is refused by the name of the file that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import w2v_edge
+from w2v_edge.bundle import Bundle
+from w2v_edge.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleVersionError,
+    GraphMissingError,
+    W2VEdgeError,
+)
+from w2v_edge.runtime.golden import check_golden
+
+NAME = "base-small"
+CLIP = np.sin(np.arange(4_000) / 9).astype(np.float32) / 2
+FILES = (
+    *(f"{x}.onnx" for x in ("encoder", "tokenizer", "quantizer", "frontend", "context")),
+    *("statistics.onnx", "frontend.bin", "context.bin", "quantizer.bin", "golden.npz"),
+)
+ENCODE = ("encoder.onnx", "frontend.bin", "context.bin", "quantizer.onnx", "quantizer.bin")
+TOKENIZE = ("tokenizer.onnx", "frontend.bin", "quantizer.bin")
+
+
+@pytest.fixture(scope="module")
+def module_copy(bundle: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that each example damages and mends again."""
+    return shutil.copytree(bundle(NAME), tmp_path_factory.mktemp("damaged") / "bundle")
+
+
+@pytest.fixture
+def folder(copied_bundle: Callable[[str], Path]) -> Path:
+    """A bundle of the test's own."""
+    return copied_bundle(NAME)
+
+
+def _flip(path: Path, position: int, flip: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        (byte,) = stream.read(1)
+        stream.seek(position)
+        stream.write(bytes([byte ^ flip]))
+
+
+def _refused(folder: Path, name: str, kind: type[BundleError] = BundleIntegrityError) -> None:
+    with pytest.raises(kind) as refused:
+        Bundle.open(folder).check_all()
+    assert str(folder / name) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@settings(max_examples=100)
+@given(
+    name=st.sampled_from((*FILES, "manifest.json")), where=st.floats(0, 1), flip=st.integers(1, 255)
+)
+@example(name="golden.npz", where=0.0, flip=1)
+@example(name="context.bin", where=1.0, flip=128)
+def test_any_flipped_byte_is_seen(module_copy: Path, name: str, where: float, flip: int) -> None:
+    """One changed byte in any file, wherever it is, is an error that names the file."""
+    path = module_copy / name
+    position = round(where * (path.stat().st_size - 1))
+    _flip(path, position, flip)
+    try:
+        # A format version that became a larger number is told as such.
+        _refused(
+            module_copy, name, BundleError if name == "manifest.json" else BundleIntegrityError
+        )
+    finally:
+        _flip(path, position, flip)
+    Bundle.open(module_copy).check_all()
+
+
+def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
+    """Space, key order and number format of a manifest are part of what is checked."""
+    path = folder / "manifest.json"
+    text = path.read_bytes()
+    content = json.loads(text)
+    rewritten = (
+        text + b"\n",
+        text.rstrip(),
+        text.replace(b": ", b":  ", 1),
+        text.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + text,
+        text.decode().encode("utf-16"),
+        json.dumps(content).encode(),
+        text.replace(b'"hop": 320', b'"hop": 320.0'),
+        text.replace(b'"hop": 320,', b'"hop": 320,\n "hop": 320,'),
+        text.replace(b'"target": "cpu"', b'"target": "\\ud800"'),
+        text[: len(text) // 2],
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b"\xff" * 100,
+    )
+    for changed in rewritten:
+        assert changed != text
+        path.write_bytes(changed)
+        _refused(folder, "manifest.json")
+    path.write_bytes(text)
+    Bundle.open(folder).check_all()
+
+
+@pytest.mark.parametrize("name", ENCODE)
+def test_encode_refuses_a_damaged_file(folder: Path, name: str) -> None:
+    """The runtime refuses a file when it first opens it, and not before."""
+    _flip(folder / name, (folder / name).stat().st_size // 2, 1)
+    model = w2v_edge.load(folder)
+    with pytest.raises(BundleIntegrityError, match=name):
+        model.encode(CLIP)
+
+
+@pytest.mark.parametrize("name", TOKENIZE)
+def test_tokenize_refuses_a_damaged_file(folder: Path, name: str) -> None:
+    """Codes do not come from weights that are not the manifest's."""
+    _flip(folder / name, (folder / name).stat().st_size // 2, 1)
+    model = w2v_edge.load(folder)
+    with pytest.raises(BundleIntegrityError, match=name):
+        model.tokenize(CLIP)
+
+
+def test_tokenize_needs_its_own_files_only(folder: Path, bundle: Callable[[str], Path]) -> None:
+    """An app that only tokenizes runs on the tokenizer's files, without the transformer."""
+    expected = w2v_edge.load(bundle(NAME)).tokenize(CLIP)
+    for path in folder.iterdir():
+        if path.name not in {*TOKENIZE, "manifest.json"}:
+            path.unlink()
+    assert np.array_equal(w2v_edge.load(folder).tokenize(CLIP), expected)
+    with pytest.raises(BundleIntegrityError, match=r"missing"):
+        w2v_edge.load(folder).encode(CLIP)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_and_truncated_files(folder: Path, name: str) -> None:
+    """A file cut short, grown, deleted or replaced by a folder is an error that names it."""
+    path = folder / name
+    size = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(b"\0")
+    _refused(folder, name)
+    os.truncate(path, size - 1)
+    _refused(folder, name)
+    os.truncate(path, 0)
+    _refused(folder, name)
+    path.unlink()
+    _refused(folder, name)
+    path.mkdir()
+    _refused(folder, name)
+
+
+def test_damaged_golden_vectors(folder: Path, reseal: Callable[..., None]) -> None:
+    """Golden vectors are checked when they are asked for, and encoding does not need them."""
+    (folder / "golden.npz").write_bytes(b"PK\x03\x04 no archive")
+    model = w2v_edge.load(folder)
+    model.encode(CLIP)
+    with pytest.raises(BundleIntegrityError, match=r"golden\.npz"):
+        check_golden(model)
+    reseal(folder)
+    with pytest.raises(BundleIntegrityError, match=r"golden\.npz"):
+        check_golden(w2v_edge.load(folder))
+
+
+@pytest.mark.parametrize("name", ["base-small", "tutorial-small", "large-small", "tiny"])
+def test_golden_vectors_are_reproduced(name: str, bundle: Callable[[str], Path]) -> None:
+    """Every graph of an intact bundle gives what PyTorch made of the golden clip."""
+    rows, tally = check_golden(w2v_edge.load(bundle(name)))
+    assert all(row.ok for row in rows)
+    assert {row.case.split()[0] for row in rows} == {
+        *("encoder", "tokenizer", "quantizer", "frontend", "context")
+    }
+    assert tally.compared > 100
+    assert tally.wrong == 0
+
+
+def test_newer_formats(folder: Path, reseal: Callable[..., None]) -> None:
+    """A bundle of a later format is refused as such, whatever else it holds."""
+    reseal(folder, format_version=2, invention={"of": "tomorrow"})
+    with pytest.raises(BundleVersionError, match=r"update w2v-edge"):
+        w2v_edge.load(folder)
+
+
+@pytest.mark.parametrize("version", [0, -1, None, "1", 1.0, True, [1]])
+def test_versions_that_are_none(folder: Path, reseal: Callable[..., None], version: Any) -> None:
+    """A format version that is no whole number above 0 is damage."""
+    reseal(folder, format_version=version)
+    _refused(folder, "manifest.json")
+
+
+def test_a_folder_may_be_renamed(folder: Path, bundle: Callable[[str], Path]) -> None:
+    """Nothing in a bundle depends on where it lies or what the folder is called."""
+    moved = folder.rename(folder.with_name("Modèle #1 (fp32)"))
+    found, expected = (
+        w2v_edge.load(str(moved)).encode(CLIP),
+        w2v_edge.load(bundle(NAME)).encode(CLIP),
+    )
+    assert found.context.tobytes() == expected.context.tobytes()
+
+
+def test_graphs_that_a_model_does_not_have(folder: Path, reseal: Callable[..., None]) -> None:
+    """Asking for a graph that is not there says which there are."""
+    with pytest.raises(GraphMissingError, match=r"encoder, "):
+        w2v_edge.load(folder).run("decoder", waveform=CLIP)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    graphs = {x: y for x, y in manifest["graphs"].items() if x not in {"tokenizer", "quantizer"}}
+    reseal(folder, graphs=graphs, codebook=None, quantizer_input=None)
+    model = w2v_edge.load(folder)
+    with pytest.raises(GraphMissingError, match=r"no quantizer"):
+        model.tokenize(CLIP)
+    encoding = model.encode(CLIP)
+    assert encoding.codes is None
+    assert encoding.vectors is None
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/hostname", "sub/x.bin", "notes.txt", ""])
+def test_files_that_no_bundle_has(folder: Path, reseal: Callable[..., None], name: str) -> None:
+    """A manifest cannot send the reader to files elsewhere, even with hashes that fit."""
+    (folder.parent / "x").write_bytes(b"")
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    empty = {
+        "size": 0,
+        "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    }
+    reseal(folder)
+    content = manifest["files"] | {name: empty}
+    _write(folder, manifest | {"files": content}, reseal)
+    _refused(folder, "manifest.json")
+
+
+@pytest.mark.parametrize(
+    "graph", [{"data": ["../x"]}, {"data": ["/etc/hostname"]}, {"data": ["manifest.json"]}]
+)
+def test_data_files_elsewhere(folder: Path, reseal: Callable[..., None], graph: Any) -> None:
+    """A graph's data files are files of the bundle, or the graph is not opened."""
+    (folder.parent / "x").write_bytes(b"")
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["graphs"]["encoder"] |= graph
+    reseal(folder, graphs=manifest["graphs"])
+    with pytest.raises(BundleIntegrityError, match=r"not in the manifest"):
+        w2v_edge.load(folder).encode(CLIP)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hop": "320"},
+        {"hop": None},
+        {"graphs": []},
+        {"graphs": {"encoder": {}}},
+        {"surprise": 1},
+        {"files": {}},
+    ],
+)
+def test_manifests_that_make_no_sense(
+    folder: Path, reseal: Callable[..., None], changes: dict[str, Any]
+) -> None:
+    """A manifest with hashes that fit and contents that do not is refused in one line."""
+    reseal(folder, **changes)
+    with pytest.raises(W2VEdgeError) as refused:
+        w2v_edge.load(folder).encode(CLIP)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_bundle(tmp_path: Path) -> None:
+    """A folder without a manifest, a file and nothing at all are refused with a way out."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file", tmp_path / "nothing"):
+        with pytest.raises(BundleError, match=r"w2v-edge export") as refused:
+            w2v_edge.load(path)
+        assert str(path) in str(refused.value)
+
+
+def _write(folder: Path, content: dict[str, Any], reseal: Callable[..., None]) -> None:
+    """Seal a manifest whose files are not all there."""
+    (folder / "manifest.json").write_text(json.dumps(content | {"files": {}}))
+    reseal(folder, files=content["files"])

@@ -1,0 +1,164 @@
+"""The rules of the gate's comparisons, each on arrays that hold one fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from w2v_edge.comparison import (
+    Row,
+    Tally,
+    compare_codes,
+    compare_lengths,
+    compare_values,
+    spread,
+    tolerance,
+)
+
+LENGTHS = [20, 12]
+
+
+@pytest.fixture
+def values() -> npt.NDArray[np.float32]:
+    """Two utterances of 20 and 12 frames and 5 channels, zero past their ends."""
+    drawn = np.random.default_rng(3).standard_normal((2, 20, 5)).astype(np.float32)
+    drawn[1, 12:] = 0
+    return drawn
+
+
+@pytest.fixture
+def codes() -> npt.NDArray[np.int64]:
+    """The codes of such utterances, in 2 groups."""
+    drawn = np.random.default_rng(4).integers(1, 40, (2, 20, 2))
+    drawn[1, 12:] = 0
+    return drawn
+
+
+def _values(found: npt.NDArray[Any], expected: npt.NDArray[Any], std: float = 1.0) -> Row:
+    return compare_values("case", "context", found, expected, LENGTHS, std)
+
+
+def _codes(
+    found: npt.NDArray[Any], expected: npt.NDArray[Any], margins: float = 1.0
+) -> tuple[Row, Tally]:
+    tally = Tally()
+    row = compare_codes("case", found, expected, np.full(expected.shape, margins), LENGTHS, tally)
+    return row, tally
+
+
+def test_equal_values_pass(values: npt.NDArray[np.float32]) -> None:
+    """Equal arrays are within any bar."""
+    row = _values(values, values.copy(), std=0.0)
+    assert row.ok
+    assert row.worst == 0
+    assert row.problem == ""
+
+
+@given(
+    std=st.floats(1e-3, 1e3),
+    share=st.sampled_from([0.5, 0.98, 1.02, 2.0, np.inf, np.nan]),
+    frame=st.integers(0, 11),
+)
+def test_the_bar_is_relative_to_the_spread(std: float, share: float, frame: int) -> None:
+    """A deviation passes up to 1e-4 of the standard deviation, and the frame beyond it is named."""
+    expected = np.zeros((2, 20, 5))
+    found = expected.copy()
+    found[1, frame, 3] = share * 1e-4 * std
+    row = compare_values("case", "context", found, expected, LENGTHS, std)
+    assert row.allowed == pytest.approx(1e-4 * std)
+    assert row.ok == (share < 1)
+    assert row.first_bad == (None if share < 1 else (1, frame))
+    assert row.worst == pytest.approx(share * 1e-4 * std, nan_ok=True)
+
+
+def test_large_values_have_an_absolute_bar() -> None:
+    """Where values are far larger than they vary, 1e-6 of them is allowed, 1e-4 at most."""
+    assert tolerance(1.0, 1.0) == 1e-4
+    assert tolerance(1e-4, 0.01) == pytest.approx(1e-8)
+    assert tolerance(1e-4, 10.0) == pytest.approx(1e-5)
+    assert tolerance(1e-4, 1e9) == pytest.approx(1e-4)
+    assert tolerance(100.0, 1e9) == pytest.approx(1e-2)
+
+
+@given(offset=st.floats(-100, 100), scale=st.floats(0.01, 100))
+def test_spread_is_across_frames(offset: float, scale: float) -> None:
+    """How much an output varies does not depend on where each channel lies."""
+    frames = np.random.default_rng(0).standard_normal((500, 8)) * scale
+    channels = np.linspace(-offset, offset, 8)
+    assert spread(frames + channels) == pytest.approx(scale, rel=0.1)
+    assert spread(np.tile(channels, (9, 1))) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("value", [1e-30, np.nan, -1.0])
+def test_leaked_padding_is_flagged(values: npt.NDArray[np.float32], value: float) -> None:
+    """A frame past the end that is not exactly zero fails, however small it is."""
+    found = values.copy()
+    found[1, 15, 2] = value
+    row = _values(found, values)
+    assert not row.ok
+    assert row.first_bad == (1, 15)
+    assert "not zero" in row.problem
+    assert row.worst == 0
+
+
+def test_shapes_are_compared(values: npt.NDArray[np.float32], codes: npt.NDArray[np.int64]) -> None:
+    """Arrays of another shape fail, and both shapes are reported."""
+    for found in (values[:, :19], values[:1], values[..., :4], values[0]):
+        row = _values(found, values)
+        assert not row.ok
+        assert row.worst == np.inf
+        assert str(found.shape) in row.problem
+        assert str(values.shape) in row.problem
+    row, tally = _codes(codes[:, :19], codes)
+    assert not row.ok
+    assert "(2, 19, 2), expected (2, 20, 2)" in row.problem
+    assert tally == Tally()
+    lengths = np.array(LENGTHS)
+    assert not compare_lengths("case", lengths[:1], lengths).ok
+
+
+def test_equal_codes_pass(codes: npt.NDArray[np.int64]) -> None:
+    """Equal codes pass; those of valid frames are counted, and which entries were seen."""
+    row, tally = _codes(codes.copy(), codes)
+    assert row.ok
+    assert (tally.compared, tally.ties, tally.wrong) == (64, 0, 0)
+    seen = [set(codes[0, :, g]) | set(codes[1, :12, g]) for g in range(2)]
+    assert tally.distinct == seen
+    compare_codes("case", codes, codes, np.ones(codes.shape), LENGTHS, tally)
+    assert tally.compared == 128
+
+
+@pytest.mark.parametrize(("margin", "ties"), [(0.0, 1), (0.9e-4, 1), (1.1e-4, 0), (1.0, 0)])
+def test_ties_are_counted(codes: npt.NDArray[np.int64], margin: float, ties: int) -> None:
+    """A code may differ where the two best logits are too close to call, and that is counted."""
+    found = codes.copy()
+    found[1, 7, 1] += 1
+    row, tally = _codes(found, codes, margin)
+    assert row.ok == bool(ties)
+    assert (tally.ties, tally.wrong) == (ties, 1 - ties)
+    assert row.first_bad == (None if ties else (1, 7))
+    assert row.worst == 1 - ties
+
+
+def test_codes_past_the_end(codes: npt.NDArray[np.int64]) -> None:
+    """A code past the end is wrong even where the margin would call it a tie."""
+    found = codes.copy()
+    found[1, 13, 0] = 5
+    row, _ = _codes(found, codes, 0.0)
+    assert not row.ok
+    assert row.first_bad == (1, 13)
+
+
+def test_lengths_must_be_equal() -> None:
+    """One frame too many is one too many, and its utterance is named."""
+    lengths = np.array([20, 12, 0])
+    assert compare_lengths("case", lengths, lengths).ok
+    row = compare_lengths("case", np.array([20, 12, 1]), lengths)
+    assert not row.ok
+    assert row.first_bad == (2, 0)
+    assert row.worst == 1
