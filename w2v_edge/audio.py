@@ -49,9 +49,10 @@ def as_waveform(waveform: npt.ArrayLike, sample_rate: int | None, model_rate: in
             "average the channels, or pass several utterances as a list"
         )
     samples = _as_float(array)
-    if sample_rate is None or sample_rate == model_rate:
+    if sample_rate is None:
         return samples
-    return resample(samples, sample_rate, model_rate)
+    _check_rate(sample_rate)
+    return samples if sample_rate == model_rate else resample(samples, sample_rate, model_rate)
 
 
 def check_length(samples: int, geometry: Geometry, model_rate: int) -> None:
@@ -75,11 +76,7 @@ def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
     Raises:
         SampleRateError: the rate is no rate, or soxr is not installed.
     """
-    whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
-    if not whole or not 0 < rate <= HIGHEST_RATE:
-        raise SampleRateError(
-            f"found sample rate {rate!r:.40}, expected a whole number of Hz, {HIGHEST_RATE} at most"
-        )
+    _check_rate(rate)
     try:
         import soxr
     except ImportError as error:
@@ -143,6 +140,15 @@ AUDIO_SUFFIXES = frozenset(
 )
 
 
+def _check_rate(rate: object) -> None:
+    whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+    if not whole or not 0 < rate <= HIGHEST_RATE:  # type: ignore[operator]
+        found = " ".join(repr(rate).split())
+        raise SampleRateError(
+            f"found sample rate {found:.40}, expected a whole number of Hz, {HIGHEST_RATE} at most"
+        )
+
+
 def _read_mono(file: Any) -> Waveform:
     """Read an open file to its end, block by block: some formats do not know their length."""
     blocks = [np.zeros(0, dtype=np.float32)]
@@ -154,8 +160,10 @@ def _read_mono(file: Any) -> Waveform:
 def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = np.asarray(waveform)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"found no array of samples ({error!s:.80})") from error
+    except Exception as error:
+        # Converting runs the caller's own code, which may raise anything.
+        what = " ".join(str(error).split())
+        raise InputError(f"found no array of samples ({what:.80})") from error
     if array.dtype == object:
         raise InputError(
             f"found {type(waveform).__name__} that is no array of numbers, expected samples"

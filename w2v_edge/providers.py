@@ -29,6 +29,9 @@ _FIXES: dict[str, str] = {
 }
 
 
+MAX_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class Execution:
     """How sessions are to run.
@@ -54,10 +57,11 @@ def choose(provider: str, threads: int | None, *, allow_fallback: bool) -> Execu
     if provider not in get_args(Provider):
         choices = ", ".join(get_args(Provider))
         raise ProviderError(f"unknown provider {provider!r}; choose one of: {choices}")
-    if threads is not None and (
-        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
-    ):
-        raise ProviderError(f"found threads={threads!r}, expected a whole number above 0, or None")
+    if threads is not None and not _is_thread_count(threads):
+        raise ProviderError(
+            f"found threads={threads!r:.40}, expected a whole number above 0 "
+            f"(at most {MAX_THREADS}), or None"
+        )
     ort = import_onnxruntime()
     available = ort.get_available_providers()
     if _ORT_NAMES[provider] not in available and not allow_fallback:
@@ -127,6 +131,11 @@ def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     except (OSError, ValueError, ZeroDivisionError):
         return None
     return cores if cores > 0 else None
+
+
+def _is_thread_count(threads: object) -> bool:
+    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    return whole and 1 <= threads <= MAX_THREADS  # type: ignore[operator]
 
 
 def _options(ort: ModuleType, execution: Execution) -> Any:

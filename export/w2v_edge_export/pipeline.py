@@ -85,7 +85,9 @@ def export_bundle(
     _refuse_foreign(output)
     progress("loading the checkpoint", 0.0)
     model = load_checkpoint(checkpoint)
-    source = SourceInfo(checkpoint.name, _sha256(checkpoint))
+    # Names of files need not be text everywhere.
+    name = checkpoint.name.encode("utf-8", "replace").decode("utf-8")
+    source = SourceInfo(name, _sha256(checkpoint))
     with replacing_folder(output, force=force) as folder:
         manifest = _write_files(model, folder, profile, precision, source, progress)
         _write_manifest(manifest, folder)
@@ -113,6 +115,7 @@ class GateError(ParityError):
         """Summarise the report in one line."""
         failures = report.failures
         first = f"; first: {failures[0].output} of {failures[0].case}" if failures else ""
+        first += "".join(f"; {remark}" for remark in report.remarks)
         super().__init__(
             f"the bundle differs from PyTorch in {len(failures)} of {len(report.rows)} "
             f"comparisons{first}; no bundle was written"

@@ -107,7 +107,7 @@ def test_verify_finds_a_changed_weight(
     _redo_hashes(folder)
     outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint("base-small"))
     refused(outcome, 3, "weights")
-    assert "quantizer.codebook" in outcome.out
+    assert "quantizer." in outcome.out
 
 
 def test_verify_against_another_checkpoint(

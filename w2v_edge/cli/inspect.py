@@ -105,4 +105,4 @@ def _tensor(tensor: TensorInfo) -> str:
 
 
 def _common(operators: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(operators.items(), key=lambda item: -item[1])[:8]
+    return sorted(operators.items(), key=lambda item: -item[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,7 @@ class Model:
             InputError: a waveform that cannot be right; `SampleRateError` for its rate.
         """
         if _is_batch(waveform):
-            return [self._encode(self._prepare(x, sample_rate)) for x in waveform]
+            return [self._encode(x) for x in self._prepare_all(waveform, sample_rate)]
         return self._encode(self._prepare(waveform, sample_rate))
 
     @overload
@@ -141,7 +141,7 @@ class Model:
             GraphMissingError: the model has no quantizer.
         """
         if _is_batch(waveform):
-            return [self._tokenize(self._prepare(x, sample_rate)) for x in waveform]
+            return [self._tokenize(x) for x in self._prepare_all(waveform, sample_rate)]
         return self._tokenize(self._prepare(waveform, sample_rate))
 
     def features(
@@ -177,6 +177,18 @@ class Model:
         check_length(len(prepared), self.manifest.geometry, self.sample_rate)
         return prepared
 
+    def _prepare_all(
+        self, waveforms: Sequence[npt.ArrayLike], sample_rate: int | None
+    ) -> list[Waveform]:
+        """Prepare a list before any of it is run; an error says which item it is about."""
+        prepared = []
+        for i, waveform in enumerate(waveforms):
+            try:
+                prepared.append(self._prepare(waveform, sample_rate))
+            except InputError as error:
+                raise type(error)(f"item {i} of the list: {error}") from error
+        return prepared
+
     def _encode(self, waveform: Waveform) -> Encoding:
         self._check_attention(len(waveform))
         encoded = self._runner.run("encoder", _batch_of_one(waveform))
@@ -210,7 +222,7 @@ class Model:
             )
 
 
-def _is_batch(waveform: object) -> bool:
+def _is_batch(waveform: object) -> TypeGuard[Sequence[npt.NDArray[Any]]]:
     """Tell a list of waveforms from one waveform given as a list of numbers."""
     if not isinstance(waveform, list | tuple):
         return False
