@@ -23,8 +23,8 @@ BLOCK = 2**20
 UNKNOWN_LENGTH = 2**62
 """libsndfile reports more than this for streams written without a length."""
 
-HIGHEST_RATE = 10_000_000
-"""Hz; nothing that records sound is faster."""
+LOWEST_RATE, HIGHEST_RATE = 1_000, 10_000_000
+"""Hz; nothing that records speech is slower, nothing that records sound is faster."""
 
 LOUDEST = 100.0
 """No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
@@ -142,10 +142,11 @@ AUDIO_SUFFIXES = frozenset(
 
 def _check_rate(rate: object) -> None:
     whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
-    if not whole or not 0 < rate <= HIGHEST_RATE:  # type: ignore[operator]
+    if not whole or not LOWEST_RATE <= rate <= HIGHEST_RATE:  # type: ignore[operator]
         found = " ".join(repr(rate).split())
         raise SampleRateError(
-            f"found sample rate {found:.40}, expected a whole number of Hz, {HIGHEST_RATE} at most"
+            f"found sample rate {found:.40}, expected a whole number of Hz from {LOWEST_RATE} "
+            f"to {HIGHEST_RATE}"
         )
 
 

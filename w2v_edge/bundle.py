@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,7 +64,8 @@ FILE_NAMES = frozenset((*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES,
 
 TIMESTAMPS = (
     "frame f sees samples [f * hop - left_padding, f * hop - left_padding + receptive_field); "
-    "its time is the middle of that span"
+    "its time is the middle of that span, (f * hop - left_padding + (receptive_field - 1) / 2) "
+    "/ sample_rate"
 )
 
 
@@ -124,8 +126,8 @@ class Manifest:
         output_length: formula for the frames of an utterance.
         timestamps: where a frame lies in time.
         quantizer_input: the tensor that codes are made from.
-        longest_context_seconds: audio beyond this makes attention's memory, which grows with its
-            square, pass about 1 GB.
+        longest_context_seconds: beyond this, attention's memory, which grows with the square of
+            the length, passes about 4 GB.
         parity: the gate's report, or None where the export was not checked.
     """
 
@@ -156,6 +158,29 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any] | None
     sha256: str = field(default="")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no front end has, and graphs that no bundle has."""
+        smallest = {
+            "sample_rate": 1,
+            "hop": 1,
+            "receptive_field": 1,
+            "min_samples": 1,
+            "left_padding": 0,
+            "right_padding": 0,
+        }
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                found = getattr(self, name)
+                raise ConfigError(f"{name}: expected a number from {least} up, found {found}")
+        if not 0 < self.longest_context_seconds < math.inf:
+            raise ConfigError("longest_context_seconds: expected a number above 0")
+        for name, graph in self.graphs.items():
+            outputs = tuple(tensor.name for tensor in graph.outputs)
+            if name not in GRAPH_OUTPUTS or outputs != GRAPH_OUTPUTS[name]:
+                raise ConfigError(f"graphs.{name}: not a graph of this format")
+            if not set(graph.data) <= set(DATA_FILES):
+                raise ConfigError(f"graphs.{name}.data: expected some of {', '.join(DATA_FILES)}")
 
     @property
     def geometry(self) -> Geometry:

@@ -36,4 +36,4 @@ def write_golden(model: SpeechModel, path: Path) -> None:
     arrays["waveform"] = np.stack([clip, other])
     arrays["lengths"] = lengths
     arrays["bars"] = np.array(json.dumps(BARS))
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from w2v_edge.bundle import (
+    FILE_NAMES,
     FORMAT_VERSION,
     GOLDEN,
     MANIFEST,
@@ -103,9 +105,14 @@ def export_bundle(
 
 
 def _refuse_foreign(output: Path) -> None:
-    """Never replace a folder of somebody's that is no bundle."""
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise OutputExistsError(f"{output} holds other files than a bundle; choose another output")
+    """Never replace what is no bundle, or a bundle with somebody's own files in it."""
+    if not output.name:
+        raise OutputExistsError(f"{output}: expected the name of a new folder; choose another -o")
+    if not os.path.lexists(output):
+        return
+    ours = FILE_NAMES | {MANIFEST}
+    if not output.is_dir() or any(path.name not in ours for path in output.iterdir()):
+        raise OutputExistsError(f"{output} is more or other than a bundle; choose another output")
 
 
 class GateError(ParityError):
@@ -113,13 +120,7 @@ class GateError(ParityError):
 
     def __init__(self, report: Report) -> None:
         """Summarise the report in one line."""
-        failures = report.failures
-        first = f"; first: {failures[0].output} of {failures[0].case}" if failures else ""
-        first += "".join(f"; {remark}" for remark in report.remarks)
-        super().__init__(
-            f"the bundle differs from PyTorch in {len(failures)} of {len(report.rows)} "
-            f"comparisons{first}; no bundle was written"
-        )
+        super().__init__(f"{report.summary}; no bundle was written")
         self.report = report
 
 
@@ -143,7 +144,7 @@ def _write_files(
     progress("writing: golden vectors", 0.3)
     write_golden(model, folder / GOLDEN)
     files = {path.name: file_info(path) for path in sorted(folder.iterdir())}
-    return _manifest(model.config, target, precision, graphs, files, source)
+    return describe(model.config, target, precision, graphs, files, source)
 
 
 def _write_graph(
@@ -186,7 +187,7 @@ def _assert_within(path: Path, target: Target) -> None:
     assert set(versions) <= set(target.domains), versions
 
 
-def _manifest(
+def describe(
     config: ModelConfig,
     target: Target,
     precision: str,
@@ -194,6 +195,7 @@ def _manifest(
     files: dict[str, FileInfo],
     source: SourceInfo,
 ) -> Manifest:
+    """Write down everything that a program needs to know, but the parity."""
     geometry, quantizer = config.geometry, config.quantizer
     return Manifest(
         format_version=FORMAT_VERSION,

@@ -70,8 +70,10 @@ def _version(name: str) -> str | None:
 def _providers() -> list[str]:
     if importlib.util.find_spec("onnxruntime") is None:
         return []
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
     available: list[str] = onnxruntime.get_available_providers()
     return available
 
@@ -86,6 +88,9 @@ def _remedies() -> list[dict[str, str]]:
                 "pip install 'w2v-edge[cpu]' or 'w2v-edge[gpu]'",
             }
         )
+    if importlib.util.find_spec("onnxruntime") is not None and not _providers():
+        fix = "pip install --force-reinstall 'w2v-edge[cpu]'"
+        remedies.append({"what": "onnxruntime is installed and cannot be loaded", "fix": fix})
     purposes = {
         "cpu": "running bundles",
         "audio": "reading audio files and resampling",

@@ -17,6 +17,7 @@ from w2v_edge.cli.output import (
     progress,
     require,
 )
+from w2v_edge.errors import CheckpointError
 from w2v_edge.names import Precision
 
 if TYPE_CHECKING:
@@ -51,13 +52,15 @@ def command(
 ) -> None:
     """Export CHECKPOINT to a bundle of ONNX graphs that is proven equal to PyTorch.
 
-    Every graph is compared with the PyTorch model on recorded speech and noise, from the shortest
-    audio that gives a frame to 30 s, alone and in padded batches. If any output differs beyond its
+    Every graph is compared with the PyTorch model on recorded speech and noise, from one receptive
+    field to 30 s, alone and in padded batches. If any output differs beyond its
     bar, nothing is written and the exit code is 3.
     """
     require("exporting", "export", "cpu")
     from w2v_edge_export.pipeline import GateError, export_bundle
 
+    if not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: expected a checkpoint file; make one: w2v-edge init")
     output = output or checkpoint.with_name(f"{checkpoint.stem}-{precision}")
     try:
         with progress("export") as show:

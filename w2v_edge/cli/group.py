@@ -36,7 +36,7 @@ class VerbGroup(click.Group):
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="w2v-edge")
 def cli() -> None:
-    r"""Take a wav2vec 2.0-style speech model from PyTorch to a device.
+    """Take a wav2vec 2.0-style speech model from PyTorch to a device.
 
     \b
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
@@ -44,7 +44,7 @@ def cli() -> None:
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
 
     Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
-    """
+    """  # noqa: D301 - the escape is click's, for lines that stay as they are
 
 
 def run(arguments: list[str]) -> int:

@@ -14,7 +14,13 @@ from w2v_edge.names import Preset
 
 @click.command("init")
 @click.option("--preset", type=click.Choice(get_args(Preset)), default="base", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of the random weights.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: PRESET.pt]"
 )

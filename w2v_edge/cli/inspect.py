@@ -21,18 +21,27 @@ def command(bundle: Path, as_json: bool) -> None:
     states = {name: _state(opened, name) for name in opened.manifest.files}
     if as_json:
         print_json({**strict.to_plain(opened.manifest), "file_states": states})
-        return
-    _print_summary(opened.manifest)
-    _print_graphs(opened.manifest)
+    else:
+        _print(opened.manifest, states)
+    broken = [name for name, state in states.items() if state != "ok"]
+    if broken:
+        raise BundleIntegrityError(
+            f"{bundle}: {broken[0]} is {states[broken[0]]}; copy it again or export again"
+        )
+
+
+def _print(manifest: Manifest, states: dict[str, str]) -> None:
+    _print_summary(manifest)
+    _print_graphs(manifest)
     print_table(
         "files",
         ("file", ">size", "sha256", "state"),
         (
             (name, megabytes(info.size), info.sha256[:16], states[name])
-            for name, info in opened.manifest.files.items()
+            for name, info in manifest.files.items()
         ),
     )
-    _print_parity(opened.manifest)
+    _print_parity(manifest)
 
 
 def _print_summary(manifest: Manifest) -> None:
@@ -95,8 +104,8 @@ def _print_parity(manifest: Manifest) -> None:
 def _state(bundle: Bundle, name: str) -> str:
     try:
         bundle.path(name)
-    except BundleIntegrityError as error:
-        return "missing" if "missing" in str(error) else "damaged"
+    except BundleIntegrityError:
+        return "damaged" if (bundle.folder / name).is_file() else "missing"
     return "ok"
 
 

@@ -46,7 +46,7 @@ def console() -> Console:
 
 def print_json(result: Any) -> None:
     """Print a result as one JSON document."""
-    click.echo(json.dumps(strict.to_plain(result), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(strict.to_plain(result), indent=2))
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -17,6 +17,7 @@ from w2v_edge.cli.output import (
 )
 from w2v_edge.comparison import Row
 from w2v_edge.errors import ParityError
+from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare with this checkpoint in PyTorch: every weight, and the whole gate of an export.",
 )
+@click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
 @json_option
-def command(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:
+def command(bundle: Path, checkpoint: Path | None, provider: str, as_json: bool) -> None:
     """Check every file of BUNDLE against its hash, then its outputs against golden vectors.
 
     Golden vectors are what PyTorch gave at export: no torch is needed. With --checkpoint the
@@ -39,7 +41,7 @@ def command(bundle: Path, checkpoint: Path | None, as_json: bool) -> None:
     require("verifying", "cpu")
     import w2v_edge
 
-    model = w2v_edge.load(bundle)
+    model = w2v_edge.load(bundle, provider=provider)
     model.bundle.check_all()
     if checkpoint is None:
         _verify_golden(model, as_json=as_json)
@@ -79,9 +81,9 @@ def _verify_checkpoint(model: Model, checkpoint: Path, *, as_json: bool) -> None
         print_json({"against": str(checkpoint), **report.to_dict()})
     else:
         print_report(report)
-    _finish(model, report.failures, quiet=as_json)
-    if report.too_many_ties:
-        raise ParityError(report.remarks[-1])
+    if not report.passed:
+        raise ParityError(f"{model.bundle.folder}: {report.summary}")
+    _finish(model, [], quiet=as_json)
 
 
 def _finish(model: Model, failures: list[Row], *, quiet: bool) -> None:

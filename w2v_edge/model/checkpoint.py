@@ -51,9 +51,9 @@ def load_checkpoint(path: str | Path) -> SpeechModel:
     path = Path(path)
     payload = _read(path)
     version = payload.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}; "
+            f"{path}: format version {version!r:.40}, this release reads {FORMAT_VERSION}; "
             "update w2v-edge or save the checkpoint again"
         )
     model = _assemble(path, payload["config"])

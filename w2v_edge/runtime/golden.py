@@ -49,14 +49,16 @@ def read_golden(model: Model) -> Arrays:
 def compare_graphs(model: Model, expected: Arrays, case: str, tally: Tally) -> list[Row]:
     """Compare every graph's outputs with `expected`, which has the names of golden vectors."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
-    rows = compare_encoder(model, batch, expected, case)
+    rows = compare_encoder(model, batch, expected, case, tally)
     if "tokenizer" in model.manifest.graphs:
         rows += compare_tokenizer(model, batch, expected, case, tally)
     rows += compare_split(model, batch, expected, case)
     return rows
 
 
-def compare_encoder(model: Model, batch: Arrays, expected: Arrays, case: str) -> list[Row]:
+def compare_encoder(
+    model: Model, batch: Arrays, expected: Arrays, case: str, tally: Tally
+) -> list[Row]:
     """Compare `encoder`, and `quantizer` on the encoder's features."""
     case = f"encoder {case}"
     found = model.run("encoder", **batch)
@@ -69,7 +71,7 @@ def compare_encoder(model: Model, batch: Arrays, expected: Arrays, case: str) ->
         ),
     ]
     if "quantizer" in model.manifest.graphs and all(row.ok for row in rows):
-        rows += compare_quantizer(model, found["features"], expected, case)
+        rows += compare_quantizer(model, found["features"], expected, case, tally)
     return rows
 
 
@@ -109,7 +111,7 @@ def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> l
 
 
 def compare_quantizer(
-    model: Model, features: npt.NDArray[Any], expected: Arrays, case: str
+    model: Model, features: npt.NDArray[Any], expected: Arrays, case: str, tally: Tally
 ) -> list[Row]:
     """Compare `quantizer` on features (b, n, d): codes, and vectors, which must be their rows."""
     case = case.replace("encoder", "quantizer")
@@ -120,7 +122,7 @@ def compare_quantizer(
     codes = np.where(valid[..., None], found["codes"], 0)
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
     return [
-        compare_codes(case, codes, expected["codes"], expected["margins"], lengths, Tally()),
+        compare_codes(case, codes, expected["codes"], expected["margins"], lengths, tally),
         _exact(case, np.where(same, found["vectors"], 0), np.where(same, expected["vectors"], 0)),
     ]
 

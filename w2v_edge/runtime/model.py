@@ -226,7 +226,9 @@ def _is_batch(waveform: object) -> TypeGuard[Sequence[npt.NDArray[Any]]]:
     """Tell a list of waveforms from one waveform given as a list of numbers."""
     if not isinstance(waveform, list | tuple):
         return False
-    return not waveform or isinstance(waveform[0], list | tuple) or hasattr(waveform[0], "shape")
+    return (
+        not waveform or isinstance(waveform[0], list | tuple) or getattr(waveform[0], "ndim", 0) > 0
+    )
 
 
 def _batch_of_one(waveform: Waveform) -> Tensors:
