@@ -5,6 +5,7 @@ Inside, a waveform is always a 1-D float32 array of PCM in [-1, 1] at the model'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def read_audio(path: Path, model_rate: int) -> Waveform:
     if not path.is_file():
         raise AudioFileError(f"{path}: expected an audio file, found nothing to read there")
     try:
-        with soundfile.SoundFile(path) as file:
+        # Names of files need not be text: on POSIX they are bytes.
+        name = os.fsencode(path) if os.name == "posix" else str(path)
+        with soundfile.SoundFile(name) as file:
             declared, rate = file.frames, file.samplerate
             mono = _read_mono(file)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
@@ -136,7 +139,7 @@ def find_audio(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .m4a .mp3 .oga .ogg .opus .rf64 .snd .sph .w64 .wav".split()
+    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .sph .w64 .wav".split()
 )
 
 

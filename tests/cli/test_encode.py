@@ -132,6 +132,16 @@ def test_every_verb_has_help(w2v_edge: Verb, verb: str) -> None:
     assert "--json" in outcome.out
 
 
+def test_the_help_keeps_its_lines(w2v_edge: Verb) -> None:
+    """The example commands stand on lines of their own, with no escape left over."""
+    out = w2v_edge("--help").out
+    lines = [line.strip() for line in out.splitlines()]
+    assert any(line.startswith("w2v-edge init") and "checkpoint" in line for line in lines)
+    assert any(line.startswith("w2v-edge export") for line in lines)
+    assert "\\b" not in out
+    assert "\b" not in out
+
+
 def test_doctor_reports_versions_and_threads(w2v_edge: Verb) -> None:
     """Doctor names versions, providers and threads, and finds nothing missing here."""
     import onnxruntime

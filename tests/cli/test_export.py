@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +93,9 @@ def test_verify_names_the_damaged_file(
     data[len(data) // 2] ^= 1
     (folder / "context.bin").write_bytes(data)
     refused(w2v_edge("verify", folder), 1, "context.bin")
-    assert w2v_edge("inspect", folder, "--json").json["file_states"]["context.bin"] == "damaged"
+    inspected = w2v_edge("inspect", folder, "--json")
+    assert inspected.json["file_states"]["context.bin"] == "damaged"
+    assert inspected.code == 1
 
 
 def test_verify_finds_a_changed_weight(
@@ -127,6 +130,64 @@ def test_verify_against_its_checkpoint(w2v_edge: Verb, bundle: Verb, checkpoint:
     assert outcome.json["passed"]
 
 
+@pytest.mark.parametrize(
+    "changes", [{"sample_rate": 8000}, {"hop": 160}, {"min_samples": 1}, {"graphs": {}}]
+)
+def test_verify_finds_a_changed_manifest(
+    w2v_edge: Verb,
+    refused: Verb,
+    bundle: Verb,
+    checkpoint: Verb,
+    tmp_path: Path,
+    changes: dict[str, Any],
+) -> None:
+    """A manifest that says other things than the checkpoint is exit code 3, hashes or not."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle("large-small"), folder)
+    _redo_hashes(folder, **changes)
+    outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint("large-small"))
+    refused(outcome, 3, f"{next(iter(changes))} of manifest")
+
+
+@pytest.mark.parametrize("changes", [{"hop": 0}, {"sample_rate": -1}, {"left_padding": -3}])
+def test_a_manifest_without_sense_is_refused(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Numbers that no front end has are refused by every verb that opens the bundle."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle("large-small"), folder)
+    path = folder / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    (key, value), *_ = changes.items()
+    path.write_text(re.sub(rf'"{key}": \d+', f'"{key}": {value}', text), encoding="utf-8")
+    refused(w2v_edge("verify", folder), 1, "manifest.json")
+    refused(w2v_edge("inspect", folder), 1, "manifest.json")
+
+
+def test_force_replaces_bundles_only(
+    w2v_edge: Verb, refused: Verb, checkpoint: Verb, tmp_path: Path
+) -> None:
+    """With --force too, a file, the checkpoint itself and a folder of other things are kept."""
+    source = tmp_path / "ckpt.pt"
+    shutil.copy(checkpoint("large-small"), source)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manifest.json").write_text("{}")
+    (site / "index.js").write_text("mine")
+    before = source.read_bytes()
+    for output in (source, site):
+        refused(w2v_edge("export", source, "-o", output, "--force"), 1, "choose another output")
+    assert source.read_bytes() == before
+    assert (site / "index.js").read_text() == "mine"
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["ckpt.pt", "site"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_checkpoint_that_is_no_file(w2v_edge: Verb, refused: Verb, path: str) -> None:
+    """A folder or nothing at all is answered with what a checkpoint is."""
+    refused(w2v_edge("export", path), 1, "expected a checkpoint file")
+
+
 def test_inspect_shows_what_is_inside(w2v_edge: Verb, bundle: Verb) -> None:
     """Graphs, tensors with their axes, opset, operators, files and parity are all shown."""
     outcome = w2v_edge("inspect", bundle("base-small"))
@@ -142,12 +203,12 @@ def test_inspect_refuses_a_folder_that_is_no_bundle(
     refused(w2v_edge("inspect", tmp_path), 1, "w2v-edge export")
 
 
-def _redo_hashes(folder: Path) -> None:
+def _redo_hashes(folder: Path, **changes: Any) -> None:
     from dataclasses import replace
 
     from w2v_edge.bundle import MANIFEST, file_info, read_manifest
 
     manifest = read_manifest(folder)
     files = {name: file_info(folder / name) for name in manifest.files}
-    sealed = replace(manifest, files=files).sealed()
+    sealed = replace(manifest, files=files, **changes).sealed()
     (folder / MANIFEST).write_text(sealed.text(), encoding="utf-8")

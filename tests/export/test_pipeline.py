@@ -88,7 +88,6 @@ def test_the_same_checkpoint_gives_the_same_graphs(
 ) -> None:
     """Exported by another process over an old bundle, graphs and weights are the same bytes."""
     output = copied_bundle(NAME)
-    (output / "left-over.txt").write_text("of the old bundle")
     (output / "context.bin").write_bytes(b"damaged")
     script = """
 import sys

@@ -92,6 +92,7 @@ def test_bad_sample_rates(model: Model, rate: Any) -> None:
         lambda x: np.repeat(x, 2)[::2],
         lambda x: x[::-1].copy()[::-1],
         lambda x: x.tolist(),
+        list,
         lambda x: x.astype(np.longdouble),
     ],
 )

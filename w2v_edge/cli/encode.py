@@ -17,7 +17,7 @@ from w2v_edge.cli.output import (
     progress,
     require,
 )
-from w2v_edge.errors import InputError, PartialFailureError, W2VEdgeError
+from w2v_edge.errors import InputError, PartialFailureError
 from w2v_edge.files import refuse_existing, replacing
 from w2v_edge.names import Provider
 
@@ -113,7 +113,8 @@ def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> d
         arrays = job.arrays(source)
         with replacing(destination) as temporary:
             np.savez(temporary, **arrays)
-    except (W2VEdgeError, OSError) as error:
+    except Exception as error:
+        # Whatever is wrong with one file, the others are still to be done.
         what = " ".join(str(error).split())
         return {"file": str(source), "error": what if str(source) in what else f"{source}: {what}"}
     seconds = len(arrays["times"]) * job.model.manifest.hop / job.model.sample_rate

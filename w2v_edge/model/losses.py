@@ -20,7 +20,8 @@ from w2v_edge.model.quantizer import perplexity
 class ContrastiveOutput(NamedTuple):
     """The contrastive loss (scalar, mean over masked positions) and its accuracy (scalar).
 
-    Both are 0 where nothing was masked.
+    Both are 0 where nothing was masked. Where all codes have collapsed into one, every distractor
+    equals its target and is left out: the loss is 0 and the accuracy 1, so watch code perplexity.
     """
 
     loss: Tensor
