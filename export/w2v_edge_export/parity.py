@@ -1,8 +1,8 @@
 """The gate: PyTorch against the bundle, run by the runtime that ships.
 
 Every graph, on recorded speech and on noise, from one receptive field to half a minute (the
-encoder's parts to 8 s), alone and in a ragged batch whose padding is garbage. The reference is each utterance
-alone, so a batch that changes a result cannot pass.
+encoder's parts to 8 s), alone and in a ragged batch whose padding is garbage. The reference is each
+utterance alone, so a batch that changes a result cannot pass.
 """
 
 from __future__ import annotations

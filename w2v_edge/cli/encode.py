@@ -113,8 +113,7 @@ def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> d
         arrays = job.arrays(source)
         with replacing(destination) as temporary:
             np.savez(temporary, **arrays)
-    except Exception as error:
-        # Whatever is wrong with one file, the others are still to be done.
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other files are to be done
         what = " ".join(str(error).split())
         return {"file": str(source), "error": what if str(source) in what else f"{source}: {what}"}
     seconds = len(arrays["times"]) * job.model.manifest.hop / job.model.sample_rate
