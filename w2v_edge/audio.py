@@ -21,6 +21,9 @@ Waveform = npt.NDArray[np.float32]
 BLOCK = 2**20
 """Samples read at a time."""
 
+RIFF_UNSET = 0x7FFFF000
+"""Bytes; writers to a pipe state this much or more, or nothing, where they know no length."""
+
 UNKNOWN_LENGTH = 2**62
 """libsndfile reports more than this for streams written without a length."""
 
@@ -213,7 +216,6 @@ def _shorter_than_its_header(path: Path) -> bool:
         while len(chunk := stream.read(8)) == 8:  # noqa: PLR2004
             length = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"data":
-                # Writers to a pipe leave the length unset.
-                return length not in {0, 0xFFFFFFFF} and stream.tell() + length > size
+                return 0 < length < RIFF_UNSET and stream.tell() + length > size
             stream.seek(length + length % 2, 1)
     return False
