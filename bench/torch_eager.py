@@ -32,6 +32,9 @@ import numpy.typing as npt
 RESULTS = Path(__file__).parent / "results"
 SECONDS = (1, 3, 10, 30)
 MEMORY_SECONDS = (10, 60, 300)
+STEADY = 0.1
+"""Quartiles further apart than this share of the median: something else was running."""
+
 WARM_UP = 8
 """Rounds; PyTorch eager gets faster for about so many."""
 
@@ -191,6 +194,11 @@ def machine() -> dict[str, str]:
     return {"cpu": cpu, "system": platform.platform(), **versions}
 
 
+def _steady(row: dict[str, Any]) -> bool:
+    low, high = row["quartiles_ms"]
+    return bool(high - low <= STEADY * row["median_ms"])
+
+
 def markdown(report: dict[str, Any]) -> str:
     """Write the report as Markdown."""
     lines = [f"{report['what']}; {', '.join(f'{k} {v}' for k, v in report['machine'].items())}", ""]
@@ -199,7 +207,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [
         f"| {r['side']} | {r['seconds']} s | {r['median_ms']} ms | "
         f"{r['quartiles_ms'][0]} - {r['quartiles_ms'][1]} | {r['real_time_factor']} | "
-        f"{r['times_torch']} |"
+        f"{r['times_torch']}{'' if _steady(r) else ' (disturbed)'} |"
         for r in report["latency"]
     ]
     lines += ["", "| audio | peak memory of one tokenizer run above load |", "|---|---|"]
