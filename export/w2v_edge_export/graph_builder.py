@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,17 @@ Operand = ir.Value | int | Sequence[int]
 class GraphBuilder:
     """Collects the nodes and initializers of one graph, or of a loop's body within it."""
 
-    def __init__(self, outer: GraphBuilder | None = None) -> None:
+    def __init__(self, outer: GraphBuilder | None = None, *, prefix: str = "") -> None:
+        self.prefix: str = outer.prefix if outer else prefix
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = outer.initializers if outer else {}
         self.count: itertools.count[int] = outer.count if outer else itertools.count()
 
     def op(self, op_type: str, *inputs: Operand | None, **attributes: object) -> ir.Value:
-        """Append a node with one output; numbers and lists become int64 constants."""
+        """Append a node with one output; numbers and lists become int64 constants.
+
+        An `op_type` of another domain is written `domain::type`.
+        """
         return self.node(op_type, inputs, attributes, outputs=1)[0]
 
     def node(
@@ -34,10 +38,11 @@ class GraphBuilder:
     ) -> Sequence[ir.Value]:
         """Append a node with any number of outputs."""
         values = [x if x is None or isinstance(x, ir.Value) else self.constant(x) for x in inputs]
-        name = f"{op_type.lower()}_{next(self.count)}"
+        domain, _, kind = op_type.rpartition("::")
+        name = f"{self.prefix}{kind.lower()}_{next(self.count)}"
         node = ir.Node(
-            "",
-            op_type,
+            domain,
+            kind,
             values,
             ir.convenience.convert_attributes(dict(attributes)),  # type: ignore[arg-type]
             num_outputs=outputs,
@@ -51,6 +56,19 @@ class GraphBuilder:
     def constant(self, value: int | Sequence[int]) -> ir.Value:
         """Append an int64 constant, a scalar or a list."""
         return self.op("Constant", value=ir.tensor(np.array(value, dtype=np.int64)))
+
+    def floats(self, value: float) -> ir.Value:
+        """Append a float32 constant, a scalar."""
+        return self.op("Constant", value=ir.tensor(np.array(value, dtype=np.float32)))
+
+    def branch(self, condition: ir.Value, then: Branch, otherwise: Branch) -> ir.Value:
+        """Append an `If`; each branch sees the graph around it and gives one value."""
+        bodies = []
+        for body in (then, otherwise):
+            inner = GraphBuilder(self)
+            output = body(inner)
+            bodies.append(ir.Graph([], [output], nodes=inner.nodes, name=f"branch_{output.name}"))
+        return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
     def splice(
         self, part: ir.Model, prefix: str, inputs: Mapping[str, ir.Value]
@@ -66,7 +84,7 @@ class GraphBuilder:
         nodes = list(graph)
         graph.outputs.clear()
         graph.remove(nodes, safe=False)
-        for node in nodes:
+        for node in walk(nodes):
             node.name = f"{prefix}.{node.name}"
             for output in node.outputs:
                 output.name = f"{prefix}.{output.name}"
@@ -81,19 +99,40 @@ class GraphBuilder:
         self.initializers[name] = value
 
 
+Branch = Callable[[GraphBuilder], ir.Value]
+
+
+def walk(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
+    """Yield nodes and those of the graphs within them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from walk(attribute.as_graph())
+
+
+def replace_node(node: ir.Node, g: GraphBuilder, value: ir.Value) -> None:
+    """Put what `g` collected in the place of a node with one output, which `value` takes over."""
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    old = node.outputs[0]
+    value.type, value.shape = old.type, old.shape
+    ir.convenience.replace_nodes_and_values(graph, node, [node], g.nodes, [old], [value])
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """How the waveform is cut.
 
     Attributes:
         hop: samples from a step to the next.
-        receptive_field: samples that a step sees.
+        overlap: samples that a tile needs beyond the hops of its steps.
         left_padding: zeros before the first sample.
         max_steps: steps in a tile at most; None for one tile, whatever the length.
     """
 
     hop: int
-    receptive_field: int
+    overlap: int
     left_padding: int
     max_steps: int | None
 
@@ -121,7 +160,7 @@ def over_tiles(
     limit = steps if plan.max_steps is None else plan.max_steps
     tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)
     tile_steps = at_least(g, ceil_div(g, steps, tiles), 1)
-    tile_samples = g.op("Add", g.op("Mul", tile_steps, plan.hop), plan.receptive_field - plan.hop)
+    tile_samples = g.op("Add", g.op("Mul", tile_steps, plan.hop), plan.overlap)
     padded = _pad(g, waveform, tiles, tile_steps, plan)
 
     def run(inner: GraphBuilder, tile: ir.Value, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
@@ -170,7 +209,7 @@ def _pad(
 ) -> ir.Value:
     """Add the zeros that the first and the last tile see."""
     span = g.op("Mul", g.op("Mul", tiles, tile_steps), plan.hop)
-    extra = plan.receptive_field - plan.hop - plan.left_padding
+    extra = plan.overlap - plan.left_padding
     right = g.op("Sub", g.op("Add", span, extra), size(g, waveform, 1))
     right = g.op("Reshape", at_least(g, right, 0), [1])
     return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding, 0], right, axis=0))

@@ -13,11 +13,11 @@ from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS
 from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
 from w2v_edge_export.deployable.context import context_twin
-from w2v_edge_export.deployable.frontend import FRONTEND_TILES
+from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
 from w2v_edge_export.deployable.part import Part
 from w2v_edge_export.deployable.quantizer import QuantizerTwin
 from w2v_edge_export.deployable.statistics import ChannelStatistics, WindowMoments
-from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over_tiles, size
+from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over_tiles, size, walk
 from w2v_edge_export.graph_passes import run_passes
 from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import trace
@@ -31,7 +31,7 @@ def parts(model: SpeechModel) -> dict[str, Part]:
     encoder = model.feature_encoder
     lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
     frontend_inputs = {
-        "tile": torch.zeros(2, 6 * geometry.hop + geometry.receptive_field),
+        "tile": torch.zeros(2, 6 * geometry.hop + overlap(model.config.feature_encoder.layers)),
         "start": torch.tensor(3),
         "lengths": lengths,
     }
@@ -110,7 +110,7 @@ class GraphAssembler:
         for name, part in parts(model).items():
             on_part(name)
             self.traced[name] = trace(part, target.opset)
-            run_passes(self.traced[name])
+            run_passes(self.traced[name], target)
 
     @property
     def names(self) -> list[str]:
@@ -131,7 +131,7 @@ class GraphAssembler:
             outputs,
             nodes=g.nodes,
             initializers=list(g.initializers.values()),
-            opset_imports={"": self.target.opset},
+            opset_imports=_opsets(g, self.target),
             name=name,
         )
         return ir.Model(graph, ir_version=self.target.ir_version)
@@ -183,7 +183,10 @@ class GraphAssembler:
             return [inner.splice(self.traced["frontend"], "frontend", given)["features"]]
 
         plan = TilePlan(
-            geometry.hop, geometry.receptive_field, geometry.left_padding, self._tile_frames
+            geometry.hop,
+            overlap(self.config.feature_encoder.layers),
+            geometry.left_padding,
+            self._tile_frames,
         )
         (features,) = over_tiles(g, waveform, count(size(g, waveform, 1)), plan, body)
         return {"features": features, "frame_lengths": count(lengths)}
@@ -207,10 +210,9 @@ class GraphAssembler:
             ]
 
         count = partial(_count, g, hop=layer.stride, receptive_field=layer.kernel)
-        span = -(-layer.kernel // layer.stride) * layer.stride
         frames = self._tile_frames
         steps = None if frames is None else frames * self.config.geometry.hop // layer.stride
-        plan = TilePlan(layer.stride, span, 0, steps)
+        plan = TilePlan(layer.stride, overlap([layer]), 0, steps)
         steps_in_all = count(size(g, waveform, 1))
         total, products = over_tiles(g, waveform, steps_in_all, plan, body, states=states)
         windows = at_least(g, count(lengths), 1)
@@ -264,6 +266,12 @@ class GraphAssembler:
             "vectors": (ir.DataType.FLOAT, ["batch", "frames", quantizer.vector_dim]),
         }
         return signatures[name]
+
+
+def _opsets(g: GraphBuilder, target: Target) -> dict[str, int]:
+    """Return the domains that are used, with their versions."""
+    used = {node.domain for node in walk(g.nodes)}
+    return {"": target.opset} | dict.fromkeys(used - {""}, 1)
 
 
 def _count(g: GraphBuilder, samples: ir.Value, *, hop: int, receptive_field: int) -> ir.Value:

@@ -18,10 +18,8 @@ from w2v_edge.model.transformer import (
     SelfAttention,
     TransformerBlock,
 )
-from w2v_edge_export.deployable.layers import Conv, Linear, Norm
-
-MASKED = -1e30
-"""Added to the logits of what must not be seen; its exponential is an exact zero, and not NaN."""
+from w2v_edge_export.deployable.layers import GroupedConv, Linear, Norm
+from w2v_edge_export.deployable.ops import MASKED, attend
 
 
 class PositionTwin(nn.Module):
@@ -33,11 +31,11 @@ class PositionTwin(nn.Module):
         # One step of padding more than needed: runtimes refuse a convolution with no output,
         # which an odd kernel would give for an empty batch of frames.
         self.surplus = kernel % 2
-        self.conv = Conv(source.conv, padding=kernel // 2 + self.surplus)
+        self.conv = GroupedConv(source.conv, padding=kernel // 2 + self.surplus)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, n, d), zero at padding, to the same shape."""
-        y = self.conv(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        y = self.conv(x)
         return nn.functional.gelu(y[:, self.surplus : self.surplus + x.shape[1]])
 
 
@@ -56,27 +54,14 @@ class FeedForwardTwin(nn.Module):
 
 
 class AttentionTwin(nn.Module):
-    """Fused projections; the scale of the logits is folded into the query's."""
+    """The projections around an attention."""
 
     def __init__(self, source: SelfAttention | QuerySoftmaxAttention, divisor: float) -> None:
         super().__init__()
         self.heads = source.heads
-        self.qkv = Linear(source.qkv)
+        self.query, self.key, self.value = (Linear(x) for x in _thirds(source.qkv))
         self.output = Linear(source.output)
         self.scale = 1 / divisor
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return scaled queries, keys (b, h, d, n) and values (b, h, n, d) of x (b, n, d)."""
-        q, k, v = self.qkv(x).chunk(3, dim=2)
-        q = q.unflatten(2, (self.heads, -1)).transpose(1, 2) * self.scale
-        k = k.unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)
-        v = v.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return q, k, v
-
-    def merge(self, weights: Tensor, v: Tensor) -> Tensor:
-        """Mix values (b, h, n, d) by weights (b, h, n, n) into (b, n, d)."""
-        merged: Tensor = self.output(torch.matmul(weights, v).transpose(1, 2).flatten(2))
-        return merged
 
 
 class SelfAttentionTwin(AttentionTwin):
@@ -84,9 +69,9 @@ class SelfAttentionTwin(AttentionTwin):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
-        q, k, v = self.split(x)
-        bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
-        return self.merge((torch.matmul(q, k) + bias).softmax(dim=3), v)
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        mixed: Tensor = self.output(attend(q, k, v, valid, heads=self.heads, scale=self.scale))
+        return mixed
 
 
 class QuerySoftmaxAttentionTwin(AttentionTwin):
@@ -94,10 +79,27 @@ class QuerySoftmaxAttentionTwin(AttentionTwin):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
-        q, k, v = self.split(x)
-        queries = valid.unsqueeze(1)
-        logits = torch.matmul(q, k) + (1 - queries) * MASKED
-        return self.merge(logits.softmax(dim=2), v * queries)
+        q, k, v = (
+            y.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for y in (self.query(x) * self.scale, self.key(x), self.value(x) * valid)
+        )
+        logits = torch.matmul(q, k.transpose(2, 3)) + (1 - valid.unsqueeze(1)) * MASKED
+        mixed: Tensor = self.output(
+            torch.matmul(logits.softmax(dim=2), v).transpose(1, 2).flatten(2)
+        )
+        return mixed
+
+
+def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
+    """Split a fused projection: three products leave nothing to be cut apart afterwards."""
+    dim = qkv.in_features
+    made = []
+    for i in range(3):
+        linear = nn.Linear(dim, dim)
+        linear.weight = nn.Parameter(qkv.weight.detach()[i * dim : (i + 1) * dim])
+        linear.bias = nn.Parameter(qkv.bias.detach()[i * dim : (i + 1) * dim])
+        made.append(linear)
+    return made
 
 
 class QuerySoftmaxBlockTwin(nn.Module):

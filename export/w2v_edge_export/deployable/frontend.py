@@ -6,12 +6,14 @@ utterance come out zero. A tile may as well be the whole waveform.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from w2v_edge.geometry import Geometry
+from w2v_edge.model.config import ConvLayer
 from w2v_edge.model.feature_encoder import (
     FeatureEncoder,
     GroupNormFeatureEncoder,
@@ -20,6 +22,7 @@ from w2v_edge.model.feature_encoder import (
     PaddedFeatureEncoder,
 )
 from w2v_edge_export.deployable.layers import Conv, Norm, valid_steps
+from w2v_edge_export.deployable.ops import windows
 
 
 class FrontendTile(nn.Module):
@@ -30,6 +33,9 @@ class FrontendTile(nn.Module):
     whole utterance; `statistics` (b, k) where the front end needs them.
 
     Output: `features` (b, n, d), zero at and past each utterance's frames.
+
+    A tile of n frames has n * hop + `overlap` samples: what the last frame sees, rounded up so that
+    every layer's input is a whole number of its strides and no odd frame has to be cut off.
     """
 
     def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
@@ -39,8 +45,7 @@ class FrontendTile(nn.Module):
         self.feature_norm = None if feature_norm is None else Norm(feature_norm)
 
     def finish(self, x: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
-        """Turn x (b, d, 1, n) into normed, masked features (b, n, d)."""
-        x = x.squeeze(2).transpose(1, 2)
+        """Turn x (b, n, d) into normed, masked features."""
         if self.feature_norm is not None:
             x = self.feature_norm(x)
         valid = _valid(self.geometry, lengths, start, x.shape[1])
@@ -60,13 +65,13 @@ class PaddedFrontendTile(FrontendTile):
         zero = torch.zeros((), dtype=tile.dtype)
         first = start * self.geometry.hop - self.geometry.left_padding
         tile = torch.where(valid_steps(lengths, first, tile.shape[1], 1, 1), tile, zero)
-        x = nn.functional.gelu(self.conv[0](tile.unsqueeze(1).unsqueeze(2)))
+        x = nn.functional.gelu(self.conv[0](tile.unsqueeze(2)))
         for conv, inner in zip(list(self.conv)[1:], self.inner, strict=True):
             # Tiles begin at frames, so this is a whole number of the layer's steps.
             ahead = (self.geometry.left_padding - inner.left_padding) // inner.hop
             first = start * (self.geometry.hop // inner.hop) - ahead
-            valid = _valid(inner, lengths, first, x.shape[3]).to(x.dtype)
-            x = nn.functional.gelu(conv(x * valid.unsqueeze(1).unsqueeze(2)))
+            valid = _valid(inner, lengths, first, x.shape[1]).to(x.dtype)
+            x = nn.functional.gelu(conv(x * valid.unsqueeze(2)))
         return self.finish(x, start, lengths)
 
 
@@ -88,8 +93,15 @@ class GroupNormFrontendTile(FrontendTile):
         mean, variance = statistics.chunk(2, dim=1)
         scale = self.norm_weight * torch.rsqrt(variance + self.eps)
         shift = self.norm_bias - mean * scale
-        x = self.conv[0](tile.unsqueeze(1).unsqueeze(2))
-        x = nn.functional.gelu(x * scale[:, :, None, None] + shift[:, :, None, None])
+        first = cast("Conv", self.conv[0])
+        if first.bias is not None:
+            shift = shift + first.bias * scale
+        # The affine map goes into the weight, its shift to a column of ones: no pass over the
+        # widest activation.
+        weight = torch.cat([first.weight * scale.unsqueeze(1), shift.unsqueeze(1)], dim=1)
+        seen = windows(tile.unsqueeze(2), first.kernel, first.stride)
+        seen = torch.cat([seen, torch.ones_like(seen[:, :, :1])], dim=2)
+        x = nn.functional.gelu(torch.matmul(seen, weight))
         for conv in list(self.conv)[1:]:
             x = nn.functional.gelu(conv(x))
         return self.finish(x, start, lengths)
@@ -104,11 +116,18 @@ class LayerNormFrontendTile(FrontendTile):
 
     def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
         """Encode a tile; see `FrontendTile`."""
-        x = tile.unsqueeze(1).unsqueeze(2)
+        x = tile.unsqueeze(2)
         for conv, norm in zip(self.conv, self.norm, strict=True):
-            x = norm(conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-            x = nn.functional.gelu(x)
+            x = nn.functional.gelu(norm(conv(x)))
         return self.finish(x, start, lengths)
+
+
+def overlap(layers: Iterable[ConvLayer]) -> int:
+    """Return how many samples a tile needs beyond the hops of its frames; see `FrontendTile`."""
+    samples = 0
+    for layer in reversed(list(layers)):
+        samples = (samples + -(-layer.kernel // layer.stride) - 1) * layer.stride
+    return samples
 
 
 def _valid(geometry: Geometry, lengths: Tensor, first: Tensor, steps: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from w2v_edge_export.deployable.ops import windows
+
 
 class Linear(nn.Module):
     """A linear layer with its weight as (inputs, outputs): one MatMul, no transpose to fold."""
@@ -34,35 +36,55 @@ class Norm(nn.Module):
 
 
 class Conv(nn.Module):
-    """A 1-D convolution written as 2-D with a height of 1, for which runtimes have faster kernels.
+    """A 1-D convolution as one matrix product, channels last; its weight is (kernel * in, out).
 
-    Weight norm is folded: the twin holds the product. Padding is not the twin's: inputs come with
-    whatever lies around them.
+    Padding is not the twin's: inputs come with whatever lies around them, and their length is a
+    multiple of the stride.
     """
 
-    def __init__(self, source: nn.Conv1d, padding: int = 0) -> None:
+    def __init__(self, source: nn.Conv1d) -> None:
         super().__init__()
-        weight = source.weight.detach().unsqueeze(2).contiguous()
+        weight = source.weight.detach().permute(2, 1, 0).flatten(0, 1).contiguous()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = (
             None
             if source.bias is None
             else nn.Parameter(source.bias.detach().clone(), requires_grad=False)
         )
+        self.kernel = source.kernel_size[0]
         self.stride = source.stride[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve x (b, n, c) to (b, n / stride - ceil(kernel / stride) + 1, d)."""
+        y = torch.matmul(windows(x, self.kernel, self.stride), self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class GroupedConv(nn.Module):
+    """A zero-padded grouped convolution, with weight norm folded.
+
+    It is written as 2-D with a height of 1, for which runtimes have faster kernels.
+    """
+
+    def __init__(self, source: nn.Conv1d, padding: int) -> None:
+        super().__init__()
+        weight = source.weight.detach().unsqueeze(2).contiguous()
+        assert source.bias is not None
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
         self.groups = source.groups
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve x (b, d, 1, n)."""
-        return nn.functional.conv2d(
-            x,
+        """Convolve x (b, n, d) to (b, n + 2 * padding - kernel + 1, d)."""
+        y = nn.functional.conv2d(
+            x.transpose(1, 2).unsqueeze(2),
             self.weight,
             self.bias,
-            stride=(1, self.stride),
             padding=(0, self.padding),
             groups=self.groups,
         )
+        return y.squeeze(2).transpose(1, 2)
 
 
 def valid_steps(lengths: Tensor, first: Tensor, steps: int, stride: int, reach: int) -> Tensor:

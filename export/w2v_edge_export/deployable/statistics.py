@@ -63,7 +63,7 @@ class ChannelStatistics(nn.Module):
             windows: (b,) int64, at least 1.
         """
         count = windows.to(torch.float64)
-        weight = self.conv.weight.flatten(1).to(torch.float64)
+        weight = self.conv.weight.T.to(torch.float64)
         mean = total / count.unsqueeze(1)
         spread = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
         variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)

@@ -12,11 +12,19 @@ import onnx_ir as ir
 import onnxscript.optimizer
 from onnx_ir.passes import common
 
+from w2v_edge_export.graph_passes.lower_attention import lower_attention
+from w2v_edge_export.graph_passes.lower_windows import lower_windows
+from w2v_edge_export.graph_passes.residual_sums import residual_sums
+from w2v_edge_export.targets import Target
+
 FOLD_LIMIT = 2048
 """Bytes: constants up to this size are computed ahead."""
 
 
-def _fold_constants(model: ir.Model) -> None:
+Pass = Callable[[ir.Model, Target], None]
+
+
+def _fold_constants(model: ir.Model, _: Target) -> None:
     """Compute ahead what depends on constants only; weights, however small, keep their names."""
     weights = set(model.graph.initializers.values())
 
@@ -28,7 +36,7 @@ def _fold_constants(model: ir.Model) -> None:
     )
 
 
-def _strip_metadata(model: ir.Model) -> None:
+def _strip_metadata(model: ir.Model, _: Target) -> None:
     """Drop the tracer's notes: they carry paths of the machine that exported."""
     common.ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
@@ -41,16 +49,19 @@ def _strip_metadata(model: ir.Model) -> None:
             output.metadata_props.clear()
 
 
-def _common(*passes: type[ir.passes.InPlacePass]) -> Callable[[ir.Model], None]:
-    def run(model: ir.Model) -> None:
+def _common(*passes: type[ir.passes.InPlacePass]) -> Pass:
+    def run(model: ir.Model, _: Target) -> None:
         for kind in passes:
             kind()(model)
 
     return run
 
 
-PASSES: dict[str, Callable[[ir.Model], None]] = {
+PASSES: dict[str, Pass] = {
     "inline-functions": _common(common.InlinePass),
+    "lower-attention": lower_attention,
+    "lower-windows": lower_windows,
+    "residual-sums": residual_sums,
     "fold-constants": _fold_constants,
     "share-subexpressions": _common(common.CommonSubexpressionEliminationPass),
     "drop-identities": _common(common.IdentityEliminationPass),
@@ -63,7 +74,7 @@ PASSES: dict[str, Callable[[ir.Model], None]] = {
 }
 
 
-def run_passes(model: ir.Model) -> None:
+def run_passes(model: ir.Model, target: Target) -> None:
     """Run all passes on `model`, in place."""
     for run in PASSES.values():
-        run(model)
+        run(model, target)

@@ -10,6 +10,9 @@ from typing import Literal
 from w2v_edge import strict
 from w2v_edge.errors import ConfigError
 
+CONTRIB = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 
 @dataclass(frozen=True)
 class Target:

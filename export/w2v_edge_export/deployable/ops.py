@@ -1,0 +1,60 @@
+"""Operations that a twin leaves to the graph passes, because targets want them written differently.
+
+While a twin is traced they become single nodes of the domain `w2v_edge`, which the passes
+`lower-windows`, `lower-attention` and the weight quantization turn into real operators. Run by
+PyTorch they compute what the nodes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+DOMAIN = "w2v_edge"
+
+MASKED = -1e30
+"""Added to the logits of what must not be seen; its exponential is an exact zero, and not NaN."""
+
+
+def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Lay the frames that each step of a convolution sees side by side.
+
+    `Windows` takes x (b, n, c) with n a multiple of `stride` and gives
+    (b, n / stride - ceil(kernel / stride) + 1, kernel * c).
+    """
+    shifts = -(-kernel // stride)
+    batch, frames, channels = x.shape
+    steps = frames // stride - shifts + 1
+    if torch.onnx.is_in_onnx_export():
+        shape = (batch, steps, kernel * channels)
+        return _node("Windows", (x,), {"kernel": kernel, "stride": stride}, shape)
+    blocks = x.reshape(batch, frames // stride, stride * channels)
+    seen = torch.cat([blocks[:, i : i + steps] for i in range(shifts)], dim=2)
+    return seen[:, :, : kernel * channels]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, *, heads: int, scale: float) -> Tensor:
+    """Mix values by the softmax over keys of scaled products.
+
+    `Attention` takes q, k, v (b, n, d), channels head-major, and `valid` (b, n, 1), 0 at keys that
+    must not be seen, else 1; it gives (b, n, d).
+    """
+    if torch.onnx.is_in_onnx_export():
+        return _node("Attention", (q, k, v, valid), {"heads": heads, "scale": scale}, q.shape)
+    q, k, v = (torch.unflatten(x, 2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
+    weights = (torch.matmul(q * scale, k.transpose(2, 3)) + bias).softmax(dim=3)
+    return torch.matmul(weights, v).transpose(1, 2).flatten(2)
+
+
+def _node(
+    kind: str,
+    inputs: Sequence[Tensor],
+    attributes: Mapping[str, int | float],
+    shape: Sequence[int],
+) -> Tensor:
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{kind}", inputs, dict(attributes), dtype=inputs[0].dtype, shape=shape, version=1
+    )

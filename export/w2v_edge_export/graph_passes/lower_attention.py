@@ -1,0 +1,100 @@
+"""`Attention` becomes what the target runs best.
+
+Where onnxruntime's own operators may be used, that is one MultiHeadAttention, whose kernel for the
+CPU never holds the (frames, frames) matrix: but only as long as it is given no mask. So padded keys
+are carried in extra channels, a constant in the queries and a large negative number in the keys of
+padding, and only where there is padding at all: an `If` leaves them out for a batch without.
+
+Elsewhere it is written out in standard operators.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from w2v_edge_export.deployable.ops import DOMAIN, MASKED
+from w2v_edge_export.graph_builder import GraphBuilder, replace_node
+from w2v_edge_export.targets import CONTRIB, Target
+
+EXTRA = 8
+"""Channels added to each head: one would do, but odd widths are slow."""
+
+HIDDEN = -1e6
+"""A padded key's extra channel; times the scale of any head, its exponential is an exact zero."""
+
+
+def lower_attention(model: ir.Model, target: Target) -> None:
+    """Rewrite every `Attention` node."""
+    padded: ir.Value | None = None
+    for node in list(model.graph):
+        if (node.domain, node.op_type) != (DOMAIN, "Attention"):
+            continue
+        g = GraphBuilder(prefix=f"{node.name}.")
+        q, k, v, valid = (x for x in node.inputs if x is not None)
+        heads, scale = node.attributes["heads"].as_int(), node.attributes["scale"].as_float()
+        if CONTRIB in target.domains:
+            if padded is None:
+                padded = _any_padding(g, valid)
+            replace_node(node, g, _fused(g, q, k, v, valid, padded, heads=heads, scale=scale))
+        else:
+            replace_node(node, g, _written_out(g, q, k, v, valid, heads=heads, scale=scale))
+
+
+def _any_padding(g: GraphBuilder, valid: ir.Value) -> ir.Value:
+    padding = g.op("Sub", g.floats(1), valid)
+    return g.op("Greater", g.op("ReduceSum", padding, keepdims=0), g.floats(0))
+
+
+def _fused(
+    g: GraphBuilder,
+    q: ir.Value,
+    k: ir.Value,
+    v: ir.Value,
+    valid: ir.Value,
+    padded: ir.Value,
+    *,
+    heads: int,
+    scale: float,
+) -> ir.Value:
+    def attention(inner: GraphBuilder, q: ir.Value, k: ir.Value) -> ir.Value:
+        return inner.op(f"{CONTRIB}::MultiHeadAttention", q, k, v, num_heads=heads, scale=scale)
+
+    def hiding(inner: GraphBuilder) -> ir.Value:
+        ones = inner.op("Add", inner.op("Mul", valid, inner.floats(0)), inner.floats(1))
+        hidden = inner.op("Mul", inner.op("Sub", ones, valid), inner.floats(HIDDEN))
+        wider = [_widen(inner, x, extra, heads) for x, extra in ((q, ones), (k, hidden))]
+        return attention(inner, *wider)
+
+    return g.branch(padded, hiding, lambda inner: attention(inner, q, k))
+
+
+def _widen(g: GraphBuilder, x: ir.Value, extra: ir.Value, heads: int) -> ir.Value:
+    """Add to each head of x (b, n, d) a channel `extra` (b, n, 1), and zeros."""
+    split = g.op("Reshape", x, [0, 0, heads, -1])
+    channels = g.op("Pad", g.op("Unsqueeze", extra, [2]), [0, 0, 0, 0, 0, 0, 0, EXTRA - 1])
+    size = g.op("Concat", g.op("Shape", split, end=3), [EXTRA], axis=0)
+    joined = g.op("Concat", split, g.op("Expand", channels, size), axis=3)
+    return g.op("Reshape", joined, [0, 0, -1])
+
+
+def _written_out(
+    g: GraphBuilder,
+    q: ir.Value,
+    k: ir.Value,
+    v: ir.Value,
+    valid: ir.Value,
+    *,
+    heads: int,
+    scale: float,
+) -> ir.Value:
+    def split(x: ir.Value, order: list[int]) -> ir.Value:
+        return g.op("Transpose", g.op("Reshape", x, [0, 0, heads, -1]), perm=order)
+
+    q = g.op("Mul", q, g.floats(scale))
+    logits = g.op("MatMul", split(q, [0, 2, 1, 3]), split(k, [0, 2, 3, 1]))
+    hidden = g.op("Mul", g.op("Sub", g.floats(1), valid), g.floats(MASKED))
+    # (b, n, 1) -> (b, 1, 1, n)
+    bias = g.op("Unsqueeze", g.op("Transpose", hidden, perm=[0, 2, 1]), [1])
+    weights = g.op("Softmax", g.op("Add", logits, bias), axis=3)
+    mixed = g.op("MatMul", weights, split(v, [0, 2, 1, 3]))
+    return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, -1])
