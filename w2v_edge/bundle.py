@@ -129,6 +129,8 @@ class Manifest:
         longest_context_seconds: beyond this, attention's memory, which grows with the square of
             the length, passes about 4 GB.
         parity: the gate's report, or None where the export was not checked.
+        weight_quantization: budgets, what was measured, and every layer's precision and noise; None
+            in float32.
     """
 
     format_version: int
@@ -157,6 +159,7 @@ class Manifest:
     source: SourceInfo
     tools: dict[str, str]
     parity: dict[str, Any] | None
+    weight_quantization: dict[str, Any] | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:

@@ -70,6 +70,17 @@ def spread(values: npt.NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.var(values.astype(np.float64), axis=0))))
 
 
+def frame_cosines(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the cosine of each frame of (n, d) with that of the other; 1 for two zero frames."""
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    cosines: npt.NDArray[np.float64] = np.where(
+        both_zero, 1.0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
+    )
+    return cosines
+
+
 def tolerance(std: float, peak: float) -> float:
     """Return the largest deviation allowed for an output that varies by `std` and peaks at `peak`.
 
@@ -102,6 +113,49 @@ def compare_values(
     worst = np.where(valid, deviation, 0.0).max(initial=0.0)
     problem = "frames past the end are not zero" if leaked.any() else ""
     return Row(case, output, float(worst), allowed, _first(bad), problem)
+
+
+def compare_frames(
+    case: str,
+    output: str,
+    found: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    lengths: Iterable[int],
+    min_cosine: float,
+) -> Row:
+    """Compare the direction of each valid frame of (b, n, d) with that of the reference.
+
+    The row's figures are one minus a cosine. Frames past the lengths must be exact zeros.
+    """
+    allowed = 1 - min_cosine
+    if found.shape != expected.shape:
+        return Row(case, output, np.inf, allowed, None, _shapes(found, expected))
+    valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
+    cosines = np.stack([frame_cosines(x, y) for x, y in zip(found, expected, strict=True)])
+    distance = np.where(valid, 1 - cosines, 0.0)
+    leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
+    problem = "frames past the end are not zero" if leaked.any() else ""
+    bad = ~(distance <= allowed) | leaked
+    return Row(case, output, float(distance.max(initial=0.0)), allowed, _first(bad), problem)
+
+
+def compare_most_codes(
+    case: str,
+    found: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    lengths: Iterable[int],
+    max_share: float,
+) -> Row:
+    """Compare codes (b, n, g) of which a share may differ; those past the lengths must be zero."""
+    valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
+    if found.shape != expected.shape:
+        return Row(case, "codes", np.inf, 0, None, _shapes(found, expected))
+    allowed = np.ceil(max_share * valid.sum() * found.shape[2])
+    differs = (found != expected) & valid[..., None]
+    problem = "codes past the end are not zero" if found[~valid].any() else ""
+    count = int(differs.sum())
+    first = _first(differs.any(axis=2)) if count > allowed else None
+    return Row(case, "codes", float(count), float(allowed), first, problem)
 
 
 def compare_codes(

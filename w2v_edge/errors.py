@@ -19,7 +19,8 @@ builtin error a caller would reach for, and carries the exit code of the command
     |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
     |-- PartialFailureError              some inputs of a job failed, the others are done
-    `-- ParityError                      exit 3: the bundle differs from PyTorch
+    |-- ParityError                      exit 3: the bundle differs from PyTorch
+    `-- AccuracyError                    exit 3: quantized weights break a budget
 """
 
 from __future__ import annotations
@@ -102,5 +103,11 @@ class PartialFailureError(W2VEdgeError):
 
 class ParityError(W2VEdgeError):
     """A bundle that differs from PyTorch beyond the bars of the gate."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class AccuracyError(W2VEdgeError):
+    """Quantized weights that cost more accuracy, or gain less speed, than was asked for."""
 
     exit_code: ClassVar[int] = 3

@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 Preset = Literal["tutorial", "tiny", "base", "large"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "int8"]
 Provider = Literal["cpu", "cuda"]

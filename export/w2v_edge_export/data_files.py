@@ -24,6 +24,10 @@ FILES = {
 """Data file by the prefix of an initializer's name."""
 
 
+STORED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8, ir.DataType.UINT8)
+"""Element types of weights; int64 is left to shapes."""
+
+
 class DataWriter:
     """Moves the weights of graphs to data files; equal tensors of a file are written once."""
 
@@ -37,7 +41,7 @@ class DataWriter:
         for value in model.graph.initializers.values():
             tensor = value.const_value
             assert tensor is not None
-            if tensor.nbytes < MIN_BYTES or not tensor.dtype.is_floating_point():
+            if tensor.nbytes < MIN_BYTES or tensor.dtype not in STORED:
                 continue
             name = FILES[str(value.name).partition(".")[0]]
             value.const_value = self._place(name, str(value.name), tensor)

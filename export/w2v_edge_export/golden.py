@@ -9,6 +9,7 @@ import numpy as np
 
 from w2v_edge.comparison import spread
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
 from w2v_edge_export.golden_clip import speech_like
 from w2v_edge_export.parity import BARS
@@ -18,8 +19,11 @@ SHORTER = 0.58
 """Share of the second utterance that is valid; the rest is garbage."""
 
 
-def write_golden(model: SpeechModel, path: Path) -> None:
-    """Run the PyTorch model on the generated clip and write inputs and outputs."""
+def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) -> None:
+    """Run the PyTorch model on the generated clip and write inputs and outputs.
+
+    Given a `bundle`, its outputs are written in place of PyTorch's.
+    """
     rate = model.config.sample_rate
     clip = speech_like(SECONDS, rate)
     samples = max(len(clip), 3 * model.config.geometry.receptive_field)
@@ -35,5 +39,14 @@ def write_golden(model: SpeechModel, path: Path) -> None:
         arrays[f"{name}_std"] = np.array(spread(references[0].arrays[name]))
     arrays["waveform"] = np.stack([clip, other])
     arrays["lengths"] = lengths
+    if bundle is not None:
+        arrays |= _outputs(bundle, {name: arrays[name] for name in ("waveform", "lengths")})
     arrays["bars"] = np.array(json.dumps(BARS))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def _outputs(bundle: Model, batch: reference.Arrays) -> reference.Arrays:
+    outputs = bundle.run("encoder", **batch)
+    if "tokenizer" in bundle.manifest.graphs:
+        outputs |= bundle.run("tokenizer", **batch)
+    return outputs

@@ -61,6 +61,10 @@ class GraphBuilder:
         """Append a float32 constant, a scalar."""
         return self.op("Constant", value=ir.tensor(np.array(value, dtype=np.float32)))
 
+    def bytes(self, value: int) -> ir.Value:
+        """Append a uint8 constant, a scalar."""
+        return self.op("Constant", value=ir.tensor(np.array(value, dtype=np.uint8)))
+
     def branch(self, condition: ir.Value, then: Branch, otherwise: Branch) -> ir.Value:
         """Append an `If`; each branch sees the graph around it and gives one value."""
         bodies = []

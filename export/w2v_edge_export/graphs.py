@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import onnx_ir as ir
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS
+from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
 from w2v_edge_export.deployable.context import context_twin
@@ -21,8 +22,17 @@ from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over
 from w2v_edge_export.graph_passes import run_passes
 from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import trace
+from w2v_edge_export.weight_quantization.lowering import quantize_graph
+from w2v_edge_export.weight_quantization.plan import Plan
 
 BATCH = {0: "batch"}
+
+PartObserver = Callable[[str, str, ir.Model], None]
+"""(part, pass, what it made of the part)."""
+
+
+def ignore(_part: str, _pass: str, _model: ir.Model) -> None:
+    """Observe nothing."""
 
 
 def parts(model: SpeechModel) -> dict[str, Part]:
@@ -97,32 +107,51 @@ def _statistics_parts(encoder: GroupNormFeatureEncoder, lengths: torch.Tensor) -
     ]
 
 
-class GraphAssembler:
-    """Puts traced parts together into the graphs of a bundle."""
+def trace_parts(
+    model: SpeechModel, target: Target, on_part: Callable[[str], None] = lambda _: None
+) -> dict[str, ir.Model]:
+    """Trace every part of `model`; `on_part` hears the name of each before it is traced."""
+    traced = {}
+    for name, part in parts(model).items():
+        on_part(name)
+        traced[name] = trace(part, target.opset)
+    return traced
 
-    def __init__(
-        self, model: SpeechModel, target: Target, on_part: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Trace every part of `model`; `on_part` hears the name of each before it is traced."""
-        self.config = model.config
+
+def lower_parts(
+    traced: Mapping[str, ir.Model], target: Target, plan: Plan, observer: PartObserver = ignore
+) -> dict[str, ir.Model]:
+    """Run all passes on copies of traced parts; the layers in `plan` become int8."""
+    lowered = {}
+    for name, model in traced.items():
+        lowered[name] = model.clone()
+        observer(name, "trace", lowered[name])
+        quantize_graph(lowered[name], name, plan)
+        if plan:
+            observer(name, "quantize-weights", lowered[name])
+        run_passes(lowered[name], target, partial(observer, name))
+    return lowered
+
+
+class GraphAssembler:
+    """Puts parts together into the graphs of a bundle."""
+
+    def __init__(self, config: ModelConfig, target: Target, parts: Mapping[str, ir.Model]) -> None:
+        self.config = config
         self.target = target
-        self.traced: dict[str, ir.Model] = {}
-        for name, part in parts(model).items():
-            on_part(name)
-            self.traced[name] = trace(part, target.opset)
-            run_passes(self.traced[name], target)
+        self.parts = parts
 
     @property
     def names(self) -> list[str]:
         """The graphs that this model has."""
-        needs_statistics = "statistics" in self.traced
+        needs_statistics = "statistics" in self.parts
         return [name for name in GRAPH_INPUTS if name != "statistics" or needs_statistics]
 
     def build(self, name: str) -> ir.Model:
         """Assemble the graph called `name`."""
         g = GraphBuilder()
         inputs = {x: self._input(x) for x in GRAPH_INPUTS[name]}
-        if name == "frontend" and "statistics" in self.traced:
+        if name == "frontend" and "statistics" in self.parts:
             inputs["statistics"] = self._input("statistics")
         values = getattr(self, f"_{name}")(g, **inputs)
         outputs = [self._output(g, x, values[x]) for x in GRAPH_OUTPUTS[name]]
@@ -155,7 +184,7 @@ class GraphAssembler:
     def _whole_frontend(
         self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
     ) -> dict[str, ir.Value]:
-        if "statistics" not in self.traced:
+        if "statistics" not in self.parts:
             return self._frontend(g, waveform, lengths)
         statistics = self._statistics(g, waveform, lengths)["statistics"]
         return self._frontend(g, waveform, lengths, statistics)
@@ -180,7 +209,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, _: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {**inputs, "tile": tile, "start": start}
-            return [inner.splice(self.traced["frontend"], "frontend", given)["features"]]
+            return [inner.splice(self.parts["frontend"], "frontend", given)["features"]]
 
         plan = TilePlan(
             geometry.hop,
@@ -203,7 +232,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, sums: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {"tile": tile, "start": start, "lengths": lengths}
-            moments = inner.splice(self.traced["moments"], "moments", given)
+            moments = inner.splice(self.parts["moments"], "moments", given)
             return [
                 inner.op("Add", total, moments[name])
                 for total, name in zip(sums, ("total", "products"), strict=True)
@@ -217,16 +246,16 @@ class GraphAssembler:
         total, products = over_tiles(g, waveform, steps_in_all, plan, body, states=states)
         windows = at_least(g, count(lengths), 1)
         given = {"total": total, "products": products, "windows": windows}
-        return g.splice(self.traced["statistics"], "statistics", given)
+        return g.splice(self.parts["statistics"], "statistics", given)
 
     def _context(
         self, g: GraphBuilder, features: ir.Value, frame_lengths: ir.Value
     ) -> dict[str, ir.Value]:
         given = {"features": features, "frame_lengths": frame_lengths}
-        return g.splice(self.traced["context"], "context", given)
+        return g.splice(self.parts["context"], "context", given)
 
     def _quantizer(self, g: GraphBuilder, features: ir.Value) -> dict[str, ir.Value]:
-        return g.splice(self.traced["quantizer"], "quantizer", {"features": features})
+        return g.splice(self.parts["quantizer"], "quantizer", {"features": features})
 
     @property
     def _tile_frames(self) -> int | None:

@@ -9,8 +9,10 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -36,10 +38,19 @@ from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import load
 from w2v_edge_export.data_files import DataWriter
+from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.golden import write_golden
-from w2v_edge_export.graphs import GraphAssembler
-from w2v_edge_export.parity import Report, run_gate
+from w2v_edge_export.graphs import (
+    GraphAssembler,
+    PartObserver,
+    ignore,
+    lower_parts,
+    trace_parts,
+)
+from w2v_edge_export.parity import Report
 from w2v_edge_export.targets import Target, load_target
+from w2v_edge_export.weight_quantization.quantize import QuantizationOptions, quantize
+from w2v_edge_export.weight_quantization.search import Outcome
 
 TOOLS = ("w2v-edge", "torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
@@ -56,8 +67,10 @@ def export_bundle(
     *,
     precision: str = "fp32",
     target: str = "cpu",
+    quantization: QuantizationOptions | None = None,
     force: bool = False,
     progress: Progress = lambda *_: None,
+    observer: PartObserver = ignore,
 ) -> Report:
     """Export a checkpoint to a bundle that is proven equal to PyTorch.
 
@@ -66,8 +79,10 @@ def export_bundle(
         output: the bundle's folder; it appears whole or not at all.
         precision: of the weights.
         target: name of a target profile.
+        quantization: audio and budgets for precisions other than fp32.
         force: replace an output that is already there.
         progress: hears what is being done.
+        observer: hears of every part after every graph pass.
 
     Returns:
         The parity report, which also is in the manifest.
@@ -77,6 +92,8 @@ def export_bundle(
         ConfigError: an unknown target, or a precision it does not have.
         OutputExistsError: the output is there and `force` is false.
         ParityError: the bundle differs from PyTorch; nothing was written. Its `report` says where.
+        AccuracyError: quantized weights break a budget; nothing was written.
+        InputError: calibration audio that cannot be used.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     profile = load_target(target)
@@ -90,10 +107,32 @@ def export_bundle(
     # Names of files need not be text everywhere.
     name = checkpoint.name.encode("utf-8", "replace").decode("utf-8")
     source = SourceInfo(name, _sha256(checkpoint))
+    options = quantization or QuantizationOptions()
     with replacing_folder(output, force=force) as folder:
-        manifest = _write_files(model, folder, profile, precision, source, progress)
+        traced = _trace(model, profile, progress)
+        outcome: Outcome | None = None
+        if precision != "fp32":
+            outcome = quantize(model, profile, traced, options, progress)
+        plan = {} if outcome is None else outcome.plan
+        assembler = GraphAssembler(
+            model.config, profile, lower_parts(traced, profile, plan, observer)
+        )
+        graphs = _write_graphs(assembler, folder, progress)
+        described = partial(
+            describe,
+            model.config,
+            profile,
+            precision,
+            graphs,
+            source=source,
+            weight_quantization=None if outcome is None else outcome.to_dict(),
+        )
+        _write_manifest(described(files=_files(folder)), folder)
+        progress("writing: golden vectors", 0.33)
+        write_golden(model, folder / GOLDEN, None if outcome is None else load(folder))
+        manifest = described(files=_files(folder))
         _write_manifest(manifest, folder)
-        report = run_gate(
+        report = run_gate_of(
             model,
             load(folder),
             lambda what, done: progress(f"comparing: {what}", 0.35 + 0.65 * done),
@@ -124,27 +163,25 @@ class GateError(ParityError):
         self.report = report
 
 
-def _write_files(
-    model: SpeechModel,
-    folder: Path,
-    target: Target,
-    precision: str,
-    source: SourceInfo,
-    progress: Progress,
-) -> Manifest:
-    traced = itertools.count(1)
-    assembler = GraphAssembler(
-        model, target, lambda part: progress(f"tracing: {part}", 0.04 * next(traced))
-    )
+def _trace(model: SpeechModel, target: Target, progress: Progress) -> dict[str, ir.Model]:
+    count = itertools.count(1)
+    return trace_parts(model, target, lambda x: progress(f"tracing: {x}", 0.03 * next(count)))
+
+
+def _write_graphs(
+    assembler: GraphAssembler, folder: Path, progress: Progress
+) -> dict[str, GraphInfo]:
     writer = DataWriter(folder)
     graphs = {}
     for name in assembler.names:
-        progress(f"writing: {name}", 0.25)
-        graphs[name] = _write_graph(assembler.build(name), folder, writer, target, model.config)
-    progress("writing: golden vectors", 0.3)
-    write_golden(model, folder / GOLDEN)
-    files = {path.name: file_info(path) for path in sorted(folder.iterdir())}
-    return describe(model.config, target, precision, graphs, files, source)
+        progress(f"writing: {name}", 0.3)
+        graph = assembler.build(name)
+        graphs[name] = _write_graph(graph, folder, writer, assembler.target, assembler.config)
+    return graphs
+
+
+def _files(folder: Path) -> dict[str, FileInfo]:
+    return {x.name: file_info(x) for x in sorted(folder.iterdir()) if x.name != MANIFEST}
 
 
 def _write_graph(
@@ -194,6 +231,7 @@ def describe(
     graphs: dict[str, GraphInfo],
     files: dict[str, FileInfo],
     source: SourceInfo,
+    weight_quantization: dict[str, Any] | None,
 ) -> Manifest:
     """Write down everything that a program needs to know, but the parity."""
     geometry, quantizer = config.geometry, config.quantizer
@@ -224,6 +262,7 @@ def describe(
         source=source,
         tools={name: metadata.version(name) for name in TOOLS},
         parity=None,
+        weight_quantization=weight_quantization,
     )
 
 

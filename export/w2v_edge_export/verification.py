@@ -16,8 +16,9 @@ from w2v_edge.comparison import Row
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
+from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.graphs import parts
-from w2v_edge_export.parity import Progress, Report, run_gate
+from w2v_edge_export.parity import Progress, Report
 from w2v_edge_export.pipeline import describe
 from w2v_edge_export.targets import load_target
 
@@ -39,7 +40,7 @@ def verify_against(
     if rows:
         return Report(tuple(rows), 0, 0, 0, (), bundle.provider)
     changed = compare_weights(model, bundle)
-    report = run_gate(model, bundle, progress)
+    report = run_gate_of(model, bundle, progress)
     return replace(report, rows=(*changed, *report.rows))
 
 
@@ -48,7 +49,13 @@ def compare_manifest(model: SpeechModel, bundle: Model) -> list[Row]:
     found = bundle.manifest
     target = load_target(found.target)
     expected = describe(
-        model.config, target, found.precision, found.graphs, found.files, found.source
+        model.config,
+        target,
+        found.precision,
+        found.graphs,
+        found.files,
+        found.source,
+        found.weight_quantization,
     )
     names = parts(model).keys() & {"statistics"} | (GRAPH_INPUTS.keys() - {"statistics"})
     wrong = [

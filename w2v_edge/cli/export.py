@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from w2v_edge.bundle import read_manifest
 from w2v_edge.cli.output import (
     console,
     force_option,
@@ -14,6 +16,7 @@ from w2v_edge.cli.output import (
     megabytes,
     print_comparison,
     print_json,
+    print_table,
     progress,
     require,
 )
@@ -21,6 +24,7 @@ from w2v_edge.errors import CheckpointError
 from w2v_edge.names import Precision
 
 if TYPE_CHECKING:
+    from w2v_edge_export.explanation import Explanation
     from w2v_edge_export.parity import Report
 
 
@@ -39,14 +43,52 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the weights.",
 )
+@click.option(
+    "--frontend-precision",
+    type=click.Choice(("fp32", "int8")),
+    help="Of the convolutions, with --precision int8.  [default: that of the rest]",
+)
 @click.option("--target", default="cpu", show_default=True, help="Profile: cpu or cuda.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Folder of speech to quantize weights by.  [default: the recordings in the package]",
+)
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(-1, 1),
+    default=0.998,
+    show_default=True,
+    help="int8: of a frame's context with PyTorch's, at the worst decile.",
+)
+@click.option(
+    "--max-code-drift",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="int8: share of codes that may change.",
+)
+@click.option(
+    "--require-speedup",
+    type=click.FloatRange(0),
+    default=1.2,
+    show_default=True,
+    help="int8: of the encoder over float32, timed here side by side.",
+)
+@click.option("--explain", is_flag=True, help="Show what each graph pass does.")
 @force_option
 @json_option
 def command(
     checkpoint: Path,
     output: Path | None,
-    precision: str,
+    precision: Precision,
+    frontend_precision: Literal["fp32", "int8"] | None,
     target: str,
+    calibration: Path | None,
+    min_cosine: float,
+    max_code_drift: float,
+    require_speedup: float,
+    explain: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -55,17 +97,38 @@ def command(
     Every graph is compared with the PyTorch model on recorded speech and noise, from one receptive
     field to 30 s, alone and in padded batches. If any output differs beyond its
     bar, nothing is written and the exit code is 3.
+
+    With --precision int8, matrix products are computed in 8 bits. Layers are ranked by the noise
+    that this adds to them on calibration audio, and the most sensitive ones stay in float until
+    the budgets hold on other audio. If they cannot be held, the exit code is 3 and a table says
+    why.
     """
     require("exporting", "export", "cpu")
+    from w2v_edge_export.explanation import Explanation
     from w2v_edge_export.pipeline import GateError, export_bundle
+    from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
+    from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
 
     if not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint}: expected a checkpoint file; make one: w2v-edge init")
     output = output or checkpoint.with_name(f"{checkpoint.stem}-{precision}")
+    options = QuantizationOptions(
+        calibration,
+        frontend_precision or ("fp32" if precision == "fp32" else "int8"),
+        Budgets(min_cosine, max_code_drift, require_speedup),
+    )
+    explanation = Explanation()
     try:
         with progress("export") as show:
             report = export_bundle(
-                checkpoint, output, precision=precision, target=target, force=force, progress=show
+                checkpoint,
+                output,
+                precision=precision,
+                target=target,
+                quantization=options,
+                force=force,
+                progress=show,
+                observer=explanation.add,
             )
     except GateError as error:
         if as_json:
@@ -73,12 +136,70 @@ def command(
         else:
             print_report(error.report)
         raise
+    except AccuracyBudgetError as error:
+        if as_json:
+            print_json({"bundle": None, "weight_quantization": error.outcome.to_dict()})
+        else:
+            print_quantization(error.outcome.to_dict())
+        raise
+    quantization = read_manifest(output).weight_quantization
     if as_json:
-        print_json({"bundle": str(output), "parity": report.to_dict()})
+        result = {"bundle": str(output), "parity": report.to_dict()}
+        result |= {"weight_quantization": quantization} if quantization else {}
+        print_json(result | ({"passes": explanation.rows} if explain else {}))
         return
+    if explain:
+        print_explanation(explanation)
+    if quantization:
+        print_quantization(quantization)
     print_report(report)
     size = sum(path.stat().st_size for path in output.iterdir())
     console().print(f"{output}: verified, {megabytes(size)}")
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """Print what each pass made of the parts."""
+    print_table(
+        "graph passes, all parts together",
+        ("pass", ">nodes", ">change", ">MB", ">change"),
+        (
+            (
+                row.name,
+                row.nodes,
+                f"{row.nodes - before.nodes:+d}",
+                f"{row.size / 1e6:.3f}",
+                f"{(row.size - before.size) / 1e6:+.3f}",
+            )
+            for before, row in explanation.steps()
+        ),
+    )
+
+
+def print_quantization(quantization: dict[str, Any]) -> None:
+    """Print what became of each layer, and the budgets."""
+    print_table(
+        "layers by sensitivity: noise over cost",
+        ("layer", "precision", "ranges", ">noise, dB", ">share of the work"),
+        (
+            (
+                layer["name"],
+                layer["precision"],
+                layer["ranges"] + (", balanced" if layer["balanced"] else ""),
+                f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}",
+                f"{layer['cost']:.2%}",
+            )
+            for layer in quantization["layers"]
+        ),
+    )
+    measured, budgets = quantization["measured"], quantization["budgets"]
+    speed = measured["speedup"]
+    faster = "not measured" if speed is None else f"{speed:.2f} times float32"
+    console().print(
+        f"context cosine at the worst decile {measured['context_cosine']:.5f} "
+        f"(budget {budgets['min_cosine']:g}), code drift {measured['code_drift']:.2%}, up to "
+        f"{measured['drift_bound']:.2%} on other audio (budget {budgets['max_code_drift']:.2%}), "
+        f"speed {faster} (budget {budgets['require_speedup']:g})"
+    )
 
 
 def print_report(report: Report) -> None:
@@ -87,12 +208,17 @@ def print_report(report: Report) -> None:
     if failures:
         print_comparison("differs from PyTorch", failures)
     else:
-        title = f"equal to PyTorch in {len(report.rows)} comparisons; the nearest to their bars"
+        equal = "equal to PyTorch" if report.exact else "within the budgets"
+        title = f"{equal} in {len(report.rows)} comparisons; the nearest to their bars"
         print_comparison(title, report.worst())
     if report.codes_compared:
+        verdict = (
+            f"{report.codes_wrong} wrong, {report.codes_tied} ties"
+            if report.exact
+            else f"{report.codes_wrong} changed"
+        )
         console().print(
-            f"codes: {report.codes_compared:,} compared, {report.codes_wrong} wrong, "
-            f"{report.codes_tied} ties; distinct codes by group: "
+            f"codes: {report.codes_compared:,} compared, {verdict}; distinct codes by group: "
             f"{', '.join(map(str, report.distinct_codes))}"
         )
     for remark in report.remarks:

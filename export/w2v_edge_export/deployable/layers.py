@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from w2v_edge_export.deployable.ops import windows
+from w2v_edge_export.deployable.ops import grouped_conv, windows
 
 
 class Linear(nn.Module):
@@ -61,10 +61,7 @@ class Conv(nn.Module):
 
 
 class GroupedConv(nn.Module):
-    """A zero-padded grouped convolution, with weight norm folded.
-
-    It is written as 2-D with a height of 1, for which runtimes have faster kernels.
-    """
+    """A zero-padded grouped convolution, weight norm folded; its weight is (d, c, 1, kernel)."""
 
     def __init__(self, source: nn.Conv1d, padding: int) -> None:
         super().__init__()
@@ -77,14 +74,7 @@ class GroupedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (b, n, d) to (b, n + 2 * padding - kernel + 1, d)."""
-        y = nn.functional.conv2d(
-            x.transpose(1, 2).unsqueeze(2),
-            self.weight,
-            self.bias,
-            padding=(0, self.padding),
-            groups=self.groups,
-        )
-        return y.squeeze(2).transpose(1, 2)
+        return grouped_conv(x, self.weight, self.bias, groups=self.groups, padding=self.padding)
 
 
 def valid_steps(lengths: Tensor, first: Tensor, steps: int, stride: int, reach: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Operations that a twin leaves to the graph passes, because targets want them written differently.
 
 While a twin is traced they become single nodes of the domain `w2v_edge`, which the passes
-`lower-windows`, `lower-attention` and the weight quantization turn into real operators. Run by
-PyTorch they compute what the nodes mean.
+`quantize-weights`, `lower-windows`, `lower-grouped-conv` and `lower-attention` turn into real
+operators. Run by PyTorch they compute what the nodes mean.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 DOMAIN = "w2v_edge"
 
@@ -47,6 +47,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, *, heads: int, scale:
     bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
     weights = (torch.matmul(q * scale, k.transpose(2, 3)) + bias).softmax(dim=3)
     return torch.matmul(weights, v).transpose(1, 2).flatten(2)
+
+
+def grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, padding: int) -> Tensor:
+    """Convolve over frames, each group of channels for itself.
+
+    `GroupedConv` takes x (b, n, d), weight (d, d / groups, 1, kernel) and bias (d,); it gives
+    (b, n + 2 * padding - kernel + 1, d).
+    """
+    if torch.onnx.is_in_onnx_export():
+        shape = (x.shape[0], x.shape[1] + 2 * padding - weight.shape[3] + 1, x.shape[2])
+        attributes = {"groups": groups, "padding": padding}
+        return _node("GroupedConv", (x, weight, bias), attributes, shape)
+    y = nn.functional.conv2d(
+        x.transpose(1, 2).unsqueeze(2), weight, bias, padding=(0, padding), groups=groups
+    )
+    return y.squeeze(2).transpose(1, 2)
 
 
 def _node(

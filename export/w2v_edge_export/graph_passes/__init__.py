@@ -1,7 +1,8 @@
 """The graph passes, in the order in which they run on every traced part.
 
-Each changes how a graph is written, never what it computes. Those of kept libraries are named
-here; one of our own has a file of its own beside this one.
+Each changes how a graph is written; only `quantize-weights` changes what it computes, where an
+export asks for that. Those of kept libraries are named here; one of our own has a file of its own
+beside this one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import onnxscript.optimizer
 from onnx_ir.passes import common
 
 from w2v_edge_export.graph_passes.lower_attention import lower_attention
+from w2v_edge_export.graph_passes.lower_grouped_conv import lower_grouped_conv
 from w2v_edge_export.graph_passes.lower_windows import lower_windows
 from w2v_edge_export.graph_passes.residual_sums import residual_sums
 from w2v_edge_export.targets import Target
@@ -61,6 +63,7 @@ PASSES: dict[str, Pass] = {
     "inline-functions": _common(common.InlinePass),
     "lower-attention": lower_attention,
     "lower-windows": lower_windows,
+    "lower-grouped-conv": lower_grouped_conv,
     "residual-sums": residual_sums,
     "fold-constants": _fold_constants,
     "share-subexpressions": _common(common.CommonSubexpressionEliminationPass),
@@ -74,7 +77,12 @@ PASSES: dict[str, Pass] = {
 }
 
 
-def run_passes(model: ir.Model, target: Target) -> None:
+Observer = Callable[[str, ir.Model], None]
+"""Hears the name of each pass after it ran, and what it made of the part."""
+
+
+def run_passes(model: ir.Model, target: Target, observer: Observer = lambda *_: None) -> None:
     """Run all passes on `model`, in place."""
-    for run in PASSES.values():
+    for name, run in PASSES.items():
         run(model, target)
+        observer(name, model)

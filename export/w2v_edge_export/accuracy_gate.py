@@ -1,0 +1,133 @@
+"""The gate of bundles with quantized weights: budgets against PyTorch, and no effect of company.
+
+Frames of speech, each utterance alone, are held against PyTorch and against the budgets that the
+bundle was exported with. Ragged batches, whose padding is garbage, are held against the bundle
+itself: but for isolated roundings, an utterance must give the same frames alone and in a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from w2v_edge.audio import Waveform
+from w2v_edge.comparison import (
+    Row,
+    compare_frames,
+    compare_lengths,
+    compare_most_codes,
+    frame_cosines,
+)
+from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.runtime.model import Model
+from w2v_edge_export import reference
+from w2v_edge_export.parity import Case, Gate, Progress, Report
+from w2v_edge_export.reference import Arrays, Reference
+
+COMPANY_COSINE = 0.9999
+COMPANY_CODES = 0.001
+"""Share of codes that roundings may change between an utterance alone and in a batch."""
+
+
+def run_accuracy_gate(
+    torch_model: SpeechModel, bundle: Model, progress: Progress = lambda *_: None
+) -> Report:
+    """Compare a bundle with its PyTorch model and with itself. The report says how it went.
+
+    Raises:
+        BundleIntegrityError: the manifest states no budgets.
+    """
+    stated = bundle.manifest.weight_quantization or {}
+    try:
+        min_cosine = float(stated["budgets"]["min_cosine"])
+        max_drift = float(stated["budgets"]["max_code_drift"])
+    except (KeyError, TypeError, ValueError) as error:
+        folder = bundle.bundle.folder
+        raise BundleIntegrityError(
+            f"{folder}: the manifest has no budgets; export again"
+        ) from error
+    gate = Gate(torch_model, bundle)
+    tally = _Tally()
+    rows: list[Row] = []
+    cases = list(gate.cases())
+    for i, case in enumerate(cases):
+        progress(case.name, i / len(cases))
+        if len(case.utterances) > 1:
+            rows += _company(gate, case)
+        elif "speech" in case.name:
+            tally.add(torch_model, bundle, case.utterances[0])
+    rows += tally.rows(min_cosine, max_drift)
+    return Report(
+        rows=tuple(rows),
+        codes_compared=tally.codes,
+        codes_tied=0,
+        codes_wrong=tally.differing,
+        distinct_codes=tuple(len(seen) for seen in tally.distinct),
+        provider=bundle.provider,
+        exact=False,
+    )
+
+
+class _Tally:
+    """Frames of utterances alone, against PyTorch."""
+
+    def __init__(self) -> None:
+        self.cosines: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+        self.codes = self.differing = 0
+        self.distinct: list[set[int]] = []
+
+    def add(self, torch_model: SpeechModel, bundle: Model, waveform: Waveform) -> None:
+        expected = reference.encode(torch_model, waveform).arrays
+        found = _run(bundle, _batch(waveform))
+        self.cosines.append(frame_cosines(found["context"][0], expected["context"]))
+        if "codes" in found:
+            self.codes += expected["codes"].size
+            self.differing += int((found["codes"][0] != expected["codes"]).sum())
+            self.distinct = self.distinct or [set() for _ in range(expected["codes"].shape[1])]
+            for group, seen in enumerate(self.distinct):
+                seen.update(expected["codes"][:, group].tolist())
+
+    def rows(self, min_cosine: float, max_drift: float) -> list[Row]:
+        distance = 1 - float(np.quantile(np.concatenate(self.cosines), 0.1))
+        drift = self.differing / max(1, self.codes)
+        found = [("context", distance, 1 - min_cosine), ("codes", drift, max_drift)]
+        case = "encoder speech, each alone, worst decile"
+        return [
+            Row(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
+            for name, value, allowed in found
+        ]
+
+
+def _company(gate: Gate, case: Case) -> list[Row]:
+    """Compare a ragged batch with each of its utterances alone."""
+    alone = [_alone(gate.bundle, x) for x in case.utterances]
+    batch, expected = gate.lay_out(case, alone)
+    found = _run(gate.bundle, batch)
+    lengths = expected["frame_lengths"]
+    rows = [compare_lengths(f"encoder {case.name}", found["frame_lengths"], lengths)]
+    rows += [
+        compare_frames(f"encoder {case.name}", x, found[x], expected[x], lengths, COMPANY_COSINE)
+        for x in ("features", "context")
+    ]
+    if "codes" in found:
+        name = f"tokenizer {case.name}"
+        codes = found["codes"], expected["codes"]
+        rows.append(compare_most_codes(name, *codes, lengths, COMPANY_CODES))
+    return rows
+
+
+def _alone(bundle: Model, waveform: Waveform) -> Reference:
+    found = _run(bundle, _batch(waveform))
+    frames = int(found.pop("frame_lengths")[0])
+    return Reference({name: x[0] for name, x in found.items()}, frames)
+
+
+def _batch(waveform: Waveform) -> Arrays:
+    return {"waveform": waveform[np.newaxis], "lengths": np.array([len(waveform)])}
+
+
+def _run(bundle: Model, batch: Arrays) -> Arrays:
+    found = bundle.run("encoder", **batch)
+    if "tokenizer" in bundle.manifest.graphs:
+        found |= bundle.run("tokenizer", **batch)
+    return found

@@ -1,0 +1,138 @@
+"""How far a bundle is from its PyTorch model on real audio, and how much faster than in float."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from w2v_edge.audio import Waveform
+from w2v_edge.comparison import frame_cosines
+from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.providers import choose, open_session
+from w2v_edge_export import reference
+from w2v_edge_export.data_files import DataWriter
+from w2v_edge_export.reference import Reference
+
+SPEED_SECONDS = 10.0
+SPEED_ROUNDS = 7
+WARM_UP = 2
+
+CONFIDENCE = 1.64
+"""Standard errors added to a measured share, so that other audio seldom gives more."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Deviation from the PyTorch model, each utterance alone.
+
+    Attributes:
+        features_cosine, context_cosine: of a frame with the reference's, at the worst decile.
+        code_drift: share of codes that differ.
+        codes: how many were compared.
+    """
+
+    features_cosine: float
+    context_cosine: float
+    code_drift: float
+    codes: int
+
+    @property
+    def drift_bound(self) -> float:
+        """What the share of differing codes stays below on other audio, at 95 % confidence."""
+        spread = math.sqrt(self.code_drift * (1 - self.code_drift) / max(1, self.codes))
+        return self.code_drift + CONFIDENCE * spread
+
+
+class Judge:
+    """Measures graphs against the PyTorch model on given audio."""
+
+    def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], rate: int) -> None:
+        self.waveforms = waveforms
+        self.references = [reference.encode(model, x) for x in waveforms]
+        audio = np.concatenate(waveforms)
+        self.speed_waveform: Waveform = np.resize(audio, round(SPEED_SECONDS * rate))
+
+    def tokenizer(self, graph: ir.Model) -> Accuracy:
+        """Measure codes alone."""
+        session = _Session(graph)
+        tally = _Tally()
+        for waveform, expected in zip(self.waveforms, self.references, strict=True):
+            tally.add_codes(session(waveform)["codes"], expected)
+        return tally.accuracy()
+
+    def measure(self, encoder: ir.Model, tokenizer: ir.Model) -> Accuracy:
+        """Measure features, context and codes."""
+        sessions = _Session(encoder), _Session(tokenizer)
+        tally = _Tally()
+        for waveform, expected in zip(self.waveforms, self.references, strict=True):
+            found = sessions[0](waveform)
+            tally.add_values(found, expected)
+            tally.add_codes(sessions[1](waveform)["codes"], expected)
+        return tally.accuracy()
+
+    def speedup(self, slow: ir.Model, fast: ir.Model) -> float:
+        """Return how many times faster one encoder is: medians of rounds in shuffled order."""
+        sides = {"slow": _Session(slow), "fast": _Session(fast)}
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        order = list(sides)
+        rng = random.Random(0)  # noqa: S311 - an order of runs, no secret
+        for turn in range(WARM_UP + SPEED_ROUNDS):
+            rng.shuffle(order)
+            for name in order:
+                begin = time.perf_counter()
+                sides[name](self.speed_waveform)
+                if turn >= WARM_UP:
+                    times[name].append(time.perf_counter() - begin)
+        return statistics.median(times["slow"]) / statistics.median(times["fast"])
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.cosines: dict[str, list[npt.NDArray[np.float64]]] = {"features": [], "context": []}
+        self.differing = self.codes = 0
+
+    def add_values(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
+        for name, cosines in self.cosines.items():
+            cosines.append(frame_cosines(found[name][0], expected.arrays[name]))
+
+    def add_codes(self, found: npt.NDArray[Any], expected: Reference) -> None:
+        self.differing += int((found[0] != expected.arrays["codes"]).sum())
+        self.codes += expected.arrays["codes"].size
+
+    def accuracy(self) -> Accuracy:
+        worst = {name: worst_decile(x) for name, x in self.cosines.items()}
+        drift = self.differing / max(1, self.codes)
+        return Accuracy(worst["features"], worst["context"], drift, self.codes)
+
+
+def worst_decile(cosines: Iterable[npt.NDArray[np.float64]]) -> float:
+    """Return the cosine that a tenth of all frames fall short of; 1 where there are none."""
+    pooled = [x for x in cosines if len(x)]
+    return float(np.quantile(np.concatenate(pooled), 0.1)) if pooled else 1.0
+
+
+class _Session:
+    """A graph opened by the runtime, on the threads that a bundle would use."""
+
+    def __init__(self, graph: ir.Model) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            DataWriter(Path(folder)).externalise(graph)
+            ir.save(graph, Path(folder) / "graph.onnx")
+            execution = choose("cpu", None, allow_fallback=False)
+            self.session = open_session(Path(folder) / "graph.onnx", execution)
+        self.names = [x.name for x in self.session.get_outputs()]
+
+    def __call__(self, waveform: Waveform) -> dict[str, npt.NDArray[Any]]:
+        given = {"waveform": waveform[np.newaxis], "lengths": np.array([len(waveform)])}
+        return dict(zip(self.names, self.session.run(self.names, given), strict=True))

@@ -1,0 +1,130 @@
+"""What flows through a model's matrix products on calibration audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from w2v_edge.audio import Waveform
+from w2v_edge.model.config import ModelConfig
+from w2v_edge_export.deployable.frontend import overlap
+from w2v_edge_export.deployable.layers import Conv, GroupedConv, Linear
+from w2v_edge_export.deployable.ops import windows
+from w2v_edge_export.deployable.part import Part
+
+SAMPLED_ROWS = 512
+"""Rows kept of each layer, spread over all audio, for ranges and for measuring its error."""
+
+Product = Linear | Conv | GroupedConv
+
+
+@dataclass
+class LayerStatistics:
+    """What a layer was given.
+
+    Attributes:
+        low, high: smallest and largest input.
+        rows: (r, k) sampled inputs; of a `GroupedConv` (r, d), single frames.
+        gram: (k, k) sums of products of two inputs, each row scaled to unit power; None of a
+            `GroupedConv`.
+        frames: how many rows were seen.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0))
+    gram: Tensor | None = None
+    frames: int = 0
+
+
+def products(parts: Mapping[str, Part]) -> dict[str, Product]:
+    """Return the matrix products of all parts by name, such as `context.blocks.0.attention.key`."""
+    return {
+        f"{part.name}.{name}": module
+        for part in parts.values()
+        for name, module in part.module.named_modules()
+        if isinstance(module, Linear | Conv | GroupedConv)
+    }
+
+
+@torch.inference_mode()
+def run_twins(
+    parts: Mapping[str, Part], config: ModelConfig, waveform: Waveform
+) -> tuple[Tensor, Tensor]:
+    """Run the twins in PyTorch on one waveform (samples,): features and context (1, n, d)."""
+    geometry = config.geometry
+    frames = geometry.frames(len(waveform))
+    lengths = torch.tensor([len(waveform)])
+    start = torch.tensor(0)
+    samples = torch.from_numpy(waveform).unsqueeze(0)
+    span = frames * geometry.hop + overlap(config.feature_encoder.layers)
+    right = span - geometry.left_padding - len(waveform)
+    tile = nn.functional.pad(samples, (geometry.left_padding, max(0, right)))[:, :span]
+    given = {"tile": tile, "start": start, "lengths": lengths}
+    if "statistics" in parts:
+        layer = config.feature_encoder.layers[0]
+        count = (len(waveform) - layer.kernel) // layer.stride + 1
+        span = count * layer.stride + overlap([layer])
+        padded = nn.functional.pad(samples, (0, max(0, span - len(waveform))))[:, :span]
+        total, sums = parts["moments"].module(padded, start, lengths)
+        given["statistics"] = parts["statistics"].module(total, sums, torch.tensor([count]))
+    features = parts["frontend"].module(**given)
+    return features, parts["context"].module(features, torch.tensor([frames]))
+
+
+def observe(
+    parts: Mapping[str, Part],
+    config: ModelConfig,
+    waveforms: Iterable[Waveform],
+    names: Iterable[str],
+    *,
+    grams: bool = True,
+) -> dict[str, LayerStatistics]:
+    """Run the twins on all waveforms and gather statistics of the layers called `names`."""
+    modules = products(parts)
+    seen = {name: LayerStatistics() for name in names}
+    waveforms = list(waveforms)
+    share = max(1, SAMPLED_ROWS // max(1, len(waveforms)))
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            _add(seen[name], module, inputs[0], share, grams=grams)
+
+        return hook
+
+    with _hooks({modules[name]: watch(name) for name in seen}):
+        for waveform in waveforms:
+            run_twins(parts, config, waveform)
+    return seen
+
+
+def _add(seen: LayerStatistics, module: nn.Module, x: Tensor, share: int, *, grams: bool) -> None:
+    if isinstance(module, Conv):
+        x = windows(x, module.kernel, module.stride)
+    rows = x.flatten(0, 1)
+    seen.low = min(seen.low, float(rows.amin()))
+    seen.high = max(seen.high, float(rows.amax()))
+    picked = rows[:: max(1, len(rows) // share)][:share].clone()
+    seen.rows = picked if seen.frames == 0 else torch.cat([seen.rows, picked])
+    seen.frames += len(rows)
+    if grams and not isinstance(module, GroupedConv):
+        # Every frame counts alike, however loud: norms further up even them out anyway.
+        even = rows / rows.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
+        gram = even.T @ even
+        seen.gram = gram if seen.gram is None else seen.gram.add_(gram)
+
+
+@contextmanager
+def _hooks(
+    hooks: Mapping[nn.Module, Callable[[nn.Module, tuple[Tensor, ...]], None]],
+) -> Iterator[None]:
+    handles = [module.register_forward_pre_hook(hook) for module, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,55 @@
+"""Audio to quantize by: one half of each recording to calibrate, the other to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from w2v_edge import data
+from w2v_edge.audio import Waveform, find_audio, read_audio
+from w2v_edge.errors import InputError
+
+MAX_SECONDS = 240.0
+"""Read at most; from each file as much as from the others."""
+
+PIECE_SECONDS = 10.0
+"""Longest stretch that is run at once."""
+
+
+def calibration_audio(
+    folder: Path | None, rate: int, min_samples: int
+) -> tuple[list[Waveform], list[Waveform]]:
+    """Read recordings, by default those that ship with the package.
+
+    Returns:
+        Pieces to calibrate with, and pieces to measure on; no sample is in both.
+
+    Raises:
+        InputError: there is no audio, or too little of it.
+        AudioFileError: a file cannot be read.
+    """
+    clips = list(data.clips(rate).values()) if folder is None else _read(folder, rate)
+    share = round(MAX_SECONDS * rate / max(1, len(clips)))
+    calibrating, measuring = [], []
+    for clip in clips:
+        half = min(len(clip), share) // 2
+        calibrating += _pieces(clip[:half], rate, min_samples)
+        measuring += _pieces(clip[half : 2 * half], rate, min_samples)
+    if not measuring or not np.concatenate(measuring).any():
+        raise InputError(
+            f"{folder}: found no speech to calibrate with; expected a folder of audio files, "
+            "a minute or more in all"
+        )
+    return calibrating, measuring
+
+
+def _read(folder: Path, rate: int) -> list[Waveform]:
+    if not folder.exists():
+        raise InputError(f"{folder}: no such file or folder; expected a folder of audio files")
+    return [read_audio(path, rate) for path, _ in find_audio([folder])]
+
+
+def _pieces(clip: Waveform, rate: int, min_samples: int) -> list[Waveform]:
+    count = max(1, round(len(clip) / (PIECE_SECONDS * rate)))
+    return [x for x in np.array_split(clip, count) if len(x) >= min_samples]

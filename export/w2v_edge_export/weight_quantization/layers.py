@@ -1,0 +1,193 @@
+"""Every matrix product that is worth it, made int8, with the noise that this adds to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from w2v_edge.audio import Waveform
+from w2v_edge.model.config import ModelConfig
+from w2v_edge_export.deployable.layers import Conv, GroupedConv
+from w2v_edge_export.deployable.part import Part
+from w2v_edge_export.weight_quantization.calibration import (
+    LayerStatistics,
+    Product,
+    observe,
+    products,
+)
+from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, QuantizedLayer
+from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
+
+MIN_INPUTS = 32
+"""Products over fewer inputs gain nothing."""
+
+FLOAT_LAYERS = ("quantizer.scorer",)
+"""Its logits decide on codes, and it costs less than a hundredth of the front end."""
+
+GRAM_BYTES = 10**9
+"""Statistics held at once; with more, calibration audio is run again for the other layers."""
+
+QUIET = 1e-3
+"""Static ranges, which cost no search for the largest input, are taken below this noise, -30 dB."""
+
+BALANCED = 0.25
+"""Inputs are balanced, at the price of one more multiplication, where it cuts noise to this."""
+
+UNEVEN = 8.0
+"""Balancing is tried where the largest input is so many times larger than usual."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer that may be computed in int8.
+
+    Attributes:
+        layer: how.
+        noise: of its output: error over signal power, at the worst decile of frames.
+        cost: share of the model's multiplications.
+    """
+
+    layer: QuantizedLayer
+    noise: float
+    cost: float
+
+    @property
+    def sensitivity(self) -> float:
+        """Noise that leaves with this layer, for each unit of speed that leaves with it."""
+        return self.noise / self.cost
+
+
+def make_candidates(
+    parts: Mapping[str, Part],
+    config: ModelConfig,
+    waveforms: Sequence[Waveform],
+    progress: Progress = lambda *_: None,
+) -> list[Candidate]:
+    """Quantize every layer that is worth it; the most sensitive one comes first."""
+    modules = {
+        name: module
+        for name, module in products(parts).items()
+        if name not in FLOAT_LAYERS and _inputs(module) >= MIN_INPUTS
+    }
+    costs = {name: _multiplications(name, module, config) for name, module in modules.items()}
+    total = sum(costs.values())
+    found: list[Candidate] = []
+    for names in _groups(modules):
+        seen = observe(parts, config, waveforms, names)
+        for name in names:
+            progress(name, len(found) / len(modules))
+            layer, noise = _quantize(name, modules[name], seen.pop(name))
+            found.append(Candidate(layer, noise, costs[name] / total))
+    return sorted(found, key=lambda x: x.sensitivity, reverse=True)
+
+
+def _quantize(name: str, module: Product, seen: LayerStatistics) -> tuple[QuantizedLayer, float]:
+    """Choose the cheapest scheme that adds little noise."""
+    if isinstance(module, GroupedConv):
+        return _quantize_grouped(name, module, seen)
+    weight = module.weight.detach()
+    rounded = round_weight(weight, seen.gram)
+    by_row = QuantizedLayer(name, "row", rounded)
+    best, noise = by_row, _noise(by_row, weight, seen.rows)
+    # In the front end, frames of a pause are far quieter than any range for all frames.
+    if not name.startswith("frontend."):
+        static = QuantizedLayer(name, "static", rounded, *_static_range(seen))
+        static_noise = _noise(static, weight, seen.rows)
+        if static_noise <= max(QUIET, noise):
+            best, noise = static, static_noise
+    balance = _balance(weight, seen.rows, module.kernel if isinstance(module, Conv) else 1)
+    if balance is not None and seen.gram is not None:
+        gram = seen.gram / balance / balance.unsqueeze(1)
+        layer = QuantizedLayer(
+            name, "row", round_weight(weight * balance.unsqueeze(1), gram), balance=balance
+        )
+        balanced_noise = _noise(layer, weight, seen.rows)
+        if balanced_noise <= BALANCED * noise:
+            best, noise = layer, balanced_noise
+    return best, noise
+
+
+def _quantize_grouped(
+    name: str, module: GroupedConv, seen: LayerStatistics
+) -> tuple[QuantizedLayer, float]:
+    """Quantize a grouped convolution; its noise is estimated from single frames."""
+    outputs, width, _, kernel = module.weight.shape
+    weight = module.weight.detach()[:, :, 0].permute(2, 1, 0).reshape(kernel * width, outputs)
+    # Where frames have an odd number of channels, neighbours change with the shift of the band.
+    rounded = round_weight(weight, None, LIMITS if width % 2 == 0 else LIMITS[:1])
+    layer = QuantizedLayer(name, "static", rounded, *_static_range(seen))
+    inputs = _worst_decile(seen.rows, layer.rounded(seen.rows) - seen.rows)
+    error = (rounded.dequantized - weight).square().sum() / weight.square().sum().clamp(min=1e-30)
+    return layer, inputs + float(error)
+
+
+def _static_range(seen: LayerStatistics) -> tuple[float, int]:
+    """Return the scale and zero point whose rounding and clipping together cost least."""
+    rows, best, least = seen.rows, (1.0, 0), float("inf")
+    for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.25):
+        low, high = min(0.0, seen.low) * share, max(0.0, seen.high) * share
+        scale = max((high - low) / LEVELS, SMALLEST)
+        zero = round(-low / scale)
+        rounded = ((rows / scale).round() + zero).clamp(0, LEVELS).sub(zero) * scale
+        cost = float((rounded - rows).square().mean())
+        if cost < least:
+            best, least = (scale, zero), cost
+    return best
+
+
+def _balance(weight: Tensor, rows: Tensor, kernel: int) -> Tensor | None:
+    """Return divisors (k,) that even inputs out between them and the weight; None where even.
+
+    Each is the root of the ratio of the largest input to the largest weight (Xiao et al.,
+    "SmoothQuant", 2023, with a migration strength of a half).
+    """
+    # A channel has one divisor, whichever frame of the window it comes from.
+    largest = rows.abs().amax(dim=0).view(kernel, -1).amax(dim=0).clamp(min=SMALLEST)
+    if largest.amax() < UNEVEN * largest.median():
+        return None
+    weights = weight.abs().amax(dim=1).view(kernel, -1).amax(dim=0).clamp(min=SMALLEST)
+    divisors = (largest / weights).sqrt()
+    return (divisors / divisors.log().mean().exp()).repeat(kernel)
+
+
+def _noise(layer: QuantizedLayer, weight: Tensor, rows: Tensor) -> float:
+    exact = rows @ weight
+    return _worst_decile(exact - exact.mean(dim=0), layer(rows) - exact)
+
+
+def _worst_decile(signal: Tensor, error: Tensor) -> float:
+    """Return what a tenth of the frames (r, n) exceed: error power over signal power."""
+    power = signal.square().sum(dim=1).clamp(min=SMALLEST**2)
+    return float((error.square().sum(dim=1) / power).quantile(0.9))
+
+
+def _inputs(module: Product) -> int:
+    shape = module.weight.shape
+    return shape[1] * shape[3] if isinstance(module, GroupedConv) else shape[0]
+
+
+def _multiplications(name: str, module: Product, config: ModelConfig) -> float:
+    """Return multiplications for each frame of the context."""
+    steps = 1
+    if name.startswith("frontend.conv."):
+        for layer in config.feature_encoder.layers[int(name.rpartition(".")[2]) + 1 :]:
+            steps *= layer.stride
+    return float(module.weight.numel() * steps)
+
+
+def _groups(modules: Mapping[str, Product]) -> Iterator[list[str]]:
+    """Cut the names into groups whose statistics fit into `GRAM_BYTES`, at least one a group."""
+    group: list[str] = []
+    taken = 0
+    for name, module in modules.items():
+        size = 0 if isinstance(module, GroupedConv) else 4 * _inputs(module) ** 2
+        if group and taken + size > GRAM_BYTES:
+            yield group
+            group, taken = [], 0
+        group.append(name)
+        taken += size
+    yield group

@@ -1,0 +1,183 @@
+"""Finds what can be int8 within the budgets: all of it, less the layers that break them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from w2v_edge.errors import AccuracyError
+from w2v_edge.model.config import ModelConfig
+from w2v_edge_export.graphs import GraphAssembler, lower_parts
+from w2v_edge_export.targets import Target
+from w2v_edge_export.weight_quantization.accuracy import Accuracy, Judge
+from w2v_edge_export.weight_quantization.layers import Candidate
+from w2v_edge_export.weight_quantization.plan import Plan
+
+FRONTEND = "frontend."
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What an export with quantized weights must hold.
+
+    Attributes:
+        min_cosine: of the context of a frame with PyTorch's, at the worst decile.
+        max_code_drift: share of codes that differ from PyTorch's.
+        require_speedup: of the encoder over the float32 graph, on this machine.
+    """
+
+    min_cosine: float = 0.998
+    max_code_drift: float = 0.05
+    require_speedup: float = 1.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended.
+
+    Attributes:
+        budgets: what was asked for.
+        accuracy: of the final assignment.
+        speedup: likewise; None where it was not reached or not measured.
+        candidates: all layers, the most sensitive first.
+        floats: the names of those that stayed in float.
+    """
+
+    budgets: Budgets
+    accuracy: Accuracy
+    speedup: float | None
+    candidates: Sequence[Candidate]
+    floats: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def problems(self) -> list[str]:
+        """The budgets that do not hold, one line each."""
+        found, budgets = self.accuracy, self.budgets
+        problems = []
+        if found.context_cosine < budgets.min_cosine:
+            problems.append(
+                f"context cosine {found.context_cosine:.5f}, at least {budgets.min_cosine:g} wanted"
+            )
+        if found.drift_bound > budgets.max_code_drift:
+            problems.append(
+                f"code drift {found.code_drift:.4f} (up to {found.drift_bound:.4f} on other "
+                f"audio), at most {budgets.max_code_drift:g} wanted"
+            )
+        if self.speedup is not None and self.speedup < budgets.require_speedup:
+            problems.append(
+                f"{self.speedup:.2f} times the float32 speed, {budgets.require_speedup:g} wanted"
+            )
+        return problems
+
+    @property
+    def plan(self) -> Plan:
+        """The layers in int8."""
+        return {x.layer.name: x.layer for x in self.candidates if x.layer.name not in self.floats}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a manifest holds of it."""
+        accuracy = asdict(self.accuracy) | {"drift_bound": self.accuracy.drift_bound}
+        return {
+            "budgets": asdict(self.budgets),
+            "measured": {k: _short(v) for k, v in (accuracy | {"speedup": self.speedup}).items()},
+            "layers": [
+                {
+                    "name": x.layer.name,
+                    "ranges": "none" if x.layer.name in self.floats else x.layer.scheme,
+                    "precision": "fp32" if x.layer.name in self.floats else "int8",
+                    "balanced": x.layer.balance is not None,
+                    "noise": _short(x.noise),
+                    "cost": _short(x.cost),
+                }
+                for x in self.candidates
+            ],
+        }
+
+
+class AccuracyBudgetError(AccuracyError):
+    """No assignment holds the budgets; `outcome` has the figures and the ranking."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        """Say which budgets do not hold."""
+        super().__init__(
+            f"the budgets cannot be held: {'; '.join(outcome.problems)}; no bundle was written; "
+            "relax a budget, or export --precision fp32"
+        )
+        self.outcome = outcome
+
+
+class Search:
+    """Takes layers back to float, the most sensitive first, until the budgets hold."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        target: Target,
+        traced: Mapping[str, ir.Model],
+        judge: Judge,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self.config = config
+        self.target = target
+        self.traced = traced
+        self.judge = judge
+        self.progress = progress
+
+    def run(
+        self, candidates: Sequence[Candidate], floats: frozenset[str], budgets: Budgets
+    ) -> Outcome:
+        """Search from an assignment with `floats` already in float.
+
+        Raises:
+            AccuracyBudgetError: even the last assignment does not hold the budgets.
+        """
+        front = [x for x in candidates if x.layer.name.startswith(FRONTEND)]
+        # The code drift is the front end's alone, and quick to measure.
+        outcome = Outcome(budgets, _UNKNOWN, None, front, floats)
+        floats = self._reduce(outcome, self._tokenizer).floats
+        outcome = Outcome(budgets, _UNKNOWN, None, candidates, floats)
+        outcome = self._reduce(outcome, self._both)
+        if not outcome.problems:
+            self.progress("timing it against float32", 0.95)
+            encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
+            speedup = self.judge.speedup(*encoders)
+            outcome = Outcome(budgets, outcome.accuracy, speedup, candidates, outcome.floats)
+        if outcome.problems:
+            raise AccuracyBudgetError(outcome)
+        return outcome
+
+    def _reduce(self, outcome: Outcome, measure: Callable[[Plan], Accuracy]) -> Outcome:
+        """Take layers out of int8 until the measured accuracy holds or none is left."""
+        step = 1
+        while True:
+            accuracy = measure(outcome.plan)
+            outcome = Outcome(outcome.budgets, accuracy, None, outcome.candidates, outcome.floats)
+            left = [x.layer.name for x in outcome.candidates if x.layer.name in outcome.plan]
+            if not outcome.problems or not left:
+                return outcome
+            self.progress(f"back to float: {left[0]}", 0.9)
+            floats = outcome.floats | set(left[: max(1, step // 2)])
+            step += 1
+            outcome = Outcome(outcome.budgets, accuracy, None, outcome.candidates, floats)
+
+    def _tokenizer(self, plan: Plan) -> Accuracy:
+        return self.judge.tokenizer(self._graph("tokenizer", plan))
+
+    def _both(self, plan: Plan) -> Accuracy:
+        return self.judge.measure(*(self._graph(x, plan) for x in ("encoder", "tokenizer")))
+
+    def _graph(self, name: str, plan: Plan) -> ir.Model:
+        lowered = lower_parts(self.traced, self.target, plan)
+        return GraphAssembler(self.config, self.target, lowered).build(name)
+
+
+_UNKNOWN = Accuracy(1.0, 1.0, 0.0, 0)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")
