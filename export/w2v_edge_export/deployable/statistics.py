@@ -37,14 +37,19 @@ class WindowMoments(nn.Module):
         shifts = -(-kernel // stride)
         blocks = tile.reshape(tile.shape[0], -1, stride)
         count = blocks.shape[1] - shifts + 1
-        windows = torch.cat([blocks[:, i : i + count] for i in range(shifts)], dim=2)
-        windows = windows[:, :, :kernel].to(torch.float64)
-        valid = valid_steps(lengths, start, windows.shape[1], stride, kernel).unsqueeze(2)
-        windows = torch.where(valid, windows, torch.zeros((), dtype=torch.float64))
-        # Not a matrix product: onnxruntime 1.20 turns one with a transposed factor into an
-        # operator that it has for float32 only.
-        products = windows.unsqueeze(3) * windows.unsqueeze(2)
-        return windows.sum(dim=1), products.sum(dim=1)
+        valid = valid_steps(lengths, start, count, stride, kernel)
+        # Both factors of the product are laid out on their own: onnxruntime 1.20 turns a product
+        # with a transposed factor into an operator that it has for float32 only.
+        across = torch.cat([blocks[:, i : i + count] for i in range(shifts)], dim=2)
+        across = _masked(across[:, :, :kernel], valid.unsqueeze(2))
+        blocks = blocks.transpose(1, 2)
+        along = torch.cat([blocks[:, :, i : i + count] for i in range(shifts)], dim=1)
+        along = _masked(along[:, :kernel], valid.unsqueeze(1))
+        return along.sum(dim=2), torch.matmul(along, across)
+
+
+def _masked(x: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, x.to(torch.float64), torch.zeros((), dtype=torch.float64))
 
 
 class ChannelStatistics(nn.Module):

@@ -60,7 +60,6 @@ def _common(*passes: type[ir.passes.InPlacePass]) -> Pass:
 
 
 PASSES: dict[str, Pass] = {
-    "inline-functions": _common(common.InlinePass),
     "lower-attention": lower_attention,
     "lower-windows": lower_windows,
     "lower-grouped-conv": lower_grouped_conv,
@@ -70,7 +69,6 @@ PASSES: dict[str, Pass] = {
     "drop-identities": _common(common.IdentityEliminationPass),
     "drop-unused": _common(
         common.RemoveUnusedNodesPass,
-        common.RemoveUnusedFunctionsPass,
         common.RemoveUnusedOpsetsPass,
     ),
     "strip-metadata": _strip_metadata,

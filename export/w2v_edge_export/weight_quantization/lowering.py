@@ -14,11 +14,11 @@ import onnx_ir as ir
 
 from w2v_edge_export.deployable.ops import DOMAIN
 from w2v_edge_export.graph_builder import GraphBuilder, replace_node
-from w2v_edge_export.graph_passes.lower_windows import Window, is_windows
 from w2v_edge_export.targets import CONTRIB
 from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Plan, QuantizedLayer
 from w2v_edge_export.weight_quantization.rounding import PAIR
 from w2v_edge_export.weight_quantization.toeplitz import banded, grouped_product
+from w2v_edge_export.window import Window, is_windows
 
 PRODUCT = f"{CONTRIB}::MatMulIntegerToFloat"
 
@@ -90,14 +90,7 @@ def _row_integers(
 
     The last `extra` columns are the row's zero point; scales are (b, m, 1).
     """
-    high = g.op("ReduceMax", x, [2], keepdims=0)
-    low = g.op("Neg", g.op("ReduceMin", x, [2], keepdims=0))
-    range_ = g.op("Concat", g.op("Unsqueeze", high, [1]), g.op("Unsqueeze", low, [1]), axis=1)
-    range_ = g.op("Max", range_, g.floats(0))
-    if window.kernel > 1:
-        shape = {"kernel_shape": [window.kernel], "strides": [window.stride]}
-        range_ = g.op("MaxPool", range_, **shape)
-    high, low = g.node("Split", [range_], {"axis": 1, "num_outputs": 2}, outputs=2)
+    low, high = _ranges(g, x, window)
     width = g.op("Mul", g.op("Add", high, low), g.floats(1 / LEVELS))
     width = g.op("Max", width, g.floats(SMALLEST))
     zero = g.op("Cast", g.op("Round", g.op("Div", low, width)), to=ir.DataType.UINT8)
@@ -108,6 +101,17 @@ def _row_integers(
     ]
     zeros = g.op("Expand", g.op("Reshape", zero, [0, -1, 1]), [1, 1, extra])
     return g.op("Concat", *seen, zeros, axis=2), g.op("Reshape", width, [0, -1, 1])
+
+
+def _ranges(g: GraphBuilder, x: ir.Value, window: Window) -> tuple[ir.Value, ir.Value]:
+    """Return how far what each step sees of x (b, n, c) goes below and above 0, (b, 1, m) each."""
+    high = g.op("Unsqueeze", g.op("ReduceMax", x, [2], keepdims=0), [1])
+    low = g.op("Neg", g.op("Unsqueeze", g.op("ReduceMin", x, [2], keepdims=0), [1]))
+    both = g.op("Max", g.op("Concat", low, high, axis=1), g.floats(0))
+    if window.kernel > 1:
+        both = g.op("MaxPool", both, kernel_shape=[window.kernel], strides=[window.stride])
+    low, high = g.node("Split", [both], {"axis": 1, "num_outputs": 2}, outputs=2)
+    return low, high
 
 
 def _integers(
