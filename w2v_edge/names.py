@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 Preset = Literal["tutorial", "tiny", "base", "large"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 Provider = Literal["cpu", "cuda"]

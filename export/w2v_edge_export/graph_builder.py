@@ -92,6 +92,9 @@ class GraphBuilder:
             node.name = f"{prefix}.{node.name}"
             for output in node.outputs:
                 output.name = f"{prefix}.{output.name}"
+                # The tracer's names for lengths mean another one in each part, and runtimes
+                # share memory between shapes that are called the same.
+                output.shape = None
         self.nodes.extend(nodes)
         return outputs
 

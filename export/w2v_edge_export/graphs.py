@@ -22,6 +22,7 @@ from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over
 from w2v_edge_export.graph_passes import run_passes
 from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import trace
+from w2v_edge_export.weight_quantization.half import HalfPrecision
 from w2v_edge_export.weight_quantization.lowering import quantize_graph
 from w2v_edge_export.weight_quantization.plan import Plan
 
@@ -119,17 +120,31 @@ def trace_parts(
 
 
 def lower_parts(
-    traced: Mapping[str, ir.Model], target: Target, plan: Plan, observer: PartObserver = ignore
+    traced: Mapping[str, ir.Model],
+    target: Target,
+    plan: Plan,
+    half: HalfPrecision | None = None,
+    observer: PartObserver = ignore,
 ) -> dict[str, ir.Model]:
-    """Run all passes on copies of traced parts; the layers in `plan` become int8."""
+    """Run all passes on copies of traced parts.
+
+    Args:
+        traced: what `trace_parts` gave.
+        target: what the graphs are for.
+        plan: the layers whose weights are quantized.
+        half: turns the rest of the products into fp16.
+        observer: hears of each part after each pass.
+    """
+    extra: dict[str, Callable[[ir.Model, str], None]] = {}
+    if plan:
+        extra["quantize-weights"] = partial(quantize_graph, plan=plan)
+    if half:
+        extra["half-precision"] = half
     lowered = {}
     for name, model in traced.items():
         lowered[name] = model.clone()
         observer(name, "trace", lowered[name])
-        quantize_graph(lowered[name], name, plan)
-        if plan:
-            observer(name, "quantize-weights", lowered[name])
-        run_passes(lowered[name], target, partial(observer, name))
+        run_passes(lowered[name], name, target, extra, partial(observer, name))
     return lowered
 
 
@@ -174,20 +189,27 @@ class GraphAssembler:
     def _tokenizer(
         self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
     ) -> dict[str, ir.Value]:
-        front = self._whole_frontend(g, waveform, lengths)
-        codes = self._quantizer(g, front["features"])["codes"]
+        # Codes are made within the tiles: of a long recording, no features are held.
+        front = self._whole_frontend(
+            g, waveform, lengths, lambda inner, x: self._quantizer(inner, x)["codes"]
+        )
+        codes = front["features"]
         frames = g.op("Range", 0, size(g, codes, 1), 1)
         valid = g.op("Less", frames, g.op("Unsqueeze", front["frame_lengths"], [1]))
         valid = g.op("Unsqueeze", valid, [2])
-        return {**front, "codes": g.op("Where", valid, codes, 0)}
+        return {"codes": g.op("Where", valid, codes, 0), "frame_lengths": front["frame_lengths"]}
 
     def _whole_frontend(
-        self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
+        self,
+        g: GraphBuilder,
+        waveform: ir.Value,
+        lengths: ir.Value,
+        finish: Callable[[GraphBuilder, ir.Value], ir.Value] = lambda _, features: features,
     ) -> dict[str, ir.Value]:
         if "statistics" not in self.parts:
-            return self._frontend(g, waveform, lengths)
+            return self._frontend(g, waveform, lengths, finish=finish)
         statistics = self._statistics(g, waveform, lengths)["statistics"]
-        return self._frontend(g, waveform, lengths, statistics)
+        return self._frontend(g, waveform, lengths, statistics, finish=finish)
 
     def _frontend(
         self,
@@ -195,7 +217,10 @@ class GraphAssembler:
         waveform: ir.Value,
         lengths: ir.Value,
         statistics: ir.Value | None = None,
+        *,
+        finish: Callable[[GraphBuilder, ir.Value], ir.Value] = lambda _, features: features,
     ) -> dict[str, ir.Value]:
+        """Run the front end over all tiles, and `finish` on the features of each."""
         geometry = self.config.geometry
         padding = geometry.left_padding + geometry.right_padding
         count = partial(
@@ -209,7 +234,8 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, _: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {**inputs, "tile": tile, "start": start}
-            return [inner.splice(self.parts["frontend"], "frontend", given)["features"]]
+            features = inner.splice(self.parts["frontend"], "frontend", given)["features"]
+            return [finish(inner, features)]
 
         plan = TilePlan(
             geometry.hop,

@@ -271,6 +271,8 @@ CLOSE = {"cosine": 0.999, "code_drift": 0.02}
 
 BARS: dict[str, dict[str, float]] = {
     "fp32": {"features": RELATIVE_BAR, "context": RELATIVE_BAR, "code_ties": MAX_TIES},
+    "fp16": CLOSE,
     "int8": CLOSE,
+    "int4": CLOSE,
 }
 """Tolerances by precision, as golden vectors carry them."""

@@ -112,10 +112,10 @@ def export_bundle(
         traced = _trace(model, profile, progress)
         outcome: Outcome | None = None
         if precision != "fp32":
-            outcome = quantize(model, profile, traced, options, progress)
-        plan = {} if outcome is None else outcome.plan
+            outcome = quantize(model, profile, traced, precision, options, progress)
+        plan, half = ({}, None) if outcome is None else (outcome.plan, outcome.half)
         assembler = GraphAssembler(
-            model.config, profile, lower_parts(traced, profile, plan, observer)
+            model.config, profile, lower_parts(traced, profile, plan, half, observer)
         )
         graphs = _write_graphs(assembler, folder, progress)
         described = partial(

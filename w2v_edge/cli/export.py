@@ -57,16 +57,15 @@ if TYPE_CHECKING:
 @click.option(
     "--min-cosine",
     type=click.FloatRange(-1, 1),
-    default=0.998,
-    show_default=True,
-    help="int8: of a frame's context with PyTorch's, at the worst decile.",
+    help="Of a frame's context with PyTorch's, at the worst decile.  "
+    "[default: 0.998; 0.98 for int4]",
 )
 @click.option(
     "--max-code-drift",
     type=click.FloatRange(0, 1),
     default=0.05,
     show_default=True,
-    help="int8: share of codes that may change.",
+    help="Share of codes that may change; not in fp32.",
 )
 @click.option(
     "--require-speedup",
@@ -85,7 +84,7 @@ def command(
     frontend_precision: Literal["fp32", "int8"] | None,
     target: str,
     calibration: Path | None,
-    min_cosine: float,
+    min_cosine: float | None,
     max_code_drift: float,
     require_speedup: float,
     explain: bool,
@@ -101,13 +100,18 @@ def command(
     With --precision int8, matrix products are computed in 8 bits. Layers are ranked by the noise
     that this adds to them on calibration audio, and the most sensitive ones stay in float until
     the budgets hold on other audio. If they cannot be held, the exit code is 3 and a table says
-    why.
+    why. fp16, for --target cuda, is refused if any value inside comes to more than fp16 holds.
+    int4 is for size: the context network's weights take an eighth, and it is no faster than fp32.
     """
     require("exporting", "export", "cpu")
     from w2v_edge_export.explanation import Explanation
     from w2v_edge_export.pipeline import GateError, export_bundle
     from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-    from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
+    from w2v_edge_export.weight_quantization.search import (
+        DEFAULT_COSINES,
+        AccuracyBudgetError,
+        Budgets,
+    )
 
     if not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint}: expected a checkpoint file; make one: w2v-edge init")
@@ -115,7 +119,11 @@ def command(
     options = QuantizationOptions(
         calibration,
         frontend_precision or ("fp32" if precision == "fp32" else "int8"),
-        Budgets(min_cosine, max_code_drift, require_speedup),
+        Budgets(
+            DEFAULT_COSINES[precision] if min_cosine is None else min_cosine,
+            max_code_drift,
+            require_speedup,
+        ),
     )
     explanation = Explanation()
     try:
@@ -177,6 +185,22 @@ def print_explanation(explanation: Explanation) -> None:
 
 def print_quantization(quantization: dict[str, Any]) -> None:
     """Print what became of each layer, and the budgets."""
+    if quantization["layers"]:
+        _print_layers(quantization["layers"])
+    if quantization["largest_values"]:
+        _print_largest(quantization["largest_values"])
+    _print_budgets(quantization)
+
+
+def _print_largest(values: dict[str, float]) -> None:
+    print_table(
+        "the largest values inside; fp16 ends at 65504",
+        ("value", ">largest magnitude"),
+        ((name, f"{value:.4g}") for name, value in values.items()),
+    )
+
+
+def _print_layers(layers: list[dict[str, Any]]) -> None:
     print_table(
         "layers by sensitivity: noise over cost",
         ("layer", "precision", "ranges", ">noise, dB", ">share of the work"),
@@ -188,9 +212,12 @@ def print_quantization(quantization: dict[str, Any]) -> None:
                 f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}",
                 f"{layer['cost']:.2%}",
             )
-            for layer in quantization["layers"]
+            for layer in layers
         ),
     )
+
+
+def _print_budgets(quantization: dict[str, Any]) -> None:
     measured, budgets = quantization["measured"], quantization["budgets"]
     speed = measured["speedup"]
     faster = "not measured" if speed is None else f"{speed:.2f} times float32"

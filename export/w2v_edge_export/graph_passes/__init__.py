@@ -1,13 +1,13 @@
 """The graph passes, in the order in which they run on every traced part.
 
-Each changes how a graph is written; only `quantize-weights` changes what it computes, where an
-export asks for that. Those of kept libraries are named here; one of our own has a file of its own
-beside this one.
+Each changes how a graph is written; only `quantize-weights` and `half-precision` change what it
+computes, where an export asks for that. Those of kept libraries are named here; one of our own has
+a file of its own beside this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 import onnxscript.optimizer
@@ -59,28 +59,41 @@ def _common(*passes: type[ir.passes.InPlacePass]) -> Pass:
     return run
 
 
-PASSES: dict[str, Pass] = {
+PASSES: dict[str, Pass | None] = {
+    "quantize-weights": None,
     "lower-attention": lower_attention,
     "lower-windows": lower_windows,
     "lower-grouped-conv": lower_grouped_conv,
     "residual-sums": residual_sums,
+    "half-precision": None,
     "fold-constants": _fold_constants,
     "share-subexpressions": _common(common.CommonSubexpressionEliminationPass),
     "drop-identities": _common(common.IdentityEliminationPass),
-    "drop-unused": _common(
-        common.RemoveUnusedNodesPass,
-        common.RemoveUnusedOpsetsPass,
-    ),
+    "drop-unused": _common(common.RemoveUnusedNodesPass, common.RemoveUnusedOpsetsPass),
     "strip-metadata": _strip_metadata,
 }
+"""In their order. Those without a function here depend on what an export asks for."""
 
+PrecisionPass = Callable[[ir.Model, str], None]
+"""(model, name of the part): the function of a pass that an export brings along."""
 
 Observer = Callable[[str, ir.Model], None]
 """Hears the name of each pass after it ran, and what it made of the part."""
 
 
-def run_passes(model: ir.Model, target: Target, observer: Observer = lambda *_: None) -> None:
-    """Run all passes on `model`, in place."""
+def run_passes(
+    model: ir.Model,
+    part: str,
+    target: Target,
+    precision: Mapping[str, PrecisionPass],
+    observer: Observer = lambda *_: None,
+) -> None:
+    """Run all passes on one part, in place; those of `precision` where it has them."""
     for name, run in PASSES.items():
-        run(model, target)
+        if run is not None:
+            run(model, target)
+        elif name in precision:
+            precision[name](model, part)
+        else:
+            continue
         observer(name, model)

@@ -70,11 +70,12 @@ def _fused(
 
 def _widen(g: GraphBuilder, x: ir.Value, extra: ir.Value, heads: int) -> ir.Value:
     """Add to each head of x (b, n, d) a channel `extra` (b, n, 1), and zeros."""
-    split = g.op("Reshape", x, [0, 0, heads, -1])
+    dim = _channels(x)
+    split = g.op("Reshape", x, [0, 0, heads, dim // heads])
     channels = g.op("Pad", g.op("Unsqueeze", extra, [2]), [0, 0, 0, 0, 0, 0, 0, EXTRA - 1])
     size = g.op("Concat", g.op("Shape", split, end=3), [EXTRA], axis=0)
     joined = g.op("Concat", split, g.op("Expand", channels, size), axis=3)
-    return g.op("Reshape", joined, [0, 0, -1])
+    return g.op("Reshape", joined, [0, 0, dim + EXTRA * heads])
 
 
 def _written_out(
@@ -87,8 +88,11 @@ def _written_out(
     heads: int,
     scale: float,
 ) -> ir.Value:
+    dim = _channels(q)
+
     def split(x: ir.Value, order: list[int]) -> ir.Value:
-        return g.op("Transpose", g.op("Reshape", x, [0, 0, heads, -1]), perm=order)
+        apart = g.op("Reshape", x, [0, 0, heads, dim // heads])
+        return g.op("Transpose", apart, perm=order)
 
     q = g.op("Mul", q, g.floats(scale))
     logits = g.op("MatMul", split(q, [0, 2, 1, 3]), split(k, [0, 2, 3, 1]))
@@ -97,4 +101,12 @@ def _written_out(
     bias = g.op("Unsqueeze", g.op("Transpose", hidden, perm=[0, 2, 1]), [1])
     weights = g.op("Softmax", g.op("Add", logits, bias), axis=3)
     mixed = g.op("MatMul", weights, split(v, [0, 2, 1, 3]))
-    return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, -1])
+    return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, dim])
+
+
+def _channels(x: ir.Value) -> int:
+    """Return d of (b, n, d); a shape is never left to be found out, since n may be 0."""
+    assert x.shape is not None
+    dim = x.shape[2]
+    assert isinstance(dim, int)
+    return dim

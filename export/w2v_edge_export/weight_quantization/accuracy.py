@@ -81,6 +81,17 @@ class Judge:
             tally.add_codes(sessions[1](waveform)["codes"], expected)
         return tally.accuracy()
 
+    def magnitudes(self, encoder: ir.Model, names: Sequence[str]) -> dict[str, float]:
+        """Return the largest magnitude of each of some outputs of an encoder, at full volume."""
+        session = _Session(encoder)
+        largest = dict.fromkeys(names, 0.0)
+        for waveform in self.waveforms:
+            found = session(waveform / max(float(np.abs(waveform).max()), 1e-6))
+            for name in names:
+                seen = np.nan_to_num(np.abs(found[name]), nan=np.inf)
+                largest[name] = max(largest[name], float(seen.max(initial=0.0)))
+        return largest
+
     def speedup(self, slow: ir.Model, fast: ir.Model) -> float:
         """Return how many times faster one encoder is: medians of rounds in shuffled order."""
         sides = {"slow": _Session(slow), "fast": _Session(fast)}

@@ -17,7 +17,8 @@ from w2v_edge_export.weight_quantization.calibration import (
     observe,
     products,
 )
-from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, QuantizedLayer
+from w2v_edge_export.weight_quantization.four_bits import round_to_four_bits
+from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Layer, QuantizedLayer
 from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 
 MIN_INPUTS = 32
@@ -43,7 +44,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer that may be computed in int8.
+    """A layer whose weight may be quantized.
 
     Attributes:
         layer: how.
@@ -51,7 +52,7 @@ class Candidate:
         cost: share of the model's multiplications.
     """
 
-    layer: QuantizedLayer
+    layer: Layer
     noise: float
     cost: float
 
@@ -82,6 +83,26 @@ def make_candidates(
             progress(name, len(found) / len(modules))
             layer, noise = _quantize(name, modules[name], seen.pop(name))
             found.append(Candidate(layer, noise, costs[name] / total))
+    return sorted(found, key=lambda x: x.sensitivity, reverse=True)
+
+
+def make_four_bit_candidates(
+    parts: Mapping[str, Part], config: ModelConfig, waveforms: Sequence[Waveform]
+) -> list[Candidate]:
+    """Round the weights of the context network's linear layers to 4 bits."""
+    modules = {
+        name: module
+        for name, module in products(parts).items()
+        if name.startswith("context.") and not isinstance(module, GroupedConv)
+    }
+    total = sum(_multiplications(name, module, config) for name, module in products(parts).items())
+    seen = observe(parts, config, waveforms, modules, grams=False)
+    found = []
+    for name, module in modules.items():
+        weight = module.weight.detach()
+        layer = round_to_four_bits(name, weight)
+        cost = _multiplications(name, module, config) / total
+        found.append(Candidate(layer, _noise(layer, weight, seen[name].rows), cost))
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
 
 
@@ -154,7 +175,7 @@ def _balance(weight: Tensor, rows: Tensor, kernel: int) -> Tensor | None:
     return (divisors / divisors.log().mean().exp()).repeat(kernel)
 
 
-def _noise(layer: QuantizedLayer, weight: Tensor, rows: Tensor) -> float:
+def _noise(layer: Layer, weight: Tensor, rows: Tensor) -> float:
     exact = rows @ weight
     return _worst_decile(exact - exact.mean(dim=0), layer(rows) - exact)
 

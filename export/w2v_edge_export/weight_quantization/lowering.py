@@ -15,6 +15,7 @@ import onnx_ir as ir
 from w2v_edge_export.deployable.ops import DOMAIN
 from w2v_edge_export.graph_builder import GraphBuilder, replace_node
 from w2v_edge_export.targets import CONTRIB
+from w2v_edge_export.weight_quantization.four_bits import BLOCK, FourBitLayer
 from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Plan, QuantizedLayer
 from w2v_edge_export.weight_quantization.rounding import PAIR
 from w2v_edge_export.weight_quantization.toeplitz import banded, grouped_product
@@ -24,7 +25,7 @@ PRODUCT = f"{CONTRIB}::MatMulIntegerToFloat"
 
 
 def quantize_graph(model: ir.Model, part: str, plan: Plan) -> None:
-    """Rewrite the products of a traced part that `plan` has in int8."""
+    """Rewrite the products of a traced part whose weights `plan` quantizes."""
     for node in list(model.graph):
         weight = node.inputs[1] if len(node.inputs) > 1 else None
         if weight is None or not weight.is_initializer():
@@ -32,7 +33,9 @@ def quantize_graph(model: ir.Model, part: str, plan: Plan) -> None:
         layer = plan.get(f"{part}.{str(weight.name).removesuffix('.weight')}")
         if layer is None:
             continue
-        if node.op_type == "MatMul":
+        if isinstance(layer, FourBitLayer):
+            _quantize_to_four_bits(model.graph, node, layer, str(weight.name))
+        elif node.op_type == "MatMul":
             _quantize_product(model.graph, node, layer, str(weight.name))
         elif (node.domain, node.op_type) == (DOMAIN, "GroupedConv"):
             _quantize_grouped(model.graph, node, layer, str(weight.name))
@@ -172,6 +175,14 @@ def _quantize_grouped(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
         g, integers, weight, scales, g.bytes(layer.zero_point), groups, kernel, padding
     )
     replace_node(node, g, g.op("Add", product, bias))
+
+
+def _quantize_to_four_bits(graph: ir.Graph, node: ir.Node, layer: FourBitLayer, name: str) -> None:
+    values = _initializer(graph, f"{name}.int4", layer.packed.numpy())
+    scale = _initializer(graph, f"{name}.scale", layer.scale.flatten().numpy())
+    g = GraphBuilder(prefix=f"{node.name}.")
+    shape = {"K": layer.inputs, "N": len(layer.values), "bits": 4, "block_size": BLOCK}
+    replace_node(node, g, g.op(f"{CONTRIB}::MatMulNBits", node.inputs[0], values, scale, **shape))
 
 
 def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:

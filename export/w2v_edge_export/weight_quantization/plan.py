@@ -1,14 +1,15 @@
-"""Which matrix products are computed in int8, and how."""
+"""Which matrix products have quantized weights, and how they are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from w2v_edge_export.weight_quantization.four_bits import FourBitLayer
 from w2v_edge_export.weight_quantization.rounding import Int8Weight
 
 Scheme = Literal["row", "static"]
@@ -38,6 +39,7 @@ class QuantizedLayer:
     scale: float = 1.0
     zero_point: int = 0
     balance: Tensor | None = None
+    precision: ClassVar[str] = "int8"
 
     def rounded(self, rows: Tensor) -> Tensor:
         """Return inputs (r, k) as the integers of this layer's graph stand for them."""
@@ -57,5 +59,7 @@ class QuantizedLayer:
         return self.rounded(rows) @ self.weight.dequantized
 
 
-Plan = Mapping[str, QuantizedLayer]
-"""The layers in int8 by name; all others stay in float."""
+Layer = QuantizedLayer | FourBitLayer
+
+Plan = Mapping[str, Layer]
+"""The layers with quantized weights by name; all others stay in float."""

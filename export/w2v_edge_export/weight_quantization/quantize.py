@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import onnx_ir as ir
 
-from w2v_edge.errors import ConfigError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graphs import parts
-from w2v_edge_export.targets import CONTRIB, Target
+from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Judge
 from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
-from w2v_edge_export.weight_quantization.layers import make_candidates
+from w2v_edge_export.weight_quantization.layers import (
+    make_candidates,
+    make_four_bit_candidates,
+)
 from w2v_edge_export.weight_quantization.search import FRONTEND, Budgets, Outcome, Search
 
 Progress = Callable[[str, float], None]
@@ -27,7 +29,7 @@ class QuantizationOptions:
 
     Attributes:
         calibration: folder of audio; None for the recordings that ship with the package.
-        frontend_precision: of the convolutions; fp32 keeps every one of them in float.
+        frontend_precision: of the convolutions in int8; fp32 keeps every one of them in float.
         budgets: what must hold.
     """
 
@@ -40,22 +42,30 @@ def quantize(
     model: SpeechModel,
     target: Target,
     traced: Mapping[str, ir.Model],
+    precision: str,
     options: QuantizationOptions,
     progress: Progress,
 ) -> Outcome:
-    """Find the layers that can be int8 within the budgets.
+    """Find out what can have fewer bits within the budgets.
 
     Raises:
-        AccuracyError: none can; nothing was written.
-        ConfigError: the target has no operators for it.
+        AccuracyError: the budgets cannot be held; nothing was written.
         InputError: calibration audio that cannot be used.
     """
-    if CONTRIB not in target.domains:
-        raise ConfigError(f"target {target.name!r} has no int8 operators; choose the target cpu")
-    config = model.config
-    rate = config.sample_rate
-    audio = calibration_audio(options.calibration, rate, config.geometry.min_samples)
-    calibrating, measuring = audio
+    config, budgets = model.config, options.budgets
+    calibrating, measuring = calibration_audio(
+        options.calibration, config.sample_rate, config.geometry.min_samples
+    )
+    judge = Judge(model, measuring, config.sample_rate)
+    search = Search(config, target, traced, judge, lambda what, _: progress(what, 0.25))
+    if precision == "fp16":
+        progress("looking at every value", 0.1)
+        return search.measure_half(budgets)
+    if precision == "int4":
+        progress("rounding to 4 bits", 0.1)
+        four_bit = make_four_bit_candidates(parts(model), config, calibrating)
+        # It is for size: what it does to speed is measured and said, not required.
+        return search.measure(four_bit, replace(budgets, require_speedup=0.0))
     candidates = make_candidates(
         parts(model),
         config,
@@ -67,7 +77,4 @@ def quantize(
         for x in candidates
         if options.frontend_precision == "fp32" and x.layer.name.startswith(FRONTEND)
     )
-    progress("measuring accuracy", 0.2)
-    judge = Judge(model, measuring, rate)
-    search = Search(config, target, traced, judge, lambda what, _: progress(what, 0.25))
-    return search.run(candidates, floats, options.budgets)
+    return search.run(candidates, floats, budgets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -13,10 +13,15 @@ from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.graphs import GraphAssembler, lower_parts
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Accuracy, Judge
+from w2v_edge_export.weight_quantization.half import HalfPrecision, exposed, overflowing
 from w2v_edge_export.weight_quantization.layers import Candidate
 from w2v_edge_export.weight_quantization.plan import Plan
 
 FRONTEND = "frontend."
+
+LARGEST_SHOWN = 20
+
+DEFAULT_COSINES = {"fp32": 0.998, "fp16": 0.998, "int8": 0.998, "int4": 0.98}
 
 Progress = Callable[[str, float], None]
 
@@ -31,7 +36,7 @@ class Budgets:
         require_speedup: of the encoder over the float32 graph, on this machine.
     """
 
-    min_cosine: float = 0.998
+    min_cosine: float = DEFAULT_COSINES["int8"]
     max_code_drift: float = 0.05
     require_speedup: float = 1.2
 
@@ -46,6 +51,8 @@ class Outcome:
         speedup: likewise; None where it was not reached or not measured.
         candidates: all layers, the most sensitive first.
         floats: the names of those that stayed in float.
+        half: the pass that makes the rest fp16, if any.
+        ranges: the largest magnitude of each value that became fp16.
     """
 
     budgets: Budgets
@@ -53,12 +60,14 @@ class Outcome:
     speedup: float | None
     candidates: Sequence[Candidate]
     floats: frozenset[str] = field(default_factory=frozenset)
+    half: HalfPrecision | None = None
+    ranges: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
         """The budgets that do not hold, one line each."""
         found, budgets = self.accuracy, self.budgets
-        problems = []
+        problems = overflowing(self.ranges)[:1]
         if found.context_cosine < budgets.min_cosine:
             problems.append(
                 f"context cosine {found.context_cosine:.5f}, at least {budgets.min_cosine:g} wanted"
@@ -89,13 +98,17 @@ class Outcome:
                 {
                     "name": x.layer.name,
                     "ranges": "none" if x.layer.name in self.floats else x.layer.scheme,
-                    "precision": "fp32" if x.layer.name in self.floats else "int8",
+                    "precision": "fp32" if x.layer.name in self.floats else x.layer.precision,
                     "balanced": x.layer.balance is not None,
                     "noise": _short(x.noise),
                     "cost": _short(x.cost),
                 }
                 for x in self.candidates
             ],
+            "largest_values": {
+                name: _short(value)
+                for name, value in sorted(self.ranges.items(), key=lambda x: -x[1])[:LARGEST_SHOWN]
+            },
         }
 
 
@@ -141,12 +154,40 @@ class Search:
         outcome = Outcome(budgets, _UNKNOWN, None, front, floats)
         floats = self._reduce(outcome, self._tokenizer).floats
         outcome = Outcome(budgets, _UNKNOWN, None, candidates, floats)
-        outcome = self._reduce(outcome, self._both)
+        return self._finish(self._reduce(outcome, self._both))
+
+    def measure(self, candidates: Sequence[Candidate], budgets: Budgets) -> Outcome:
+        """Measure one assignment, with every candidate quantized.
+
+        Raises:
+            AccuracyBudgetError: it does not hold the budgets.
+        """
+        outcome = Outcome(budgets, _UNKNOWN, None, candidates)
+        return self._finish(replace(outcome, accuracy=self._both(outcome.plan)))
+
+    def measure_half(self, budgets: Budgets) -> Outcome:
+        """Measure everything in fp16, the largest magnitude of every value inside included.
+
+        Raises:
+            AccuracyBudgetError: it does not hold the budgets, or a value is too large for fp16.
+        """
+        half = HalfPrecision()
+        graphs = [self._graph(name, {}, half) for name in ("encoder", "tokenizer")]
+        encoder = self._graph("encoder", {})
+        ranges = self.judge.magnitudes(encoder, exposed(encoder, half.values))
+        # No speed is measured: the devices that it is for are elsewhere.
+        accuracy = self.judge.measure(*graphs)
+        outcome = Outcome(budgets, accuracy, None, (), half=half, ranges=ranges)
+        if outcome.problems:
+            raise AccuracyBudgetError(outcome)
+        return outcome
+
+    def _finish(self, outcome: Outcome) -> Outcome:
+        """Time an assignment whose accuracy holds."""
         if not outcome.problems:
             self.progress("timing it against float32", 0.95)
             encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
-            speedup = self.judge.speedup(*encoders)
-            outcome = Outcome(budgets, outcome.accuracy, speedup, candidates, outcome.floats)
+            outcome = replace(outcome, speedup=self.judge.speedup(*encoders))
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
@@ -156,14 +197,14 @@ class Search:
         step = 1
         while True:
             accuracy = measure(outcome.plan)
-            outcome = Outcome(outcome.budgets, accuracy, None, outcome.candidates, outcome.floats)
+            outcome = replace(outcome, accuracy=accuracy)
             left = [x.layer.name for x in outcome.candidates if x.layer.name in outcome.plan]
             if not outcome.problems or not left:
                 return outcome
             self.progress(f"back to float: {left[0]}", 0.9)
             floats = outcome.floats | set(left[: max(1, step // 2)])
             step += 1
-            outcome = Outcome(outcome.budgets, accuracy, None, outcome.candidates, floats)
+            outcome = replace(outcome, floats=floats)
 
     def _tokenizer(self, plan: Plan) -> Accuracy:
         return self.judge.tokenizer(self._graph("tokenizer", plan))
@@ -171,8 +212,8 @@ class Search:
     def _both(self, plan: Plan) -> Accuracy:
         return self.judge.measure(*(self._graph(x, plan) for x in ("encoder", "tokenizer")))
 
-    def _graph(self, name: str, plan: Plan) -> ir.Model:
-        lowered = lower_parts(self.traced, self.target, plan)
+    def _graph(self, name: str, plan: Plan, half: HalfPrecision | None = None) -> ir.Model:
+        lowered = lower_parts(self.traced, self.target, plan, half)
         return GraphAssembler(self.config, self.target, lowered).build(name)
 
 
