@@ -127,7 +127,8 @@ class Manifest:
         timestamps: where a frame lies in time.
         quantizer_input: the tensor that codes are made from.
         longest_context_seconds: beyond this, attention's memory, which grows with the square of
-            the length, passes about 4 GB.
+            the length, passes about 4 GB; where it is fused and holds no such matrix, its time
+            passes four times that of the rest.
         parity: the gate's report, or None where the export was not checked.
         weight_quantization: budgets, what was measured, and every layer's precision and noise; None
             in float32.

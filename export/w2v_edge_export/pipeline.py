@@ -48,7 +48,7 @@ from w2v_edge_export.graphs import (
     trace_parts,
 )
 from w2v_edge_export.parity import Report
-from w2v_edge_export.targets import Target, load_target
+from w2v_edge_export.targets import CONTRIB, Target, load_target
 from w2v_edge_export.weight_quantization.quantize import QuantizationOptions, quantize
 from w2v_edge_export.weight_quantization.search import Outcome
 
@@ -56,6 +56,9 @@ TOOLS = ("w2v-edge", "torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 ATTENTION_BYTES = 4e9
 """Memory that attention's weights may take for the longest audio recommended."""
+
+ATTENTION_SHARE = 4
+"""How many times the cost of a block's other products attention may come to, likewise."""
 
 Progress = Callable[[str, float], None]
 """(what is being done, share of the whole export that is done, 0 to 1)."""
@@ -256,7 +259,7 @@ def describe(
         quantizer_input="features",
         logits_axes=(),
         labels=(),
-        longest_context_seconds=_longest_context(config),
+        longest_context_seconds=_longest_context(config, target),
         graphs=graphs,
         files=files,
         source=source,
@@ -270,9 +273,14 @@ def _write_manifest(manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).write_text(manifest.sealed().text(), encoding="utf-8")
 
 
-def _longest_context(config: ModelConfig) -> float:
-    """Solve 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES for seconds."""
-    frames = math.sqrt(ATTENTION_BYTES / (12 * config.context.heads))
+def _longest_context(config: ModelConfig, target: Target) -> float:
+    """Return seconds beyond which attention takes too much memory, or, fused, too much time."""
+    shape = config.context
+    # 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES
+    frames = math.sqrt(ATTENTION_BYTES / (12 * shape.heads))
+    if CONTRIB in target.domains and config.architecture != "tutorial":
+        # 2 * frames * dim multiplications against 4 * dim ** 2 + 2 * dim * feed_forward.
+        frames = max(frames, ATTENTION_SHARE * (2 * shape.dim + shape.feed_forward))
     seconds = frames * config.geometry.hop / config.sample_rate
     return float(math.floor(seconds)) if seconds > 10 else round(seconds, 3)  # noqa: PLR2004
 

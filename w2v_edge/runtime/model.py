@@ -217,7 +217,7 @@ class Model:
         if seconds > longest:
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
-                "would take several GB of memory: split it, or call tokenize, which takes any "
+                "would take too much memory or time: split it, or call tokenize, which takes any "
                 "length"
             )
 
