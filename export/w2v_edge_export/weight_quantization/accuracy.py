@@ -24,7 +24,9 @@ from w2v_edge_export import reference
 from w2v_edge_export.data_files import DataWriter
 from w2v_edge_export.reference import Reference
 
-SPEED_SECONDS = 10.0
+SPEED_FRAMES = 500
+"""10 s at the usual 20 ms."""
+
 SPEED_ROUNDS = 7
 WARM_UP = 2
 
@@ -57,11 +59,11 @@ class Accuracy:
 class Judge:
     """Measures graphs against the PyTorch model on given audio."""
 
-    def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], rate: int) -> None:
+    def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], hop: int) -> None:
         self.waveforms = waveforms
         self.references = [reference.encode(model, x) for x in waveforms]
         audio = np.concatenate(waveforms)
-        self.speed_waveform: Waveform = np.resize(audio, round(SPEED_SECONDS * rate))
+        self.speed_waveform: Waveform = np.resize(audio, SPEED_FRAMES * hop)
 
     def tokenizer(self, graph: ir.Model) -> Accuracy:
         """Measure codes alone."""

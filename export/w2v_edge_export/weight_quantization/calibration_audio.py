@@ -9,16 +9,17 @@ import numpy as np
 from w2v_edge import data
 from w2v_edge.audio import Waveform, find_audio, read_audio
 from w2v_edge.errors import InputError
+from w2v_edge.geometry import Geometry
 
-MAX_SECONDS = 240.0
-"""Read at most; from each file as much as from the others."""
+MAX_FRAMES = 12_000
+"""Used at most, 4 minutes at the usual 20 ms; from each file as much as from the others."""
 
-PIECE_SECONDS = 10.0
-"""Longest stretch that is run at once."""
+PIECE_FRAMES = 500
+"""Longest stretch that is run at once, 10 s likewise."""
 
 
 def calibration_audio(
-    folder: Path | None, rate: int, min_samples: int
+    folder: Path | None, rate: int, geometry: Geometry
 ) -> tuple[list[Waveform], list[Waveform]]:
     """Read recordings, by default those that ship with the package.
 
@@ -30,12 +31,12 @@ def calibration_audio(
         AudioFileError: a file cannot be read.
     """
     clips = list(data.clips(rate).values()) if folder is None else _read(folder, rate)
-    share = round(MAX_SECONDS * rate / max(1, len(clips)))
+    share = MAX_FRAMES * geometry.hop // max(1, len(clips))
     calibrating, measuring = [], []
     for clip in clips:
         half = min(len(clip), share) // 2
-        calibrating += _pieces(clip[:half], rate, min_samples)
-        measuring += _pieces(clip[half : 2 * half], rate, min_samples)
+        calibrating += _pieces(clip[:half], geometry)
+        measuring += _pieces(clip[half : 2 * half], geometry)
     if not measuring or not np.concatenate(measuring).any():
         raise InputError(
             f"{folder}: found no speech to calibrate with; expected a folder of audio files, "
@@ -50,6 +51,6 @@ def _read(folder: Path, rate: int) -> list[Waveform]:
     return [read_audio(path, rate) for path, _ in find_audio([folder])]
 
 
-def _pieces(clip: Waveform, rate: int, min_samples: int) -> list[Waveform]:
-    count = max(1, round(len(clip) / (PIECE_SECONDS * rate)))
-    return [x for x in np.array_split(clip, count) if len(x) >= min_samples]
+def _pieces(clip: Waveform, geometry: Geometry) -> list[Waveform]:
+    count = max(1, round(len(clip) / (PIECE_FRAMES * geometry.hop)))
+    return [x for x in np.array_split(clip, count) if len(x) >= geometry.min_samples]

@@ -24,8 +24,9 @@ from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 MIN_INPUTS = 32
 """Products over fewer inputs gain nothing."""
 
-FLOAT_LAYERS = ("quantizer.scorer",)
-"""Its logits decide on codes, and it costs less than a hundredth of the front end."""
+FLOAT_LAYERS = ("quantizer.scorer", "frontend.conv.0", "statistics.conv")
+"""Logits decide on codes, at less than a hundredth of the front end's cost; a waveform has more
+than 8 bits; and statistics are taken in float64."""
 
 GRAM_BYTES = 10**9
 """Statistics held at once; with more, calibration audio is run again for the other layers."""

@@ -54,9 +54,9 @@ def quantize(
     """
     config, budgets = model.config, options.budgets
     calibrating, measuring = calibration_audio(
-        options.calibration, config.sample_rate, config.geometry.min_samples
+        options.calibration, config.sample_rate, config.geometry
     )
-    judge = Judge(model, measuring, config.sample_rate)
+    judge = Judge(model, measuring, config.geometry.hop)
     search = Search(config, target, traced, judge, lambda what, _: progress(what, 0.25))
     if precision == "fp16":
         progress("looking at every value", 0.1)
