@@ -32,21 +32,26 @@ class HalfPrecision:
 
     Attributes:
         values: names of the values that became fp16, by the part they are in.
+        weights: the largest magnitude of each weight that did.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, set[str]] = {}
+        self.weights: dict[str, float] = {}
 
     def __call__(self, model: ir.Model, part: str) -> None:
         """Rewrite one lowered part in place."""
         if part in HALF_PARTS:
-            self.values[part] = _Rewrite(model.graph).run()
+            rewrite = _Rewrite(model.graph)
+            self.values[part] = rewrite.run()
+            self.weights |= {f"{part}.{name}": x for name, x in rewrite.largest.items()}
 
 
 class _Rewrite:
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
         self.halves: set[ir.Value] = set()
+        self.largest: dict[str, float] = {}
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
     def run(self) -> set[str]:
@@ -90,7 +95,10 @@ class _Rewrite:
         key = (value, ir.DataType.FLOAT16)
         if key not in self.casts:
             assert value.const_value is not None
-            array = value.const_value.numpy().astype(np.float16)
+            exact = value.const_value.numpy()
+            self.largest[str(value.name)] = float(np.abs(exact).max(initial=0.0))
+            with np.errstate(over="ignore"):
+                array = exact.astype(np.float16)
             name = f"{value.name}.fp16"
             tensor = ir.tensor(array, name=name)
             half = ir.Value(

@@ -174,7 +174,7 @@ class Search:
         half = HalfPrecision()
         graphs = [self._graph(name, {}, half) for name in ("encoder", "tokenizer")]
         encoder = self._graph("encoder", {})
-        ranges = self.judge.magnitudes(encoder, exposed(encoder, half.values))
+        ranges = half.weights | self.judge.magnitudes(encoder, exposed(encoder, half.values))
         # No speed is measured: the devices that it is for are elsewhere.
         accuracy = self.judge.measure(*graphs)
         outcome = Outcome(budgets, accuracy, None, (), half=half, ranges=ranges)
