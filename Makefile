@@ -19,7 +19,8 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/torch_eager.py
+	$(PIP) --group bench
+	$(BIN)/python -m bench.peers
 
 clean:
 	rm -rf $(VENV) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -260,12 +260,21 @@ class Bundle:
             GraphMissingError: this model has no such graph.
             BundleIntegrityError: a file is missing or damaged.
         """
+        self.check_data(name)
+        return self.path(f"{name}.onnx")
+
+    def check_data(self, name: str) -> None:
+        """Hash the data files of a graph.
+
+        Raises:
+            GraphMissingError: this model has no such graph.
+            BundleIntegrityError: a data file is missing or damaged.
+        """
         if name not in self.manifest.graphs:
             have = ", ".join(self.manifest.graphs)
             raise GraphMissingError(f"{self.folder}: no graph {name!r}; this bundle has: {have}")
         for data in self.manifest.graphs[name].data:
             self.path(data)
-        return self.path(f"{name}.onnx")
 
     def path(self, name: str) -> Path:
         """Return the path of a file that is what the manifest says.

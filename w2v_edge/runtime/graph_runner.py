@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy.typing as npt
@@ -48,16 +49,27 @@ class GraphRunner:
     def _session(self, graph: str) -> Any:
         with self._lock:
             if graph not in self._sessions:
-                path = self.bundle.graph_path(graph)
-                try:
-                    self._sessions[graph] = open_session(path, self.execution)
-                except W2VEdgeError:
-                    raise
-                except Exception as error:
-                    raise InferenceError(
-                        f"{path}: onnxruntime could not open it: {_line(error)}"
-                    ) from error
+                self._sessions[graph] = self._open(graph)
             return self._sessions[graph]
+
+    def _open(self, graph: str) -> Any:
+        """Open a graph, its weights being hashed meanwhile; it is not run before both are done."""
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(self.bundle.check_data, graph)
+            try:
+                session = open_session(self.bundle.path(f"{graph}.onnx"), self.execution)
+            except W2VEdgeError:
+                checked.result()
+                raise
+            except Exception as error:
+                # A damaged file says more of the cause than what onnxruntime makes of it.
+                checked.result()
+                path = self.bundle.folder / f"{graph}.onnx"
+                raise InferenceError(
+                    f"{path}: onnxruntime could not open it: {_line(error)}"
+                ) from error
+            checked.result()
+        return session
 
 
 def _line(error: Exception) -> str:

@@ -1,0 +1,126 @@
+"""All sides of the comparison, and why some of them cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.peers.files import Workshop
+from bench.peers.hardware import cpu_flags
+from bench.peers.sides import Group, Kind, Side
+from bench.peers.timing import one_line
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A side whose file is yet to be made; see `Side`."""
+
+    name: str
+    title: str
+    group: Group
+    kind: Kind
+    make: Callable[[], Path]
+    hint: str = "f32"
+
+
+def candidates(shop: Workshop) -> list[Candidate]:
+    """Return all sides, in the order of tables."""
+    return [*_torch_sides(shop), *_onnx_sides(shop), *_openvino_sides(shop), *_our_sides(shop)]
+
+
+def _torch_sides(shop: Workshop) -> list[Candidate]:
+    made = shop.checkpoint
+    return [
+        Candidate("torch", "PyTorch eager, this model", "encoder", "torch", made),
+        Candidate("transformers", "PyTorch eager, transformers", "encoder", "transformers", made),
+        Candidate("compiled", "torch.compile, transformers", "encoder", "compiled", made),
+        Candidate("tokenizer-torch", "PyTorch eager, this model", "tokenizer", "torch", made),
+    ]
+
+
+def _onnx_sides(shop: Workshop) -> list[Candidate]:
+    return [
+        Candidate(
+            "torchscript",
+            "usual export (TorchScript), onnxruntime",
+            "encoder",
+            "ort",
+            partial(shop.usual, "torchscript"),
+        ),
+        Candidate(
+            "dynamo",
+            "usual export (dynamo), onnxruntime",
+            "encoder",
+            "ort",
+            partial(shop.usual, "dynamo"),
+        ),
+        Candidate(
+            "dynamic",
+            "quantize_dynamic, default",
+            "encoder",
+            "ort",
+            partial(shop.dynamic, None),
+        ),
+        Candidate(
+            "dynamic-matmul",
+            "quantize_dynamic, MatMul only",
+            "encoder",
+            "ort",
+            partial(shop.dynamic, ("MatMul",)),
+        ),
+        Candidate(
+            "tokenizer-torchscript",
+            "usual export (TorchScript), onnxruntime",
+            "tokenizer",
+            "ort",
+            shop.usual_tokenizer,
+        ),
+    ]
+
+
+def _openvino_sides(shop: Workshop) -> list[Candidate]:
+    found = []
+    for hint in ("f32", "bf16"):
+        for name, title, make in (
+            (f"openvino-{hint}", f"OpenVINO {hint}, usual export", shop.faster_usual),
+            (f"openvino-{hint}-ours", f"OpenVINO {hint}, our graph", partial(shop.graph, "fp32")),
+        ):
+            found.append(Candidate(name, title, "encoder", "openvino", make, hint))
+    return found
+
+
+def _our_sides(shop: Workshop) -> list[Candidate]:
+    groups: tuple[tuple[Group, str], ...] = (("encoder", "ours"), ("tokenizer", "tokenizer-ours"))
+    return [
+        Candidate(
+            f"{name}-{precision}",
+            f"w2v-edge {precision}",
+            group,
+            "bundle",
+            partial(shop.bundle, precision),
+        )
+        for group, name in groups
+        for precision in ("fp32", "int8")
+    ]
+
+
+def prepare(every: list[Candidate], skip: Collection[str]) -> tuple[list[Side], dict[str, str]]:
+    """Make the files of all sides; return those that can be had, and the others' reasons."""
+    sides, reasons = [], {}
+    for one in every:
+        if one.name in skip:
+            reasons[one.name] = "left out by --skip"
+        elif one.hint == "bf16" and not BF16_FLAGS & cpu_flags():
+            reasons[one.name] = "this CPU has no bf16 instructions"
+        else:
+            try:
+                path = str(one.make())
+            except Exception as error:  # noqa: BLE001 - exporters raise anything; it is reported
+                reasons[one.name] = one_line(error)
+            else:
+                sides.append(Side(one.name, one.title, one.group, one.kind, path, one.hint))
+    return sides, reasons

@@ -1,0 +1,118 @@
+"""The results as pictures, in SVG files small enough to keep beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from bench.peers.report import lengths
+
+INK, PAPER, GRID = "#1c2430", "#fbfaf7", "#d9d5cc"
+FAMILIES = (
+    ("ours", "#b3402a"),
+    ("openvino", "#7a5aa6"),
+    ("dynamic", "#b58a1b"),
+    ("torchscript", "#2f6f8f"),
+    ("dynamo", "#5fa3c4"),
+    ("compiled", "#4f7a3a"),
+    ("", "#6b7280"),
+)
+"""Start of a side's name and its colour; the first that fits."""
+
+SMALLEST_DISTANCE = 1e-9
+SPEED_SECONDS = 10
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p", "d")
+
+
+def draw_latency(report: dict[str, Any], path: Path) -> None:
+    """Draw what a second of audio costs each encoder, by length of audio."""
+    figure, axes = _figure("Encoder: time for a second of audio", (9.5, 5.2))
+    for name, points in _latencies(report).items():
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=_colour(name),
+            label=report["sides"][name]["title"],
+            linewidth=2.4 if name.startswith("ours") else 1.2,
+            marker="o",
+            markersize=4,
+            linestyle=_style(name),
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(lengths(report), [str(x) for x in lengths(report)])
+    axes.set_xlabel("seconds of audio", color=INK)
+    axes.set_ylabel("ms for a second of audio", color=INK)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_accuracy(report: dict[str, Any], path: Path) -> None:
+    """Draw each encoder's distance from PyTorch against its speed."""
+    every = lengths(report)
+    seconds = SPEED_SECONDS if SPEED_SECONDS in every else every[-1]
+    figure, axes = _figure(f"Encoder, {seconds} s: distance from PyTorch, and speed", (9.5, 5.2))
+    for i, (name, points) in enumerate(_latencies(report).items()):
+        found = report["sides"][name].get("accuracy")
+        cost = dict(points).get(seconds)
+        if found and cost:
+            distance = max(1 - found["cosine_worst_decile"], SMALLEST_DISTANCE)
+            axes.scatter(
+                distance,
+                1e3 / cost,
+                color=_colour(name),
+                label=report["sides"][name]["title"],
+                marker=MARKERS[i % len(MARKERS)],
+                s=60,
+            )
+    axes.set_xscale("log")
+    axes.set_xlabel(f"1 - cosine at the worst decile (at least {SMALLEST_DISTANCE:g})", color=INK)
+    axes.set_ylabel("times faster than real time", color=INK)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _latencies(report: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Return (seconds, ms for a second of audio) of each encoder that was timed."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in report["latency"]:
+        if row["group"] == "encoder" and "median_ms" in row:
+            point = (row["seconds"], row["median_ms"] / row["seconds"])
+            found.setdefault(row["side"], []).append(point)
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold")
+    axes.set_facecolor(PAPER)
+    axes.grid(color=GRID, linewidth=0.6, which="both")
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure, axes
+
+
+def _colour(name: str) -> str:
+    return next(colour for start, colour in FAMILIES if name.startswith(start))
+
+
+def _style(name: str) -> str:
+    if name.endswith(("bf16", "int8", "matmul")):
+        return "-"
+    return ":" if "-ours" in name else "--"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Text as text and a fixed salt: small files that only change when the numbers do.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "w2v-edge"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})

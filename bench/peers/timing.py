@@ -1,0 +1,106 @@
+"""Latency: all sides in one process, in rounds of shuffled order, after warm-up.
+
+Machines drift, and only ratios of neighbours mean something. A pause after each run lets threads
+that spin for more work go to sleep, so that they take nothing from the next side.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.peers.sides import Run
+
+STEADY = 0.1
+"""Quartiles further from the median than this share of it: something else was running."""
+
+LONGEST = 300
+"""Characters of an error."""
+
+
+@dataclass
+class Times:
+    """What one side took.
+
+    Attributes:
+        first: seconds of the first run of this length, in which some sides compile.
+        raw: seconds of each round after warm-up.
+        failure: why it stopped, where it did.
+    """
+
+    first: float = float("nan")
+    raw: list[float] = field(default_factory=list)
+    failure: str = ""
+
+
+def compare(
+    sides: Mapping[str, Run],
+    waveform: npt.NDArray[np.float32],
+    *,
+    warm_up: int,
+    rounds: int,
+    pause: float,
+    seed: int,
+) -> dict[str, Times]:
+    """Time all sides on one waveform; a side that fails is left out from there on."""
+    times = {name: Times() for name in sides}
+    order = list(sides)
+    shuffler = random.Random(seed)  # noqa: S311 - an order of runs, no secret
+    for turn in range(warm_up + rounds):
+        shuffler.shuffle(order)
+        for name in list(order):
+            try:
+                took = _once(sides[name], waveform)
+            except Exception as error:  # noqa: BLE001 - any runtime's own; it is reported
+                times[name] = Times(failure=one_line(error))
+                order.remove(name)
+                continue
+            if turn == 0:
+                times[name].first = took
+            if turn >= warm_up:
+                times[name].raw.append(took)
+            time.sleep(pause)
+    return times
+
+
+def _once(run: Run, waveform: npt.NDArray[np.float32]) -> float:
+    start = time.perf_counter()
+    run(waveform)
+    return time.perf_counter() - start
+
+
+def summary(raw: Sequence[float], seconds: float) -> dict[str, Any]:
+    """Summarise seconds a run took, in ms."""
+    low, median, high = quartiles(raw)
+    return {
+        "median_ms": round(1e3 * median, 3),
+        "quartiles_ms": [round(1e3 * low, 3), round(1e3 * high, 3)],
+        "p90_ms": round(1e3 * float(np.quantile(raw, 0.9)), 3),
+        "real_time_factor": round(median / seconds, 6),
+        "steady": bool(max(high - median, median - low) <= STEADY * median),
+        "raw_ms": [round(1e3 * x, 3) for x in raw],
+    }
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile; one value is all three."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one short line: how it begins and how it ends."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return f"{type(error).__name__}: {text}"
