@@ -26,7 +26,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from w2v_edge.model import ModelConfig
+    import onnx_ir as ir
+
+    from w2v_edge.model import ModelConfig, SpeechModel
 
 TESTS = Path(__file__).parent
 
@@ -119,6 +121,63 @@ def bundle(
     return make
 
 
+@pytest.fixture(scope="session")
+def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
+    """`traced(model)`: its parts for the target `cpu`, as `trace_parts` gives them.
+
+    Tracing is most of an export's time: each architecture is traced once, and then the weights of
+    the model at hand are put in.
+    """
+    traces: dict[str, dict[str, ir.Model]] = {}
+
+    def trace(model: SpeechModel) -> dict[str, ir.Model]:
+        from w2v_edge_export.graphs import trace_parts
+        from w2v_edge_export.targets import load_target
+
+        architecture = repr(model.config)
+        if architecture not in traces:
+            traces[architecture] = trace_parts(model, load_target("cpu"))
+        return _with_weights(traces[architecture], model)
+
+    return trace
+
+
+@pytest.fixture
+def quick_trace(
+    traced: Callable[[SpeechModel], dict[str, ir.Model]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let exports for the target `cpu` use traces that are already there."""
+    monkeypatch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(
+    shared_folder: Path,
+    checkpoint: Callable[[str], Path],
+    locked: Callable[[str], AbstractContextManager[None]],
+    traced: Callable[[SpeechModel], dict[str, ir.Model]],
+) -> Callable[[str], Path]:
+    """`int8_bundle(name)`: a small model in int8, shared as those of `bundle` are.
+
+    It need not be faster than in float32: small products are not.
+    """
+
+    def make(name: str) -> Path:
+        from w2v_edge_export.pipeline import export_bundle
+        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
+        from w2v_edge_export.weight_quantization.search import Budgets
+
+        folder = shared_folder / "bundles" / f"{name}-int8"
+        options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))
+        with locked(f"bundle-{name}-int8"), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+            if not folder.exists():
+                export_bundle(checkpoint(name), folder, precision="int8", quantization=options)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def copied_bundle(bundle: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """`copied_bundle(name)`: a bundle of this test's own, to be damaged."""
@@ -182,6 +241,20 @@ def tutorial_reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _with_weights(traces: dict[str, ir.Model], model: SpeechModel) -> dict[str, ir.Model]:
+    import onnx_ir as ir
+
+    from w2v_edge_export.graphs import parts
+
+    filled = {}
+    for name, part in parts(model).items():
+        filled[name] = traces[name].clone()
+        initializers = filled[name].graph.initializers
+        for key, weight in part.module.state_dict().items():
+            initializers[key].const_value = ir.tensor(weight.numpy().copy(), name=key)
+    return filled
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

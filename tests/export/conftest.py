@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
+
+from w2v_edge.model import SpeechModel
+from w2v_edge_export.graphs import GraphAssembler, lower_parts, parts
+from w2v_edge_export.targets import load_target
+from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.layers import Candidate, make_candidates
+from w2v_edge_export.weight_quantization.plan import Plan
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
@@ -72,6 +81,52 @@ def all_nodes() -> Callable[[Path], list[onnx.NodeProto]]:
         return list(walk(model.graph))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def int8_weights() -> Callable[[Path], dict[str, npt.NDArray[np.int8]]]:
+    """`int8_weights(path)`: the weights of a graph that are integers, by the layer's name."""
+
+    def read(path: Path) -> dict[str, npt.NDArray[np.int8]]:
+        return {
+            x.name.removesuffix(".weight.int8"): onnx.numpy_helper.to_array(x)
+            for x in onnx.load(path).graph.initializer
+            if x.data_type == onnx.TensorProto.INT8
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def candidates() -> Callable[[SpeechModel], list[Candidate]]:
+    """`candidates(model)`: its layers in int8, as an export rounds them by default."""
+
+    def make(model: SpeechModel) -> list[Candidate]:
+        config = model.config
+        audio = calibration_audio(None, config.sample_rate, config.geometry)
+        return make_candidates(parts(model), config, audio[0])
+
+    return make
+
+
+@pytest.fixture
+def assembled(
+    traced: Callable[[SpeechModel], dict[str, ir.Model]], tmp_path: Path
+) -> Callable[[SpeechModel, Plan], Path]:
+    """`assembled(model, plan)`: a folder with its encoder and tokenizer, made with `plan`."""
+    count = itertools.count()
+
+    def make(model: SpeechModel, plan: Plan) -> Path:
+        folder = tmp_path / f"graphs-{next(count)}"
+        folder.mkdir()
+        target = load_target("cpu")
+        lowered = lower_parts(traced(model), target, plan)
+        for name in ("encoder", "tokenizer"):
+            graph = GraphAssembler(model.config, target, lowered).build(name)
+            ir.save(graph, folder / f"{name}.onnx")
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

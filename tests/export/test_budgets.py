@@ -1,0 +1,337 @@
+"""Budgets of accuracy and speed hold for what an export writes, or nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from w2v_edge.errors import AudioFileError, ConfigError, InputError
+from w2v_edge.geometry import Geometry
+from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge_export import reference
+from w2v_edge_export.graphs import parts
+from w2v_edge_export.parity import Report
+from w2v_edge_export.pipeline import export_bundle
+from w2v_edge_export.weight_quantization.calibration import products
+from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.layers import Candidate
+from w2v_edge_export.weight_quantization.plan import Plan, QuantizedLayer
+from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
+from w2v_edge_export.weight_quantization.rounding import round_weight
+from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
+
+Floats = npt.NDArray[np.float32]
+Plain = Callable[..., dict[str, npt.NDArray[Any]]]
+
+NAME = "base-small"
+
+OUTLIERS = {
+    "frontend.conv.3": ("feature_encoder.blocks.2.conv", "feature_encoder.blocks.3.conv"),
+    "context.blocks.0.feed_forward.contract": (
+        "context_network.blocks.0.feed_forward.expand",
+        "context_network.blocks.0.feed_forward.contract",
+    ),
+}
+"""Layers whose inputs get outliers: the tensors of the layer before, and its own."""
+
+
+@pytest.fixture
+def spoilt(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """`spoilt(layer)`: a checkpoint where two inputs of a layer are 100 times the others.
+
+    The layer's weights make up for it, as those of trained networks do; so the others matter.
+    """
+
+    def make(layer: str) -> Path:
+        content = torch.load(checkpoint(NAME), weights_only=True)
+        before, own = OUTLIERS[layer]
+        for name, tensor in content["model"].items():
+            if name in {f"{before}.weight", f"{before}.bias"}:
+                tensor[[3, 17]] *= 100
+            if name == f"{own}.weight":
+                tensor[:, [3, 17]] /= 100
+        path = tmp_path / "spoilt.pt"
+        torch.save(content, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the gate and the timing, which have tests elsewhere; budgets are measured in full."""
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (7.3,))
+    monkeypatch.setattr("w2v_edge_export.weight_quantization.accuracy.SPEED_FRAMES", 25)
+
+
+@pytest.fixture
+def export(
+    tmp_path: Path,
+    quick_trace: None,  # noqa: ARG001 - does its work
+    shorter: None,  # noqa: ARG001 - likewise
+) -> Callable[..., Path]:
+    """`export(checkpoint, calibration=..., ..., **budgets)`: to int8, however fast that is."""
+
+    def run(checkpoint: Path, *, target: str = "cpu", **given: Any) -> Path:
+        options = {x: given.pop(x) for x in ("calibration", "frontend_precision") if x in given}
+        budgets = Budgets(**{"require_speedup": 0.0, **given})
+        output = tmp_path / "bundle"
+        report: Report = export_bundle(
+            checkpoint,
+            output,
+            precision="int8",
+            target=target,
+            quantization=QuantizationOptions(**options, budgets=budgets),
+        )
+        assert report.passed
+        return output
+
+    return run
+
+
+@pytest.fixture
+def measured(speech: dict[str, Floats], plain: Plain) -> Callable[..., tuple[float, float]]:
+    """`measured(model, folder)`: context cosine at the worst decile, and code drift, on clips."""
+
+    def run(model: SpeechModel, folder: Path) -> tuple[float, float]:
+        cosines, differing = [], []
+        for clip in speech.values():
+            given = {"waveform": clip[np.newaxis], "lengths": np.array([len(clip)])}
+            expected = reference.encode(model, clip).arrays
+            codes = plain(folder / "tokenizer.onnx", **given)["codes"][0]
+            a = plain(folder / "encoder.onnx", **given)["context"][0].astype(np.float64)
+            b = expected["context"].astype(np.float64)
+            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+            cosines.append((a * b).sum(axis=1) / norms)
+            differing.append((codes != expected["codes"]).ravel())
+        return float(np.quantile(np.concatenate(cosines), 0.1)), float(
+            np.concatenate(differing).mean()
+        )
+
+    return run
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    stated: dict[str, Any] = content["weight_quantization"]
+    return stated
+
+
+def _of_precision(folder: Path, precision: str) -> set[str]:
+    return {x["name"] for x in _stated(folder)["layers"] if x["precision"] == precision}
+
+
+def _floats(path: Path) -> set[str]:
+    """Return the layers of a graph whose weights are float32."""
+    initializers = onnx.load(path, load_external_data=False).graph.initializer
+    float32 = [x.name for x in initializers if x.data_type == onnx.TensorProto.FLOAT]
+    return {x.removesuffix(".weight") for x in float32 if x.endswith(".weight")}
+
+
+def _without_balance(model: SpeechModel, candidates: list[Candidate]) -> Plan:
+    """Return every layer in int8, its inputs rounded as they come."""
+    modules = products(parts(model))
+    return {
+        x.layer.name: QuantizedLayer(
+            x.layer.name, "row", round_weight(modules[x.layer.name].weight.detach(), None)
+        )
+        if getattr(x.layer, "balance", None) is not None
+        else x.layer
+        for x in candidates
+    }
+
+
+@pytest.mark.parametrize("layer", OUTLIERS)
+def test_outliers_do_not_break_budgets(
+    layer: str, spoilt: Any, export: Any, candidates: Any, assembled: Any, measured: Any
+) -> None:
+    """With outliers that break plain int8, an export holds its budgets all the same."""
+    path = spoilt(layer)
+    model = load_checkpoint(path)
+    plain_plan = _without_balance(model, candidates(model))
+    cosine, drift = measured(model, assembled(model, plain_plan))
+    assert cosine < 0.998 or drift > 0.05
+    folder = export(path)
+    cosine, drift = measured(model, folder)
+    assert cosine >= 0.998
+    assert drift <= 0.05
+    treated = {x["name"] for x in _stated(folder)["layers"] if x["balanced"]}
+    assert layer in treated | _of_precision(folder, "fp32")
+
+
+def test_tight_budgets_leave_layers_in_float(
+    checkpoint: Any, export: Any, measured: Any, int8_weights: Any
+) -> None:
+    """Layers go back to float until a budget holds; they are float in the graphs, others not."""
+    folder = export(checkpoint(NAME), max_code_drift=0.025, min_cosine=0.9995)
+    cosine, drift = measured(load_checkpoint(checkpoint(NAME)), folder)
+    assert cosine >= 0.999
+    assert drift <= 0.025
+    floats, integers = _of_precision(folder, "fp32"), _of_precision(folder, "int8")
+    assert any(x.startswith("frontend.") for x in floats)
+    assert integers
+    for graph in ("encoder", "tokenizer"):
+        path = folder / f"{graph}.onnx"
+        used = {x for x in floats | integers if graph == "encoder" or x.startswith("frontend.")}
+        assert set(int8_weights(path)) == integers & used
+        assert _floats(path) >= floats & used
+    assert not _floats(folder / "encoder.onnx") & integers
+
+
+def test_no_drift_at_all(checkpoint: Any, export: Any, measured: Any, tmp_path: Path) -> None:
+    """Where no code may differ, the whole front end stays in float, or there is no bundle."""
+    model = load_checkpoint(checkpoint(NAME))
+    try:
+        folder = export(checkpoint(NAME), max_code_drift=0.0)
+    except AccuracyBudgetError:
+        assert list(tmp_path.iterdir()) == []
+        return
+    layers = _of_precision(folder, "int8") | _of_precision(folder, "fp32")
+    front = {x for x in layers if x.startswith("frontend.")}
+    assert len(front) == 6
+    assert front <= _of_precision(folder, "fp32")
+    assert measured(model, folder)[1] == 0
+
+
+def test_a_front_end_in_float(
+    checkpoint: Any,
+    export: Any,
+    assembled: Any,
+    int8_weights: Any,
+    speech: dict[str, Floats],
+    plain: Plain,
+) -> None:
+    """With the front end in fp32 its weights stay floats, and codes are those in float32."""
+    folder = export(checkpoint(NAME), frontend_precision="fp32")
+    integers = set(int8_weights(folder / "encoder.onnx"))
+    assert integers == _of_precision(folder, "int8")
+    assert integers
+    assert all(x.startswith("context.") for x in integers)
+    assert {f"frontend.conv.{i}" for i in range(1, 7)} <= _floats(folder / "tokenizer.onnx")
+    in_float = assembled(load_checkpoint(checkpoint(NAME)), {})
+    for clip in speech.values():
+        given = {"waveform": clip[np.newaxis], "lengths": np.array([len(clip)])}
+        found, expected = (
+            plain(x / "tokenizer.onnx", **given)["codes"] for x in (folder, in_float)
+        )
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "word"),
+    [({"require_speedup": 1e9}, "float32 speed"), ({"min_cosine": 1.5}, "context cosine")],
+)
+def test_impossible_budgets(
+    budgets: dict[str, float], word: str, checkpoint: Any, export: Any, tmp_path: Path
+) -> None:
+    """A budget that cannot be held is an error that names it; nothing is left on the disk."""
+    with pytest.raises(AccuracyBudgetError, match=word) as refused:
+        export(checkpoint(NAME), **budgets)
+    assert refused.value.exit_code == 3
+    assert "\n" not in str(refused.value)
+    outcome = refused.value.outcome
+    assert len(outcome.problems) == 1
+    assert word in outcome.problems[0]
+    assert len(outcome.to_dict()["layers"]) == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write(path: Path, samples: Floats, rate: int = 16_000) -> None:
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+def test_calibration_on_other_audio(
+    checkpoint: Any, export: Any, speech: dict[str, Floats], tmp_path: Path
+) -> None:
+    """Layers are quantized by a folder of recordings, at any rate: other audio, other ranges."""
+    clips = list(speech.values())
+    _write(tmp_path / "audio/a.wav", clips[1])
+    _write(tmp_path / "audio/b.wav", clips[2][:64_000:2], 8_000)
+    loose = {"max_code_drift": 0.2, "min_cosine": 0.99}
+    folder = export(checkpoint(NAME), calibration=tmp_path / "audio", **loose)
+    # Half of the six seconds, 50 frames each, two codes a frame.
+    assert 250 < _stated(folder)["measured"]["codes"] < 350
+    assert len(_of_precision(folder, "int8")) == 20
+
+
+def _broken(folder: Path) -> None:
+    _write(folder / "a.wav", np.ones(16_000, np.float32))
+    (folder / "b.wav").write_bytes(b"RIFF and nothing more")
+
+
+@pytest.mark.parametrize(
+    ("fill", "error"),
+    [
+        (lambda folder: folder.mkdir(), InputError),
+        (lambda _: None, InputError),
+        (_broken, AudioFileError),
+        (lambda folder: _write(folder / "a.wav", np.zeros(64_000, np.float32)), InputError),
+        (lambda folder: _write(folder / "a.wav", np.ones(300, np.float32)), InputError),
+    ],
+    ids=["empty", "missing", "broken", "silence", "too short"],
+)
+def test_calibration_audio_that_cannot_be_used(
+    fill: Callable[[Path], None],
+    error: type[Exception],
+    checkpoint: Any,
+    export: Any,
+    tmp_path: Path,
+) -> None:
+    """A folder with nothing to calibrate by is refused by name, and no bundle appears."""
+    folder = tmp_path / "audio"
+    fill(folder)
+    before = list(tmp_path.iterdir())
+    with pytest.raises(error, match="audio"):
+        export(checkpoint(NAME), calibration=folder)
+    assert list(tmp_path.iterdir()) == before
+
+
+@settings(max_examples=15)
+@given(
+    seconds=st.lists(st.floats(0.01, 40) | st.sampled_from([0.03, 20.0, 130.0]), max_size=3),
+    field=st.integers(1, 800),
+)
+def test_nothing_is_measured_on_what_calibrated(
+    seconds: list[float], field: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No sample is in both halves, none is made up, and no piece is shorter than a frame."""
+    rate, geometry = 1_000, Geometry.of_convolutions([(field, 20, 0)])
+    folder = tmp_path_factory.mktemp("audio")
+    total = 0
+    for i, length in enumerate(seconds):
+        samples = max(1, round(length * rate))
+        # Every sample of all files is another number.
+        numbers = np.arange(total + 1, total + samples + 1)
+        _write(folder / f"{i}.wav", (numbers / 2**20).astype(np.float32), rate)
+        total += samples
+    try:
+        calibrating, measuring = calibration_audio(folder, rate, geometry)
+    except InputError:
+        assert all(length * rate < 2 * field + 2 for length in seconds)
+        return
+    numbers = np.arange(1, total + 1)
+    halves = [np.concatenate(x) * 2**20 for x in (calibrating, measuring)]
+    for half, pieces in zip(halves, (calibrating, measuring), strict=True):
+        assert np.isin(half, numbers).all()
+        assert len(np.unique(half)) == len(half)
+        assert all(field <= len(x) <= 20 * rate for x in pieces)
+    assert not np.isin(halves[0], halves[1]).any()
+
+
+def test_int8_is_not_for_every_target(checkpoint: Any, export: Any, tmp_path: Path) -> None:
+    """For a target without int8 operators, int8 is refused by name before anything is done."""
+    with pytest.raises(ConfigError, match=r"cuda.*int8"):
+        export(checkpoint(NAME), target="cuda")
+    assert list(tmp_path.iterdir()) == []
