@@ -104,7 +104,7 @@ def candidates() -> Callable[[SpeechModel], list[Candidate]]:
     def make(model: SpeechModel) -> list[Candidate]:
         config = model.config
         audio = calibration_audio(None, config.sample_rate, config.geometry)
-        return make_candidates(parts(model), config, audio[0])
+        return make_candidates(parts(model), config, *audio)
 
     return make
 

@@ -66,10 +66,19 @@ class Candidate:
 def make_candidates(
     parts: Mapping[str, Part],
     config: ModelConfig,
-    waveforms: Sequence[Waveform],
+    calibrating: Sequence[Waveform],
+    measuring: Sequence[Waveform],
     progress: Progress = lambda *_: None,
 ) -> list[Candidate]:
-    """Quantize every layer that is worth it; the most sensitive one comes first."""
+    """Quantize every layer that is worth it; the most sensitive one comes first.
+
+    Args:
+        parts: the twins.
+        config: of the model.
+        calibrating: audio that weights are rounded for and ranges are taken from.
+        measuring: other audio, to measure noise on: a rounding suits what it was made for.
+        progress: hears the name of each layer.
+    """
     modules = {
         name: module
         for name, module in products(parts).items()
@@ -79,10 +88,11 @@ def make_candidates(
     total = sum(costs.values())
     found: list[Candidate] = []
     for names in _groups(modules):
-        seen = observe(parts, config, waveforms, names)
+        seen = observe(parts, config, calibrating, names)
+        others = observe(parts, config, measuring, names, grams=False)
         for name in names:
             progress(name, len(found) / len(modules))
-            layer, noise = _quantize(name, modules[name], seen.pop(name))
+            layer, noise = _quantize(name, modules[name], seen.pop(name), others[name].rows)
             found.append(Candidate(layer, noise, costs[name] / total))
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
 
@@ -107,18 +117,22 @@ def make_four_bit_candidates(
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
 
 
-def _quantize(name: str, module: Product, seen: LayerStatistics) -> tuple[QuantizedLayer, float]:
-    """Choose the cheapest scheme that adds little noise."""
+def _quantize(
+    name: str, module: Product, seen: LayerStatistics, rows: Tensor
+) -> tuple[QuantizedLayer, float]:
+    """Choose the cheapest scheme that adds little noise on `rows`."""
     if isinstance(module, GroupedConv):
-        return _quantize_grouped(name, module, seen)
+        return _quantize_grouped(name, module, seen, rows)
     weight = module.weight.detach()
-    rounded = round_weight(weight, seen.gram)
-    by_row = QuantizedLayer(name, "row", rounded)
-    best, noise = by_row, _noise(by_row, weight, seen.rows)
+    # With little audio, a rounding that was fitted to it may be worse than none.
+    roundings = [round_weight(weight, seen.gram), round_weight(weight, None)]
+    layers = [QuantizedLayer(name, "row", x) for x in roundings]
+    noise, index = min((_noise(x, weight, rows), i) for i, x in enumerate(layers))
+    best, rounded = layers[index], roundings[index]
     # In the front end, frames of a pause are far quieter than any range for all frames.
     if not name.startswith("frontend."):
         static = QuantizedLayer(name, "static", rounded, *_static_range(seen))
-        static_noise = _noise(static, weight, seen.rows)
+        static_noise = _noise(static, weight, rows)
         if static_noise <= max(QUIET, noise):
             best, noise = static, static_noise
     balance = _balance(weight, seen.rows, module.kernel if isinstance(module, Conv) else 1)
@@ -127,14 +141,14 @@ def _quantize(name: str, module: Product, seen: LayerStatistics) -> tuple[Quanti
         layer = QuantizedLayer(
             name, "row", round_weight(weight * balance.unsqueeze(1), gram), balance=balance
         )
-        balanced_noise = _noise(layer, weight, seen.rows)
+        balanced_noise = _noise(layer, weight, rows)
         if balanced_noise <= BALANCED * noise:
             best, noise = layer, balanced_noise
     return best, noise
 
 
 def _quantize_grouped(
-    name: str, module: GroupedConv, seen: LayerStatistics
+    name: str, module: GroupedConv, seen: LayerStatistics, rows: Tensor
 ) -> tuple[QuantizedLayer, float]:
     """Quantize a grouped convolution; its noise is estimated from single frames."""
     outputs, width, _, kernel = module.weight.shape
@@ -142,7 +156,7 @@ def _quantize_grouped(
     # Where frames have an odd number of channels, neighbours change with the shift of the band.
     rounded = round_weight(weight, None, LIMITS if width % 2 == 0 else LIMITS[:1])
     layer = QuantizedLayer(name, "static", rounded, *_static_range(seen))
-    inputs = _worst_decile(seen.rows, layer.rounded(seen.rows) - seen.rows)
+    inputs = _worst_decile(rows, layer.rounded(rows) - rows)
     error = (rounded.dequantized - weight).square().sum() / weight.square().sum().clamp(min=1e-30)
     return layer, inputs + float(error)
 

@@ -41,17 +41,6 @@ def quantize_graph(model: ir.Model, part: str, plan: Plan) -> None:
             _quantize_grouped(model.graph, node, layer, str(weight.name))
 
 
-def norm_fed(model: ir.Model, part: str) -> set[str]:
-    """Return the layers of a traced part that take the output of a layer norm as it is."""
-    found = set()
-    for node in model.graph:
-        if node.op_type == "MatMul" and node.inputs[1] is not None:
-            producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-            if producer is not None and producer.op_type == "LayerNormalization":
-                found.add(f"{part}.{str(node.inputs[1].name).removesuffix('.weight')}")
-    return found
-
-
 def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, name: str) -> None:
     x = node.inputs[0]
     assert x is not None

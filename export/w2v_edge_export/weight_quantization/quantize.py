@@ -63,13 +63,14 @@ def quantize(
         return search.measure_half(budgets)
     if precision == "int4":
         progress("rounding to 4 bits", 0.1)
-        four_bit = make_four_bit_candidates(parts(model), config, calibrating)
+        four_bit = make_four_bit_candidates(parts(model), config, measuring)
         # It is for size: what it does to speed is measured and said, not required.
         return search.measure(four_bit, replace(budgets, require_speedup=0.0))
     candidates = make_candidates(
         parts(model),
         config,
         calibrating,
+        measuring,
         lambda what, done: progress(f"rounding: {what}", 0.05 + 0.15 * done),
     )
     floats = frozenset(

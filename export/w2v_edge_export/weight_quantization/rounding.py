@@ -50,14 +50,15 @@ def round_weight(weight: Tensor, gram: Tensor | None, ranges: Sequence[int] = LI
             value is rounded for itself.
         ranges: what a column's largest value may become; each column has the best of them.
     """
-    inputs, outputs = weight.shape
+    outputs = weight.shape[1]
     largest = weight.abs().amax(dim=0).clamp(min=1e-30)
     limits = torch.tensor(ranges, dtype=torch.float32).repeat_interleave(outputs)
     scale = largest.repeat(len(ranges)) / limits
     wide = weight.repeat(1, len(ranges))
-    identity = torch.eye(inputs)
-    factor = identity if gram is None else _inverse_factor(gram)
-    values = _round(wide, scale, limits, factor)
+    if gram is None:
+        values = _round_each(wide, scale)
+    else:
+        values = _round(wide, scale, limits, _inverse_factor(gram))
     error = values * scale - wide
     cost = error.square() if gram is None else error * (gram @ error)
     best = cost.sum(dim=0).view(len(ranges), outputs).argmin(dim=0)
@@ -73,6 +74,15 @@ def _inverse_factor(gram: Tensor) -> Tensor:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor.to(torch.float32)
+
+
+def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
+    """Round every value of (k, n) for itself, but for the rule for neighbours."""
+    values = (weight / scale).round()
+    # No value is beyond its limit: the largest of its column is what became the limit.
+    last = len(values) // 2 * 2
+    values[1:last:2] = _beside(values[0:last:2], values[1:last:2])
+    return values
 
 
 def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> Tensor:
