@@ -92,9 +92,7 @@ class GraphBuilder:
             node.name = f"{prefix}.{node.name}"
             for output in node.outputs:
                 output.name = f"{prefix}.{output.name}"
-                # The tracer's names for lengths mean another one in each part, and runtimes
-                # share memory between shapes that are called the same.
-                output.shape = None
+                output.shape = _renamed(output.shape, prefix)
         self.nodes.extend(nodes)
         return outputs
 
@@ -104,6 +102,13 @@ class GraphBuilder:
             return
         value.name = name
         self.initializers[name] = value
+
+
+def _renamed(shape: ir.Shape | None, prefix: str) -> ir.Shape | None:
+    """Rename lengths: they mean another one in each part, and equal names may share memory."""
+    if shape is None:
+        return None
+    return ir.Shape([x if isinstance(x, int) else f"{prefix}.{x.value}" for x in shape])
 
 
 Branch = Callable[[GraphBuilder], ir.Value]

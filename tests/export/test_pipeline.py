@@ -26,6 +26,12 @@ def _files(folder: Path) -> Files:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(autouse=True)
+def _shared_bundle(bundle: Callable[[str], Path]) -> None:
+    """Export the bundle that all tests share before any of these changes the exporter."""
+    bundle(NAME)
+
+
 @pytest.fixture
 def ignore_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sabotage the exported context networks: all frames count as valid."""
