@@ -19,6 +19,7 @@ from w2v_edge.comparison import (
 )
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.runtime.golden import check_golden
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
 from w2v_edge_export.parity import Case, Gate, Progress, Report
@@ -57,6 +58,8 @@ def run_accuracy_gate(
         elif "speech" in case.name:
             tally.add(torch_model, bundle, case.utterances[0])
     rows += tally.rows(min_cosine, max_drift)
+    # Every other graph is run here, against what encoder and tokenizer gave.
+    rows += check_golden(bundle)[0]
     return Report(
         rows=tuple(rows),
         codes_compared=tally.codes,

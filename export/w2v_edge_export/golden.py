@@ -49,4 +49,7 @@ def _outputs(bundle: Model, batch: reference.Arrays) -> reference.Arrays:
     outputs = bundle.run("encoder", **batch)
     if "tokenizer" in bundle.manifest.graphs:
         outputs |= bundle.run("tokenizer", **batch)
+        vectors = bundle.run("quantizer", features=outputs["features"])["vectors"]
+        valid = np.arange(vectors.shape[1]) < outputs["frame_lengths"][:, None]
+        outputs["vectors"] = np.where(valid[..., None], vectors, np.float32(0))
     return outputs

@@ -108,7 +108,9 @@ def _renamed(shape: ir.Shape | None, prefix: str) -> ir.Shape | None:
     """Rename lengths: they mean another one in each part, and equal names may share memory."""
     if shape is None:
         return None
-    return ir.Shape([x if isinstance(x, int) else f"{prefix}.{x.value}" for x in shape])
+    return ir.Shape(
+        [x if isinstance(x, int) or x.value is None else f"{prefix}.{x.value}" for x in shape]
+    )
 
 
 Branch = Callable[[GraphBuilder], ir.Value]

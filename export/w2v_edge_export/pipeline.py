@@ -48,7 +48,7 @@ from w2v_edge_export.graphs import (
     trace_parts,
 )
 from w2v_edge_export.parity import Report
-from w2v_edge_export.targets import CONTRIB, Target, load_target
+from w2v_edge_export.targets import CONTRIB, Target, load_target, target_names
 from w2v_edge_export.weight_quantization.quantize import QuantizationOptions, quantize
 from w2v_edge_export.weight_quantization.search import Outcome
 
@@ -102,7 +102,11 @@ def export_bundle(
     profile = load_target(target)
     if precision not in profile.precisions:
         choices = ", ".join(profile.precisions)
-        raise ConfigError(f"target {target!r} has no precision {precision!r}; choose: {choices}")
+        others = [x for x in target_names() if precision in load_target(x).precisions]
+        have = f", or a target that has it: {', '.join(others)}" if others else ""
+        raise ConfigError(
+            f"target {target!r} has no precision {precision!r}; choose: {choices}{have}"
+        )
     refuse_existing(output, force=force)
     _refuse_foreign(output)
     progress("loading the checkpoint", 0.0)

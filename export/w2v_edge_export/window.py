@@ -42,6 +42,17 @@ class Window:
         """How many blocks a step sees, the last one perhaps in part."""
         return -(-self.kernel // self.stride)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether each step sees one frame, and every frame is seen."""
+        return self.kernel == self.stride == 1
+
+    def gather(self, g: GraphBuilder, x: ir.Value) -> ir.Value:
+        """Lay what each step sees of x (b, n, c) side by side: (b, m, kernel * c)."""
+        blocks = self.blocks(g, x)
+        seen = [self.take(g, blocks, shift) for shift in range(self.shifts)]
+        return g.op("Concat", *seen, axis=2) if len(seen) > 1 else seen[0]
+
     def blocks(self, g: GraphBuilder, x: ir.Value) -> ir.Value:
         """View x (b, n, c) as blocks (b, n / stride, stride * c)."""
         return g.op("Reshape", x, [0, -1, self.stride * self.channels])

@@ -63,7 +63,7 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
         "frontend.conv.1",
         "context.position.conv",
         "code drift",
-        "times float32 (budget 0)",
+        "times float32",
         "within the budgets in",
         "ckpt-int8: verified",
     ):

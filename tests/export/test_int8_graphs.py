@@ -307,6 +307,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear, odd": lambda: Linear(nn.Linear(33, 20)),
     "convolution": lambda: Conv(nn.Conv1d(16, 20, 3, stride=2)),
     "convolution, odd": lambda: Conv(nn.Conv1d(13, 20, 3, stride=2, bias=False)),
+    "convolution, frames skipped": lambda: Conv(nn.Conv1d(16, 20, 1, stride=2)),
     "convolution, three blocks": lambda: Conv(nn.Conv1d(11, 20, 5, stride=2)),
     "convolution, whole blocks": lambda: Conv(nn.Conv1d(16, 20, 2, stride=2)),
     "grouped": lambda: _grouped(24, 4, 8),

@@ -106,8 +106,8 @@ def test_targets_refuse_what_they_do_not_run(
         export_bundle(checkpoint("tiny"), tmp_path / "x", precision=precision, target=target)
 
 
-def test_four_bit_weights_take_an_eighth(four_bits: Path, bundle: Callable[[str], Path]) -> None:
-    """Each linear layer of the context network takes half a byte a weight and its scales."""
+def test_four_bit_weights_take_half_a_byte(four_bits: Path, bundle: Callable[[str], Path]) -> None:
+    """Each linear layer of the context network takes half a byte a weight, scales apart."""
     initializers = onnx.load(four_bits / "context.onnx").graph.initializer
     sizes = {x.name: len(x.raw_data) or 4 * len(x.float_data) for x in initializers}
     float32 = onnx.load(bundle("base-small") / "context.onnx").graph.initializer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
+from click.core import ParameterSource
 
 from w2v_edge.bundle import read_manifest
 from w2v_edge.cli.output import (
@@ -101,8 +102,9 @@ def command(
     that this adds to them on calibration audio, and the most sensitive ones stay in float until
     the budgets hold on other audio. If they cannot be held, the exit code is 3 and a table says
     why. fp16, for --target cuda, is refused if any value inside comes to more than fp16 holds.
-    int4 is for size: the context network's weights take an eighth, and it is no faster than fp32.
+    int4 is for size: the context network's linear layers take a sixth, and are no faster than fp32.
     """
+    _refuse_idle_options(precision)
     require("exporting", "export", "cpu")
     from w2v_edge_export.explanation import Explanation
     from w2v_edge_export.pipeline import GateError, export_bundle
@@ -120,7 +122,7 @@ def command(
         calibration,
         frontend_precision or ("fp32" if precision == "fp32" else "int8"),
         Budgets(
-            DEFAULT_COSINES[precision] if min_cosine is None else min_cosine,
+            DEFAULT_COSINES.get(precision, 0.0) if min_cosine is None else min_cosine,
             max_code_drift,
             require_speedup,
         ),
@@ -163,6 +165,25 @@ def command(
     print_report(report)
     size = sum(path.stat().st_size for path in output.iterdir())
     console().print(f"{output}: verified, {megabytes(size)}")
+
+
+IDLE_OPTIONS = {
+    "fp32": ("frontend_precision", "calibration", "min_cosine", "max_code_drift"),
+    "fp16": ("frontend_precision",),
+    "int4": ("frontend_precision",),
+    "int8": (),
+}
+"""Options that do nothing with a precision; requiring a speed only means something in int8."""
+
+
+def _refuse_idle_options(precision: str) -> None:
+    """Say so where an option was given that has no effect."""
+    context = click.get_current_context()
+    idle = IDLE_OPTIONS[precision] + (() if precision == "int8" else ("require_speedup",))
+    for name in idle:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} has no effect with --precision {precision}")
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -220,12 +241,14 @@ def _print_layers(layers: list[dict[str, Any]]) -> None:
 def _print_budgets(quantization: dict[str, Any]) -> None:
     measured, budgets = quantization["measured"], quantization["budgets"]
     speed = measured["speedup"]
-    faster = "not measured" if speed is None else f"{speed:.2f} times float32"
+    faster = "not measured here" if speed is None else f"{speed:.2f} times float32"
+    if speed is not None and budgets["require_speedup"]:
+        faster += f" (budget {budgets['require_speedup']:g})"
     console().print(
         f"context cosine at the worst decile {measured['context_cosine']:.5f} "
         f"(budget {budgets['min_cosine']:g}), code drift {measured['code_drift']:.2%}, up to "
         f"{measured['drift_bound']:.2%} on other audio (budget {budgets['max_code_drift']:.2%}), "
-        f"speed {faster} (budget {budgets['require_speedup']:g})"
+        f"speed {faster}"
     )
 
 

@@ -80,6 +80,10 @@ def compare_closely(
             valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
             codes = np.where(valid[..., None], found["codes"], 0)
             row = compare_most_codes(case, codes, expected["codes"], lengths, bars["code_drift"])
+            if "vectors" in found:
+                same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
+                pair = (np.where(same, x, 0) for x in (found["vectors"], expected["vectors"]))
+                rows.append(_exact(case, *pair))
             tally.compared += int(valid.sum()) * codes.shape[2]
             tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
             rows.append(row)

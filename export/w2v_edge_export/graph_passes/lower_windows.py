@@ -15,7 +15,5 @@ def lower_windows(model: ir.Model, _: Target) -> None:
         if is_windows(node):
             x = node.inputs[0]
             assert x is not None
-            g, window = GraphBuilder(prefix=f"{node.name}."), Window.of(node)
-            blocks = window.blocks(g, x)
-            seen = [window.take(g, blocks, shift) for shift in range(window.shifts)]
-            replace_node(node, g, g.op("Concat", *seen, axis=2) if len(seen) > 1 else seen[0])
+            g = GraphBuilder(prefix=f"{node.name}.")
+            replace_node(node, g, Window.of(node).gather(g, x))

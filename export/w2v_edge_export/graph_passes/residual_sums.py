@@ -12,7 +12,7 @@ from w2v_edge_export.targets import CONTRIB, Target
 
 
 def residual_sums(model: ir.Model, target: Target) -> None:
-    """Rewrite every Add of two activations that a LayerNormalization takes."""
+    """Rewrite every Add that a LayerNormalization takes."""
     if CONTRIB not in target.domains:
         return
     for node in model.graph:

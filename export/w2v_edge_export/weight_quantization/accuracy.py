@@ -51,7 +51,10 @@ class Accuracy:
 
     @property
     def drift_bound(self) -> float:
-        """What the share of differing codes stays below on other audio, at 95 % confidence."""
+        """What the share of differing codes should stay below on other audio.
+
+        Some standard errors above what was measured, codes taken as independent.
+        """
         spread = math.sqrt(self.code_drift * (1 - self.code_drift) / max(1, self.codes))
         return self.code_drift + CONFIDENCE * spread
 

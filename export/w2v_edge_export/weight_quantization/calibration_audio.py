@@ -11,6 +11,9 @@ from w2v_edge.audio import Waveform, find_audio, read_audio
 from w2v_edge.errors import InputError
 from w2v_edge.geometry import Geometry
 
+MAX_FILES = 96
+"""Read at most; of more, some are taken that lie evenly among them."""
+
 MAX_FRAMES = 12_000
 """Used at most, 4 minutes at the usual 20 ms; from each file as much as from the others."""
 
@@ -48,9 +51,11 @@ def calibration_audio(
 def _read(folder: Path, rate: int) -> list[Waveform]:
     if not folder.exists():
         raise InputError(f"{folder}: no such file or folder; expected a folder of audio files")
-    return [read_audio(path, rate) for path, _ in find_audio([folder])]
+    paths = [path for path, _ in find_audio([folder])]
+    step = max(1, -(-len(paths) // MAX_FILES))
+    return [read_audio(path, rate) for path in paths[::step]]
 
 
 def _pieces(clip: Waveform, geometry: Geometry) -> list[Waveform]:
-    count = max(1, round(len(clip) / (PIECE_FRAMES * geometry.hop)))
+    count = max(1, -(-len(clip) // (PIECE_FRAMES * geometry.hop)))
     return [x for x in np.array_split(clip, count) if len(x) >= geometry.min_samples]

@@ -66,7 +66,12 @@ class _Rewrite:
         for i, output in enumerate(self.graph.outputs):
             if output in self.halves:
                 self.graph.outputs[i] = self._cast(output, ir.DataType.FLOAT, None)
-        return {str(x.name) for x in self.halves if x.producer().op_type not in MOVES}  # type: ignore[union-attr]
+        cast = {x for x, kind in self.casts if kind == ir.DataType.FLOAT16}
+        return {
+            str(x.name)
+            for x in self.halves | cast
+            if (source := x.producer()) is not None and source.op_type not in MOVES
+        }
 
     def _becomes_half(self, node: ir.Node) -> bool:
         weight = node.inputs[1] if len(node.inputs) > 1 else None

@@ -86,7 +86,7 @@ def _row_integers(
     width = g.op("Mul", g.op("Add", high, low), g.floats(1 / LEVELS))
     width = g.op("Max", width, g.floats(SMALLEST))
     zero = g.op("Cast", g.op("Round", g.op("Div", low, width)), to=ir.DataType.UINT8)
-    blocks = window.blocks(g, x) if window.kernel > 1 else x
+    blocks = x if window.is_identity else window.blocks(g, x)
     seen = [
         window.take(g, _integers(g, blocks, window, width, zero, shift), shift)
         for shift in range(window.shifts)
@@ -100,7 +100,7 @@ def _ranges(g: GraphBuilder, x: ir.Value, window: Window) -> tuple[ir.Value, ir.
     high = g.op("Unsqueeze", g.op("ReduceMax", x, [2], keepdims=0), [1])
     low = g.op("Neg", g.op("Unsqueeze", g.op("ReduceMin", x, [2], keepdims=0), [1]))
     both = g.op("Max", g.op("Concat", low, high, axis=1), g.floats(0))
-    if window.kernel > 1:
+    if not window.is_identity:
         both = g.op("MaxPool", both, kernel_shape=[window.kernel], strides=[window.stride])
     low, high = g.node("Split", [both], {"axis": 1, "num_outputs": 2}, outputs=2)
     return low, high
@@ -127,11 +127,7 @@ def _integers(
 
 
 def _windows(g: GraphBuilder, window: Window, x: ir.Value) -> ir.Value:
-    if window.kernel == 1:
-        return x
-    blocks = window.blocks(g, x)
-    seen = [window.take(g, blocks, shift) for shift in range(window.shifts)]
-    return g.op("Concat", *seen, axis=2) if len(seen) > 1 else seen[0]
+    return x if window.is_identity else window.gather(g, x)
 
 
 def _zero_point_rows(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

@@ -21,7 +21,7 @@ FRONTEND = "frontend."
 
 LARGEST_SHOWN = 20
 
-DEFAULT_COSINES = {"fp32": 0.998, "fp16": 0.998, "int8": 0.998, "int4": 0.98}
+DEFAULT_COSINES = {"fp16": 0.998, "int8": 0.998, "int4": 0.98}
 
 Progress = Callable[[str, float], None]
 
@@ -68,16 +68,17 @@ class Outcome:
         """The budgets that do not hold, one line each."""
         found, budgets = self.accuracy, self.budgets
         problems = overflowing(self.ranges)[:1]
-        if found.context_cosine < budgets.min_cosine:
+        # Written so that what is no number breaks every budget.
+        if not found.context_cosine >= budgets.min_cosine:
             problems.append(
                 f"context cosine {found.context_cosine:.5f}, at least {budgets.min_cosine:g} wanted"
             )
-        if found.drift_bound > budgets.max_code_drift:
+        if not found.drift_bound <= budgets.max_code_drift:
             problems.append(
                 f"code drift {found.code_drift:.4f} (up to {found.drift_bound:.4f} on other "
                 f"audio), at most {budgets.max_code_drift:g} wanted"
             )
-        if self.speedup is not None and self.speedup < budgets.require_speedup:
+        if self.speedup is not None and not self.speedup >= budgets.require_speedup:
             problems.append(
                 f"{self.speedup:.2f} times the float32 speed, {budgets.require_speedup:g} wanted"
             )
@@ -184,10 +185,16 @@ class Search:
 
     def _finish(self, outcome: Outcome) -> Outcome:
         """Time an assignment whose accuracy holds."""
-        if not outcome.problems:
-            self.progress("timing it against float32", 0.95)
-            encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
-            outcome = replace(outcome, speedup=self.judge.speedup(*encoders))
+        if outcome.problems:
+            raise AccuracyBudgetError(outcome)
+        if not outcome.plan:
+            raise AccuracyError(
+                "no layer is left in fewer bits: the budgets leave none, or none is large enough; "
+                "no bundle was written; relax a budget, or export --precision fp32"
+            )
+        self.progress("timing it against float32", 0.95)
+        encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
+        outcome = replace(outcome, speedup=self.judge.speedup(*encoders))
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
