@@ -177,3 +177,21 @@ def test_verify_finds_other_weights(
     outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint(NAME))
     refused(outcome, 3, "weights")
     assert layer in outcome.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--min-cosine", "0.9"),
+        ("--precision", "fp16", "--frontend-precision", "fp32"),
+        ("--precision", "int4", "--require-speedup", "2"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """An option that would do nothing with the precision is a usage error that names it."""
+    outcome = w2v_edge("export", checkpoint(NAME), "-o", tmp_path / "out", *options)
+    assert outcome.code == 2
+    assert f"{options[-2]} has no effect" in outcome.err
+    assert list(tmp_path.iterdir()) == []

@@ -18,18 +18,19 @@ from hypothesis import strategies as st
 
 from w2v_edge.errors import AudioFileError, ConfigError, InputError
 from w2v_edge.geometry import Geometry
-from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
 from w2v_edge_export.graphs import parts
 from w2v_edge_export.parity import Report
 from w2v_edge_export.pipeline import export_bundle
+from w2v_edge_export.weight_quantization.accuracy import Accuracy
 from w2v_edge_export.weight_quantization.calibration import products
 from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
 from w2v_edge_export.weight_quantization.layers import Candidate
 from w2v_edge_export.weight_quantization.plan import Plan, QuantizedLayer
 from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
 from w2v_edge_export.weight_quantization.rounding import round_weight
-from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
+from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets, Outcome
 
 Floats = npt.NDArray[np.float32]
 Plain = Callable[..., dict[str, npt.NDArray[Any]]]
@@ -335,3 +336,21 @@ def test_int8_is_not_for_every_target(checkpoint: Any, export: Any, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"cuda.*int8"):
         export(checkpoint(NAME), target="cuda")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_number_breaks_every_budget() -> None:
+    """NaN is neither close enough nor fast enough."""
+    nan = float("nan")
+    outcome = Outcome(Budgets(), Accuracy(nan, nan, nan, 10), nan, ())
+    assert len(outcome.problems) == 3
+
+
+def test_of_many_files_some_are_read(tmp_path: Path, speech: dict[str, Floats]) -> None:
+    """A folder of hundreds of files gives whole stretches, not a few frames of each."""
+    clip = np.resize(next(iter(speech.values())), 32_000)
+    for i in range(200):
+        _write(tmp_path / "many" / f"{i:03}.wav", clip)
+    geometry = preset("base").geometry
+    calibrating, measuring = calibration_audio(tmp_path / "many", 16_000, geometry)
+    assert len(calibrating) == len(measuring) <= 96
+    assert min(map(len, measuring)) >= 16_000
