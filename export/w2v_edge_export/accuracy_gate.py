@@ -15,15 +15,16 @@ from w2v_edge.comparison import (
     compare_frames,
     compare_lengths,
     compare_most_codes,
-    frame_cosines,
 )
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.golden import check_golden
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
-from w2v_edge_export.parity import Case, Gate, Progress, Report
+from w2v_edge_export.parity import Case, Gate, Report
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.reference import Arrays, Reference
+from w2v_edge_export.weight_quantization.accuracy import Accuracy, AccuracyTally
 
 COMPANY_COSINE = 0.9999
 COMPANY_CODES = 0.001
@@ -48,7 +49,7 @@ def run_accuracy_gate(
             f"{folder}: the manifest has no budgets; export again"
         ) from error
     gate = Gate(torch_model, bundle)
-    tally = _Tally()
+    tally = AccuracyTally()
     rows: list[Row] = []
     cases = list(gate.cases())
     for i, case in enumerate(cases):
@@ -56,8 +57,15 @@ def run_accuracy_gate(
         if len(case.utterances) > 1:
             rows += _company(gate, case)
         elif "speech" in case.name:
-            tally.add(torch_model, bundle, case.utterances[0])
-    rows += tally.rows(min_cosine, max_drift)
+            (waveform,) = case.utterances
+            found, expected = (
+                _run(bundle, _batch(waveform)),
+                reference.encode(torch_model, waveform),
+            )
+            tally.add_values(found, expected)
+            if "codes" in found:
+                tally.add_codes(found["codes"], expected)
+    rows += _budget_rows(tally.accuracy(), min_cosine, max_drift)
     # Every other graph is run here, against what encoder and tokenizer gave.
     rows += check_golden(bundle)[0]
     return Report(
@@ -71,34 +79,16 @@ def run_accuracy_gate(
     )
 
 
-class _Tally:
-    """Frames of utterances alone, against PyTorch."""
-
-    def __init__(self) -> None:
-        self.cosines: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
-        self.codes = self.differing = 0
-        self.distinct: list[set[int]] = []
-
-    def add(self, torch_model: SpeechModel, bundle: Model, waveform: Waveform) -> None:
-        expected = reference.encode(torch_model, waveform).arrays
-        found = _run(bundle, _batch(waveform))
-        self.cosines.append(frame_cosines(found["context"][0], expected["context"]))
-        if "codes" in found:
-            self.codes += expected["codes"].size
-            self.differing += int((found["codes"][0] != expected["codes"]).sum())
-            self.distinct = self.distinct or [set() for _ in range(expected["codes"].shape[1])]
-            for group, seen in enumerate(self.distinct):
-                seen.update(expected["codes"][:, group].tolist())
-
-    def rows(self, min_cosine: float, max_drift: float) -> list[Row]:
-        distance = 1 - float(np.quantile(np.concatenate(self.cosines), 0.1))
-        drift = self.differing / max(1, self.codes)
-        found = [("context", distance, 1 - min_cosine), ("codes", drift, max_drift)]
-        case = "encoder speech, each alone, worst decile"
-        return [
-            Row(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
-            for name, value, allowed in found
-        ]
+def _budget_rows(found: Accuracy, min_cosine: float, max_drift: float) -> list[Row]:
+    case = "encoder speech, each alone, worst decile"
+    figures = [
+        ("context", 1 - found.context_cosine, 1 - min_cosine),
+        ("codes", found.code_drift, max_drift),
+    ]
+    return [
+        Row(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
+        for name, value, allowed in figures
+    ]
 
 
 def _company(gate: Gate, case: Case) -> list[Row]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.accuracy_gate import run_accuracy_gate
-from w2v_edge_export.parity import Progress, Report, run_gate
+from w2v_edge_export.parity import Report, run_gate
+from w2v_edge_export.progress import Progress
 
 
 def run_gate_of(

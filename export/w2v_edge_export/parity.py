@@ -8,7 +8,7 @@ utterance alone, so a batch that changes a result cannot pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from w2v_edge.runtime.golden import (
 )
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.reference import Arrays, Reference
 
 SECONDS = (0.5, 1.0, 7.3, 30.0)
@@ -35,9 +36,6 @@ MIN_CODES = 40_000
 
 SPLIT_SECONDS = 8.0
 """The split graphs share every node with the whole ones; they are run up to this length."""
-
-Progress = Callable[[str, float], None]
-"""(what is being done, share of the stage that is done)."""
 
 
 @dataclass(frozen=True)

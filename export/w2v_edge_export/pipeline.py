@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -48,6 +47,7 @@ from w2v_edge_export.graphs import (
     trace_parts,
 )
 from w2v_edge_export.parity import Report
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import CONTRIB, Target, load_target, target_names
 from w2v_edge_export.weight_quantization.quantize import QuantizationOptions, quantize
 from w2v_edge_export.weight_quantization.search import Outcome
@@ -59,9 +59,6 @@ ATTENTION_BYTES = 4e9
 
 ATTENTION_SHARE = 4
 """How many times the cost of a block's other products attention may come to, likewise."""
-
-Progress = Callable[[str, float], None]
-"""(what is being done, share of the whole export that is done, 0 to 1)."""
 
 
 def export_bundle(

@@ -18,8 +18,9 @@ from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.graphs import parts
-from w2v_edge_export.parity import Progress, Report
+from w2v_edge_export.parity import Report
 from w2v_edge_export.pipeline import describe
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import load_target
 from w2v_edge_export.weight_quantization.stored import stored_weight
 
@@ -28,7 +29,7 @@ FOLDED_BAR = 1e-6
 """Relative: folding weight norm may round differently on another machine. All else is exact."""
 
 ROUNDED_BAR = 0.05
-"""One minus the cosine of a rounded weight's column with the original; int8 comes near 1e-4."""
+"""How far a rounded weight's column may turn, one minus its cosine, or change its length."""
 
 
 def verify_against(
@@ -113,14 +114,18 @@ def _initializers(bundle: Model, graph: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
-    """Compare a weight that was rounded: how far each output's points from the original."""
-    # Outputs come last, but for a grouped convolution; scales do not turn a column.
-    axes = (1, 2, 3) if expected.ndim == len(("d", "c", "height", "kernel")) else (0,)
+    """Compare a weight that was rounded: direction and length of each output's column."""
+    # Outputs come last, but for a grouped convolution, which is read without its scales.
+    grouped = expected.ndim == len(("d", "c", "height", "kernel"))
+    axes = (1, 2, 3) if grouped else (0,)
     product = (found * expected).sum(axis=axes, dtype=np.float64)
     norms = [np.sqrt(np.square(x).sum(axis=axes, dtype=np.float64)) for x in (found, expected)]
     silent = (norms[0] == 0) & (norms[1] == 0)
     cosines = np.where(silent, 1.0, product / np.maximum(norms[0] * norms[1], 1e-300))
     worst = float(1 - cosines.min(initial=1.0))
+    if not grouped:
+        lengths = np.where(silent, 1.0, norms[0] / np.maximum(norms[1], 1e-300))
+        worst = max(worst, float(np.abs(lengths - 1).max(initial=0.0)))
     return Row("weights", name, worst, ROUNDED_BAR, None, "" if worst <= ROUNDED_BAR else "changed")
 
 

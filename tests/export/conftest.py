@@ -176,3 +176,24 @@ def same_codes(checkpoint: Callable[[str], Path]) -> Callable[..., None]:
         assert tie[found != expected].all()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def assert_pairs_fit() -> Callable[[npt.NDArray[Any]], None]:
+    """`assert_pairs_fit(values)`: no two neighbours of int8 weights (..., k, n) saturate.
+
+    x86 without VNNI adds the products of two neighbouring inputs, unsigned bytes, in 16 bits.
+    """
+
+    def check(values: npt.NDArray[Any]) -> None:
+        assert np.abs(values.astype(np.int64)).max() <= 127
+        odd = values.shape[-2] % 2
+        pads = [(0, 0)] * (values.ndim - 2) + [(0, odd), (0, 0)]
+        padded = np.pad(values.astype(np.int64), pads)
+        # The worst inputs are 255 wherever a weight has the one sign, and 0 elsewhere.
+        for part in (padded.clip(0), padded.clip(None, 0)):
+            sums = 255 * (part[..., ::2, :] + part[..., 1::2, :])
+            assert sums.min() >= -(2**15)
+            assert sums.max() <= 2**15 - 1
+
+    return check

@@ -71,7 +71,7 @@ class Judge:
     def tokenizer(self, graph: ir.Model) -> Accuracy:
         """Measure codes alone."""
         session = _Session(graph)
-        tally = _Tally()
+        tally = AccuracyTally()
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             tally.add_codes(session(waveform)["codes"], expected)
         return tally.accuracy()
@@ -79,7 +79,7 @@ class Judge:
     def measure(self, encoder: ir.Model, tokenizer: ir.Model) -> Accuracy:
         """Measure features, context and codes."""
         sessions = _Session(encoder), _Session(tokenizer)
-        tally = _Tally()
+        tally = AccuracyTally()
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             found = sessions[0](waveform)
             tally.add_values(found, expected)
@@ -113,20 +113,35 @@ class Judge:
         return statistics.median(times["slow"]) / statistics.median(times["fast"])
 
 
-class _Tally:
+class AccuracyTally:
+    """Adds up frames and codes of utterances alone, against the reference.
+
+    Attributes:
+        differing, codes: how many codes differ, of how many.
+        distinct: entries that the reference chose, by group.
+    """
+
     def __init__(self) -> None:
         self.cosines: dict[str, list[npt.NDArray[np.float64]]] = {"features": [], "context": []}
         self.differing = self.codes = 0
+        self.distinct: list[set[int]] = []
 
     def add_values(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
+        """Add `features` and `context`, (1, n, d) each."""
         for name, cosines in self.cosines.items():
             cosines.append(frame_cosines(found[name][0], expected.arrays[name]))
 
     def add_codes(self, found: npt.NDArray[Any], expected: Reference) -> None:
-        self.differing += int((found[0] != expected.arrays["codes"]).sum())
-        self.codes += expected.arrays["codes"].size
+        """Add codes (1, n, g)."""
+        codes = expected.arrays["codes"]
+        self.differing += int((found[0] != codes).sum())
+        self.codes += codes.size
+        self.distinct = self.distinct or [set() for _ in range(codes.shape[1])]
+        for group, seen in enumerate(self.distinct):
+            seen.update(codes[:, group].tolist())
 
     def accuracy(self) -> Accuracy:
+        """Return what it comes to."""
         worst = {name: worst_decile(x) for name, x in self.cosines.items()}
         drift = self.differing / max(1, self.codes)
         return Accuracy(worst["features"], worst["context"], drift, self.codes)

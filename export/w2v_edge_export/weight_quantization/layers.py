@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from w2v_edge.audio import Waveform
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.deployable.layers import Conv, GroupedConv
 from w2v_edge_export.deployable.part import Part
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.weight_quantization.calibration import (
     LayerStatistics,
     Product,
@@ -39,8 +40,6 @@ BALANCED = 0.25
 
 UNEVEN = 8.0
 """Balancing is tried where the largest input is so many times larger than usual."""
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graphs import parts
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Judge
 from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
@@ -19,8 +20,6 @@ from w2v_edge_export.weight_quantization.layers import (
     make_four_bit_candidates,
 )
 from w2v_edge_export.weight_quantization.search import FRONTEND, Budgets, Outcome, Search
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

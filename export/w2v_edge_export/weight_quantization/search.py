@@ -11,6 +11,7 @@ import onnx_ir as ir
 from w2v_edge.errors import AccuracyError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.graphs import GraphAssembler, lower_parts
+from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Accuracy, Judge
 from w2v_edge_export.weight_quantization.half import HalfPrecision, exposed, overflowing
@@ -22,8 +23,6 @@ FRONTEND = "frontend."
 LARGEST_SHOWN = 20
 
 DEFAULT_COSINES = {"fp16": 0.998, "int8": 0.998, "int4": 0.98}
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
