@@ -106,6 +106,23 @@ class CodebookInfo:
 
 
 @dataclass(frozen=True)
+class CtcInfo:
+    """How the labels of a CTC model's logits spell text.
+
+    Attributes:
+        blank: index of the label that stands for nothing and parts repetitions.
+        word_delimiter: the label between words; None where labels are not spelled into words.
+        special: labels that are never part of a text, the blank among them.
+        language: that the labels are for, where the model says so.
+    """
+
+    blank: int
+    word_delimiter: str | None
+    special: tuple[str, ...]
+    language: str | None = None
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """The checkpoint that a bundle was made from."""
 
@@ -126,6 +143,9 @@ class Manifest:
         output_length: formula for the frames of an utterance.
         timestamps: where a frame lies in time.
         quantizer_input: the tensor that codes are made from.
+        logits_axes: `batch`, `frames`, `labels` or `batch`, `labels`; empty for a model with no head.
+        labels: what the entries of the last axis of `logits` mean, where the model says so.
+        ctc: how they spell text; None for a model that does not transcribe.
         longest_context_seconds: beyond this, attention's memory, which grows with the square of
             the length, passes about 4 GB; where it is fused and holds no such matrix, its time
             passes four times that of the rest.
@@ -161,6 +181,7 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any] | None
     weight_quantization: dict[str, Any] | None = None
+    ctc: CtcInfo | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
