@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from w2v_edge.model.adapters import ConvAdapter
 from w2v_edge.model.config import (
     ModelConfig,
     QuerySoftmaxContextConfig,
     TransformerContextConfig,
 )
 from w2v_edge.model.feature_encoder import FEATURE_ENCODERS
+from w2v_edge.model.heads import build_head
 from w2v_edge.model.initialisation import initialise
 from w2v_edge.model.masking import MASKERS
 from w2v_edge.model.quantizer import QUANTIZERS
@@ -41,6 +43,9 @@ def assemble(config: ModelConfig) -> SpeechModel:
 
 
 def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> TutorialModel:
+    assert config.quantizer is not None
+    assert config.masking is not None
+    assert config.objective is not None
     channels = config.feature_encoder.channels
     return TutorialModel(
         config,
@@ -54,16 +59,30 @@ def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> Tutori
 
 def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec2Model:
     channels = config.feature_encoder.channels
-    projection = config.objective.projection_dim
+    quantizer, objective = config.quantizer, config.objective
+    inputs = context.output_dim if config.quantizer_input == "context" else channels
+    masking, adapter = config.masking, context.adapter
     return Wav2Vec2Model(
         config,
         feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
-        feature_norm=nn.LayerNorm(channels),
-        quantizer=QUANTIZERS[config.quantizer.kind](channels, config.quantizer),
-        target_projection=nn.Linear(config.quantizer.vector_dim, projection),
+        feature_norm=nn.LayerNorm(channels, eps=context.norm_eps) if config.feature_norm else None,
+        quantizer=None if quantizer is None else QUANTIZERS[quantizer.kind](inputs, quantizer),
+        target_projection=(
+            nn.Linear(quantizer.vector_dim, objective.projection_dim)
+            if objective is not None and quantizer is not None
+            else None
+        ),
         feature_projection=nn.Linear(channels, context.dim),
-        masker=MASKERS[config.masking.kind](context.dim, config.masking),
+        masker=None if masking is None else MASKERS[masking.kind](context.dim, masking),
         context_network=CONTEXT_NETWORKS[context.kind](context),
-        prediction_projection=nn.Linear(context.dim, projection),
+        adapter=None if adapter is None else ConvAdapter(context.dim, adapter),
+        prediction_projection=(
+            None if objective is None else nn.Linear(context.dim, objective.projection_dim)
+        ),
+        head=(
+            None
+            if config.head is None
+            else build_head(context.output_dim, context.layers, config.head)
+        ),
         dropout=nn.Dropout(context.dropout),
     )

@@ -86,7 +86,17 @@ class GumbelQuantizerConfig:
     kind: Literal["gumbel"] = "gumbel"
 
 
-QuantizerConfig = SoftQuantizerConfig | GumbelQuantizerConfig
+@dataclass(frozen=True)
+class NearestQuantizerConfig:
+    """The nearest of `entries` centroids to a context vector, as of a k-means (HuBERT's units)."""
+
+    groups: int
+    entries: int
+    vector_dim: int
+    kind: Literal["nearest"] = "nearest"
+
+
+QuantizerConfig = SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig
 
 
 @dataclass(frozen=True)
@@ -119,10 +129,55 @@ class QuerySoftmaxContextConfig:
     position_groups: int
     kind: Literal["query_softmax"] = "query_softmax"
 
+    @property
+    def output_dim(self) -> int:
+        """Width of the context."""
+        return self.dim
+
+
+@dataclass(frozen=True)
+class RelativePositionConfig:
+    """WavLM's bias on attention by distance: `buckets`, half a direction, up to `max_distance`."""
+
+    buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True)
+class ConvAdapterConfig:
+    """Strided convolutions with gates after the transformer, that make its frames fewer.
+
+    `dim`: channels they work on, which a linear layer leads to where it is not the transformer's.
+    `padding` is in steps, on both sides.
+    """
+
+    dim: int
+    layers: int
+    kernel: int
+    stride: int
+    padding: int = 1
+
+    def frames(self, frames: int) -> int:
+        """Frames that are left of `frames`."""
+        for _ in range(self.layers):
+            room = frames + 2 * self.padding - self.kernel
+            frames = room // self.stride + 1 if frames and room >= 0 else 0
+        return frames
+
 
 @dataclass(frozen=True)
 class TransformerContextConfig:
-    """The context network of wav2vec 2.0: `post_norm` (BASE) or `pre_norm` (LARGE) blocks."""
+    """The context network of wav2vec 2.0 and its kin.
+
+    Attributes:
+        kind: `post_norm` blocks (BASE) or `pre_norm` ones (LARGE).
+        position: the positional convolution's norm: of its weight, of its input over the batch
+            (some HuBERT), or, in a stack of `position_layers` of them, of each output (data2vec).
+        relative_position: WavLM's bias; None elsewhere.
+        language_adapter: width of the bottleneck that MMS adds to each block; None elsewhere.
+        final_norm: whether a norm follows `pre_norm` blocks; not where the network ends early.
+        adapter: convolutions after the blocks.
+    """
 
     kind: Literal["post_norm", "pre_norm"]
     dim: int
@@ -133,6 +188,18 @@ class TransformerContextConfig:
     position_groups: int
     dropout: float = 0.0
     layer_drop: float = 0.0
+    norm_eps: float = 1e-5
+    position: Literal["weight_norm", "batch_norm", "output_norm"] = "weight_norm"
+    position_layers: int = 1
+    relative_position: RelativePositionConfig | None = None
+    language_adapter: int | None = None
+    final_norm: bool = True
+    adapter: ConvAdapterConfig | None = None
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the context."""
+        return self.dim if self.adapter is None else self.adapter.dim
 
 
 ContextConfig = QuerySoftmaxContextConfig | TransformerContextConfig
@@ -166,16 +233,99 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides the shapes and the arithmetic of a model."""
+class CtcHeadConfig:
+    """A linear layer from each context vector to the logits of `size` labels.
 
-    architecture: Literal["tutorial", "wav2vec2"]
+    Attributes:
+        size: how many labels.
+        labels: what they are, in order; empty where a checkpoint does not say.
+        blank: index of the label that stands for nothing.
+        word_delimiter: the label between words, if any.
+        special: labels that are never part of a text, the blank among them.
+        language: of the labels, where there is a choice.
+    """
+
+    size: int
+    labels: tuple[str, ...]
+    blank: int
+    word_delimiter: str | None
+    special: tuple[str, ...]
+    language: str | None = None
+    kind: Literal["ctc"] = "ctc"
+
+
+@dataclass(frozen=True)
+class UtteranceHeadConfig:
+    """Logits of an utterance: project, average over its frames, classify.
+
+    `weighted_layers`: the input is a learned mix of all layers' outputs, not the last one's.
+    """
+
+    labels: tuple[str, ...]
+    hidden: int
+    weighted_layers: bool
+    kind: Literal["utterance"] = "utterance"
+
+    @property
+    def size(self) -> int:
+        """How many labels."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class FrameHeadConfig:
+    """Logits of each frame; `weighted_layers` as of an utterance."""
+
+    labels: tuple[str, ...]
+    weighted_layers: bool
+    kind: Literal["frame"] = "frame"
+
+    @property
+    def size(self) -> int:
+        """How many labels."""
+        return len(self.labels)
+
+
+HeadConfig = CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig
+
+
+@dataclass(frozen=True)
+class OutputsConfig:
+    """What a model gives beside its context.
+
+    Attributes:
+        layers: outputs of these blocks, counted from 1.
+        pooled: the context's mean over an utterance's frames.
+    """
+
+    layers: tuple[int, ...] = ()
+    pooled: Literal["mean"] | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shapes and the arithmetic of a model.
+
+    Attributes:
+        quantizer: what makes codes; None for a model without.
+        masking, objective: of the pre-training; None for a model that lacks what it takes.
+        normalise: whether each waveform is brought to zero mean and unit variance first.
+        feature_norm: whether features are layer-normed; always without effect in `tutorial`.
+        head: what makes logits; None for a model without.
+        outputs: what is given beside context.
+    """
+
+    architecture: Literal["tutorial", "wav2vec2", "hubert", "wavlm", "data2vec"]
     sample_rate: int
     feature_encoder: FeatureEncoderConfig
-    quantizer: SoftQuantizerConfig | GumbelQuantizerConfig
-    masking: FixedSpansConfig | ProbableSpansConfig
+    quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None
+    masking: FixedSpansConfig | ProbableSpansConfig | None
     context: QuerySoftmaxContextConfig | TransformerContextConfig
-    objective: ObjectiveConfig
+    objective: ObjectiveConfig | None
+    normalise: bool = False
+    feature_norm: bool = True
+    head: CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig | None = None
+    outputs: OutputsConfig = OutputsConfig()
 
     def __post_init__(self) -> None:
         """Refuse what no model could be built from."""
@@ -185,6 +335,18 @@ class ModelConfig:
     def geometry(self) -> Geometry:
         """How the frames lie over the samples."""
         return self.feature_encoder.geometry
+
+    @property
+    def quantizer_input(self) -> Literal["features", "context"] | None:
+        """The tensor that codes are made from."""
+        if self.quantizer is None:
+            return None
+        return "context" if self.quantizer.kind == "nearest" else "features"
+
+    def context_frames(self, frames: int) -> int:
+        """Context vectors of an utterance of `frames` frames."""
+        adapter = getattr(self.context, "adapter", None)
+        return frames if adapter is None else int(adapter.frames(frames))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:

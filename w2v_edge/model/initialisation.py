@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge.model.feature_encoder import FeatureEncoder, MaskedChannelNorm
+from w2v_edge.model.heads import Head
 from w2v_edge.model.masking import SpanMasker
-from w2v_edge.model.quantizer import Codebook, VectorQuantizer
+from w2v_edge.model.position import PositionalConv
+from w2v_edge.model.quantizer import Codebook, LearnedVectorQuantizer
+from w2v_edge.model.relative_position import RelativePositionBias, RelativePositionGate
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.model.transformer import (
     FeedForward,
-    PositionalConv,
     TransformerBlock,
     TransformerContextNetwork,
 )
@@ -52,6 +54,16 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
         module.weight.normal_(generator=generator)
     elif isinstance(module, SpanMasker):
         module.vector.normal_(generator=generator)
+    elif isinstance(module, nn.BatchNorm1d):
+        module.reset_running_stats()
+        module.weight.fill_(1.0)
+        module.bias.fill_(0.0)
+    elif isinstance(module, RelativePositionBias):
+        module.weight.normal_(generator=generator)
+    elif isinstance(module, RelativePositionGate):
+        module.scale.fill_(1.0)
+    elif isinstance(module, Head) and module.layer_weights is not None:
+        module.layer_weights.fill_(1 / len(module.layer_weights))
 
 
 def _refine(module: nn.Module, generator: torch.Generator) -> None:
@@ -60,7 +72,7 @@ def _refine(module: nn.Module, generator: torch.Generator) -> None:
         module.convolutions[0].weight.mul_(SPEECH_GAIN / GELU_GAIN)
     elif isinstance(module, PositionalConv):
         _positional(module, generator)
-    elif isinstance(module, VectorQuantizer):
+    elif isinstance(module, LearnedVectorQuantizer):
         # As in fairseq: logits so wide that Gumbel noise does not drown them from the start.
         module.scorer.weight.mul_(math.sqrt(module.scorer.in_features))
     elif isinstance(module, FeedForward):

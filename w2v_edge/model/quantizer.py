@@ -6,13 +6,19 @@ Source: vq-wav2vec (Baevski et al. 2020, arXiv 1910.05453) section 3.1 and wav2v
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
-from w2v_edge.model.config import GumbelQuantizerConfig, QuantizerConfig, SoftQuantizerConfig
+from w2v_edge.model.config import (
+    GumbelQuantizerConfig,
+    NearestQuantizerConfig,
+    QuantizerConfig,
+    SoftQuantizerConfig,
+)
 from w2v_edge.model.lengths import Frames, valid_steps
 
 NOISE_EPS = 1e-8
@@ -55,18 +61,25 @@ class Codebook(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """Scores each group's entries with one linear layer; subclasses weigh the codebook's rows."""
+    """Scores each group's entries; subclasses weigh the codebook's rows."""
 
-    def __init__(self, channels: int, config: QuantizerConfig) -> None:
+    def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
+        self._attach(config)
+
+    def _attach(self, config: QuantizerConfig) -> None:
         self.config = config
-        self.scorer = nn.Linear(channels, config.groups * config.entries)
         self.codebook = Codebook(config.groups, config.entries, config.vector_dim // config.groups)
 
     def logits(self, features: Tensor) -> Tensor:
         """Score features (b, n, d) as (b, n, g, v)."""
-        scores: Tensor = self.scorer(features)
+        weight, bias = self.linear()
+        scores = nn.functional.linear(features, weight, bias)
         return rearrange(scores, "b n (g v) -> b n g v", g=self.config.groups)
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Return the weight (g * v, d) and bias (g * v,) that scores are made with."""
+        raise NotImplementedError
 
     def weights(self, logits: Tensor, update: int) -> Tensor:
         """Weigh the entries of logits (b, n, g, v) for training after `update` steps."""
@@ -91,7 +104,20 @@ class VectorQuantizer(nn.Module):
         return QuantizerOutput(vectors, codes, usage, perplexity(histogram), perplexity(usage))
 
 
-class SoftVectorQuantizer(VectorQuantizer):
+class LearnedVectorQuantizer(VectorQuantizer):
+    """Scores with one linear layer, learned beside the codebook."""
+
+    def __init__(self, channels: int, config: QuantizerConfig) -> None:
+        nn.Module.__init__(self)
+        self.scorer = nn.Linear(channels, config.groups * config.entries)
+        self._attach(config)
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Return the layer's weight and bias; see `VectorQuantizer`."""
+        return self.scorer.weight, self.scorer.bias
+
+
+class SoftVectorQuantizer(LearnedVectorQuantizer):
     """Plain softmax over the entries."""
 
     config: SoftQuantizerConfig
@@ -101,7 +127,7 @@ class SoftVectorQuantizer(VectorQuantizer):
         return logits.softmax(dim=-1)
 
 
-class GumbelVectorQuantizer(VectorQuantizer):
+class GumbelVectorQuantizer(LearnedVectorQuantizer):
     """Softmax of logits with Gumbel noise at an annealed temperature; `hard` samples one entry."""
 
     config: GumbelQuantizerConfig
@@ -113,6 +139,20 @@ class GumbelVectorQuantizer(VectorQuantizer):
             return soft
         hard = _one_hot(soft.argmax(dim=-1), self.config.entries)
         return hard + soft - soft.detach()
+
+
+class NearestQuantizer(VectorQuantizer):
+    """The entry whose row is nearest: |x - c|^2 is least where x . c - |c|^2 / 2 is largest."""
+
+    config: NearestQuantizerConfig
+
+    def __init__(self, channels: int, config: NearestQuantizerConfig) -> None:  # noqa: ARG002
+        super().__init__(config)
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Return the centroids and minus half their squared lengths; see `VectorQuantizer`."""
+        centroids = self.codebook.weight[0]
+        return centroids, (centroids.double().square().sum(dim=1) / -2).to(centroids.dtype)
 
 
 def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -136,7 +176,8 @@ def _mean_over_valid(values: Tensor, valid: Tensor) -> Tensor:
     return total / valid.sum().clamp(min=1)
 
 
-QUANTIZERS: dict[str, type[VectorQuantizer]] = {
+QUANTIZERS: dict[str, Callable[[int, Any], VectorQuantizer]] = {
     "soft": SoftVectorQuantizer,
     "gumbel": GumbelVectorQuantizer,
+    "nearest": NearestQuantizer,
 }

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.errors import ConfigError
+from w2v_edge.model.adapters import ConvAdapter
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import FeatureEncoder
+from w2v_edge.model.heads import Head, mean_over_frames
 from w2v_edge.model.lengths import Frames, zero_padding
 from w2v_edge.model.masking import SpanMasker
+from w2v_edge.model.normalisation import normalise
 from w2v_edge.model.pretraining import PretrainingOutput, pretraining_output
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.transformer import QuerySoftmaxContextNetwork, TransformerContextNetwork
@@ -20,12 +27,14 @@ class SpeechModel(nn.Module):
     Attributes:
         config: the configuration it was built from.
         feature_encoder: the convolutions.
-        quantizer: what turns `features` into codes.
+        quantizer: what makes codes of `features` or of the context; None where there are none.
+        origin: what else a converted checkpoint said of itself, as plain values.
     """
 
     config: ModelConfig
     feature_encoder: FeatureEncoder
-    quantizer: VectorQuantizer
+    quantizer: VectorQuantizer | None
+    origin: Mapping[str, Any] | None = None
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
         """Return what the quantizer consumes, (b, n, d), of waveform (b, t), lengths (b,)."""
@@ -33,6 +42,15 @@ class SpeechModel(nn.Module):
 
     def context(self, features: Frames) -> Tensor:
         """Return context vectors (b, n, d) of unmasked features (b, n, d)."""
+        return self.outputs(features)["context"]
+
+    def outputs(self, features: Frames) -> dict[str, Tensor]:
+        """Return all that is made of unmasked features (b, n, d), by the names of `bundle`.
+
+        `context` (b, m, d); with a head `logits`, (b, m, labels) or (b, labels); by config,
+        `layer_K` (b, n, d) and `embedding` (b, d). Frames past an utterance's end are zero;
+        `ModelConfig.context_frames` says how many m are.
+        """
         raise NotImplementedError
 
     def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
@@ -48,6 +66,8 @@ class SpeechModel(nn.Module):
 
 class TutorialModel(SpeechModel):
     """The reference notebook's network: raw features are quantized, masked and contextualised."""
+
+    quantizer: VectorQuantizer
 
     def __init__(
         self,
@@ -72,13 +92,14 @@ class TutorialModel(SpeechModel):
         frames: Frames = self.feature_encoder(waveform, lengths)
         return frames
 
-    def context(self, features: Frames) -> Tensor:
-        """Return context vectors (b, n, d)."""
+    def outputs(self, features: Frames) -> dict[str, Tensor]:
+        """Return the context; see `SpeechModel.outputs`."""
         context: Tensor = self.context_network(features)
-        return context
+        return {"context": context, **_pooled(self.config, Frames(context, features.lengths))}
 
     def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
         """Run the pre-training objective; see `SpeechModel.forward`."""
+        assert self.config.objective is not None
         features = self.features(waveform, lengths)
         quantized = self.quantizer(features, update=update)
         masked = self.masker(features)
@@ -93,20 +114,25 @@ class TutorialModel(SpeechModel):
 
 
 class Wav2Vec2Model(SpeechModel):
-    """wav2vec 2.0: normed features are quantized; masking follows the projection to the model."""
+    """wav2vec 2.0 and its kin (HuBERT, WavLM, data2vec), which lack some of its parts.
+
+    Normed features are quantized; masking follows the projection to the model.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         *,
         feature_encoder: FeatureEncoder,
-        feature_norm: nn.LayerNorm,
-        quantizer: VectorQuantizer,
-        target_projection: nn.Linear,
+        feature_norm: nn.LayerNorm | None,
+        quantizer: VectorQuantizer | None,
+        target_projection: nn.Linear | None,
         feature_projection: nn.Linear,
-        masker: SpanMasker,
+        masker: SpanMasker | None,
         context_network: TransformerContextNetwork,
-        prediction_projection: nn.Linear,
+        adapter: ConvAdapter | None,
+        prediction_projection: nn.Linear | None,
+        head: Head | None,
         dropout: nn.Dropout,
     ) -> None:
         super().__init__()
@@ -119,27 +145,53 @@ class Wav2Vec2Model(SpeechModel):
         self.dropout = dropout
         self.masker = masker
         self.context_network = context_network
+        self.adapter = adapter
         self.prediction_projection = prediction_projection
+        self.head = head
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Return the layer-normed convolutions' output (b, n, d)."""
-        return self._norm(self.feature_encoder(waveform, lengths))
+        """Return the convolutions' output (b, n, d), layer-normed where the model has that norm."""
+        return self._norm(self._convolve(waveform, lengths))
 
-    def context(self, features: Frames) -> Tensor:
-        """Return context vectors (b, n, d)."""
-        context: Tensor = self.context_network(self._project(features))
-        return context
+    def outputs(self, features: Frames) -> dict[str, Tensor]:
+        """Return all that the transformer gives; see `SpeechModel.outputs`."""
+        lengths = features.lengths
+        states = self.context_network.states(self._project(features))
+        context = Frames(zero_padding(states[-1], lengths), lengths)
+        if self.adapter is not None:
+            context = self.adapter(context)
+            states = [context.values]
+        made = {"context": context.values}
+        if self.head is not None:
+            made["logits"] = self.head(states, context.lengths)
+        for layer in self.config.outputs.layers:
+            made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
+        return {**made, **_pooled(self.config, context)}
 
     def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
-        """Run the pre-training objective; see `SpeechModel.forward`."""
-        raw: Frames = self.feature_encoder(waveform, lengths)
-        scale = self.config.objective.feature_gradient_scale
-        raw = Frames(_ScaleGradient.scale(raw.values, scale), raw.lengths)
+        """Run the pre-training objective; see `SpeechModel.forward`.
+
+        Raises:
+            ConfigError: the model has no objective, as one without a quantizer.
+        """
+        objective = self.config.objective
+        if objective is None or self.masker is None:
+            raise ConfigError(
+                "found a model without a pre-training objective (no quantizer, or no masking), "
+                "expected one with; pre-train from a checkpoint that has a quantizer, or fine-tune"
+            )
+        assert self.quantizer is not None
+        assert self.target_projection is not None
+        assert self.prediction_projection is not None
+        raw = self._convolve(waveform, lengths)
+        raw = Frames(
+            _ScaleGradient.scale(raw.values, objective.feature_gradient_scale), raw.lengths
+        )
         features = self._norm(raw)
         quantized = self.quantizer(features, update=update)
         masked = self.masker(self._project(features))
         return pretraining_output(
-            self.config.objective,
+            objective,
             predictions=self.prediction_projection(self.context_network(masked.frames)),
             targets=self.target_projection(quantized.vectors),
             mask_indices=masked.indices,
@@ -147,12 +199,24 @@ class Wav2Vec2Model(SpeechModel):
             raw_features=raw,
         )
 
+    def _convolve(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        if self.config.normalise:
+            waveform = normalise(waveform, lengths)
+        frames: Frames = self.feature_encoder(waveform, lengths)
+        return frames
+
     def _norm(self, raw: Frames) -> Frames:
+        if self.feature_norm is None:
+            return raw
         return Frames(zero_padding(self.feature_norm(raw.values), raw.lengths), raw.lengths)
 
     def _project(self, features: Frames) -> Frames:
         projected = self.dropout(self.feature_projection(features.values))
         return Frames(projected, features.lengths)
+
+
+def _pooled(config: ModelConfig, context: Frames) -> dict[str, Tensor]:
+    return {} if config.outputs.pooled is None else {"embedding": mean_over_frames(context)}
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
+from w2v_edge.model.adapters import LanguageAdapter
 from w2v_edge.model.config import QuerySoftmaxContextConfig, TransformerContextConfig
 from w2v_edge.model.lengths import Frames, valid_steps, zero_padding
+from w2v_edge.model.position import PositionalConv, positional_conv
+from w2v_edge.model.relative_position import RelativePositionBias, RelativePositionGate
 
 
 class FeedForward(nn.Module):
@@ -61,37 +63,32 @@ class QuerySoftmaxAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over valid keys."""
+    """Multi-head self-attention over valid keys; `gated` where distances have a bias."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, gated: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim)
+        self.gate = RelativePositionGate(dim, heads) if gated else None
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Attend within x (b, n, d); `valid` (b, n) is false at padding, which no query sees."""
+    def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Attend within x (b, n, d).
+
+        Args:
+            x: (b, n, d).
+            valid: (b, n) false at padding, which no query sees.
+            distances: (h, n, n) bias of each query on each key, before this layer's gate.
+        """
         q, k, v = rearrange(self.qkv(x), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         keys = rearrange(valid, "b k -> b 1 1 k")
-        bias = torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, torch.finfo(x.dtype).min)
+        bias = torch.zeros_like(keys, dtype=x.dtype)
+        if self.gate is not None and distances is not None:
+            bias = bias + self.gate(x) * distances
+        bias = bias.masked_fill(~keys, torch.finfo(x.dtype).min)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         attended: Tensor = self.output(rearrange(mixed, "b h n d -> b n (h d)"))
         return attended
-
-
-class PositionalConv(nn.Module):
-    """A wide grouped convolution over frames and GELU, to be added to its input."""
-
-    def __init__(self, dim: int, kernel: int, groups: int, *, normed: bool) -> None:
-        super().__init__()
-        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
-        self.conv = weight_norm(conv, dim=2) if normed else conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, n, d), zero at padding, to the same shape."""
-        # An even kernel gives one frame more than it got.
-        y = self.conv(rearrange(x, "b n d -> b d n"))[:, :, : x.shape[1]]
-        return F.gelu(rearrange(y, "b d n -> b n d"))
 
 
 class QuerySoftmaxBlock(nn.Module):
@@ -127,7 +124,7 @@ class QuerySoftmaxContextNetwork(nn.Module):
         x = self.input(x) if x.shape[2] else x.new_zeros(len(x), self.config.dim, 0)
         x = zero_padding(rearrange(x, "b d n -> b n d"), frames.lengths)
         valid = valid_steps(frames.lengths, x.shape[1])
-        x = x + self.position(x) if x.shape[1] else x
+        x = x + self.position(Frames(x, frames.lengths)) if x.shape[1] else x
         for block in self.blocks:
             x = block(x, valid)
         return zero_padding(x, frames.lengths)
@@ -138,31 +135,36 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, config: TransformerContextConfig) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.dim, config.heads)
-        self.attention_norm = nn.LayerNorm(config.dim)
+        gated = config.relative_position is not None
+        self.attention = SelfAttention(config.dim, config.heads, gated=gated)
+        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(config.dim, config.feed_forward)
-        self.feed_forward_norm = nn.LayerNorm(config.dim)
+        self.feed_forward_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
+        hidden = config.language_adapter
+        self.language_adapter = None if hidden is None else LanguageAdapter(config.dim, hidden)
+
+    def adapt(self, x: Tensor) -> Tensor:
+        """Add what the language's adapter makes of x (b, n, d), if there is one."""
+        return x if self.language_adapter is None else x + self.language_adapter(x)
 
 
 class PostNormBlock(TransformerBlock):
     """Norms after each residual sum, as in BASE."""
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Map x (b, n, d) to the same shape."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, valid)))
-        normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
-        return normed
+    def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Map x (b, n, d) to the same shape; see `SelfAttention`."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, valid, distances)))
+        return self.adapt(self.feed_forward_norm(x + self.dropout(self.feed_forward(x))))
 
 
 class PreNormBlock(TransformerBlock):
     """Norms before each branch, as in LARGE."""
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Map x (b, n, d) to the same shape."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), valid))
-        branch: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return x + branch
+    def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Map x (b, n, d) to the same shape; see `SelfAttention`."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), valid, distances))
+        return self.adapt(x + self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
 
 class TransformerContextNetwork(nn.Module):
@@ -173,26 +175,47 @@ class TransformerContextNetwork(nn.Module):
     def __init__(self, config: TransformerContextConfig) -> None:
         super().__init__()
         self.config = config
-        self.position = PositionalConv(
-            config.dim, config.position_kernel, config.position_groups, normed=True
-        )
-        self.norm = nn.LayerNorm(config.dim)
+        self.position = positional_conv(config)
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else None
         self.dropout = nn.Dropout(config.dropout)
+        relative = config.relative_position
+        self.relative_position = (
+            None if relative is None else RelativePositionBias(config.heads, relative)
+        )
         self.blocks = nn.ModuleList(self.block(config) for _ in range(config.layers))
+
+    def forward(self, frames: Frames) -> Tensor:
+        """Map projected features (b, n, d) to context of the same shape, zero past the lengths."""
+        return zero_padding(self.states(frames)[-1], frames.lengths)
+
+    def states(self, frames: Frames) -> list[Tensor]:
+        """Return what goes into the first block and what comes out of each, all (b, n, d).
+
+        The last one is the network's output, norm included. Padding may hold anything.
+        """
+        raise NotImplementedError
+
+    def normed(self, x: Tensor) -> Tensor:
+        """Apply the network's own norm to x (b, n, d), if there is one."""
+        return x if self.norm is None else self.norm(x)
 
     def embed(self, frames: Frames) -> Tensor:
         """Add positions to projected features (b, n, d); padding stays zero."""
         x = zero_padding(frames.values, frames.lengths)
-        return x + self.position(x) if x.shape[1] else x
+        return x + self.position(Frames(x, frames.lengths)) if x.shape[1] else x
 
-    def run_blocks(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def run_blocks(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """Run x (b, n, d) through the blocks; in training each may be left out (layer drop)."""
         valid = valid_steps(lengths, x.shape[1])
+        relative = self.relative_position
+        distances = None if relative is None else relative(x.shape[1])
+        states = [x]
         for block in self.blocks:
             # Drawn on the host, so that skipping a block costs no device synchronisation.
             dropped = self.training and torch.rand(()).item() < self.config.layer_drop
-            x = x if dropped else block(x, valid)
-        return x
+            x = x if dropped else block(x, valid, distances)
+            states.append(x)
+        return states
 
 
 class PostNormContextNetwork(TransformerContextNetwork):
@@ -200,10 +223,10 @@ class PostNormContextNetwork(TransformerContextNetwork):
 
     block = PostNormBlock
 
-    def forward(self, frames: Frames) -> Tensor:
-        """Map projected features (b, n, d) to context of the same shape, zero past the lengths."""
-        x = self.dropout(self.norm(self.embed(frames)))
-        return zero_padding(self.run_blocks(x, frames.lengths), frames.lengths)
+    def states(self, frames: Frames) -> list[Tensor]:
+        """Return all blocks' inputs and outputs; see `TransformerContextNetwork`."""
+        x = self.dropout(self.normed(self.embed(frames)))
+        return self.run_blocks(x, frames.lengths)
 
 
 class PreNormContextNetwork(TransformerContextNetwork):
@@ -211,10 +234,10 @@ class PreNormContextNetwork(TransformerContextNetwork):
 
     block = PreNormBlock
 
-    def forward(self, frames: Frames) -> Tensor:
-        """Map projected features (b, n, d) to context of the same shape, zero past the lengths."""
-        x = self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
-        return zero_padding(self.norm(x), frames.lengths)
+    def states(self, frames: Frames) -> list[Tensor]:
+        """Return all blocks' inputs and outputs; see `TransformerContextNetwork`."""
+        states = self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
+        return [*states[:-1], self.normed(states[-1])]
 
 
 CONTEXT_NETWORKS: dict[str, type[TransformerContextNetwork]] = {

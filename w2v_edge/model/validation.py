@@ -26,6 +26,18 @@ SMALLEST: dict[str, int] = {
     "context.feed_forward": 1,
     "context.position_kernel": 1,
     "context.position_groups": 1,
+    "context.position_layers": 1,
+    "context.relative_position.buckets": 4,
+    "context.relative_position.max_distance": 1,
+    "context.language_adapter": 1,
+    "context.adapter.dim": 1,
+    "context.adapter.layers": 0,
+    "context.adapter.kernel": 1,
+    "context.adapter.stride": 1,
+    "context.adapter.padding": 0,
+    "head.size": 1,
+    "head.hidden": 1,
+    "head.blank": 0,
     "objective.projection_dim": 1,
     "objective.distractors.count": 1,
 }
@@ -41,6 +53,7 @@ WEIGHTS = (
 """From 0 up."""
 
 SCALES = (
+    "context.norm_eps",
     "objective.logit_temperature",
     "quantizer.temperature.start",
     "quantizer.temperature.end",
@@ -59,6 +72,8 @@ def validate(config: ModelConfig) -> None:
     _check_convolutions(config)
     _check_divisions(config)
     _check_kinds(config)
+    _check_training(config)
+    _check_outputs(config)
 
 
 def _check_ranges(config: ModelConfig) -> None:
@@ -77,9 +92,9 @@ def _check(config: ModelConfig, path: str, holds: Callable[[float], bool], expec
     """Check the value at a path, unless this kind of configuration has no such key."""
     value: object = config
     for name in path.split("."):
-        if not hasattr(value, name):
+        value = getattr(value, name, None)
+        if value is None:
             return
-        value = getattr(value, name)
     assert isinstance(value, int | float)
     if not holds(value):
         raise ConfigError(f"{path}: expected {expected}, found {value}")
@@ -107,11 +122,15 @@ def _check_convolutions(config: ModelConfig) -> None:
 
 def _check_divisions(config: ModelConfig) -> None:
     context, quantizer = config.context, config.quantizer
-    for whole, part, where in (
+    pairs = [
         (context.dim, context.heads, "context.dim by context.heads"),
         (context.dim, context.position_groups, "context.dim by context.position_groups"),
-        (quantizer.vector_dim, quantizer.groups, "quantizer.vector_dim by quantizer.groups"),
-    ):
+    ]
+    if quantizer is not None:
+        pairs.append(
+            (quantizer.vector_dim, quantizer.groups, "quantizer.vector_dim by quantizer.groups")
+        )
+    for whole, part, where in pairs:
         if whole % part:
             raise ConfigError(f"{where}: {whole} is not divisible by {part}")
 
@@ -125,10 +144,62 @@ def _check_kinds(config: ModelConfig) -> None:
             f"architecture {config.architecture!r} does not go with feature encoder "
             f"{config.feature_encoder.kind!r} and context network {config.context.kind!r}"
         )
-    if tutorial and config.objective.projection_dim != config.quantizer.vector_dim:
+    relative = getattr(config.context, "relative_position", None)
+    if relative is not None and relative.max_distance <= relative.buckets // 4:
         raise ConfigError(
-            "objective.projection_dim: expected quantizer.vector_dim "
-            f"({config.quantizer.vector_dim}), found {config.objective.projection_dim}"
+            "context.relative_position.max_distance: expected more than a quarter of the buckets "
+            f"({relative.buckets}), found {relative.max_distance}"
         )
     if over_queries and config.context.position_kernel % 2 == 0:
         raise ConfigError("context.position_kernel: expected an odd number for 'query_softmax'")
+
+
+def _check_training(config: ModelConfig) -> None:
+    """A pre-training objective needs a quantizer of features."""
+    quantizer, objective = config.quantizer, config.objective
+    trained = config.quantizer_input == "features"
+    if config.architecture == "tutorial" and (not trained or objective is None):
+        raise ConfigError("architecture 'tutorial' needs a quantizer of features and an objective")
+    if objective is None:
+        return
+    if not trained:
+        raise ConfigError("objective: needs a quantizer of features")
+    assert quantizer is not None
+    if config.architecture == "tutorial" and objective.projection_dim != quantizer.vector_dim:
+        raise ConfigError(
+            "objective.projection_dim: expected quantizer.vector_dim "
+            f"({quantizer.vector_dim}), found {objective.projection_dim}"
+        )
+
+
+def _check_outputs(config: ModelConfig) -> None:
+    """What comes out beside features must be there."""
+    layers, head, quantizer = config.context.layers, config.head, config.quantizer
+    for layer in config.outputs.layers:
+        if not 1 <= layer <= layers:
+            raise ConfigError(f"outputs.layers: expected layers from 1 to {layers}, found {layer}")
+    if len(set(config.outputs.layers)) < len(config.outputs.layers):
+        raise ConfigError("outputs.layers: the same layer twice")
+    dim = config.context.output_dim
+    if (
+        quantizer is not None
+        and quantizer.kind == "nearest"
+        and (quantizer.groups, quantizer.vector_dim) != (1, dim)
+    ):
+        raise ConfigError(
+            f"quantizer: expected 1 group of vectors {dim} wide, found "
+            f"{quantizer.groups} of {quantizer.vector_dim}"
+        )
+    if config.architecture == "tutorial" and (head or config.outputs.layers or config.normalise):
+        raise ConfigError("architecture 'tutorial' has no head, layer outputs or normalisation")
+    if head is not None and head.kind == "ctc":
+        _check_labels(head.labels, head.size, head.blank)
+
+
+def _check_labels(labels: tuple[str, ...], size: int, blank: int) -> None:
+    if labels and len(labels) != size:
+        raise ConfigError(f"head.labels: expected {size} labels, found {len(labels)}")
+    if len(set(labels)) < len(labels):
+        raise ConfigError("head.labels: the same label twice")
+    if blank >= size:
+        raise ConfigError(f"head.blank: expected an index below {size}, found {blank}")
