@@ -114,12 +114,16 @@ class CtcInfo:
         word_delimiter: the label between words; None where labels are not spelled into words.
         special: labels that are never part of a text, the blank among them.
         language: that the labels are for, where the model says so.
+        separator: what stands between labels in a text, as between phonemes.
+        lowercase: whether a text is put in lower case.
     """
 
     blank: int
     word_delimiter: str | None
     special: tuple[str, ...]
     language: str | None = None
+    separator: str = ""
+    lowercase: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Manifest:
         output_length: formula for the frames of an utterance.
         timestamps: where a frame lies in time.
         quantizer_input: the tensor that codes are made from.
-        logits_axes: `batch`, `frames`, `labels` or `batch`, `labels`; empty for a model with no head.
+        logits_axes: `batch`, `frames`, `labels` or `batch`, `labels`; empty where no head is.
         labels: what the entries of the last axis of `logits` mean, where the model says so.
         ctc: how they spell text; None for a model that does not transcribe.
         longest_context_seconds: beyond this, attention's memory, which grows with the square of

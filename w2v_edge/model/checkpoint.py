@@ -1,13 +1,15 @@
 """Checkpoints: one `.pt` file that holds a plain config and tensors, and can run no code.
 
 torch.save({"format_version": 1, "config": {...}, "model": state_dict})
+
+A converted one also has "origin": what its source said of itself, as plain values.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
         "config": model.config.to_dict(),
         "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }
+    if model.origin is not None:
+        payload["origin"] = model.origin
     with replacing(Path(path)) as temporary:
         torch.save(payload, temporary)
 
@@ -56,18 +60,39 @@ def load_checkpoint(path: str | Path) -> SpeechModel:
             f"{path}: format version {version!r:.40}, this release reads {FORMAT_VERSION}; "
             "update w2v-edge or save the checkpoint again"
         )
-    model = _assemble(path, payload["config"])
-    _check_tensors(path, model.state_dict(), payload["model"])
+    model = assemble_empty(path, payload["config"])
+    check_names(path, model.state_dict(), payload["model"])
+    model = fill(path, model, payload["model"])
+    origin = payload.get("origin")
+    if origin is not None and not isinstance(origin, dict):
+        raise CheckpointError(f"{path}: 'origin' holds {type(origin).__name__}, expected a dict")
+    model.origin = origin
+    return model
+
+
+def fill(path: Path | str, model: SpeechModel, tensors: Mapping[str, Tensor]) -> SpeechModel:
+    """Return a model without memory behind its tensors as one with `tensors`, in eval mode.
+
+    Raises:
+        CheckpointError: a tensor of another shape or type, or with numbers that are none.
+    """
+    _check_tensors(path, model.state_dict(), tensors)
     model = model.to_empty(device="cpu")
-    model.load_state_dict(payload["model"])
+    model.load_state_dict(tensors)
     return model.eval()
 
 
-def _assemble(path: Path, config: object) -> SpeechModel:
-    """Build the model of a config with no memory behind its tensors, whatever sizes it claims."""
+def assemble_empty(path: Path | str, config: object) -> SpeechModel:
+    """Build the model of a config with no memory behind its tensors, whatever sizes it claims.
+
+    Raises:
+        CheckpointError: no model can be built from `config`, plain values or a `ModelConfig`.
+    """
     try:
         with torch.device("meta"):
-            return assemble(strict.from_plain(ModelConfig, config))
+            if not isinstance(config, ModelConfig):
+                config = strict.from_plain(ModelConfig, config)
+            return assemble(config)
     except ConfigError as error:
         raise CheckpointError(f"{path}: config: {error}") from error
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
@@ -104,17 +129,25 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: object) -> None:
-    """Compare names, shapes and types, and refuse numbers that are none."""
+def check_names(path: Path | str, expected: Iterable[str], found: object) -> None:
+    """Refuse tensors that are not the ones expected.
+
+    Raises:
+        CheckpointError: one is missing or unexpected; it is named.
+    """
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{path}: 'model' holds {type(found).__name__}, expected tensors")
-    for kind, names in (
-        ("missing", expected.keys() - found.keys()),
-        ("unexpected", found.keys() - expected.keys()),
-    ):
+    wanted, there = set(expected), set(found)
+    for kind, names in (("missing", wanted - there), ("unexpected", there - wanted)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(f"{path}: {kind} tensor {min(map(str, names))!r}{more}")
+
+
+def _check_tensors(
+    path: Path | str, expected: Mapping[str, Tensor], found: Mapping[str, Any]
+) -> None:
+    """Compare shapes and types, and refuse numbers that are none."""
     for name, tensor in expected.items():
         value = found[name]
         if not isinstance(value, Tensor) or value.shape != tensor.shape:
@@ -122,7 +155,8 @@ def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: object) ->
             raise CheckpointError(
                 f"{path}: tensor {name!r}: expected shape {tuple(tensor.shape)}, found {shape}"
             )
-        if value.is_meta or not value.is_floating_point() or value.layout != torch.strided:
+        fits = value.is_floating_point() == tensor.is_floating_point() and not value.is_complex()
+        if value.is_meta or not fits or value.layout != torch.strided:
             what = "no data" if value.is_meta else f"{value.dtype}, {value.layout}"
             raise CheckpointError(f"{path}: tensor {name!r} holds {what}; expected dense floats")
         if not torch.isfinite(value.float()).all():

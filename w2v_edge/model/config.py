@@ -243,6 +243,8 @@ class CtcHeadConfig:
         word_delimiter: the label between words, if any.
         special: labels that are never part of a text, the blank among them.
         language: of the labels, where there is a choice.
+        separator: what stands between labels in a text, as between phonemes.
+        lowercase: whether a text is put in lower case.
     """
 
     size: int
@@ -251,6 +253,8 @@ class CtcHeadConfig:
     word_delimiter: str | None
     special: tuple[str, ...]
     language: str | None = None
+    separator: str = ""
+    lowercase: bool = False
     kind: Literal["ctc"] = "ctc"
 
 
@@ -290,6 +294,13 @@ HeadConfig = CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig
 
 
 @dataclass(frozen=True)
+class NormalisationConfig:
+    """Each waveform less its mean, over its standard deviation; `eps` is added to the variance."""
+
+    eps: float
+
+
+@dataclass(frozen=True)
 class OutputsConfig:
     """What a model gives beside its context.
 
@@ -309,7 +320,7 @@ class ModelConfig:
     Attributes:
         quantizer: what makes codes; None for a model without.
         masking, objective: of the pre-training; None for a model that lacks what it takes.
-        normalise: whether each waveform is brought to zero mean and unit variance first.
+        normalise: how each waveform is brought to zero mean and unit variance first, if it is.
         feature_norm: whether features are layer-normed; always without effect in `tutorial`.
         head: what makes logits; None for a model without.
         outputs: what is given beside context.
@@ -322,7 +333,7 @@ class ModelConfig:
     masking: FixedSpansConfig | ProbableSpansConfig | None
     context: QuerySoftmaxContextConfig | TransformerContextConfig
     objective: ObjectiveConfig | None
-    normalise: bool = False
+    normalise: NormalisationConfig | None = None
     feature_norm: bool = True
     head: CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig | None = None
     outputs: OutputsConfig = OutputsConfig()

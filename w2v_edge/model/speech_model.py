@@ -200,8 +200,8 @@ class Wav2Vec2Model(SpeechModel):
         )
 
     def _convolve(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        if self.config.normalise:
-            waveform = normalise(waveform, lengths)
+        if self.config.normalise is not None:
+            waveform = normalise(waveform, lengths, self.config.normalise.eps)
         frames: Frames = self.feature_encoder(waveform, lengths)
         return frames
 

@@ -54,6 +54,7 @@ WEIGHTS = (
 
 SCALES = (
     "context.norm_eps",
+    "normalise.eps",
     "objective.logit_temperature",
     "quantizer.temperature.start",
     "quantizer.temperature.end",

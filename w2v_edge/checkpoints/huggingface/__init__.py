@@ -1,0 +1,1 @@
+"""Hugging Face folders, as transformers writes and reads them; transformers is not needed."""

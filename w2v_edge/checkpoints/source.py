@@ -1,0 +1,107 @@
+"""Any checkpoint, recognised by what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from w2v_edge.checkpoints import fairseq, torchaudio
+from w2v_edge.checkpoints.hashing import source_hash
+from w2v_edge.checkpoints.hub import download, is_hub_name
+from w2v_edge.checkpoints.huggingface.folder import read_folder, used_files
+from w2v_edge.checkpoints.huggingface.settings import CONFIG
+from w2v_edge.checkpoints.key_table import Coverage
+from w2v_edge.checkpoints.restricted_pickle import read_restricted
+from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
+from w2v_edge.errors import CheckpointError
+from w2v_edge.model.checkpoint import load_checkpoint
+from w2v_edge.model.speech_model import SpeechModel
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that was read.
+
+    Attributes:
+        name: what it is called: a file's or folder's name, or the name on the Hub.
+        format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
+        model: in eval mode.
+        sha256: of its file; of several, that of lines of their hashes and names.
+        coverage: what became of its tensors; None of our own, which has no others.
+    """
+
+    name: str
+    format: str
+    model: SpeechModel
+    sha256: str
+    coverage: Coverage | None = None
+
+
+def load_source(source: str | Path, language: str | None = None) -> Source:
+    """Read a checkpoint.
+
+    Args:
+        source: a `.pt` file, ours, fairseq's or torchaudio's; a folder of transformers, or its
+            weights; or `owner/model` on the Hugging Face Hub.
+        language: whose adapter and vocabulary are taken, in a model with several.
+
+    Raises:
+        CheckpointError: nothing there, not supported, damaged, or contradicting itself.
+        UnsafeCheckpointError: its pickle asks for more than is on the list; it was not run.
+        MissingExtraError: what reads it is not installed.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, _name(path.resolve()), language)
+    if path.is_file():
+        if path.name in {SAFETENSORS, BIN} and (path.parent / CONFIG).is_file():
+            return _folder(path.parent, _name(path.resolve().parent), language)
+        return _file(path, language)
+    if is_hub_name(str(source)):
+        return _folder(download(str(source), language), str(source), language)
+    raise CheckpointError(
+        f"{source}: expected a checkpoint file, a folder of transformers or a model's name on the "
+        "Hugging Face Hub, found nothing there; make one: w2v-edge init"
+    )
+
+
+def _folder(folder: Path, name: str, language: str | None) -> Source:
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: expected a folder of transformers, found no {CONFIG}")
+    model, coverage = read_folder(folder, language)
+    return Source(name, "huggingface", model, source_hash(used_files(folder, language)), coverage)
+
+
+def _file(path: Path, language: str | None) -> Source:
+    if path.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path}: expected {CONFIG} beside {SAFETENSORS}; tensors alone do not tell the model"
+        )
+    if language is not None:
+        raise CheckpointError(f"{path}: a single file has no languages to choose from")
+    payload = _peek(path)
+    name, sha256 = _name(path), source_hash([path])
+    if fairseq.recognises(payload):
+        return Source(name, "fairseq", *_ordered(fairseq.read_fairseq(path, payload), sha256))
+    if torchaudio.recognises(payload):
+        return Source(
+            name, "torchaudio", *_ordered(torchaudio.read_torchaudio(path, payload), sha256)
+        )
+    return Source(name, "w2v-edge", load_checkpoint(path), sha256)
+
+
+def _ordered(read: tuple[SpeechModel, Coverage], sha256: str) -> tuple[SpeechModel, str, Coverage]:
+    model, coverage = read
+    return model, sha256, coverage
+
+
+def _peek(path: Path) -> object:
+    try:
+        return read_restricted(path)
+    except Exception:  # noqa: BLE001 - our own reader says best what is wrong with a file
+        return None
+
+
+def _name(path: Path) -> str:
+    # Names of files need not be text everywhere.
+    return path.name.encode("utf-8", "replace").decode("utf-8")

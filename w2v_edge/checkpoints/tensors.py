@@ -1,0 +1,153 @@
+"""Tensors from files of others: safetensors, whole or in shards, and torch's own, without pickles.
+
+Torch's files are read with `weights_only=True`: no code in them is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from w2v_edge.errors import CheckpointError, MissingExtraError, UnsafeCheckpointError
+
+SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
+MAX_JSON_BYTES = 64 * 2**20
+
+OLD_WEIGHT_NORM = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
+"""How torch called a normed weight's parts until it had parametrizations."""
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights of a folder, its index first where there are shards.
+
+    Raises:
+        CheckpointError: there are none, or a shard is missing.
+    """
+    for name in (SAFETENSORS, BIN):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return [index, *_shards(index)]
+    raise CheckpointError(f"{folder}: expected weights, {SAFETENSORS} or {BIN}, found neither")
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read all tensors of a folder.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or an index does not fit its shards.
+        UnsafeCheckpointError: a pickle asks for anything but tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    files = weight_files(folder)
+    shards = [path for path in files if path.suffix != ".json"]
+    for path in shards:
+        found = read_tensors(path)
+        twice = tensors.keys() & found.keys()
+        if twice:
+            raise CheckpointError(f"{path}: tensor {min(twice)!r} is in another shard too")
+        tensors |= found
+    if len(files) > len(shards):
+        _check_index(files[0], tensors)
+    return modern_names(tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of one file, `.safetensors` or torch's.
+
+    Raises:
+        CheckpointError: it is damaged, or holds something else.
+        UnsafeCheckpointError: a pickle asks for anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeCheckpointError(
+            f"{path}: refused unexecuted, its pickle asks for more than tensors; save it as "
+            "safetensors"
+        ) from error
+    except Exception as error:
+        # The reader meets bytes that nobody vouches for: whatever it stumbles over is damage.
+        raise CheckpointError(f"{path}: damaged, or no file of torch's") from error
+    if not is_tensors(found):
+        raise CheckpointError(f"{path}: expected tensors by name, found something else")
+    return dict(found)
+
+
+def is_tensors(found: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Tell whether `found` maps names to tensors."""
+    return isinstance(found, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+    )
+
+
+def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with normed weights' parts called as torch calls them today."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for old, new in OLD_WEIGHT_NORM.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new  # noqa: PLW2901 - a name has one ending
+        renamed[name] = tensor
+    return renamed
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: it is damaged, or no object.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes, not a config")
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged, not JSON ({error!s:.80})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingExtraError("reading safetensors", "safetensors", "export") from error
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        what = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: damaged or truncated ({what:.80}); download it again"
+        ) from error
+
+
+def _shards(index: Path) -> list[Path]:
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(x, str) for x in named.values()):
+        raise CheckpointError(f"{index}: expected a 'weight_map' of tensors to files")
+    paths = [index.parent / name for name in sorted(set(named.values()))]
+    for path in paths:
+        if path.parent != index.parent or not path.is_file():
+            raise CheckpointError(f"{index}: names {path.name!r:.80}, which is not beside it")
+    return paths
+
+
+def _check_index(index: Path, tensors: Mapping[str, Tensor]) -> None:
+    missing = read_json(index)["weight_map"].keys() - tensors.keys()
+    if missing:
+        raise CheckpointError(f"{index}: tensor {min(missing)!r} is in none of its shards")

@@ -1,0 +1,201 @@
+"""State dicts of torchaudio's `Wav2Vec2Model`, which hold no settings.
+
+Widths and depths follow from the tensors, the rest from which published model has them, or from a
+file beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+from torch import Tensor
+
+from w2v_edge.checkpoints.key_table import Coverage, Row, convert, present, with_sides
+from w2v_edge.checkpoints.tensors import is_tensors, modern_names, read_json
+from w2v_edge.errors import CheckpointError, ConfigError
+from w2v_edge.model.checkpoint import assemble_empty, fill
+from w2v_edge.model.config import (
+    ConvLayer,
+    CtcHeadConfig,
+    FeatureEncoderConfig,
+    ModelConfig,
+    RelativePositionConfig,
+    TransformerContextConfig,
+)
+from w2v_edge.model.speech_model import SpeechModel
+
+TRANSFORMER = "encoder.transformer"
+POSITION = f"{TRANSFORMER}.pos_conv_embed.conv"
+NORMED = "parametrizations.weight"
+
+STRIDES = (5, 2, 2, 2, 2, 2, 2)
+HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
+"""By width, of every published model."""
+
+MAX_DISTANCE = 800
+"""Of WavLM."""
+
+FACTORY = {
+    "encoder_num_heads",
+    "encoder_layer_norm_first",
+    "extractor_conv_layer_config",
+    "encoder_max_distance",
+}
+"""Arguments of torchaudio's factories that tensors do not tell."""
+
+
+def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Tell whether a file's content is such a state dict."""
+    return is_tensors(payload) and f"{TRANSFORMER}.layer_norm.weight" in payload
+
+
+def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechModel, Coverage]:
+    """Return the model of a state dict.
+
+    `NAME.json` beside `NAME.pt` may hold the arguments of torchaudio's factory that made the model.
+
+    Raises:
+        CheckpointError: tensors of no model that is known, or that do not fit each other.
+    """
+    tensors = modern_names(payload)
+    beside = path.with_suffix(".json")
+    given = read_json(beside) if beside.is_file() else {}
+    try:
+        config = _config(path, tensors, given)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    empty = assemble_empty(path, config)
+    expected = empty.state_dict()
+    converted, coverage = convert(path, present(_rows(config), expected), expected, tensors, {})
+    return fill(path, empty, converted), coverage
+
+
+def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any]) -> ModelConfig:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    grouped = "feature_extractor.conv_layers.1.layer_norm.weight" not in shapes
+    kind: Literal["group_norm", "layer_norm"] = "group_norm" if grouped else "layer_norm"
+    relative = shapes.get(f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight")
+    aux = shapes.get("aux.weight")
+    return ModelConfig(
+        architecture="wav2vec2" if relative is None else "wavlm",
+        sample_rate=16_000,
+        feature_encoder=FeatureEncoderConfig(
+            kind,
+            _convolutions(path, shapes, given),
+            bias="feature_extractor.conv_layers.0.conv.bias" in shapes,
+        ),
+        quantizer=None,
+        masking=None,
+        context=_context(path, shapes, given, grouped=grouped),
+        objective=None,
+        head=None if aux is None else CtcHeadConfig(aux[0], (), 0, None, ()),
+    )
+
+
+def _context(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Any], *, grouped: bool
+) -> TransformerContextConfig:
+    dim = _shape(path, shapes, f"{TRANSFORMER}.layer_norm.weight")[0]
+    layers = 1 + max(
+        (
+            int(name.split(".")[3])
+            for name in shapes
+            if name.startswith(f"{TRANSFORMER}.layers.") and name.split(".")[3].isdigit()
+        ),
+        default=-1,
+    )
+    heads = given.get("encoder_num_heads", HEADS.get(dim))
+    if type(heads) is not int:
+        raise CheckpointError(
+            f"{path}: no published model is {dim} wide, so its number of heads is not known; write "
+            f'{{"encoder_num_heads": ...}} into {path.with_suffix(".json").name} beside it'
+        )
+    inputs = _shape(path, shapes, f"{POSITION}.{NORMED}.original1")
+    hidden = f"{TRANSFORMER}.layers.0.feed_forward.intermediate_dense.weight"
+    relative = shapes.get(f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight")
+    # In every published model, norms come first where the convolutions have layer norms.
+    first = given.get("encoder_layer_norm_first", not grouped)
+    return TransformerContextConfig(
+        "pre_norm" if first is True else "post_norm",
+        dim=dim,
+        layers=layers,
+        heads=heads,
+        feed_forward=_shape(path, shapes, hidden)[0],
+        position_kernel=inputs[2],
+        position_groups=max(1, dim // max(1, inputs[1])),
+        relative_position=(
+            None
+            if relative is None
+            else RelativePositionConfig(
+                relative[0], int(given.get("encoder_max_distance", MAX_DISTANCE))
+            )
+        ),
+    )
+
+
+def _convolutions(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Any]
+) -> tuple[ConvLayer, ...]:
+    found: list[tuple[int, int]] = []
+    while (shape := shapes.get(f"feature_extractor.conv_layers.{len(found)}.conv.weight")) and len(
+        shape
+    ) == 3:  # noqa: PLR2004 - out, in, kernel
+        found.append((shape[0], shape[2]))
+    layers = given.get("extractor_conv_layer_config")
+    strides = STRIDES if layers is None else tuple(layer[2] for layer in layers)
+    if len(strides) != len(found):
+        raise CheckpointError(
+            f"{path}: expected {len(strides)} convolutions, found {len(found)}; write "
+            '{"extractor_conv_layer_config": [[channels, kernel, stride], ...]} into '
+            f"{path.with_suffix('.json').name} beside it"
+        )
+    return tuple(ConvLayer(*x, stride) for x, stride in zip(found, strides, strict=True))
+
+
+def _shape(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    if name not in shapes:
+        raise CheckpointError(f"{path}: missing tensor {name!r}")
+    return shapes[name]
+
+
+def _rows(config: ModelConfig) -> Iterator[Row]:
+    for i in range(len(config.feature_encoder.layers)):
+        ours, theirs = f"feature_encoder.blocks.{i}", f"feature_extractor.conv_layers.{i}"
+        yield from with_sides(f"{ours}.conv", f"{theirs}.conv")
+        yield from with_sides(f"{ours}.norm", f"{theirs}.layer_norm")
+    yield from with_sides("feature_norm", "encoder.feature_projection.layer_norm")
+    yield from with_sides("feature_projection", "encoder.feature_projection.projection")
+    position = "context_network.position.conv"
+    yield Row(f"{position}.bias", (f"{POSITION}.bias",))
+    for part in ("original0", "original1"):
+        yield Row(f"{position}.{NORMED}.{part}", (f"{POSITION}.{NORMED}.{part}",))
+    yield from with_sides("context_network.norm", f"{TRANSFORMER}.layer_norm")
+    yield Row(
+        "context_network.relative_position.weight",
+        (f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight",),
+    )
+    for i in range(config.context.layers):
+        yield from _block_rows(config, f"context_network.blocks.{i}", f"{TRANSFORMER}.layers.{i}")
+    yield from with_sides("head.classifier", "aux")
+
+
+def _block_rows(config: ModelConfig, ours: str, theirs: str) -> Iterator[Row]:
+    attention = f"{theirs}.attention"
+    if config.architecture == "wavlm":
+        yield Row(f"{ours}.attention.qkv.weight", (f"{attention}.attention.in_proj_weight",))
+        yield Row(f"{ours}.attention.qkv.bias", (f"{attention}.attention.in_proj_bias",))
+        yield from with_sides(f"{ours}.attention.output", f"{attention}.attention.out_proj")
+        yield from with_sides(f"{ours}.attention.gate.linear", f"{attention}.gru_rel_pos_linear")
+        yield Row(f"{ours}.attention.gate.scale", (f"{attention}.gru_rel_pos_const",))
+    else:
+        yield from with_sides(
+            f"{ours}.attention.qkv", *(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
+        )
+        yield from with_sides(f"{ours}.attention.output", f"{attention}.out_proj")
+    yield from with_sides(f"{ours}.attention_norm", f"{theirs}.layer_norm")
+    feed_forward = f"{theirs}.feed_forward"
+    yield from with_sides(f"{ours}.feed_forward.expand", f"{feed_forward}.intermediate_dense")
+    yield from with_sides(f"{ours}.feed_forward.contract", f"{feed_forward}.output_dense")
+    yield from with_sides(f"{ours}.feed_forward_norm", f"{theirs}.final_layer_norm")
