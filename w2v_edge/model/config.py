@@ -262,12 +262,14 @@ class CtcHeadConfig:
 class UtteranceHeadConfig:
     """Logits of an utterance: project, average over its frames, classify.
 
-    `weighted_layers`: the input is a learned mix of all layers' outputs, not the last one's.
+    `weighted_layers`: the input is a learned mix of the first block's input and all blocks'
+    outputs; `normed_mix`: in it, the network's final norm is on the last one.
     """
 
     labels: tuple[str, ...]
     hidden: int
     weighted_layers: bool
+    normed_mix: bool = False
     kind: Literal["utterance"] = "utterance"
 
     @property
@@ -278,10 +280,11 @@ class UtteranceHeadConfig:
 
 @dataclass(frozen=True)
 class FrameHeadConfig:
-    """Logits of each frame; `weighted_layers` as of an utterance."""
+    """Logits of each frame; `weighted_layers` and `normed_mix` as of an utterance."""
 
     labels: tuple[str, ...]
     weighted_layers: bool
+    normed_mix: bool = False
     kind: Literal["frame"] = "frame"
 
     @property

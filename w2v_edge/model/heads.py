@@ -20,22 +20,29 @@ from w2v_edge.model.lengths import Frames, valid_steps, zero_padding
 class Head(nn.Module):
     """What all heads share: the choice of what they read."""
 
-    def __init__(self, layers: int | None) -> None:
-        """Build a head that reads a mix of the inputs and outputs of `layers` blocks, or one."""
+    def __init__(self, layers: int | None, *, normed: bool = False) -> None:
+        """Build a head.
+
+        Args:
+            layers: blocks whose input and outputs it mixes; None to read the context alone.
+            normed: whether the context takes the place of the last block's output in the mix.
+        """
         super().__init__()
+        self.normed = normed
         self.layer_weights = None if layers is None else nn.Parameter(torch.empty(layers + 1))
 
-    def mix(self, states: Sequence[Tensor]) -> Tensor:
-        """Return the last of states, each (b, n, d), or the mix of all of them."""
+    def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
+        """Return what is classified: the context (b, n, d), or the mix of states of that shape."""
         if self.layer_weights is None:
-            return states[-1]
-        mixed = torch.zeros_like(states[-1])
+            return context
+        states = [*states[:-1], context] if self.normed else states
+        mixed = torch.zeros_like(context)
         for weight, state in zip(self.layer_weights.softmax(dim=0), states, strict=True):
             mixed = mixed + weight * state
         return mixed
 
-    def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
-        """Return logits for states, each (b, n, d), whose first `lengths` (b,) frames are valid."""
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
+        """Return logits for the context (b, n, d), made of `states`."""
         raise NotImplementedError
 
 
@@ -46,34 +53,35 @@ class CtcHead(Head):
         super().__init__(None)
         self.classifier = nn.Linear(dim, config.size)
 
-    def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
-        """Return the logits of the last of states; see `Head`."""
-        return zero_padding(self.classifier(self.mix(states)), lengths)
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
+        """Return the logits of each frame; see `Head`."""
+        return zero_padding(self.classifier(self.read(context.values, states)), context.lengths)
 
 
 class FrameHead(Head):
     """Logits (b, n, labels), zero at padding."""
 
     def __init__(self, dim: int, config: FrameHeadConfig, layers: int) -> None:
-        super().__init__(layers if config.weighted_layers else None)
+        super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
         self.classifier = nn.Linear(dim, config.size)
 
-    def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
         """Return the logits of each frame; see `Head`."""
-        return zero_padding(self.classifier(self.mix(states)), lengths)
+        return zero_padding(self.classifier(self.read(context.values, states)), context.lengths)
 
 
 class UtteranceHead(Head):
     """Logits (b, labels)."""
 
     def __init__(self, dim: int, config: UtteranceHeadConfig, layers: int) -> None:
-        super().__init__(layers if config.weighted_layers else None)
+        super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
         self.projection = nn.Linear(dim, config.hidden)
         self.classifier = nn.Linear(config.hidden, config.size)
 
-    def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
         """Return the logits of each utterance; see `Head`."""
-        pooled = mean_over_frames(Frames(self.projection(self.mix(states)), lengths))
+        projected = self.projection(self.read(context.values, states))
+        pooled = mean_over_frames(Frames(projected, context.lengths))
         logits: Tensor = self.classifier(pooled)
         return logits
 

@@ -157,13 +157,12 @@ class Wav2Vec2Model(SpeechModel):
         """Return all that the transformer gives; see `SpeechModel.outputs`."""
         lengths = features.lengths
         states = self.context_network.states(self._project(features))
-        context = Frames(zero_padding(states[-1], lengths), lengths)
+        context = Frames(zero_padding(self.context_network.finish(states[-1]), lengths), lengths)
         if self.adapter is not None:
             context = self.adapter(context)
-            states = [context.values]
         made = {"context": context.values}
         if self.head is not None:
-            made["logits"] = self.head(states, context.lengths)
+            made["logits"] = self.head(context, states)
         for layer in self.config.outputs.layers:
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
         return {**made, **_pooled(self.config, context)}

@@ -186,14 +186,18 @@ class TransformerContextNetwork(nn.Module):
 
     def forward(self, frames: Frames) -> Tensor:
         """Map projected features (b, n, d) to context of the same shape, zero past the lengths."""
-        return zero_padding(self.states(frames)[-1], frames.lengths)
+        return zero_padding(self.finish(self.states(frames)[-1]), frames.lengths)
 
     def states(self, frames: Frames) -> list[Tensor]:
         """Return what goes into the first block and what comes out of each, all (b, n, d).
 
-        The last one is the network's output, norm included. Padding may hold anything.
+        Padding may hold anything.
         """
         raise NotImplementedError
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Make the network's output of the last block's, (b, n, d)."""
+        return x
 
     def normed(self, x: Tensor) -> Tensor:
         """Apply the network's own norm to x (b, n, d), if there is one."""
@@ -236,8 +240,11 @@ class PreNormContextNetwork(TransformerContextNetwork):
 
     def states(self, frames: Frames) -> list[Tensor]:
         """Return all blocks' inputs and outputs; see `TransformerContextNetwork`."""
-        states = self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
-        return [*states[:-1], self.normed(states[-1])]
+        return self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Norm the last block's output (b, n, d), unless the network ends early."""
+        return self.normed(x)
 
 
 CONTEXT_NETWORKS: dict[str, type[TransformerContextNetwork]] = {

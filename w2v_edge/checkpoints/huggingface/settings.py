@@ -351,9 +351,19 @@ def _head(
     weighted = settings["use_weighted_layer_sum"]
     if settings["add_adapter"]:
         raise CheckpointError(f"{settings.path}: a classifier over an adapter is not supported")
+    normed = _normed_mix(settings)
     if kind == "utterance":
-        return UtteranceHeadConfig(labels, settings["classifier_proj_size"], weighted)
-    return FrameHeadConfig(labels, weighted)
+        return UtteranceHeadConfig(labels, settings["classifier_proj_size"], weighted, normed)
+    return FrameHeadConfig(labels, weighted, normed)
+
+
+def _normed_mix(settings: Settings) -> bool:
+    """Tell whether a mix of layers has the final norm on the last one.
+
+    It had in transformers before version 5, where such checkpoints were trained, and no longer has.
+    """
+    version = str(settings.given.get("transformers_version", "")).split(".", maxsplit=1)[0]
+    return settings["do_stable_layer_norm"] and version.isdigit() and int(version) < 5  # noqa: PLR2004
 
 
 def _labels(settings: Settings, rows: int) -> tuple[str, ...]:
