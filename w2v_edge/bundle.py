@@ -4,12 +4,17 @@ A bundle is a folder: ONNX graphs, their external data, golden vectors, and `man
 names every file with its size and SHA-256 and carries a SHA-256 of its own canonical text. Tensor
 names below are the same in every language.
 
-    encoder.onnx     waveform, lengths                  -> features, context, frame_lengths
+    encoder.onnx     waveform, lengths                  -> features, context, frame_lengths (, ...)
     tokenizer.onnx   waveform, lengths                  -> codes, frame_lengths
-    quantizer.onnx   features                           -> codes, vectors
+    quantizer.onnx   features, or context               -> codes, vectors
     frontend.onnx    waveform, lengths (, statistics)   -> features, frame_lengths
-    context.onnx     features, frame_lengths            -> context
+    context.onnx     features, frame_lengths            -> context (, ...)
     statistics.onnx  waveform, lengths                  -> statistics
+
+Behind the dots, where a model has them: `logits`, (batch, frames, labels) or (batch, labels);
+`layer_K`, the output of transformer layer K (batch, frames, dim); `embedding`, the context's mean
+over each utterance (batch, dim); and, where the context has fewer frames than the features,
+`context_lengths`, which the context and what follows from it go by. The manifest has all axes.
 
 Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64; features
 (batch, frames, channels), context (batch, frames, dim), vectors (batch, frames, vector_dim)
@@ -22,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +65,9 @@ GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
     "context": ("context",),
     "statistics": ("statistics",),
 }
+EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_[1-9]\d{0,2}|embedding")
+"""What `encoder` and `context` may give beyond that."""
+
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
 FILE_NAMES = frozenset((*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN))
 
@@ -154,6 +163,7 @@ class Manifest:
             the length, passes about 4 GB; where it is fused and holds no such matrix, its time
             passes four times that of the rest.
         parity: the gate's report, or None where the export was not checked.
+        selection: what was taken of the checkpoint, or added to it; None for the whole of it.
         weight_quantization: budgets, what was measured, and every layer's precision and noise; None
             in float32.
     """
@@ -186,6 +196,7 @@ class Manifest:
     parity: dict[str, Any] | None
     weight_quantization: dict[str, Any] | None = None
     ctc: CtcInfo | None = None
+    selection: dict[str, Any] | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -206,7 +217,7 @@ class Manifest:
             raise ConfigError("longest_context_seconds: expected a number above 0")
         for name, graph in self.graphs.items():
             outputs = tuple(tensor.name for tensor in graph.outputs)
-            if name not in GRAPH_OUTPUTS or outputs != GRAPH_OUTPUTS[name]:
+            if name not in GRAPH_OUTPUTS or not _fit(name, outputs):
                 raise ConfigError(f"graphs.{name}: not a graph of this format")
             if not set(graph.data) <= set(DATA_FILES):
                 raise ConfigError(f"graphs.{name}.data: expected some of {', '.join(DATA_FILES)}")
@@ -216,6 +227,19 @@ class Manifest:
         """How frames lie over samples."""
         return Geometry(self.hop, self.receptive_field, self.left_padding, self.right_padding)
 
+    @property
+    def context_outputs(self) -> dict[str, str | None]:
+        """What the context network gives, and the input or output with its lengths.
+
+        None for what is one vector for each utterance.
+        """
+        lengths = {"frames": "frame_lengths", "context_frames": "context_lengths"}
+        return {
+            tensor.name: lengths[str(tensor.axes[1])] if len(tensor.axes) > 2 else None  # noqa: PLR2004
+            for tensor in self.graphs["context"].outputs
+            if tensor.name != "context_lengths"
+        }
+
     def sealed(self) -> Manifest:
         """Return a copy that carries the SHA-256 of its own content."""
         return replace(self, sha256=_content_hash(strict.to_plain(self)))
@@ -223,6 +247,19 @@ class Manifest:
     def text(self) -> str:
         """Return the one text that stands for this content."""
         return _canonical(strict.to_plain(self))
+
+
+def graph_inputs(name: str, quantizer_input: str | None) -> tuple[str, ...]:
+    """Return the inputs of a graph; those of `frontend` may have `statistics` behind them."""
+    if name == "quantizer" and quantizer_input is not None:
+        return (quantizer_input,)
+    return GRAPH_INPUTS[name]
+
+
+def _fit(name: str, outputs: tuple[str, ...]) -> bool:
+    common = GRAPH_OUTPUTS[name]
+    extra = outputs[len(common) :] if "context" in common else ()
+    return outputs == (*common, *extra) and all(map(EXTRA_OUTPUTS.fullmatch, extra))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -13,12 +13,17 @@ from w2v_edge.audio import Waveform
 from w2v_edge.comparison import (
     Row,
     compare_frames,
-    compare_lengths,
     compare_most_codes,
 )
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge.runtime.golden import check_golden
+from w2v_edge.runtime.golden import (
+    check_golden,
+    code_lengths,
+    compare_all_lengths,
+    framed,
+    outputs_of,
+)
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
 from w2v_edge_export.parity import Case, Gate, Report
@@ -93,26 +98,30 @@ def _budget_rows(found: Accuracy, min_cosine: float, max_drift: float) -> list[R
 
 def _company(gate: Gate, case: Case) -> list[Row]:
     """Compare a ragged batch with each of its utterances alone."""
-    alone = [_alone(gate.bundle, x) for x in case.utterances]
+    bundle = gate.bundle
+    alone = [_alone(gate, x) for x in case.utterances]
     batch, expected = gate.lay_out(case, alone)
-    found = _run(gate.bundle, batch)
-    lengths = expected["frame_lengths"]
-    rows = [compare_lengths(f"encoder {case.name}", found["frame_lengths"], lengths)]
+    found = bundle.run("encoder", **batch)
+    name = f"encoder {case.name}"
+    rows = compare_all_lengths(bundle, "encoder", found, expected, name)
     rows += [
-        compare_frames(f"encoder {case.name}", x, found[x], expected[x], lengths, COMPANY_COSINE)
-        for x in ("features", "context")
+        compare_frames(name, x, *framed(found[x], expected, x, lengths), COMPANY_COSINE)
+        for x, lengths in outputs_of(bundle, "encoder").items()
     ]
-    if "codes" in found:
-        name = f"tokenizer {case.name}"
-        codes = found["codes"], expected["codes"]
-        rows.append(compare_most_codes(name, *codes, lengths, COMPANY_CODES))
+    if "tokenizer" in bundle.manifest.graphs:
+        codes = bundle.run("tokenizer", **batch)["codes"], expected["codes"]
+        lengths = expected[code_lengths(bundle)]
+        rows.append(compare_most_codes(f"tokenizer {case.name}", *codes, lengths, COMPANY_CODES))
     return rows
 
 
-def _alone(bundle: Model, waveform: Waveform) -> Reference:
-    found = _run(bundle, _batch(waveform))
-    frames = int(found.pop("frame_lengths")[0])
-    return Reference({name: x[0] for name, x in found.items()}, frames)
+def _alone(gate: Gate, waveform: Waveform) -> Reference:
+    found = _run(gate.bundle, _batch(waveform))
+    config = gate.torch_model.config
+    arrays = {name: x[0] for name, x in found.items() if not name.endswith("_lengths")}
+    frames = int(found["frame_lengths"][0])
+    lengths = {name: reference.lengths_of(config, name) for name in arrays}
+    return Reference(arrays, lengths, frames, config.context_frames(frames))
 
 
 def _batch(waveform: Waveform) -> Arrays:
@@ -122,5 +131,5 @@ def _batch(waveform: Waveform) -> Arrays:
 def _run(bundle: Model, batch: Arrays) -> Arrays:
     found = bundle.run("encoder", **batch)
     if "tokenizer" in bundle.manifest.graphs:
-        found |= bundle.run("tokenizer", **batch)
+        found["codes"] = bundle.run("tokenizer", **batch)["codes"]
     return found

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from w2v_edge.comparison import spread
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
@@ -34,9 +33,9 @@ def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) ->
         reference.encode(model, x[:n]) for x, n in zip((clip, other), lengths, strict=True)
     ]
     other[lengths[1] :] = 1e3
-    arrays = reference.padded_batch(references, model.config.geometry.frames(samples))
-    for name in ("features", "context"):
-        arrays[f"{name}_std"] = np.array(spread(references[0].arrays[name]))
+    frames = model.config.geometry.frames(samples)
+    arrays = reference.padded_batch(references, frames, model.config.context_frames(frames))
+    arrays |= reference.spreads(references[0])
     arrays["waveform"] = np.stack([clip, other])
     arrays["lengths"] = lengths
     if bundle is not None:
@@ -48,8 +47,11 @@ def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) ->
 def _outputs(bundle: Model, batch: reference.Arrays) -> reference.Arrays:
     outputs = bundle.run("encoder", **batch)
     if "tokenizer" in bundle.manifest.graphs:
-        outputs |= bundle.run("tokenizer", **batch)
-        vectors = bundle.run("quantizer", features=outputs["features"])["vectors"]
-        valid = np.arange(vectors.shape[1]) < outputs["frame_lengths"][:, None]
+        source = bundle.manifest.quantizer_input
+        assert source is not None
+        codes = bundle.run("tokenizer", **batch)
+        vectors = bundle.run("quantizer", **{source: outputs[source]})["vectors"]
+        valid = np.arange(vectors.shape[1]) < codes["frame_lengths"][:, None]
+        outputs["codes"] = codes["codes"]
         outputs["vectors"] = np.where(valid[..., None], vectors, np.float32(0))
     return outputs

@@ -7,17 +7,22 @@ from functools import partial
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import nn
 
-from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS
-from w2v_edge.model.config import ModelConfig
+from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS, graph_inputs
+from w2v_edge.model.config import ConvLayer, ModelConfig
 from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
-from w2v_edge_export.deployable.context import context_twin
+from w2v_edge_export.deployable.context import context_outputs, context_twin
 from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
 from w2v_edge_export.deployable.part import Part
 from w2v_edge_export.deployable.quantizer import QuantizerTwin
-from w2v_edge_export.deployable.statistics import ChannelStatistics, WindowMoments
+from w2v_edge_export.deployable.statistics import (
+    SampleMoments,
+    UtteranceStatistics,
+    WindowMoments,
+)
 from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over_tiles, size, walk
 from w2v_edge_export.graph_passes import run_passes
 from w2v_edge_export.targets import Target
@@ -27,6 +32,8 @@ from w2v_edge_export.weight_quantization.lowering import quantize_graph
 from w2v_edge_export.weight_quantization.plan import Plan
 
 BATCH = {0: "batch"}
+FRAMES = {0: "batch", 1: "frames"}
+TILE = {0: "batch", 1: "samples"}
 
 PartObserver = Callable[[str, str, ir.Model], None]
 """(part, pass, what it made of the part)."""
@@ -38,74 +45,73 @@ def ignore(_part: str, _pass: str, _model: ir.Model) -> None:
 
 def parts(model: SpeechModel) -> dict[str, Part]:
     """Return the twins of `model` with example inputs, by name, in the order of the data flow."""
-    geometry, channels = model.config.geometry, model.config.feature_encoder.channels
+    config = model.config
+    geometry, channels = config.geometry, config.feature_encoder.channels
     encoder = model.feature_encoder
     lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
     frontend_inputs = {
-        "tile": torch.zeros(2, 6 * geometry.hop + overlap(model.config.feature_encoder.layers)),
+        "tile": torch.zeros(2, 6 * geometry.hop + overlap(config.feature_encoder.layers)),
         "start": torch.tensor(3),
         "lengths": lengths,
     }
-    made: list[Part] = []
-    if isinstance(encoder, GroupNormFeatureEncoder):
-        layer = encoder.config.layers[0]
-        made += _statistics_parts(encoder, lengths)
-        frontend_inputs["statistics"] = torch.ones(2, 2 * layer.channels)
-    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model))
-    features = {"features": torch.zeros(2, 12, channels)}
-    frames = {"features": {0: "batch", 1: "frames"}, "frame_lengths": BATCH}
-    made += [
-        Part(
-            "frontend",
-            frontend,
-            frontend_inputs,
-            {"tile": {0: "batch", 1: "samples"}, "lengths": BATCH, "statistics": BATCH},
-            ("features",),
-        ),
-        Part("quantizer", QuantizerTwin(model.quantizer), features, frames, ("codes", "vectors")),
+    made = _statistics_parts(model, lengths)
+    if made:
+        frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
+    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
+    dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
+    made.append(Part("frontend", frontend, frontend_inputs, dynamic, ("features",)))
+    if model.quantizer is not None:
+        width = config.context.output_dim if config.quantizer_input == "context" else channels
+        inputs = {"frames": torch.zeros(2, 12, width)}
+        twin = QuantizerTwin(model.quantizer)
+        made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, ("codes", "vectors")))
+    context = context_twin(model)
+    made.append(
         Part(
             "context",
-            context_twin(model),
-            {**features, "frame_lengths": torch.tensor([12, 7])},
-            frames,
-            ("context",),
-        ),
-    ]
+            context,
+            {"features": torch.zeros(2, 12, channels), "frame_lengths": torch.tensor([12, 7])},
+            {"features": FRAMES, "frame_lengths": BATCH},
+            context.outputs,
+        )
+    )
     return {part.name: part for part in made}
+
+
+def statistics_width(config: ModelConfig) -> int:
+    """Return how many statistics of an utterance its front end needs."""
+    encoder = config.feature_encoder
+    channels = encoder.layers[0].channels if encoder.kind == "group_norm" else 0
+    return 2 * channels + (0 if config.normalise is None else 2)
 
 
 def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
     return model.feature_norm if isinstance(model, Wav2Vec2Model) else None
 
 
-def _statistics_parts(encoder: GroupNormFeatureEncoder, lengths: torch.Tensor) -> list[Part]:
+def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
+    """Return the parts that gather what the front end needs of a whole utterance."""
+    encoder, made = model.feature_encoder, []
     layer = encoder.config.layers[0]
-    moments = {
-        "tile": torch.zeros(2, 400 * layer.stride),
-        "start": torch.tensor(3),
-        "lengths": lengths,
-    }
-    sums = {
-        "total": torch.zeros(2, layer.kernel, dtype=torch.float64),
-        "products": torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64),
-        "windows": torch.ones(2, dtype=torch.int64),
-    }
-    return [
-        Part(
-            "moments",
-            WindowMoments(layer),
-            moments,
-            {"tile": {0: "batch", 1: "samples"}, "lengths": BATCH},
-            ("total", "products"),
-        ),
-        Part(
-            "statistics",
-            ChannelStatistics(encoder.convolutions[0]),
-            sums,
-            dict.fromkeys(sums, BATCH),
-            ("statistics",),
-        ),
-    ]
+    tile = {"tile": torch.zeros(2, 400 * layer.stride), "start": torch.tensor(3)}
+    tile["lengths"] = lengths
+    dynamic = {"tile": TILE, "lengths": BATCH}
+    sums: dict[str, torch.Tensor] = {}
+    conv = None
+    if model.config.normalise is not None:
+        made.append(Part("samples", SampleMoments(), tile, dynamic, ("sums", "squares")))
+        sums |= {name: torch.zeros(2, 1, dtype=torch.float64) for name in ("sums", "squares")}
+        sums["samples"] = torch.ones(2, dtype=torch.int64)
+    if isinstance(encoder, GroupNormFeatureEncoder):
+        conv = encoder.convolutions[0]
+        made.append(Part("moments", WindowMoments(layer), tile, dynamic, ("total", "products")))
+        sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
+        sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
+        sums["windows"] = torch.ones(2, dtype=torch.int64)
+    if sums:
+        twin = UtteranceStatistics(conv)
+        made.append(Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), ("statistics",)))
+    return made
 
 
 def trace_parts(
@@ -159,17 +165,19 @@ class GraphAssembler:
     @property
     def names(self) -> list[str]:
         """The graphs that this model has."""
-        needs_statistics = "statistics" in self.parts
-        return [name for name in GRAPH_INPUTS if name != "statistics" or needs_statistics]
+        lacking = {"statistics"} - self.parts.keys()
+        lacking |= {"quantizer", "tokenizer"} if "quantizer" not in self.parts else set()
+        return [name for name in GRAPH_INPUTS if name not in lacking]
 
     def build(self, name: str) -> ir.Model:
         """Assemble the graph called `name`."""
         g = GraphBuilder()
-        inputs = {x: self._input(x) for x in GRAPH_INPUTS[name]}
+        names = graph_inputs(name, self.config.quantizer_input)
+        inputs = {x: self._input(x) for x in names}
         if name == "frontend" and "statistics" in self.parts:
             inputs["statistics"] = self._input("statistics")
         values = getattr(self, f"_{name}")(g, **inputs)
-        outputs = [self._output(g, x, values[x]) for x in GRAPH_OUTPUTS[name]]
+        outputs = [self._output(g, x, values[x]) for x in self._outputs(name)]
         graph = ir.Graph(
             list(inputs.values()),
             outputs,
@@ -178,7 +186,17 @@ class GraphAssembler:
             opset_imports=_opsets(g, self.target),
             name=name,
         )
-        return ir.Model(graph, ir_version=self.target.ir_version)
+        model = ir.Model(graph, ir_version=self.target.ir_version)
+        # What another graph takes of a part, such as a head's logits.
+        RemoveUnusedNodesPass()(model)
+        return model
+
+    def _outputs(self, name: str) -> tuple[str, ...]:
+        """Return the names of a graph's outputs, what a model has beyond all others' last."""
+        common = GRAPH_OUTPUTS[name]
+        if "context" not in common:
+            return common
+        return (*common, *(x for x in context_outputs(self.config) if x not in common))
 
     def _encoder(
         self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
@@ -189,15 +207,21 @@ class GraphAssembler:
     def _tokenizer(
         self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
     ) -> dict[str, ir.Value]:
-        # Codes are made within the tiles: of a long recording, no features are held.
-        front = self._whole_frontend(
-            g, waveform, lengths, lambda inner, x: self._quantizer(inner, x)["codes"]
-        )
-        codes = front["features"]
+        if self.config.quantizer_input == "context":
+            front = self._whole_frontend(g, waveform, lengths)
+            made = self._context(g, front["features"], front["frame_lengths"])
+            codes = self._quantizer(g, made["context"])["codes"]
+            frame_lengths = made.get("context_lengths", front["frame_lengths"])
+        else:
+            # Codes are made within the tiles: of a long recording, no features are held.
+            front = self._whole_frontend(
+                g, waveform, lengths, lambda inner, x: self._quantizer(inner, x)["codes"]
+            )
+            codes, frame_lengths = front["features"], front["frame_lengths"]
         frames = g.op("Range", 0, size(g, codes, 1), 1)
-        valid = g.op("Less", frames, g.op("Unsqueeze", front["frame_lengths"], [1]))
+        valid = g.op("Less", frames, g.op("Unsqueeze", frame_lengths, [1]))
         valid = g.op("Unsqueeze", valid, [2])
-        return {"codes": g.op("Where", valid, codes, 0), "frame_lengths": front["frame_lengths"]}
+        return {"codes": g.op("Where", valid, codes, 0), "frame_lengths": frame_lengths}
 
     def _whole_frontend(
         self,
@@ -249,30 +273,47 @@ class GraphAssembler:
     def _statistics(
         self, g: GraphBuilder, waveform: ir.Value, lengths: ir.Value
     ) -> dict[str, ir.Value]:
-        layer = self.config.feature_encoder.layers[0]
-        shape = [layer.kernel, layer.kernel]
+        given: dict[str, ir.Value] = {}
+        if "samples" in self.parts:
+            shapes = {"sums": [1], "squares": [1]}
+            given |= self._sums(g, waveform, lengths, "samples", ConvLayer(1, 1, 1), shapes)
+            given["samples"] = at_least(g, lengths, 1)
+        if "moments" in self.parts:
+            layer = self.config.feature_encoder.layers[0]
+            shapes = {"total": [layer.kernel], "products": [layer.kernel, layer.kernel]}
+            given |= self._sums(g, waveform, lengths, "moments", layer, shapes)
+            windows = _count(g, lengths, hop=layer.stride, receptive_field=layer.kernel)
+            given["windows"] = at_least(g, windows, 1)
+        return g.splice(self.parts["statistics"], "statistics", given)
+
+    def _sums(
+        self,
+        g: GraphBuilder,
+        waveform: ir.Value,
+        lengths: ir.Value,
+        part: str,
+        layer: ConvLayer,
+        shapes: Mapping[str, list[int]],
+    ) -> dict[str, ir.Value]:
+        """Add up what `part` makes of the windows of a convolution in each tile."""
         batch = g.op("Shape", lengths)
-        states = [_zeros(g, batch, shape[:1]), _zeros(g, batch, shape)]
+        states = [_zeros(g, batch, shape) for shape in shapes.values()]
 
         def body(
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, sums: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {"tile": tile, "start": start, "lengths": lengths}
-            moments = inner.splice(self.parts["moments"], "moments", given)
+            made = inner.splice(self.parts[part], part, given)
             return [
-                inner.op("Add", total, moments[name])
-                for total, name in zip(sums, ("total", "products"), strict=True)
+                inner.op("Add", total, made[name]) for total, name in zip(sums, shapes, strict=True)
             ]
 
-        count = partial(_count, g, hop=layer.stride, receptive_field=layer.kernel)
         frames = self._tile_frames
         steps = None if frames is None else frames * self.config.geometry.hop // layer.stride
         plan = TilePlan(layer.stride, overlap([layer]), 0, steps)
-        steps_in_all = count(size(g, waveform, 1))
-        total, products = over_tiles(g, waveform, steps_in_all, plan, body, states=states)
-        windows = at_least(g, count(lengths), 1)
-        given = {"total": total, "products": products, "windows": windows}
-        return g.splice(self.parts["statistics"], "statistics", given)
+        count = _count(g, size(g, waveform, 1), hop=layer.stride, receptive_field=layer.kernel)
+        totals = over_tiles(g, waveform, count, plan, body, states=states)
+        return dict(zip(shapes, totals, strict=True))
 
     def _context(
         self, g: GraphBuilder, features: ir.Value, frame_lengths: ir.Value
@@ -280,8 +321,12 @@ class GraphAssembler:
         given = {"features": features, "frame_lengths": frame_lengths}
         return g.splice(self.parts["context"], "context", given)
 
-    def _quantizer(self, g: GraphBuilder, features: ir.Value) -> dict[str, ir.Value]:
-        return g.splice(self.parts["quantizer"], "quantizer", {"features": features})
+    def _quantizer(
+        self, g: GraphBuilder, features: ir.Value | None = None, context: ir.Value | None = None
+    ) -> dict[str, ir.Value]:
+        frames = features if context is None else context
+        assert frames is not None
+        return g.splice(self.parts["quantizer"], "quantizer", {"frames": frames})
 
     @property
     def _tile_frames(self) -> int | None:
@@ -305,22 +350,31 @@ class GraphAssembler:
         return output
 
     def _signature(self, name: str) -> tuple[ir.DataType, list[int | str]]:
-        config, quantizer = self.config, self.config.quantizer
-        channels = config.feature_encoder.channels
-        signatures: dict[str, tuple[ir.DataType, list[int | str]]] = {
-            "waveform": (ir.DataType.FLOAT, ["batch", "samples"]),
-            "lengths": (ir.DataType.INT64, ["batch"]),
-            "statistics": (
-                ir.DataType.FLOAT,
-                ["batch", 2 * config.feature_encoder.layers[0].channels],
-            ),
-            "features": (ir.DataType.FLOAT, ["batch", "frames", channels]),
-            "frame_lengths": (ir.DataType.INT64, ["batch"]),
-            "context": (ir.DataType.FLOAT, ["batch", "frames", config.context.dim]),
-            "codes": (ir.DataType.INT64, ["batch", "frames", quantizer.groups]),
-            "vectors": (ir.DataType.FLOAT, ["batch", "frames", quantizer.vector_dim]),
+        """Return the type and axes of an input or output."""
+        if name in {"lengths", "frame_lengths", "context_lengths"}:
+            return ir.DataType.INT64, ["batch"]
+        kind = ir.DataType.INT64 if name == "codes" else ir.DataType.FLOAT
+        return kind, ["batch", *self._axes(name)]
+
+    def _axes(self, name: str) -> list[int | str]:
+        """Return the axes of a tensor after the batch."""
+        config, quantizer, head = self.config, self.config.quantizer, self.config.head
+        context = "context_frames" if "context_lengths" in context_outputs(config) else "frames"
+        if name.startswith("layer_"):
+            return ["frames", config.context.dim]
+        if name == "logits" and head is not None:
+            return [head.size] if head.kind == "utterance" else [context, head.size]
+        if name in {"codes", "vectors"} and quantizer is not None:
+            frames = context if config.quantizer_input == "context" else "frames"
+            return [frames, quantizer.groups if name == "codes" else quantizer.vector_dim]
+        axes: dict[str, list[int | str]] = {
+            "waveform": ["samples"],
+            "statistics": [statistics_width(config)],
+            "features": ["frames", config.feature_encoder.channels],
+            "context": [context, config.context.output_dim],
+            "embedding": [config.context.output_dim],
         }
-        return signatures[name]
+        return axes[name]
 
 
 def _opsets(g: GraphBuilder, target: Target) -> dict[str, int]:

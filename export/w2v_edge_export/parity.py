@@ -16,7 +16,7 @@ import numpy as np
 
 from w2v_edge import data
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally, spread
+from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.golden import (
     compare_encoder,
@@ -219,8 +219,8 @@ class Gate:
             references = [reference.encode(self.torch_model, samples, context=False)]
             batch, expected = self.lay_out(case, references)
             rows += compare_tokenizer(self.bundle, batch, expected, name, self.tally)
-            found = expected["features"]
-            rows += compare_quantizer(self.bundle, found, expected, f"encoder {name}", self.tally)
+            found = expected[self.torch_model.config.quantizer_input or "features"]
+            rows += compare_quantizer(self.bundle, found, expected, name, self.tally)
         return rows
 
     def _ragged(self, samples: int) -> tuple[Waveform, ...]:
@@ -239,7 +239,8 @@ class Gate:
             row[: len(utterance)] = utterance
         lengths = np.array([len(x) for x in case.utterances], dtype=np.int64)
         frames = self.bundle.manifest.geometry.frames(case.samples)
-        expected = reference.padded_batch(references, frames)
+        context_frames = self.torch_model.config.context_frames(frames)
+        expected = reference.padded_batch(references, frames, context_frames)
         return {"waveform": waveform, "lengths": lengths}, expected | self.std
 
     def _reference(self, waveform: Waveform) -> Reference:
@@ -247,8 +248,7 @@ class Gate:
 
     def _measure_spread(self) -> Arrays:
         """Measure on speech how much features and context vary across frames."""
-        arrays = self._reference(self.speech[: round(7.3 * self.rate)]).arrays
-        return {f"{x}_std": np.array(spread(arrays[x])) for x in ("features", "context")}
+        return reference.spreads(self._reference(self.speech[: round(7.3 * self.rate)]))
 
 
 def _strain(row: Row) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
@@ -23,6 +22,7 @@ from w2v_edge.bundle import (
     MANIFEST,
     TIMESTAMPS,
     CodebookInfo,
+    CtcInfo,
     FileInfo,
     GraphInfo,
     Manifest,
@@ -30,9 +30,9 @@ from w2v_edge.bundle import (
     TensorInfo,
     file_info,
 )
+from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
 from w2v_edge.files import refuse_existing, replacing_folder
-from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import load
@@ -48,6 +48,7 @@ from w2v_edge_export.graphs import (
 )
 from w2v_edge_export.parity import Report
 from w2v_edge_export.progress import Progress
+from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.targets import CONTRIB, Target, load_target, target_names
 from w2v_edge_export.weight_quantization.quantize import QuantizationOptions, quantize
 from w2v_edge_export.weight_quantization.search import Outcome
@@ -67,6 +68,8 @@ def export_bundle(
     *,
     precision: str = "fp32",
     target: str = "cpu",
+    language: str | None = None,
+    selection: Selection = EVERYTHING,
     quantization: QuantizationOptions | None = None,
     force: bool = False,
     progress: Progress = lambda *_: None,
@@ -75,10 +78,12 @@ def export_bundle(
     """Export a checkpoint to a bundle that is proven equal to PyTorch.
 
     Args:
-        checkpoint: a `.pt` file.
+        checkpoint: whatever `w2v_edge.checkpoints.load_source` reads.
         output: the bundle's folder; it appears whole or not at all.
         precision: of the weights.
         target: name of a target profile.
+        language: whose adapter and vocabulary are taken, in a model with several.
+        selection: which layers, which quantizer, what beside the context.
         quantization: audio and budgets for precisions other than fp32.
         force: replace an output that is already there.
         progress: hears what is being done.
@@ -95,7 +100,7 @@ def export_bundle(
         AccuracyError: quantized weights break a budget; nothing was written.
         InputError: calibration audio that cannot be used.
     """
-    checkpoint, output = Path(checkpoint), Path(output)
+    output = Path(output)
     profile = load_target(target)
     if precision not in profile.precisions:
         choices = ", ".join(profile.precisions)
@@ -107,10 +112,10 @@ def export_bundle(
     refuse_existing(output, force=force)
     _refuse_foreign(output)
     progress("loading the checkpoint", 0.0)
-    model = load_checkpoint(checkpoint)
-    # Names of files need not be text everywhere.
-    name = checkpoint.name.encode("utf-8", "replace").decode("utf-8")
-    source = SourceInfo(name, _sha256(checkpoint))
+    found = load_source(checkpoint, language)
+    selection = replace(selection, language=language)
+    model = select(found.model, selection)
+    source = SourceInfo(found.name, found.sha256)
     options = quantization or QuantizationOptions()
     with replacing_folder(output, force=force) as folder:
         traced = _trace(model, profile, progress)
@@ -130,6 +135,7 @@ def export_bundle(
             graphs,
             source=source,
             weight_quantization=None if outcome is None else outcome.to_dict(),
+            selection=selection,
         )
         _write_manifest(described(files=_files(folder)), folder)
         progress("writing: golden vectors", 0.33)
@@ -236,6 +242,7 @@ def describe(
     files: dict[str, FileInfo],
     source: SourceInfo,
     weight_quantization: dict[str, Any] | None,
+    selection: Selection,
 ) -> Manifest:
     """Write down everything that a program needs to know, but the parity."""
     geometry, quantizer = config.geometry, config.quantizer
@@ -255,11 +262,15 @@ def describe(
         output_length=geometry.formula,
         timestamps=TIMESTAMPS,
         features_dim=config.feature_encoder.channels,
-        context_dim=config.context.dim,
-        codebook=CodebookInfo(quantizer.groups, quantizer.entries, quantizer.vector_dim),
-        quantizer_input="features",
-        logits_axes=(),
-        labels=(),
+        context_dim=config.context.output_dim,
+        codebook=(
+            None
+            if quantizer is None
+            else CodebookInfo(quantizer.groups, quantizer.entries, quantizer.vector_dim)
+        ),
+        quantizer_input=config.quantizer_input,
+        logits_axes=_logits_axes(config),
+        labels=() if config.head is None else config.head.labels,
         longest_context_seconds=_longest_context(config, target),
         graphs=graphs,
         files=files,
@@ -267,6 +278,23 @@ def describe(
         tools={name: metadata.version(name) for name in TOOLS},
         parity=None,
         weight_quantization=weight_quantization,
+        ctc=_ctc(config),
+        selection=selection.to_dict(),
+    )
+
+
+def _logits_axes(config: ModelConfig) -> tuple[str, ...]:
+    if config.head is None:
+        return ()
+    return ("batch", "labels") if config.head.kind == "utterance" else ("batch", "frames", "labels")
+
+
+def _ctc(config: ModelConfig) -> CtcInfo | None:
+    head = config.head
+    if head is None or head.kind != "ctc":
+        return None
+    return CtcInfo(
+        head.blank, head.word_delimiter, head.special, head.language, head.separator, head.lowercase
     )
 
 
@@ -279,7 +307,8 @@ def _longest_context(config: ModelConfig, target: Target) -> float:
     shape = config.context
     # 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES
     frames = math.sqrt(ATTENTION_BYTES / (12 * shape.heads))
-    if CONTRIB in target.domains and config.architecture != "tutorial":
+    fused = CONTRIB in target.domains and getattr(shape, "relative_position", None) is None
+    if fused and config.architecture != "tutorial":
         # 2 * frames * dim multiplications against 4 * dim ** 2 + 2 * dim * feed_forward.
         frames = max(frames, ATTENTION_SHARE * (2 * shape.dim + shape.feed_forward))
     seconds = frames * config.geometry.hop / config.sample_rate
@@ -295,8 +324,3 @@ def _tensor(value: ir.Value) -> TensorInfo:
     assert value.dtype is not None
     axes = tuple(x if isinstance(x, int) else str(x.value) for x in value.shape)
     return TensorInfo(str(value.name), value.dtype.name.lower(), axes)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

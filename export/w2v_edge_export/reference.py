@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ import numpy.typing as npt
 import torch
 
 from w2v_edge.audio import Waveform
+from w2v_edge.comparison import spread
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.lengths import Frames
+from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -17,40 +22,100 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Reference:
-    """One utterance, unpadded: features, context, codes, vectors, margins, each (n, ...)."""
+    """One utterance, unpadded, by the names of `w2v_edge.bundle`.
+
+    Attributes:
+        arrays: features, context, codes, vectors, margins and the like, (n, ...) each, and what
+            there is one of, (d,).
+        lengths: which of the lengths of a batch each goes by, if any.
+        frames: of the features.
+        context_frames: of the context, and of codes made from it.
+    """
 
     arrays: Arrays
+    lengths: Mapping[str, str | None]
     frames: int
+    context_frames: int
 
 
 @torch.inference_mode()
 def encode(model: SpeechModel, waveform: Waveform, *, context: bool = True) -> Reference:
-    """Run the model on one waveform (samples,); without `context` the transformer is left out."""
+    """Run the model on one waveform (samples,).
+
+    Without `context` the transformer is left out, unless codes are made from what it gives.
+    """
     lengths = torch.tensor([len(waveform)])
     features = model.features(torch.from_numpy(waveform).unsqueeze(0), lengths)
-    quantized = model.quantizer(features)
-    logits = model.quantizer.logits(features.values)
+    frames = int(features.lengths[0])
+    context_frames = model.config.context_frames(frames)
+    made = {"features": features.values}
+    quantized = features
+    if context or model.config.quantizer_input == "context":
+        made |= model.outputs(features)
+    if model.config.quantizer_input == "context":
+        quantized = Frames(made["context"], torch.tensor([context_frames]))
+    if model.quantizer is not None:
+        made |= _quantize(model.quantizer, quantized)
+    arrays = {name: values[0].numpy() for name, values in made.items()}
+    lengths_names = {name: lengths_of(model.config, name) for name in arrays}
+    return Reference(arrays, lengths_names, frames, context_frames)
+
+
+def _quantize(quantizer: VectorQuantizer, frames: Frames) -> dict[str, torch.Tensor]:
+    found = quantizer(frames)
+    logits = quantizer.logits(frames.values)
     best = logits.topk(2, dim=-1).values
     margins = (best[..., 0] - best[..., 1]) / _std(logits)
-    arrays = {
-        "features": features.values,
-        "codes": quantized.codes,
-        "vectors": quantized.vectors,
-        "margins": margins,
+    return {"codes": found.codes, "vectors": found.vectors, "margins": margins}
+
+
+def padded_batch(references: list[Reference], frames: int, context_frames: int) -> Arrays:
+    """Lay utterances side by side, zero past their frames, as a bundle's graphs do.
+
+    Args:
+        references: of each utterance.
+        frames: of the batch.
+        context_frames: likewise, of what follows from the context.
+    """
+    batch: Arrays = {
+        "frame_lengths": np.array([x.frames for x in references], dtype=np.int64),
+        "context_lengths": np.array([x.context_frames for x in references], dtype=np.int64),
     }
-    if context:
-        arrays["context"] = model.context(features)
-    return Reference({k: v[0].numpy() for k, v in arrays.items()}, int(features.lengths[0]))
-
-
-def padded_batch(references: list[Reference], frames: int) -> Arrays:
-    """Lay utterances side by side, zero past their frames, as a bundle's graphs do."""
-    batch: Arrays = {"frame_lengths": np.array([x.frames for x in references], dtype=np.int64)}
+    sizes = {"frame_lengths": frames, "context_lengths": context_frames}
     for name, first in references[0].arrays.items():
-        batch[name] = np.zeros((len(references), frames, *first.shape[1:]), first.dtype)
+        lengths = references[0].lengths[name]
+        if lengths is None:
+            batch[name] = np.stack([x.arrays[name] for x in references])
+            continue
+        batch[name] = np.zeros((len(references), sizes[lengths], *first.shape[1:]), first.dtype)
         for row, reference in zip(batch[name], references, strict=True):
-            row[: reference.frames] = reference.arrays[name]
+            row[: len(reference.arrays[name])] = reference.arrays[name]
     return batch
+
+
+def spreads(reference: Reference) -> Arrays:
+    """Return how much each array of floats varies across frames, as `NAME_std`.
+
+    Of one vector for an utterance: how large its entries are.
+    """
+    return {
+        f"{name}_std": np.array(
+            spread(array) if reference.lengths[name] else np.sqrt(np.mean(np.square(array)))
+        )
+        for name, array in reference.arrays.items()
+        if name not in {"codes", "vectors", "margins"}
+    }
+
+
+def lengths_of(config: ModelConfig, name: str) -> str | None:
+    """Return which lengths an array goes by; None where there is one vector for an utterance."""
+    pooled = config.head is not None and config.head.kind == "utterance"
+    if name == "embedding" or (name == "logits" and pooled):
+        return None
+    of_features = config.quantizer_input == "features"
+    if name in {"codes", "vectors", "margins"}:
+        return "frame_lengths" if of_features else "context_lengths"
+    return "frame_lengths" if name == "features" or name.startswith("layer_") else "context_lengths"
 
 
 def _std(logits: torch.Tensor) -> float:

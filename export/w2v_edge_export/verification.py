@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from w2v_edge.bundle import GRAPH_INPUTS
+from w2v_edge.checkpoints import load_source
 from w2v_edge.comparison import Row
-from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.gate import run_gate_of
@@ -21,6 +21,7 @@ from w2v_edge_export.graphs import parts
 from w2v_edge_export.parity import Report
 from w2v_edge_export.pipeline import describe
 from w2v_edge_export.progress import Progress
+from w2v_edge_export.selection import Selection, select
 from w2v_edge_export.targets import load_target
 from w2v_edge_export.weight_quantization.stored import stored_weight
 
@@ -33,15 +34,27 @@ ROUNDED_BAR = 0.05
 
 
 def verify_against(
-    bundle: Model, checkpoint: str | Path, progress: Progress = lambda *_: None
+    bundle: Model,
+    checkpoint: str | Path,
+    progress: Progress = lambda *_: None,
+    *,
+    kmeans: Path | None = None,
 ) -> Report:
     """Compare a bundle with a checkpoint.
 
+    Args:
+        bundle: the bundle.
+        checkpoint: whatever `w2v_edge.checkpoints.load_source` reads.
+        progress: hears what is being done.
+        kmeans: the centroids, for a bundle that was exported with some.
+
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
+        ConfigError: the bundle was exported with centroids, and they are not given.
     """
-    model = load_checkpoint(checkpoint)
-    rows = compare_manifest(model, bundle)
+    selection = Selection.from_dict(bundle.manifest.selection, kmeans)
+    model = select(load_source(checkpoint, selection.language).model, selection)
+    rows = compare_manifest(model, bundle, selection)
     if rows:
         return Report(tuple(rows), 0, 0, 0, (), bundle.provider)
     changed = compare_weights(model, bundle)
@@ -49,7 +62,7 @@ def verify_against(
     return replace(report, rows=(*changed, *report.rows))
 
 
-def compare_manifest(model: SpeechModel, bundle: Model) -> list[Row]:
+def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Row]:
     """Compare what a manifest says of the model with the checkpoint; one row a field."""
     found = bundle.manifest
     target = load_target(found.target)
@@ -61,8 +74,12 @@ def compare_manifest(model: SpeechModel, bundle: Model) -> list[Row]:
         found.files,
         found.source,
         found.weight_quantization,
+        selection,
     )
-    names = parts(model).keys() & {"statistics"} | (GRAPH_INPUTS.keys() - {"statistics"})
+    there = parts(model).keys()
+    lacking = {"statistics"} - there
+    lacking |= {"quantizer", "tokenizer"} if "quantizer" not in there else set()
+    names = GRAPH_INPUTS.keys() - lacking
     wrong = [
         field.name
         for field in dataclasses.fields(expected)

@@ -67,7 +67,10 @@ def load_source(source: str | Path, language: str | None = None) -> Source:
 
 def _folder(folder: Path, name: str, language: str | None) -> Source:
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder}: expected a folder of transformers, found no {CONFIG}")
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint file or a folder of transformers, found no {CONFIG} "
+            "in it"
+        )
     model, coverage = read_folder(folder, language)
     return Source(name, "huggingface", model, source_hash(used_files(folder, language)), coverage)
 

@@ -21,7 +21,6 @@ from w2v_edge.cli.output import (
     progress,
     require,
 )
-from w2v_edge.errors import CheckpointError
 from w2v_edge.names import Precision
 
 if TYPE_CHECKING:
@@ -29,13 +28,44 @@ if TYPE_CHECKING:
     from w2v_edge_export.parity import Report
 
 
+class LayerList(click.ParamType[tuple[int, ...]]):
+    """Numbers of layers with commas between."""
+
+    name = "K,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers."""
+        try:
+            return value if isinstance(value, tuple) else tuple(map(int, value.split(",")))
+        except ValueError:
+            self.fail(f"expected layers such as 6,9,12, found {value!r}", param, ctx)
+
+
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The bundle's folder.  [default: CHECKPOINT-PRECISION beside the checkpoint]",
+    help="The bundle's folder.  [default: CHECKPOINT-PRECISION beside the checkpoint, or, of a "
+    "model of the Hub, here]",
+)
+@click.option("--language", help="Whose adapter and vocabulary to take, in a model with several.")
+@click.option(
+    "--layer",
+    type=click.IntRange(min=1),
+    help="Make the output of this transformer layer the context, and drop all above it.",
+)
+@click.option("--layers", type=LayerList(), help="Also give the outputs of these, such as 6,9,12.")
+@click.option(
+    "--kmeans",
+    type=click.Path(path_type=Path),
+    help=".npy of centroids (entries, width): codes are the nearest one to each context vector.",
+)
+@click.option(
+    "--pool", type=click.Choice(("mean",)), help="Also give one embedding for each utterance."
 )
 @click.option(
     "--precision",
@@ -79,8 +109,13 @@ if TYPE_CHECKING:
 @force_option
 @json_option
 def command(
-    checkpoint: Path,
+    checkpoint: str,
     output: Path | None,
+    language: str | None,
+    layer: int | None,
+    layers: tuple[int, ...] | None,
+    kmeans: Path | None,
+    pool: Literal["mean"] | None,
     precision: Precision,
     frontend_precision: Literal["fp32", "int8"] | None,
     target: str,
@@ -93,6 +128,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Export CHECKPOINT to a bundle of ONNX graphs that is proven equal to PyTorch.
+
+    CHECKPOINT is a .pt file, ours, fairseq's or torchaudio's; a folder of Hugging Face transformers
+    (wav2vec 2.0, XLS-R, MMS, HuBERT, WavLM, data2vec); or the name of one on the Hub, such as
+    facebook/wav2vec2-base-960h. transformers is not needed.
 
     Every graph is compared with the PyTorch model on recorded speech and noise, from one receptive
     field to 30 s, alone and in padded batches. If any output differs beyond its
@@ -108,6 +147,7 @@ def command(
     require("exporting", "export", "cpu")
     from w2v_edge_export.explanation import Explanation
     from w2v_edge_export.pipeline import GateError, export_bundle
+    from w2v_edge_export.selection import Selection, read_centroids
     from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
     from w2v_edge_export.weight_quantization.search import (
         DEFAULT_COSINES,
@@ -115,9 +155,10 @@ def command(
         Budgets,
     )
 
-    if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: expected a checkpoint file; make one: w2v-edge init")
-    output = output or checkpoint.with_name(f"{checkpoint.stem}-{precision}")
+    output = output or default_output(checkpoint, precision)
+    selection = Selection(
+        layer, layers or (), pool, None if kmeans is None else read_centroids(kmeans)
+    )
     options = QuantizationOptions(
         calibration,
         frontend_precision or ("fp32" if precision == "fp32" else "int8"),
@@ -135,6 +176,8 @@ def command(
                 output,
                 precision=precision,
                 target=target,
+                language=language,
+                selection=selection,
                 quantization=options,
                 force=force,
                 progress=show,
@@ -165,6 +208,19 @@ def command(
     print_report(report)
     size = sum(path.stat().st_size for path in output.iterdir())
     console().print(f"{output}: verified, {megabytes(size)}")
+
+
+def default_output(checkpoint: str, precision: str) -> Path:
+    """Return the bundle's folder for a checkpoint, where none was asked for."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        path = path.resolve()
+        return path.parent / f"{path.name or 'model'}-{precision}"
+    if path.name in {"model.safetensors", "pytorch_model.bin"}:
+        return default_output(str(path.parent), precision)
+    if path.is_file() or path.suffix:
+        return path.with_name(f"{path.stem}-{precision}")
+    return Path(f"{path.name.partition('@')[0]}-{precision}")
 
 
 IDLE_OPTIONS = {

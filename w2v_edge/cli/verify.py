@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
     help="Compare with this checkpoint in PyTorch: every weight, and the whole gate of an export.",
+)
+@click.option(
+    "--kmeans",
+    type=click.Path(path_type=Path),
+    help="With --checkpoint: the centroids that the bundle was exported with.",
 )
 @click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
 @json_option
-def command(bundle: Path, checkpoint: Path | None, provider: str, as_json: bool) -> None:
+def command(
+    bundle: Path, checkpoint: str | None, kmeans: Path | None, provider: str, as_json: bool
+) -> None:
     """Check every file of BUNDLE against its hash, then its outputs against golden vectors.
 
     Golden vectors are what PyTorch gave at export: no torch is needed. With --checkpoint the
@@ -44,9 +50,11 @@ def command(bundle: Path, checkpoint: Path | None, provider: str, as_json: bool)
     model = w2v_edge.load(bundle, provider=provider)
     model.bundle.check_all()
     if checkpoint is None:
+        if kmeans is not None:
+            raise click.UsageError("--kmeans has no effect without --checkpoint")
         _verify_golden(model, as_json=as_json)
     else:
-        _verify_checkpoint(model, checkpoint, as_json=as_json)
+        _verify_checkpoint(model, checkpoint, kmeans, as_json=as_json)
 
 
 def _verify_golden(model: Model, *, as_json: bool) -> None:
@@ -70,15 +78,17 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
     _finish(model, failures, quiet=as_json)
 
 
-def _verify_checkpoint(model: Model, checkpoint: Path, *, as_json: bool) -> None:
+def _verify_checkpoint(
+    model: Model, checkpoint: str, kmeans: Path | None, *, as_json: bool
+) -> None:
     require("verifying against a checkpoint", "export", "cpu")
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
     with progress("verify") as show:
-        report = verify_against(model, checkpoint, show)
+        report = verify_against(model, checkpoint, show, kmeans=kmeans)
     if as_json:
-        print_json({"against": str(checkpoint), **report.to_dict()})
+        print_json({"against": checkpoint, **report.to_dict()})
     else:
         print_report(report)
     if not report.passed:

@@ -4,10 +4,12 @@ In float32 they are PyTorch's; with quantized weights they are the bundle's own,
 that exported it, after it held its budgets against PyTorch.
 
 `golden.npz` holds, for a padded batch of two (the second ends early, over garbage): the inputs
-`waveform` and `lengths`; the expected `features`, `context`, `frame_lengths`, `codes`, `vectors`;
-`margins`, the distance of each code's two best logits in standard deviations of all logits;
-`features_std` and `context_std`, how much they vary across frames; and `bars`, JSON text with the
-tolerances by precision. Programs in any language can reproduce it.
+`waveform` and `lengths`; the expected `features`, `context`, `frame_lengths`, `codes`, `vectors`
+and whatever else the graphs give; `context_lengths`, which the context goes by, the same as
+`frame_lengths` but in models with fewer frames of context; `margins`, the distance of each code's
+two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
+how much they vary across frames; and `bars`, JSON text with the tolerances by precision. Programs
+in any language can reproduce it.
 """
 
 from __future__ import annotations
@@ -53,7 +55,6 @@ def compare_closely(
     model: Model, expected: Arrays, bars: dict[str, float], tally: Tally
 ) -> list[Row]:
     """Compare every graph's outputs where rounding may fall otherwise on another machine."""
-    lengths = expected["frame_lengths"]
     batch = {name: expected[name] for name in ("waveform", "lengths")}
     front = dict(batch)
     if "statistics" in model.manifest.graphs:
@@ -62,32 +63,79 @@ def compare_closely(
         "encoder": batch,
         "tokenizer": batch,
         "frontend": front,
-        "context": {"features": expected["features"], "frame_lengths": lengths},
-        "quantizer": {"features": expected["features"]},
+        "context": {x: expected[x] for x in ("features", "frame_lengths")},
     }
+    source = model.manifest.quantizer_input
+    if source is not None:
+        given["quantizer"] = {source: expected[source]}
     rows = []
     for graph in [name for name in given if name in model.manifest.graphs]:
         found = model.run(graph, **given[graph])
         case = f"{graph} golden"
-        if "frame_lengths" in found:
-            rows.append(compare_lengths(case, found["frame_lengths"], lengths))
+        rows += compare_all_lengths(model, graph, found, expected, case)
         rows += [
-            compare_frames(case, x, found[x], expected[x], lengths, bars["cosine"])
-            for x in ("features", "context")
-            if x in found
+            compare_frames(
+                case, name, *framed(found[name], expected, name, lengths), bars["cosine"]
+            )
+            for name, lengths in outputs_of(model, graph).items()
         ]
         if "codes" in found:
-            valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
-            codes = np.where(valid[..., None], found["codes"], 0)
-            row = compare_most_codes(case, codes, expected["codes"], lengths, bars["code_drift"])
-            if "vectors" in found:
-                same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
-                pair = (np.where(same, x, 0) for x in (found["vectors"], expected["vectors"]))
-                rows.append(_exact(case, *pair))
-            tally.compared += int(valid.sum()) * codes.shape[2]
-            tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
-            rows.append(row)
+            rows += _compare_codes_closely(model, found, expected, case, bars, tally)
     return rows
+
+
+def _compare_codes_closely(
+    model: Model, found: Arrays, expected: Arrays, case: str, bars: dict[str, float], tally: Tally
+) -> list[Row]:
+    lengths = expected[code_lengths(model)]
+    valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
+    codes = np.where(valid[..., None], found["codes"], 0)
+    row = compare_most_codes(case, codes, expected["codes"], lengths, bars["code_drift"])
+    tally.compared += int(valid.sum()) * codes.shape[2]
+    tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
+    if "vectors" not in found:
+        return [row]
+    same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
+    pair = (np.where(same, x, 0) for x in (found["vectors"], expected["vectors"]))
+    return [_exact(case, *pair), row]
+
+
+def outputs_of(model: Model, graph: str) -> dict[str, str | None]:
+    """Return the floats that a graph gives for frames, and the lengths that each goes by.
+
+    None for what is one vector for each utterance.
+    """
+    context = model.manifest.context_outputs if graph in {"encoder", "context"} else {}
+    return {**({} if graph not in {"encoder", "frontend"} else FEATURES), **context}
+
+
+FEATURES: dict[str, str | None] = {"features": "frame_lengths"}
+
+
+def code_lengths(model: Model) -> str:
+    """Return the lengths that codes go by."""
+    of_context = model.manifest.quantizer_input == "context"
+    return "context_lengths" if of_context else "frame_lengths"
+
+
+def compare_all_lengths(
+    model: Model, graph: str, found: Arrays, expected: Arrays, case: str
+) -> list[Row]:
+    """Compare the lengths that a graph gives."""
+    names: dict[str, str] = {x: x for x in ("frame_lengths", "context_lengths") if x in found}
+    if graph == "tokenizer":
+        names["frame_lengths"] = code_lengths(model)
+    return [compare_lengths(case, found[x], expected[other]) for x, other in names.items()]
+
+
+def framed(
+    found: npt.NDArray[Any], expected: Arrays, name: str, lengths: str | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return both sides as (b, n, d) with their lengths; what there is one of, as one frame."""
+    if lengths is not None:
+        return found, expected[name], expected[lengths]
+    ones = np.ones(len(found), dtype=np.int64)
+    return found[:, np.newaxis], expected[name][:, np.newaxis], ones
 
 
 def read_golden(model: Model) -> Arrays:
@@ -114,19 +162,12 @@ def compare_graphs(model: Model, expected: Arrays, case: str, tally: Tally) -> l
 def compare_encoder(
     model: Model, batch: Arrays, expected: Arrays, case: str, tally: Tally
 ) -> list[Row]:
-    """Compare `encoder`, and `quantizer` on the encoder's features."""
-    case = f"encoder {case}"
+    """Compare `encoder`, and `quantizer` on what the encoder gives."""
     found = model.run("encoder", **batch)
-    lengths = expected["frame_lengths"]
-    rows = [
-        compare_lengths(case, found["frame_lengths"], lengths),
-        *(
-            compare_values(case, x, found[x], expected[x], lengths, float(expected[f"{x}_std"]))
-            for x in ("features", "context")
-        ),
-    ]
-    if "quantizer" in model.manifest.graphs and all(row.ok for row in rows):
-        rows += compare_quantizer(model, found["features"], expected, case, tally)
+    rows = _compare_outputs(model, "encoder", found, expected, case)
+    source = model.manifest.quantizer_input
+    if source is not None and all(row.ok for row in rows):
+        rows += compare_quantizer(model, found[source], expected, case, tally)
     return rows
 
 
@@ -134,45 +175,53 @@ def compare_tokenizer(
     model: Model, batch: Arrays, expected: Arrays, case: str, tally: Tally
 ) -> list[Row]:
     """Compare `tokenizer`."""
-    case = f"tokenizer {case}"
     found = model.run("tokenizer", **batch)
-    lengths = expected["frame_lengths"]
-    return [
-        compare_lengths(case, found["frame_lengths"], lengths),
-        compare_codes(case, found["codes"], expected["codes"], expected["margins"], lengths, tally),
-    ]
+    rows = compare_all_lengths(model, "tokenizer", found, expected, f"tokenizer {case}")
+    lengths = expected[code_lengths(model)]
+    codes, margins = expected["codes"], expected["margins"]
+    case = f"tokenizer {case}"
+    return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally)]
 
 
 def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> list[Row]:
     """Compare `statistics` and `frontend` in a row, and `context` on the expected features."""
-    lengths = expected["frame_lengths"]
     given = dict(batch)
     if "statistics" in model.manifest.graphs:
         given |= model.run("statistics", **batch)
     front = model.run("frontend", **given)
-    context = model.run("context", features=expected["features"], frame_lengths=lengths)
+    context = model.run("context", **{x: expected[x] for x in ("features", "frame_lengths")})
     return [
-        compare_lengths(f"frontend {case}", front["frame_lengths"], lengths),
-        *(
-            compare_values(
-                f"{graph} {case}", x, found[x], expected[x], lengths, float(expected[f"{x}_std"])
-            )
-            for graph, x, found in (
-                ("frontend", "features", front),
-                ("context", "context", context),
-            )
-        ),
+        *_compare_outputs(model, "frontend", front, expected, case),
+        *_compare_outputs(model, "context", context, expected, case),
+    ]
+
+
+def _compare_outputs(
+    model: Model, graph: str, found: Arrays, expected: Arrays, case: str
+) -> list[Row]:
+    case = f"{graph} {case}"
+    rows = compare_all_lengths(model, graph, found, expected, case)
+    return rows + [
+        compare_values(
+            case,
+            name,
+            *framed(found[name], expected, name, lengths),
+            float(expected[f"{name}_std"]),
+        )
+        for name, lengths in outputs_of(model, graph).items()
     ]
 
 
 def compare_quantizer(
-    model: Model, features: npt.NDArray[Any], expected: Arrays, case: str, tally: Tally
+    model: Model, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: Tally
 ) -> list[Row]:
-    """Compare `quantizer` on features (b, n, d): codes, and vectors, which must be their rows."""
-    case = case.replace("encoder", "quantizer")
-    lengths = expected["frame_lengths"]
-    found = model.run("quantizer", features=features)
-    valid = np.arange(features.shape[1]) < lengths[:, None]
+    """Compare `quantizer` on frames (b, n, d): codes, and vectors, which must be their rows."""
+    case = f"quantizer {case}"
+    source = model.manifest.quantizer_input
+    assert source is not None
+    lengths = expected[code_lengths(model)]
+    found = model.run("quantizer", **{source: frames})
+    valid = np.arange(frames.shape[1]) < lengths[:, None]
     # The graph has no lengths: it gives padding codes too, which mean nothing.
     codes = np.where(valid[..., None], found["codes"], 0)
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]

@@ -8,35 +8,23 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import (
     FeedForward,
-    PositionalConv,
     PreNormContextNetwork,
-    QuerySoftmaxAttention,
     QuerySoftmaxBlock,
-    SelfAttention,
     TransformerBlock,
 )
-from w2v_edge_export.deployable.layers import GroupedConv, Linear, Norm
-from w2v_edge_export.deployable.ops import MASKED, attend
-
-
-class PositionTwin(nn.Module):
-    """The positional convolution with its weight norm folded."""
-
-    def __init__(self, source: PositionalConv) -> None:
-        super().__init__()
-        kernel = source.conv.kernel_size[0]
-        # One step of padding more than needed: runtimes refuse a convolution with no output,
-        # which an odd kernel would give for an empty batch of frames.
-        self.surplus = kernel % 2
-        self.conv = GroupedConv(source.conv, padding=kernel // 2 + self.surplus)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, n, d), zero at padding, to the same shape."""
-        y = self.conv(x)
-        return nn.functional.gelu(y[:, self.surplus : self.surplus + x.shape[1]])
+from w2v_edge_export.deployable.adapters import ConvAdapterTwin, LanguageAdapterTwin
+from w2v_edge_export.deployable.attention import (
+    DistancesTwin,
+    QuerySoftmaxAttentionTwin,
+    SelfAttentionTwin,
+)
+from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
+from w2v_edge_export.deployable.layers import Linear, Norm
+from w2v_edge_export.deployable.position import position_twin
 
 
 class FeedForwardTwin(nn.Module):
@@ -51,55 +39,6 @@ class FeedForwardTwin(nn.Module):
         """Map x (b, n, d) to the same shape."""
         contracted: Tensor = self.contract(nn.functional.gelu(self.expand(x)))
         return contracted
-
-
-class AttentionTwin(nn.Module):
-    """The projections around an attention."""
-
-    def __init__(self, source: SelfAttention | QuerySoftmaxAttention, divisor: float) -> None:
-        super().__init__()
-        self.heads = source.heads
-        self.query, self.key, self.value = (Linear(x) for x in _thirds(source.qkv))
-        self.output = Linear(source.output)
-        self.scale = 1 / divisor
-
-
-class SelfAttentionTwin(AttentionTwin):
-    """Softmax over keys."""
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
-        q, k, v = self.query(x), self.key(x), self.value(x)
-        mixed: Tensor = self.output(attend(q, k, v, valid, heads=self.heads, scale=self.scale))
-        return mixed
-
-
-class QuerySoftmaxAttentionTwin(AttentionTwin):
-    """Softmax over queries: padded ones leave it, and padded keys' values are zeroed."""
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
-        q, k, v = (
-            y.unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for y in (self.query(x) * self.scale, self.key(x), self.value(x) * valid)
-        )
-        logits = torch.matmul(q, k.transpose(2, 3)) + (1 - valid.unsqueeze(1)) * MASKED
-        mixed: Tensor = self.output(
-            torch.matmul(logits.softmax(dim=2), v).transpose(1, 2).flatten(2)
-        )
-        return mixed
-
-
-def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
-    """Split a fused projection: three products leave nothing to be cut apart afterwards."""
-    dim = qkv.in_features
-    made = []
-    for i in range(3):
-        linear = nn.Linear(dim, dim)
-        linear.weight = nn.Parameter(qkv.weight.detach()[i * dim : (i + 1) * dim])
-        linear.bias = nn.Parameter(qkv.bias.detach()[i * dim : (i + 1) * dim])
-        made.append(linear)
-    return made
 
 
 class QuerySoftmaxBlockTwin(nn.Module):
@@ -123,35 +62,40 @@ class TransformerBlockTwin(nn.Module):
 
     def __init__(self, source: TransformerBlock) -> None:
         super().__init__()
-        head = source.attention.qkv.in_features // source.attention.heads
-        self.attention = SelfAttentionTwin(source.attention, math.sqrt(head))
+        self.attention = SelfAttentionTwin(source.attention)
         self.attention_norm = Norm(source.attention_norm)
         self.feed_forward = FeedForwardTwin(source.feed_forward)
         self.feed_forward_norm = Norm(source.feed_forward_norm)
+        adapter = source.language_adapter
+        self.language_adapter = None if adapter is None else LanguageAdapterTwin(adapter)
+
+    def adapt(self, x: Tensor) -> Tensor:
+        """Add what the language's adapter makes of x (b, n, d), if there is one."""
+        return x if self.language_adapter is None else x + self.language_adapter(x)
 
 
 class PostNormBlockTwin(TransformerBlockTwin):
     """Norms after each residual sum."""
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Map x (b, n, d) to the same shape."""
-        x = self.attention_norm(x + self.attention(x, valid))
-        normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
-        return normed
+    def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None) -> Tensor:
+        """Map x (b, n, d) to the same shape; see `SelfAttentionTwin`."""
+        x = self.attention_norm(x + self.attention(x, valid, distances))
+        return self.adapt(self.feed_forward_norm(x + self.feed_forward(x)))
 
 
 class PreNormBlockTwin(TransformerBlockTwin):
     """Norms before each branch."""
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Map x (b, n, d) to the same shape."""
-        x = x + self.attention(self.attention_norm(x), valid)
-        branch: Tensor = self.feed_forward(self.feed_forward_norm(x))
-        return x + branch
+    def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None) -> Tensor:
+        """Map x (b, n, d) to the same shape; see `SelfAttentionTwin`."""
+        x = x + self.attention(self.attention_norm(x), valid, distances)
+        return self.adapt(x + self.feed_forward(self.feed_forward_norm(x)))
 
 
 class ContextTwin(nn.Module):
-    """`forward(features (b, n, d), frame_lengths (b,))` gives `context`, zero at padding."""
+    """`forward(features (b, n, d), frame_lengths (b,))` gives `outputs`, zero at padding."""
+
+    outputs: tuple[str, ...]
 
 
 class TutorialContextTwin(ContextTwin):
@@ -159,6 +103,7 @@ class TutorialContextTwin(ContextTwin):
 
     def __init__(self, model: TutorialModel) -> None:
         super().__init__()
+        self.outputs = context_outputs(model.config)
         network = model.context_network
         dim, channels, _ = network.input.weight.shape
         linear = nn.Linear(channels, dim)
@@ -169,48 +114,65 @@ class TutorialContextTwin(ContextTwin):
             }
         )
         self.input = Linear(linear)
-        self.position = PositionTwin(network.position)
+        self.position = position_twin(network.position)
         self.blocks = nn.ModuleList(
             QuerySoftmaxBlockTwin(cast("QuerySoftmaxBlock", block)) for block in network.blocks
         )
 
-    def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+    def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
         """Map features to context; see `ContextTwin`."""
         features, valid = _clean(features, frame_lengths)
         x = self.input(features) * valid
-        x = x + self.position(x)
+        x = x + self.position(x, valid)
         for block in self.blocks:
             x = block(x, valid)
-        context: Tensor = x * valid
-        return context
+        x = x * valid
+        return (x, mean_over_frames(x, valid)) if "embedding" in self.outputs else (x,)
 
 
 class Wav2Vec2ContextTwin(ContextTwin):
-    """wav2vec 2.0's feature projection and transformer."""
+    """The feature projection and transformer of wav2vec 2.0 and its kin, and what follows them."""
 
     def __init__(self, model: Wav2Vec2Model) -> None:
         super().__init__()
+        self.outputs = context_outputs(model.config)
+        self.layers = model.config.outputs.layers
         network = model.context_network
         self.pre_norm = isinstance(network, PreNormContextNetwork)
         self.feature_projection = Linear(model.feature_projection)
-        self.position = PositionTwin(network.position)
-        self.norm = Norm(network.norm)
+        self.position = position_twin(network.position)
+        self.norm = None if network.norm is None else Norm(network.norm)
+        relative = network.relative_position
+        self.distances = None if relative is None else DistancesTwin(relative)
         block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
         self.blocks = nn.ModuleList(
             block(cast("TransformerBlock", source)) for source in network.blocks
         )
+        self.adapter = None if model.adapter is None else ConvAdapterTwin(model.adapter)
+        self.head = None if model.head is None else head_twin(model.head)
 
-    def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
-        """Map features to context; see `ContextTwin`."""
+    def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
+        """Map features to context and the rest; see `ContextTwin`."""
         features, valid = _clean(features, frame_lengths)
         x = self.feature_projection(features) * valid
-        x = x + self.position(x)
-        x = x if self.pre_norm else self.norm(x)
+        x = x + self.position(x, valid)
+        x = x if self.pre_norm or self.norm is None else self.norm(x)
+        distances = None if self.distances is None else self.distances(x)
+        states = [x]
         for block in self.blocks:
-            x = block(x, valid)
-        x = self.norm(x) if self.pre_norm else x
-        context: Tensor = x * valid
-        return context
+            states.append(block(states[-1], valid, distances))
+        x = self.norm(states[-1]) if self.pre_norm and self.norm is not None else states[-1]
+        made = {f"layer_{i}": states[i] * valid for i in self.layers}
+        x = x * valid
+        lengths = frame_lengths
+        if self.adapter is not None:
+            x, valid, lengths = self.adapter(x, valid, frame_lengths)
+        made |= {"context": x, "context_lengths": lengths}
+        if self.head is not None:
+            made["logits"] = self.head(x, states, valid)
+        if "embedding" in self.outputs:
+            made["embedding"] = mean_over_frames(x, valid)
+        return tuple(made[name] for name in self.outputs)
 
 
 def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,6 +181,17 @@ def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
     mask = (index < frame_lengths.unsqueeze(1)).unsqueeze(2)
     zero = torch.zeros((), dtype=features.dtype)
     return torch.where(mask, features, zero), mask.to(features.dtype)
+
+
+def context_outputs(config: ModelConfig) -> tuple[str, ...]:
+    """Return the names of what a context network gives, in the order of the graphs."""
+    return (
+        "context",
+        *(["context_lengths"] if getattr(config.context, "adapter", None) is not None else []),
+        *(["logits"] if config.head is not None else []),
+        *(f"layer_{layer}" for layer in config.outputs.layers),
+        *(["embedding"] if config.outputs.pooled is not None else []),
+    )
 
 
 def context_twin(model: SpeechModel) -> ContextTwin:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge.geometry import Geometry
-from w2v_edge.model.config import ConvLayer
+from w2v_edge.model.config import ConvLayer, NormalisationConfig
 from w2v_edge.model.feature_encoder import (
     FeatureEncoder,
     GroupNormFeatureEncoder,
@@ -30,7 +30,8 @@ class FrontendTile(nn.Module):
 
     Inputs of `forward`: `tile` (b, s) samples with what the first and last frame see around them,
     zero outside the utterances; `start` () the first frame's index; `lengths` (b,) samples of each
-    whole utterance; `statistics` (b, k) where the front end needs them.
+    whole utterance; `statistics` (b, k) where the front end needs them: the mean and variance of
+    the waveform where it is normalised, then what the front end itself asks for.
 
     Output: `features` (b, n, d), zero at and past each utterance's frames.
 
@@ -38,8 +39,14 @@ class FrontendTile(nn.Module):
     every layer's input is a whole number of its strides and no odd frame has to be cut off.
     """
 
-    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        feature_norm: nn.LayerNorm | None,
+        normalisation: NormalisationConfig | None,
+    ) -> None:
         super().__init__()
+        self.normalisation = normalisation
         self.geometry = encoder.config.geometry
         self.conv = nn.ModuleList(Conv(conv) for conv in encoder.convolutions)
         self.feature_norm = None if feature_norm is None else Norm(feature_norm)
@@ -55,8 +62,13 @@ class FrontendTile(nn.Module):
 class PaddedFrontendTile(FrontendTile):
     """Zero-padded convolutions: whatever lies outside the utterance is zeroed before each one."""
 
-    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
-        super().__init__(encoder, feature_norm)
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        feature_norm: nn.LayerNorm | None,
+        normalisation: NormalisationConfig | None,
+    ) -> None:
+        super().__init__(encoder, feature_norm, normalisation)
         convs = [(x.kernel, x.stride, x.padding) for x in encoder.config.layers]
         self.inner = [Geometry.of_convolutions(convs[:i]) for i in range(1, len(convs))]
 
@@ -78,11 +90,18 @@ class PaddedFrontendTile(FrontendTile):
 class GroupNormFrontendTile(FrontendTile):
     """BASE's front end: given its statistics, the norm after convolution 0 is an affine map.
 
-    `statistics` (b, 2 d): each channel's mean and variance over the utterance.
+    `statistics` end in (b, 2 d): each channel's mean and variance over the utterance, of the
+    waveform as it comes. The norm undoes whatever a normalisation of it would do, but for the
+    norm's epsilon, which is so much larger as the waveform would be smaller.
     """
 
-    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
-        super().__init__(encoder, feature_norm)
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        feature_norm: nn.LayerNorm | None,
+        normalisation: NormalisationConfig | None,
+    ) -> None:
+        super().__init__(encoder, feature_norm, normalisation)
         norm = cast("MaskedChannelNorm", encoder.norms[0])
         self.eps = norm.eps
         self.norm_weight = nn.Parameter(norm.weight.detach().clone(), requires_grad=False)
@@ -90,8 +109,11 @@ class GroupNormFrontendTile(FrontendTile):
 
     def forward(self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor) -> Tensor:
         """Encode a tile; see `FrontendTile`."""
-        mean, variance = statistics.chunk(2, dim=1)
-        scale = self.norm_weight * torch.rsqrt(variance + self.eps)
+        mean, variance = statistics[:, -2 * len(self.norm_bias) :].chunk(2, dim=1)
+        eps: float | Tensor = self.eps
+        if self.normalisation is not None:
+            eps = self.eps * (statistics[:, 1:2] + self.normalisation.eps)
+        scale = self.norm_weight * torch.rsqrt(variance + eps)
         shift = self.norm_bias - mean * scale
         first = cast("Conv", self.conv[0])
         if first.bias is not None:
@@ -110,12 +132,22 @@ class GroupNormFrontendTile(FrontendTile):
 class LayerNormFrontendTile(FrontendTile):
     """LARGE's front end: a layer norm over channels after each convolution."""
 
-    def __init__(self, encoder: FeatureEncoder, feature_norm: nn.LayerNorm | None) -> None:
-        super().__init__(encoder, feature_norm)
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        feature_norm: nn.LayerNorm | None,
+        normalisation: NormalisationConfig | None,
+    ) -> None:
+        super().__init__(encoder, feature_norm, normalisation)
         self.norm = nn.ModuleList(Norm(cast("nn.LayerNorm", norm)) for norm in encoder.norms)
 
-    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
+    def forward(
+        self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor | None = None
+    ) -> Tensor:
         """Encode a tile; see `FrontendTile`."""
+        if self.normalisation is not None and statistics is not None:
+            mean, variance = statistics[:, :1], statistics[:, 1:2]
+            tile = (tile - mean) * torch.rsqrt(variance + self.normalisation.eps)
         x = tile.unsqueeze(2)
         for conv, norm in zip(self.conv, self.norm, strict=True):
             x = nn.functional.gelu(norm(conv(x)))

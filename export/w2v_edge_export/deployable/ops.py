@@ -35,16 +35,31 @@ def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
     return seen[:, :, : kernel * channels]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, *, heads: int, scale: float) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    valid: Tensor,
+    distances: Tensor | None = None,
+    gate: Tensor | None = None,
+    *,
+    heads: int,
+    scale: float,
+) -> Tensor:
     """Mix values by the softmax over keys of scaled products.
 
     `Attention` takes q, k, v (b, n, d), channels head-major, and `valid` (b, n, 1), 0 at keys that
-    must not be seen, else 1; it gives (b, n, d).
+    must not be seen, else 1; it gives (b, n, d). It may take `distances` (h, n, n) and `gate`
+    (b, h, n, 1) too, whose product is added to the scaled products of queries and keys.
     """
+    biases = [] if distances is None or gate is None else [distances, gate]
     if torch.onnx.is_in_onnx_export():
-        return _node("Attention", (q, k, v, valid), {"heads": heads, "scale": scale}, q.shape)
+        inputs = (q, k, v, valid, *biases)
+        return _node("Attention", inputs, {"heads": heads, "scale": scale}, q.shape)
     q, k, v = (torch.unflatten(x, 2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
+    if biases:
+        bias = bias + biases[0] * biases[1]
     weights = (torch.matmul(q * scale, k.transpose(2, 3)) + bias).softmax(dim=3)
     return torch.matmul(weights, v).transpose(1, 2).flatten(2)
 

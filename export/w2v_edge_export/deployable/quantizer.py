@@ -16,13 +16,20 @@ class QuantizerTwin(nn.Module):
         super().__init__()
         self.groups = source.config.groups
         self.entries = source.config.entries
-        self.scorer = Linear(source.scorer)
+        self.scorer = Linear(_linear(source))
         rows = source.codebook.weight.detach().flatten(0, 1).contiguous()
         self.codebook = nn.Parameter(rows, requires_grad=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (b, n, d) to `codes` (b, n, g) int64 and `vectors` (b, n, g * d)."""
-        logits = self.scorer(features).unflatten(2, (self.groups, self.entries))
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Map what is quantized (b, n, d) to `codes` (b, n, g) int64, `vectors` (b, n, g * d)."""
+        logits = self.scorer(frames).unflatten(2, (self.groups, self.entries))
         codes = logits.argmax(dim=3)
         first = torch.arange(self.groups, dtype=torch.int64) * self.entries
         return codes, nn.functional.embedding(codes + first, self.codebook).flatten(2)
+
+
+def _linear(source: VectorQuantizer) -> nn.Linear:
+    weight, bias = source.linear()
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return linear

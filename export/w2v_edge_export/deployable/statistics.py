@@ -1,9 +1,10 @@
-"""Whole-utterance statistics of the group-norm front end, from moments of the waveform.
+"""Whole-utterance statistics: of the waveform, and of the first convolution's channels.
 
-Convolution 0 is linear, so each channel's mean and variance over the utterance follow from the
-mean and the covariance of the windows it sees:  mean = w . m,  variance = w' C w.  No pass over the
-wide activation is needed, and padding is left out exactly. A filter may look at what little energy
-speech has at high frequencies, next to low ones 60 dB above: moments are summed in float64.
+A waveform that is normalised needs its mean and variance. In the group-norm front end each channel
+of convolution 0 needs its own; it is linear, so they follow from the mean and the covariance of the
+windows it sees:  mean = w . m,  variance = w' C w.  No pass over the wide activation is needed, and
+padding is left out exactly. A filter may look at what little energy speech has at high frequencies,
+next to low ones 60 dB above: moments are summed in float64.
 """
 
 from __future__ import annotations
@@ -52,22 +53,66 @@ def _masked(x: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, x.to(torch.float64), torch.zeros((), dtype=torch.float64))
 
 
-class ChannelStatistics(nn.Module):
-    """From summed moments to each channel's mean and variance."""
+class SampleMoments(nn.Module):
+    """Sums over one tile of the samples and of their squares."""
 
-    def __init__(self, conv: nn.Conv1d) -> None:
-        super().__init__()
-        self.conv = Conv(conv)
-
-    def forward(self, total: Tensor, products: Tensor, windows: Tensor) -> Tensor:
-        """Map sums over `windows` (b,) windows to `statistics` (b, 2 d), float32.
+    def forward(self, tile: Tensor, start: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the samples of a tile that lie within the utterances.
 
         Args:
-            total: (b, k) float64.
-            products: (b, k, k) float64.
-            windows: (b,) int64, at least 1.
+            tile: (b, s) samples.
+            start: () index of the tile's first sample.
+            lengths: (b,) samples of each utterance.
+
+        Returns:
+            `sums` (b, 1) and `squares` (b, 1), float64.
         """
-        count = windows.to(torch.float64)
+        samples = _masked(tile, valid_steps(lengths, start, tile.shape[1], 1, 1))
+        return samples.sum(dim=1, keepdim=True), (samples * samples).sum(dim=1, keepdim=True)
+
+
+class UtteranceStatistics(nn.Module):
+    """From summed moments to what the front end needs."""
+
+    def __init__(self, conv: nn.Conv1d | None) -> None:
+        """Build for a front end whose first convolution `conv` is normed over the utterance."""
+        super().__init__()
+        self.conv = None if conv is None else Conv(conv)
+
+    def forward(
+        self,
+        sums: Tensor | None = None,
+        squares: Tensor | None = None,
+        samples: Tensor | None = None,
+        total: Tensor | None = None,
+        products: Tensor | None = None,
+        windows: Tensor | None = None,
+    ) -> Tensor:
+        """Map sums to `statistics` (b, k), float32.
+
+        Args:
+            sums: (b, 1) of the samples, float64; None where the waveform is not normalised.
+            squares: (b, 1) of their squares, float64; None likewise.
+            samples: (b,) how many, int64, at least 1; None likewise.
+            total: (b, k) of the windows, float64; None where there is no norm over the utterance.
+            products: (b, k, k) of their products, float64; None likewise.
+            windows: (b,) how many, int64, at least 1; None likewise.
+
+        Returns:
+            The waveform's mean and variance, then each channel's mean and variance (2 d), as far as
+            they were asked for.
+        """
+        statistics: list[Tensor] = []
+        if sums is not None and squares is not None and samples is not None:
+            count = samples.to(torch.float64).unsqueeze(1)
+            mean = sums / count
+            statistics += [mean, (squares / count - mean * mean).clamp(min=0)]
+        if total is not None and products is not None and windows is not None:
+            statistics += self._channels(total, products, windows.to(torch.float64))
+        return torch.cat(statistics, dim=1).to(torch.float32)
+
+    def _channels(self, total: Tensor, products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.conv is not None
         weight = self.conv.weight.T.to(torch.float64)
         mean = total / count.unsqueeze(1)
         spread = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
@@ -75,4 +120,4 @@ class ChannelStatistics(nn.Module):
         channel_mean = (mean.unsqueeze(1) * weight).sum(dim=2)
         if self.conv.bias is not None:
             channel_mean = channel_mean + self.conv.bias.to(torch.float64)
-        return torch.cat([channel_mean, variance], dim=1).to(torch.float32)
+        return channel_mean, variance

@@ -5,7 +5,8 @@ CPU never holds the (frames, frames) matrix: but only as long as it is given no 
 are carried in extra channels, a constant in the queries and a large negative number in the keys of
 padding, and only where there is padding at all: an `If` leaves them out for a batch without.
 
-Elsewhere it is written out in standard operators.
+Elsewhere it is written out in standard operators. Where distances have a gated bias, there is a
+(frames, frames) matrix for each head in any case: padded keys are hidden in that.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ def lower_attention(model: ir.Model, target: Target) -> None:
         if (node.domain, node.op_type) != (DOMAIN, "Attention"):
             continue
         g = GraphBuilder(prefix=f"{node.name}.")
-        q, k, v, valid = (x for x in node.inputs if x is not None)
+        q, k, v, valid, *distances = (x for x in node.inputs if x is not None)
         heads, scale = node.attributes["heads"].as_int(), node.attributes["scale"].as_float()
         if CONTRIB in target.domains:
             if padded is None:
                 padded = _any_padding(g, valid)
-            replace_node(node, g, _fused(g, q, k, v, valid, padded, heads=heads, scale=scale))
+            fused = _biased if distances else _fused
+            made = fused(g, q, k, v, valid, padded, *distances, heads=heads, scale=scale)
         else:
-            replace_node(node, g, _written_out(g, q, k, v, valid, heads=heads, scale=scale))
+            made = _written_out(g, q, k, v, valid, *distances, heads=heads, scale=scale)
+        replace_node(node, g, made)
 
 
 def _any_padding(g: GraphBuilder, valid: ir.Value) -> ir.Value:
@@ -68,6 +71,36 @@ def _fused(
     return g.branch(padded, hiding, lambda inner: attention(inner, q, k))
 
 
+def _biased(
+    g: GraphBuilder,
+    q: ir.Value,
+    k: ir.Value,
+    v: ir.Value,
+    valid: ir.Value,
+    padded: ir.Value,
+    distances: ir.Value,
+    gate: ir.Value,
+    *,
+    heads: int,
+    scale: float,
+) -> ir.Value:
+    bias = g.branch(
+        padded,
+        lambda inner: inner.op("Add", inner.op("Mul", gate, distances), _hidden(inner, valid)),
+        lambda inner: inner.op("Mul", gate, distances),
+    )
+    # Its inputs: query, key, value, bias of the projections, mask of keys, bias of attention.
+    return g.op(
+        f"{CONTRIB}::MultiHeadAttention", q, k, v, None, None, bias, num_heads=heads, scale=scale
+    )
+
+
+def _hidden(g: GraphBuilder, valid: ir.Value) -> ir.Value:
+    """Return a large negative number at padded keys, (b, 1, 1, n), for `valid` (b, n, 1)."""
+    hidden = g.op("Mul", g.op("Sub", g.floats(1), valid), g.floats(MASKED))
+    return g.op("Unsqueeze", g.op("Transpose", hidden, perm=[0, 2, 1]), [1])
+
+
 def _widen(g: GraphBuilder, x: ir.Value, extra: ir.Value, heads: int) -> ir.Value:
     """Add to each head of x (b, n, d) a channel `extra` (b, n, 1), and zeros."""
     dim = _channels(x)
@@ -84,6 +117,8 @@ def _written_out(
     k: ir.Value,
     v: ir.Value,
     valid: ir.Value,
+    distances: ir.Value | None = None,
+    gate: ir.Value | None = None,
     *,
     heads: int,
     scale: float,
@@ -96,10 +131,9 @@ def _written_out(
 
     q = g.op("Mul", q, g.floats(scale))
     logits = g.op("MatMul", split(q, [0, 2, 1, 3]), split(k, [0, 2, 3, 1]))
-    hidden = g.op("Mul", g.op("Sub", g.floats(1), valid), g.floats(MASKED))
-    # (b, n, 1) -> (b, 1, 1, n)
-    bias = g.op("Unsqueeze", g.op("Transpose", hidden, perm=[0, 2, 1]), [1])
-    weights = g.op("Softmax", g.op("Add", logits, bias), axis=3)
+    if distances is not None and gate is not None:
+        logits = g.op("Add", logits, g.op("Mul", gate, distances))
+    weights = g.op("Softmax", g.op("Add", logits, _hidden(g, valid)), axis=3)
     mixed = g.op("MatMul", weights, split(v, [0, 2, 1, 3]))
     return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, dim])
 

@@ -66,14 +66,28 @@ def run_twins(
     tile = nn.functional.pad(samples, (geometry.left_padding, max(0, right)))[:, :span]
     given = {"tile": tile, "start": start, "lengths": lengths}
     if "statistics" in parts:
-        layer = config.feature_encoder.layers[0]
-        count = (len(waveform) - layer.kernel) // layer.stride + 1
-        span = count * layer.stride + overlap([layer])
-        padded = nn.functional.pad(samples, (0, max(0, span - len(waveform))))[:, :span]
-        total, sums = parts["moments"].module(padded, start, lengths)
-        given["statistics"] = parts["statistics"].module(total, sums, torch.tensor([count]))
+        given["statistics"] = _statistics(parts, config, samples)
     features = parts["frontend"].module(**given)
-    return features, parts["context"].module(features, torch.tensor([frames]))
+    return features, parts["context"].module(features, torch.tensor([frames]))[0]
+
+
+def _statistics(parts: Mapping[str, Part], config: ModelConfig, samples: Tensor) -> Tensor:
+    """Return the statistics (1, k) of a waveform (1, t)."""
+    start, length = torch.tensor(0), samples.shape[1]
+    lengths = torch.tensor([length])
+    sums: dict[str, Tensor] = {}
+    if "samples" in parts:
+        sums["sums"], sums["squares"] = parts["samples"].module(samples, start, lengths)
+        sums["samples"] = lengths
+    if "moments" in parts:
+        layer = config.feature_encoder.layers[0]
+        count = (length - layer.kernel) // layer.stride + 1
+        span = count * layer.stride + overlap([layer])
+        padded = nn.functional.pad(samples, (0, max(0, span - length)))[:, :span]
+        sums["total"], sums["products"] = parts["moments"].module(padded, start, lengths)
+        sums["windows"] = torch.tensor([count])
+    statistics: Tensor = parts["statistics"].module(**sums)
+    return statistics
 
 
 def observe(

@@ -1,0 +1,80 @@
+"""Twins of the adapters."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from w2v_edge.model.adapters import ConvAdapter, LanguageAdapter
+from w2v_edge_export.deployable.layers import Linear, Norm
+
+
+class LanguageAdapterTwin(nn.Module):
+    """A bottleneck to be added to a block's output."""
+
+    def __init__(self, source: LanguageAdapter) -> None:
+        super().__init__()
+        self.norm = Norm(source.norm)
+        self.contract = Linear(source.contract)
+        self.expand = Linear(source.expand)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        expanded: Tensor = self.expand(nn.functional.relu(self.contract(self.norm(x))))
+        return expanded
+
+
+class ConvAdapterTwin(nn.Module):
+    """Strided, gated convolutions over context vectors."""
+
+    def __init__(self, source: ConvAdapter) -> None:
+        super().__init__()
+        config = source.config
+        self.projection = None if source.projection is None else Linear(source.projection)
+        self.norm = None if source.norm is None else Norm(source.norm)
+        self.kernel, self.stride, self.padding = config.kernel, config.stride, config.padding
+        # Runtimes refuse a convolution with no output: so many steps more are made, and cut off.
+        self.surplus = -(-(config.kernel - 2 * config.padding) // config.stride)
+        convs = [cast("nn.Conv1d", x) for x in source.layers]
+        self.weights = nn.ParameterList(_frozen(x.weight) for x in convs)
+        self.biases = nn.ParameterList(_frozen(cast("Tensor", x.bias)) for x in convs)
+
+    def forward(self, x: Tensor, valid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map x (b, n, d) to fewer frames (b, m, d), zero at padding.
+
+        Args:
+            x: zero at padding.
+            valid: (b, n, 1) 0 at padding, else 1.
+            lengths: (b,) valid frames.
+
+        Returns:
+            The frames, and `valid` (b, m, 1) and `lengths` (b,) of them.
+        """
+        if self.projection is not None and self.norm is not None:
+            x = self.norm(self.projection(x)) * valid
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = self._convolve(x, weight, bias)
+            mask = self._valid(lengths, x.shape[1])
+            lengths = mask.sum(dim=1)
+            valid = mask.unsqueeze(2).to(x.dtype)
+            x = x * valid
+        return x, valid, lengths
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        right = self.padding + self.surplus * self.stride
+        padded = nn.functional.pad(x, (0, 0, self.padding, right)).transpose(1, 2)
+        y = nn.functional.conv1d(padded, weight, bias, stride=self.stride)
+        values, gates = y.chunk(2, dim=1)
+        return (values * torch.sigmoid(gates))[:, :, : -self.surplus].transpose(1, 2)
+
+    def _valid(self, lengths: Tensor, steps: int) -> Tensor:
+        """Return (b, steps) booleans; nothing is divided, which exporters do in float32."""
+        index = torch.arange(steps, device=lengths.device)
+        reach = index * self.stride + (self.kernel - 2 * self.padding)
+        return (reach <= lengths.unsqueeze(1)) & (lengths.unsqueeze(1) > 0)
+
+
+def _frozen(x: Tensor) -> nn.Parameter:
+    return nn.Parameter(x.detach().clone(), requires_grad=False)

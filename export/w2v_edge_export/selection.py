@@ -1,0 +1,163 @@
+"""What is taken of a checkpoint, and added to it: layers, units by centroids, an embedding.
+
+`select` makes a model of its own, which everything after it treats like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from w2v_edge.errors import ConfigError, InputError
+from w2v_edge.model.build import assemble
+from w2v_edge.model.config import (
+    ModelConfig,
+    NearestQuantizerConfig,
+    OutputsConfig,
+    TransformerContextConfig,
+)
+from w2v_edge.model.speech_model import SpeechModel
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user may choose.
+
+    Attributes:
+        layer: the transformer layer whose output is the context, counted from 1; all above it and
+            what reads them is dropped. None for the whole network.
+        layers: further layers whose outputs are given.
+        pool: how the context is pooled over an utterance, if it is.
+        centroids: (entries, dim) that units are the nearest of; they take the place of a quantizer.
+        language: whose adapter and vocabulary were taken.
+    """
+
+    layer: int | None = None
+    layers: tuple[int, ...] = ()
+    pool: Literal["mean"] | None = None
+    centroids: npt.NDArray[np.float32] | None = None
+    language: str | None = None
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Return what a manifest holds of it; None where nothing was chosen."""
+        digest = None if self.centroids is None else _digest(self.centroids)
+        chosen = {
+            "layer": self.layer,
+            "layers": list(self.layers),
+            "pool": self.pool,
+            "centroids_sha256": digest,
+            "language": self.language,
+        }
+        return {key: value for key, value in chosen.items() if value} or None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None, kmeans: Path | None) -> Selection:
+        """Read what a manifest holds, with the centroids from a file.
+
+        Raises:
+            ConfigError: it names centroids and none are given, or other ones.
+        """
+        data = data or {}
+        selection = cls(
+            data.get("layer"),
+            tuple(data.get("layers", ())),
+            data.get("pool"),
+            None if kmeans is None else read_centroids(kmeans),
+            data.get("language"),
+        )
+        digest = data.get("centroids_sha256")
+        if digest is not None and kmeans is None:
+            raise ConfigError("the bundle was exported with --kmeans; give the centroids again")
+        if digest is None and kmeans is not None:
+            raise ConfigError("the bundle was exported without --kmeans; leave it out")
+        return selection
+
+
+EVERYTHING = Selection()
+
+
+def read_centroids(path: Path) -> npt.NDArray[np.float32]:
+    """Read centroids (entries, dim) from a `.npy` file.
+
+    Raises:
+        InputError: no such file, a pickle, or no table of finite numbers.
+    """
+    try:
+        with path.open("rb") as stream:
+            found = np.lib.format.read_array(stream, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: expected centroids, found no file to read") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            f"{path}: expected a .npy file of numbers ({error!s:.60}); save the centroids with "
+            "numpy.save, such as cluster_centers_ of scikit-learn's k-means"
+        ) from error
+    table = found.ndim == 2 and np.issubdtype(found.dtype, np.floating)  # noqa: PLR2004
+    if not table or len(found) < 2:  # noqa: PLR2004
+        raise InputError(
+            f"{path}: expected floats of shape (centroids, width), found {found.dtype} of shape "
+            f"{found.shape}"
+        )
+    centroids: npt.NDArray[np.float32] = found.astype(np.float32)
+    if not np.isfinite(centroids).all():
+        raise InputError(f"{path}: holds NaN, infinity or numbers beyond float32")
+    return centroids
+
+
+def select(model: SpeechModel, selection: Selection) -> SpeechModel:
+    """Return the model that a selection leaves, sharing weights with `model`.
+
+    Raises:
+        ConfigError: the model has no such layer, or centroids do not fit its context.
+    """
+    if (selection.to_dict() or {}).keys() <= {"language"}:
+        return model
+    config = _config(model.config, selection)
+    with torch.device("meta"):
+        selected = assemble(config)
+    tensors = {
+        name: tensor for name, tensor in model.state_dict().items() if name in selected.state_dict()
+    }
+    if selection.centroids is not None:
+        tensors["quantizer.codebook.weight"] = torch.from_numpy(selection.centroids).unsqueeze(0)
+    selected.load_state_dict(tensors, assign=True)
+    return selected.eval()
+
+
+def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
+    context = config.context
+    needs_layers = selection.layer is not None or selection.layers
+    if needs_layers and not isinstance(context, TransformerContextConfig):
+        raise ConfigError("architecture 'tutorial' has no layers to choose from")
+    if selection.layer is not None and isinstance(context, TransformerContextConfig):
+        if not 1 <= selection.layer <= context.layers:
+            raise ConfigError(
+                f"--layer: expected a layer from 1 to {context.layers}, found {selection.layer}"
+            )
+        # As in fairseq: a layer's own output, with no norm behind it. What reads the last layer's
+        # output means nothing on another's.
+        context = replace(
+            context, layers=selection.layer, final_norm=context.kind == "post_norm", adapter=None
+        )
+        config = replace(config, context=context, head=None, objective=None)
+    if selection.centroids is not None:
+        entries, width = selection.centroids.shape
+        if width != context.output_dim:
+            raise ConfigError(
+                f"--kmeans: expected centroids {context.output_dim} wide, as the context, found "
+                f"{width}"
+            )
+        quantizer = NearestQuantizerConfig(groups=1, entries=entries, vector_dim=width)
+        config = replace(config, quantizer=quantizer, objective=None)
+    return replace(config, outputs=OutputsConfig(selection.layers, selection.pool))
+
+
+def _digest(centroids: npt.NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(centroids).tobytes()).hexdigest()
