@@ -90,9 +90,9 @@ class PaddedFrontendTile(FrontendTile):
 class GroupNormFrontendTile(FrontendTile):
     """BASE's front end: given its statistics, the norm after convolution 0 is an affine map.
 
-    `statistics` end in (b, 2 d): each channel's mean and variance over the utterance, of the
-    waveform as it comes. The norm undoes whatever a normalisation of it would do, but for the
-    norm's epsilon, which is so much larger as the waveform would be smaller.
+    `statistics` end in (b, 2 d): each channel's mean and variance over the utterance, before any
+    bias, which the norm takes out again. It takes out the scale of the waveform too: to normalise
+    that, only its mean is subtracted, and the norm's epsilon made larger in return.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class GroupNormFrontendTile(FrontendTile):
     ) -> None:
         super().__init__(encoder, feature_norm, normalisation)
         norm = cast("MaskedChannelNorm", encoder.norms[0])
+        cast("Conv", self.conv[0]).bias = None
         self.eps = norm.eps
         self.norm_weight = nn.Parameter(norm.weight.detach().clone(), requires_grad=False)
         self.norm_bias = nn.Parameter(norm.bias.detach().clone(), requires_grad=False)
@@ -112,12 +113,11 @@ class GroupNormFrontendTile(FrontendTile):
         mean, variance = statistics[:, -2 * len(self.norm_bias) :].chunk(2, dim=1)
         eps: float | Tensor = self.eps
         if self.normalisation is not None:
+            tile = tile - statistics[:, :1]
             eps = self.eps * (statistics[:, 1:2] + self.normalisation.eps)
         scale = self.norm_weight * torch.rsqrt(variance + eps)
         shift = self.norm_bias - mean * scale
         first = cast("Conv", self.conv[0])
-        if first.bias is not None:
-            shift = shift + first.bias * scale
         # The affine map goes into the weight, its shift to a column of ones: no pass over the
         # widest activation.
         weight = torch.cat([first.weight * scale.unsqueeze(1), shift.unsqueeze(1)], dim=1)

@@ -78,6 +78,8 @@ class UtteranceStatistics(nn.Module):
         """Build for a front end whose first convolution `conv` is normed over the utterance."""
         super().__init__()
         self.conv = None if conv is None else Conv(conv)
+        if self.conv is not None:
+            self.conv.bias = None
 
     def forward(
         self,
@@ -99,8 +101,8 @@ class UtteranceStatistics(nn.Module):
             windows: (b,) how many, int64, at least 1; None likewise.
 
         Returns:
-            The waveform's mean and variance, then each channel's mean and variance (2 d), as far as
-            they were asked for.
+            The waveform's mean and variance, where it is normalised; then each channel's mean and
+            variance (2 d), of the waveform less that mean and without a bias, where it is normed.
         """
         statistics: list[Tensor] = []
         if sums is not None and squares is not None and samples is not None:
@@ -108,16 +110,16 @@ class UtteranceStatistics(nn.Module):
             mean = sums / count
             statistics += [mean, (squares / count - mean * mean).clamp(min=0)]
         if total is not None and products is not None and windows is not None:
-            statistics += self._channels(total, products, windows.to(torch.float64))
+            count = windows.to(torch.float64)
+            seen = total / count.unsqueeze(1)
+            spread = products / count[:, None, None] - seen.unsqueeze(2) * seen.unsqueeze(1)
+            # The front end subtracts the waveform's mean before anything else.
+            statistics += self._channels(seen - statistics[0] if statistics else seen, spread)
         return torch.cat(statistics, dim=1).to(torch.float32)
 
-    def _channels(self, total: Tensor, products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    def _channels(self, mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the mean (b, k) and covariance (b, k, k) of the windows to each channel's (b, d)."""
         assert self.conv is not None
         weight = self.conv.weight.T.to(torch.float64)
-        mean = total / count.unsqueeze(1)
-        spread = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
         variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)
-        channel_mean = (mean.unsqueeze(1) * weight).sum(dim=2)
-        if self.conv.bias is not None:
-            channel_mean = channel_mean + self.conv.bias.to(torch.float64)
-        return channel_mean, variance
+        return (mean.unsqueeze(1) * weight).sum(dim=2), variance
