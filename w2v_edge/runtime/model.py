@@ -1,4 +1,4 @@
-"""A loaded model: waveforms to features, context vectors and codes."""
+"""A loaded model: waveforms to features, context vectors, codes, text and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from w2v_edge.audio import Waveform, as_waveform, check_length
 from w2v_edge.bundle import Bundle, Manifest
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.providers import choose
+from w2v_edge.runtime.classes import (
+    Classification,
+    FrameClassification,
+    class_names,
+    classify_frames,
+    classify_utterance,
+)
 from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+from w2v_edge.runtime.spelling import Spelling
+from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,85 @@ class Model:
             return [self._tokenize(x) for x in self._prepare_all(waveform, sample_rate)]
         return self._tokenize(self._prepare(waveform, sample_rate))
 
+    @overload
+    def transcribe(
+        self,
+        waveform: npt.NDArray[Any],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> Transcription: ...
+    @overload
+    def transcribe(
+        self,
+        waveform: Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> list[Transcription]: ...
+    def transcribe(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> Transcription | list[Transcription]:
+        """Turn the speech of one waveform, or of each in a list, into text.
+
+        Errors as for `encode`, and these.
+
+        Args:
+            waveform: as for `encode`.
+            sample_rate: Hz of the waveform; None says that it is the model's.
+            decoder: such as `w2v_edge.runtime.beam_search.BeamSearch`; None decodes greedily.
+
+        Raises:
+            HeadMissingError: the model does not transcribe.
+            BundleError: the bundle does not say what its labels spell.
+        """
+        spelling = self.spelling
+        decode = (decoder or GreedyDecoder(spelling)).decode
+        hop = self.manifest.hop / self.sample_rate
+        if _is_batch(waveform):
+            prepared = self._prepare_all(waveform, sample_rate)
+            return [decode(self._logits(x), hop) for x in prepared]
+        return decode(self._logits(self._prepare(waveform, sample_rate)), hop)
+
+    @overload
+    def classify(
+        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+    ) -> Classification | FrameClassification: ...
+    @overload
+    def classify(
+        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+    ) -> list[Classification | FrameClassification]: ...
+    def classify(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+    ) -> Classification | FrameClassification | list[Classification | FrameClassification]:
+        """Classify one waveform, or each in a list; what is classified depends on the model.
+
+        Arguments and errors as for `encode`.
+
+        Raises:
+            HeadMissingError: the model does not classify.
+        """
+        names = class_names(self.manifest)
+        if _is_batch(waveform):
+            return [self._classify(x, names) for x in self._prepare_all(waveform, sample_rate)]
+        return self._classify(self._prepare(waveform, sample_rate), names)
+
+    @property
+    def spelling(self) -> Spelling:
+        """What the labels of the model's logits spell; decoders are made from it.
+
+        Raises:
+            HeadMissingError: the model does not transcribe.
+            BundleError: the bundle does not say what its labels spell.
+        """
+        return Spelling.of_manifest(self.manifest)
+
     def features(
         self, waveform: npt.NDArray[Any], sample_rate: int | None = None
     ) -> npt.NDArray[np.float32]:
@@ -203,6 +291,20 @@ class Model:
             times=self.times(encoded["features"].shape[1]),
         )
 
+    def _logits(self, waveform: Waveform) -> npt.NDArray[Any]:
+        """Return (frames, labels) or, of an utterance as a whole, (labels,)."""
+        self._check_attention(len(waveform))
+        logits: npt.NDArray[Any] = self._runner.run("encoder", _batch_of_one(waveform))["logits"][0]
+        return logits
+
+    def _classify(
+        self, waveform: Waveform, names: tuple[str, ...]
+    ) -> Classification | FrameClassification:
+        logits = self._logits(waveform)
+        if "frames" in self.manifest.logits_axes:
+            return classify_frames(logits, names, self.times(len(logits)))
+        return classify_utterance(logits, names)
+
     def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
         if "tokenizer" not in self.manifest.graphs:
             raise GraphMissingError("this model has no quantizer, so there are no codes")
@@ -215,10 +317,11 @@ class Model:
         seconds = samples / self.sample_rate
         longest = self.manifest.longest_context_seconds
         if seconds > longest:
+            other = ", or call tokenize, which takes any length"
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
-                "would take too much memory or time: split it, or call tokenize, which takes any "
-                "length"
+                "would take too much memory or time: split it"
+                f"{other if 'tokenizer' in self.manifest.graphs else ''}"
             )
 
 
