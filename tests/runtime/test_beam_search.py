@@ -194,6 +194,8 @@ def test_labels_that_are_not_letters(labels: tuple[str, ...]) -> None:
     """Pieces of words and labels with spaces are refused, and greedy decoding is offered."""
     with pytest.raises(BundleError, match=r"decode without it"):
         BeamSearch(Spelling.of(labels, CtcInfo(0, None, ())))
+    with pytest.raises(BundleError, match=r"decode without it"):
+        BeamSearch(Spelling.of(("", "a"), CtcInfo(0, None, (), separator=" ")))
 
 
 @pytest.mark.parametrize(

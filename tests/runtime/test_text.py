@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,35 @@ PLAIN = [BLANK, *range(SPACE, len(LABELS))]
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The labels as a file for transformers."""
+    path = tmp_path_factory.mktemp("vocabulary") / "vocab.json"
+    path.write_text(json.dumps({label: i for i, label in enumerate(LABELS)}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(vocabulary: str) -> Any:
     """Transformers' tokenizer of the same labels."""
     from transformers import Wav2Vec2CTCTokenizer
 
-    path = tmp_path_factory.mktemp("vocabulary") / "vocab.json"
-    path.write_text(json.dumps({label: i for i, label in enumerate(LABELS)}), encoding="utf-8")
-    return Wav2Vec2CTCTokenizer(str(path))  # type: ignore[no-untyped-call]
+    return Wav2Vec2CTCTokenizer(vocabulary)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def lowering(vocabulary: str) -> Any:
+    """The same, told to write lower case."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    return Wav2Vec2CTCTokenizer(vocabulary, do_lower_case=True)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def phonemes(vocabulary: str) -> Any:
+    """Transformers' tokenizer for labels that are phonemes."""
+    from transformers import Wav2Vec2PhonemeCTCTokenizer
+
+    return Wav2Vec2PhonemeCTCTokenizer(vocabulary, do_phonemize=False)  # type: ignore[no-untyped-call]
 
 
 def _logits(ids: list[int], labels: int = len(LABELS), sure: float = 9.0) -> npt.NDArray[Any]:
@@ -57,6 +80,26 @@ def test_as_transformers_decodes(ids: list[int], tokenizer: Any) -> None:
     for word, offsets in zip(found.words, expected.word_offsets, strict=True):
         assert word.start == pytest.approx(offsets["start_offset"] * FRAME)
         assert word.end == pytest.approx(offsets["end_offset"] * FRAME)
+
+
+@given(ids=st.lists(st.sampled_from(PLAIN), max_size=60))
+def test_lower_case(ids: list[int], lowering: Any) -> None:
+    """Labels in upper case give a text in lower case where the tokenizer says so."""
+    found = _decode(ids, replace(CTC, lowercase=True))
+    assert found.text == " ".join(lowering.decode(ids).split())
+
+
+@given(ids=st.lists(st.sampled_from([BLANK, *range(SPACE + 1, len(LABELS))]), max_size=60))
+def test_phonemes_stand_apart(ids: list[int], phonemes: Any) -> None:
+    """They have spaces between them, and times of their own."""
+    found = _decode(ids, CtcInfo(BLANK, None, SPECIAL, separator=" "))
+    assert found.text == (phonemes.decode(ids) if ids else "")
+    offsets = phonemes.decode(ids, output_char_offsets=True).char_offsets if ids else []
+    assert [word.text for word in found.words] == [x["char"] for x in offsets]
+    starts = [x["start_offset"] * FRAME for x in offsets]
+    ends = [x["end_offset"] * FRAME for x in offsets]
+    assert [word.start for word in found.words] == pytest.approx(starts)
+    assert [word.end for word in found.words] == pytest.approx(ends)
 
 
 @pytest.mark.parametrize(

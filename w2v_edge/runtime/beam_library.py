@@ -16,13 +16,13 @@ def check_texts(texts: tuple[str, ...]) -> None:
     """Refuse labels that the library would read as something else.
 
     Raises:
-        BundleError: a label is a piece of a word or holds a space beside other letters.
+        BundleError: a label is marked as a piece of a word or holds a space beside letters.
     """
     for text in texts:
         if text.strip() and (text.startswith(SUBWORD_MARKS) or text.split() != [text]):
             raise BundleError(
-                f"found the label {text!r:.40}, a piece of a word or several; beam search takes "
-                "labels of letters: decode without it"
+                f"found the label {text!r:.40}, which holds a space, stands apart or is marked as "
+                "a piece of a word; beam search takes labels of letters: decode without it"
             )
 
 

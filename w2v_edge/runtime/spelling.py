@@ -19,7 +19,8 @@ class Spelling:
 
     Attributes:
         blank: index of the label that stands for nothing.
-        texts: by label; a space for the word delimiter, empty for the blank and special labels.
+        texts: by label; a space for the word delimiter, empty for the blank and special labels. A
+            label that stands apart from others, as a phoneme does, ends in a space.
     """
 
     blank: int
@@ -41,10 +42,7 @@ class Spelling:
             raise BundleError(
                 f"found blank label {ctc.blank}, expected one of {len(labels)} labels; export again"
             )
-        texts = [
-            " " if label == ctc.word_delimiter else "" if label in ctc.special else label
-            for label in labels
-        ]
+        texts = [_text_of(label, ctc) for label in labels]
         texts[ctc.blank] = ""
         return cls(ctc.blank, tuple(texts))
 
@@ -82,6 +80,14 @@ class Spelling:
                 f"found logits at frame {int(np.argmin(finite))} that are not finite, expected "
                 "numbers; check the waveform and the model's weights"
             )
+
+
+def _text_of(label: str, ctc: CtcInfo) -> str:
+    if label == ctc.word_delimiter:
+        return " "
+    if not label or label in ctc.special:
+        return ""
+    return (label.lower() if ctc.lowercase else label) + ctc.separator
 
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:

@@ -37,8 +37,9 @@ class Transcription:
 
     Attributes:
         text: the words, with single spaces between them.
-        words: in order of time. A model without a word delimiter gives all labels as one word,
-            parted at most where labels hold spaces themselves.
+        words: in order of time. Labels that stand apart, as phonemes do, are one word each;
+            others, in a model without a word delimiter, are all one word, parted at most where
+            labels hold spaces themselves.
         confidence: as a word's, over the frames of all words. Where there are none, how sure the
             model is of each frame that it leaves empty; 0 where there are no frames.
     """
