@@ -11,6 +11,7 @@ from pathlib import Path
 import w2v_edge
 
 HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "einops", "click", "rich", "w2v_edge_export"}
+HEAVY |= {"pysubs2", "ctc_beam_decoder"}
 
 RUN = """
 import json, sys

@@ -59,7 +59,8 @@ def command(
         return _classify_one(model, source, top)
 
     def show(result: Result) -> None:
-        labels = ", ".join(f"{x['label']} {100 * x['probability']:.1f}%" for x in result["top"])
+        scores = (entry.values() for entry in result["top"])
+        labels = ", ".join(f"{label} {100 * value:.1f}%" for label, value in scores)
         click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
 
     finish(each_file("classify", files, classify), show, as_json=as_json)
