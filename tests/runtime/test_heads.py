@@ -99,7 +99,28 @@ def test_classify_frames(headed: Callable[..., Model]) -> None:
     assert found.probabilities.sum(axis=1) == pytest.approx([1, 1, 1])
     assert found.activations[0] == pytest.approx([0.880797, 0.119203])
     assert found.activations[1:].tolist() == [[0, 0.5], [1, 1]]
+    nothing = headed(logits[:0], logits_axes=FRAMES, labels=("one", "two")).classify(SECOND)
+    assert isinstance(nothing, FrameClassification)
+    assert len(nothing.indices) == len(nothing.times) == len(nothing.probabilities) == 0
     assert found.probabilities.dtype == found.activations.dtype == np.float32
+
+
+def test_fewer_frames_of_context(headed: Callable[..., Model]) -> None:
+    """Where strided convolutions end the context network, its frames take that much longer."""
+    adapter = {"dim": 8, "layers": 2, "kernel": 3, "stride": 2, "padding": 1}
+    plain = headed(_best([0]))
+    config = plain.manifest.config
+    changes: dict[str, Any] = {
+        "logits_axes": FRAMES,
+        "labels": LABELS,
+        "config": config | {"context": config["context"] | {"adapter": adapter}},
+    }
+    (word,) = headed(_best([0, 2, 2]), ctc=CTC, **changes).transcribe(SECOND).words
+    assert [word.start, word.end] == pytest.approx([0.08, 0.24])
+    frames = headed(_best([0, 2, 2]), **changes).classify(SECOND)
+    assert isinstance(frames, FrameClassification)
+    # With a kernel of three and a zero on each side, an output is centred on its second input.
+    np.testing.assert_allclose(frames.times, plain.times(9)[::4])
 
 
 def test_models_without_the_head(headed: Callable[..., Model]) -> None:

@@ -73,11 +73,8 @@ def _classify_one(model: Model, source: Path, top: int) -> Result:
     found = model.classify(read_audio(source, model.sample_rate))
     if isinstance(found, Classification):
         return {"label": found.label, "top": _named("probability", found.top(top))}
-    frame_seconds = model.manifest.hop / model.sample_rate
-    return {
-        "top": _named("share", _shares(found)[:top]),
-        "segments": list(_segments(found, frame_seconds)),
-    }
+    segments = list(_segments(found, model.context_frame_seconds))
+    return {"top": _named("share", _shares(found)[:top]), "segments": segments}
 
 
 def _named(what: str, scores: list[tuple[str, float]]) -> list[Result]:
@@ -87,8 +84,9 @@ def _named(what: str, scores: list[tuple[str, float]]) -> list[Result]:
 def _shares(found: FrameClassification) -> list[tuple[str, float]]:
     """Return each label with the share of frames that it is best in, the largest first."""
     counts = np.bincount(found.indices, minlength=len(found.labels))
+    frames = max(1, len(found.indices))
     order = np.argsort(-counts, kind="stable")
-    return [(found.labels[i], float(counts[i] / len(found.indices))) for i in order]
+    return [(found.labels[i], float(counts[i] / frames)) for i in order]
 
 
 def _segments(found: FrameClassification, frame_seconds: float) -> Iterator[Result]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from w2v_edge.audio import Waveform, as_waveform, check_length
 from w2v_edge.bundle import Bundle, Manifest
 from w2v_edge.errors import GraphMissingError, InputError
+from w2v_edge.geometry import Geometry
 from w2v_edge.providers import choose
 from w2v_edge.runtime.classes import (
     Classification,
@@ -191,7 +192,7 @@ class Model:
         """
         spelling = self.spelling
         decode = (decoder or GreedyDecoder(spelling)).decode
-        hop = self.manifest.hop / self.sample_rate
+        hop = self.context_frame_seconds
         if _is_batch(waveform):
             prepared = self._prepare_all(waveform, sample_rate)
             return [decode(self._logits(x), hop) for x in prepared]
@@ -256,9 +257,38 @@ class Model:
 
     def times(self, frames: int) -> npt.NDArray[np.float64]:
         """Return the middle of what each frame sees, (frames,) seconds."""
+        return self._middle(np.arange(frames))
+
+    def context_times(self, frames: int) -> npt.NDArray[np.float64]:
+        """Return the same for frames of the context and of logits.
+
+        They are fewer than those of features where the context network ends in strided
+        convolutions.
+        """
+        adapter = self._context_geometry
+        middle = (adapter.receptive_field - 1) / 2 - adapter.left_padding
+        return self._middle(np.arange(frames) * adapter.hop + middle)
+
+    @property
+    def context_frame_seconds(self) -> float:
+        """Seconds from one frame of the context and of logits to the next."""
+        return self._context_geometry.hop * self.manifest.hop / self.sample_rate
+
+    @property
+    def _context_geometry(self) -> Geometry:
+        """How frames of the context lie over those of the features."""
+        adapter = self.manifest.config.get("context", {}).get("adapter")
+        if adapter is None:
+            return Geometry.of_convolutions([])
+        layer = (adapter["kernel"], adapter["stride"], adapter["padding"])
+        return Geometry.of_convolutions([layer] * adapter["layers"])
+
+    def _middle(self, frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the middle, in seconds, of what frames of the features see."""
         geometry = self.manifest.geometry
         middle = (geometry.receptive_field - 1) / 2 - geometry.left_padding
-        return (np.arange(frames) * geometry.hop + middle) / self.sample_rate
+        times: npt.NDArray[np.float64] = (frames * geometry.hop + middle) / self.sample_rate
+        return times
 
     def _prepare(self, waveform: npt.ArrayLike, sample_rate: int | None) -> Waveform:
         prepared = as_waveform(waveform, sample_rate, self.sample_rate)
@@ -301,8 +331,8 @@ class Model:
         self, waveform: Waveform, names: tuple[str, ...]
     ) -> Classification | FrameClassification:
         logits = self._logits(waveform)
-        if "frames" in self.manifest.logits_axes:
-            return classify_frames(logits, names, self.times(len(logits)))
+        if logits.ndim > 1:
+            return classify_frames(logits, names, self.context_times(len(logits)))
         return classify_utterance(logits, names)
 
     def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
