@@ -86,7 +86,7 @@ class BeamSearch:
         if not len(logits):
             return Transcription("", (), 0.0)
         scores = self._fold(log_softmax(logits))
-        beams = self._library.decode_beams(scores, beam_width=self._beam_width, prune_history=True)
+        beams = self._library.decode_beams(scores, beam_width=self._beam_width)
         spans = beams[0][2] if beams else []
         if not spans:
             silent = [column for column, text in enumerate(self._texts) if not text.strip()]
