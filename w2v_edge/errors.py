@@ -13,7 +13,8 @@ builtin error a caller would reach for, and carries the exit code of the command
     |-- BundleError (ValueError)         a bundle that is not what its manifest says
     |   |-- BundleIntegrityError         a file that is missing, damaged or was changed
     |   |-- BundleVersionError           a bundle of a newer format
-    |   `-- GraphMissingError            a graph that this model does not have
+    |   |-- GraphMissingError            a graph that this model does not have
+    |   `-- HeadMissingError             a task that this model has no head for
     |-- OutputExistsError (FileExistsError)
     |-- ProviderError (RuntimeError)     an execution provider that does not run
     |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
@@ -72,6 +73,10 @@ class BundleVersionError(BundleError):
 
 class GraphMissingError(BundleError):
     """A graph that this model does not have."""
+
+
+class HeadMissingError(BundleError):
+    """A task that this model has no head for."""
 
 
 class OutputExistsError(W2VEdgeError, FileExistsError):

@@ -15,7 +15,7 @@ from w2v_edge.providers import cgroup_cores, usable_cores
 
 PACKAGES = (
     "w2v-edge numpy onnxruntime onnxruntime-gpu soundfile soxr torch einops onnx onnxscript "
-    "onnx-ir matplotlib"
+    "onnx-ir matplotlib pysubs2 ctc-beam-decoder"
 ).split()
 
 
@@ -94,6 +94,8 @@ def _remedies() -> list[dict[str, str]]:
     purposes = {
         "cpu": "running bundles",
         "audio": "reading audio files and resampling",
+        "cli": "writing subtitles",
+        "lm": "transcribing with a language model",
         "export": "making checkpoints and exporting",
         "report": "pictures",
     }

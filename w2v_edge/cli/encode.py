@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from w2v_edge.cli.output import (
-    console,
-    force_option,
-    json_option,
-    print_json,
-    progress,
-    require,
+from w2v_edge.cli.jobs import (
+    Result,
+    audio_argument,
+    each_file,
+    files_of,
+    finish,
+    name_outputs,
+    provider_option,
+    threads_option,
 )
-from w2v_edge.errors import InputError, PartialFailureError
+from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
-from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("encode")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@audio_argument
 @click.option(
     "-o",
     "--output",
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 )
 @click.option("--context", "with_context", is_flag=True, help="Also write context vectors.")
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
-@click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Default: the cores there are.")
+@provider_option
+@threads_option
 @force_option
 @json_option
 def command(
@@ -61,24 +61,19 @@ def command(
     """
     require("encoding audio files", "cpu", "audio")
     import w2v_edge
-    from w2v_edge.audio import find_audio
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
-    jobs = _outputs(list(find_audio(list(audio))), output)
-    if not jobs:
-        raise InputError(f"no audio found in {', '.join(map(str, audio))}")
-    results: list[dict[str, Any]] = []
-    with progress("encode") as show:
-        for i, (source, destination) in enumerate(jobs):
-            show(source.name, i / len(jobs))
-            arrays = _Job(model, with_context=with_context, with_features=with_features)
-            results.append(_encode_one(arrays, source, destination, force=force))
-    failed = sum("error" in result for result in results)
-    if len(results) == failed == 1 and not as_json:
-        raise PartialFailureError(results[0]["error"])
-    _print(results, as_json=as_json)
-    if failed:
-        raise PartialFailureError(f"{failed} of {len(results)} files failed; the others are done")
+    job = _Job(
+        w2v_edge.load(bundle, provider=provider, threads=threads),
+        with_context=with_context,
+        with_features=with_features,
+    )
+    files = files_of(audio)
+    outputs = name_outputs(files, output, ".npz")
+
+    def encode(i: int, source: Path) -> Result:
+        return _encode_one(job, source, outputs[i], force=force)
+
+    finish(each_file("encode", files, encode), _show, as_json=as_json)
 
 
 class _Job:
@@ -107,49 +102,20 @@ class _Job:
         return {name: array for name, array in made.items() if array is not None}
 
 
-def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> dict[str, Any]:
-    try:
-        refuse_existing(destination, force=force)
-        arrays = job.arrays(source)
-        with replacing(destination) as temporary:
-            np.savez(temporary, **arrays)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other files are to be done
-        what = " ".join(str(error).split())
-        return {"file": str(source), "error": what if str(source) in what else f"{source}: {what}"}
+def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> Result:
+    refuse_existing(destination, force=force)
+    arrays = job.arrays(source)
+    with replacing(destination) as temporary:
+        np.savez(temporary, **arrays)
     seconds = len(arrays["times"]) * job.model.manifest.hop / job.model.sample_rate
     return {
-        "file": str(source),
         "output": str(destination),
         "seconds": round(seconds, 3),
         "frames": len(arrays["times"]),
     }
 
 
-def _outputs(files: list[tuple[Path, Path]], folder: Path) -> list[tuple[Path, Path]]:
-    """Name each file's output after it; namesakes keep their endings, then get a number."""
-    stems = Counter(relative.with_suffix(".npz") for _, relative in files)
-    outputs: list[tuple[Path, Path]] = []
-    taken: Counter[Path] = Counter()
-    for source, relative in files:
-        name = relative.with_suffix(".npz")
-        if stems[name] > 1:
-            name = relative.with_name(relative.name + ".npz")
-        taken[name] += 1
-        if taken[name] > 1:
-            name = name.with_name(f"{name.stem}-{taken[name]}.npz")
-        outputs.append((source, folder / name))
-    return outputs
-
-
-def _print(results: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        print_json(results)
-        return
-    for result in results:
-        if "error" in result:
-            click.echo(f"failed: {result['error']}", err=True)
-        else:
-            console().print(
-                f"{result['output']}: {result['frames']} frames of {result['file']}",
-                soft_wrap=True,
-            )
+def _show(result: Result) -> None:
+    console().print(
+        f"{result['output']}: {result['frames']} frames of {result['file']}", soft_wrap=True
+    )

@@ -12,7 +12,17 @@ import click
 
 from w2v_edge.errors import W2VEdgeError
 
-VERBS = ("demo", "init", "export", "verify", "inspect", "encode", "doctor")
+VERBS = (
+    "demo",
+    "init",
+    "export",
+    "verify",
+    "inspect",
+    "encode",
+    "transcribe",
+    "classify",
+    "doctor",
+)
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -42,6 +52,7 @@ def cli() -> None:
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
     w2v-edge export ckpt.pt                    make a verified bundle beside it
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
+    w2v-edge transcribe asr-fp32 speech.wav    turn speech into text, with a CTC head
 
     Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are

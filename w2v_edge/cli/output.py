@@ -25,6 +25,8 @@ force_option = click.option("--force", is_flag=True, help="Replace an output tha
 EXTRAS = {
     "cpu": ("onnxruntime",),
     "audio": ("soundfile", "soxr"),
+    "cli": ("pysubs2",),
+    "lm": ("ctc_beam_decoder",),
     "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir"),
     "report": ("matplotlib",),
 }

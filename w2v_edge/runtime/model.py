@@ -1,4 +1,4 @@
-"""A loaded model: waveforms to features, context vectors and codes."""
+"""A loaded model: waveforms to features, context vectors, codes, text and classes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,18 @@ import numpy.typing as npt
 from w2v_edge.audio import Waveform, as_waveform, check_length
 from w2v_edge.bundle import Bundle, Manifest
 from w2v_edge.errors import GraphMissingError, InputError
+from w2v_edge.geometry import Geometry
 from w2v_edge.providers import choose
+from w2v_edge.runtime.classes import (
+    Classification,
+    FrameClassification,
+    class_names,
+    classify_frames,
+    classify_utterance,
+)
 from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+from w2v_edge.runtime.spelling import Spelling
+from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,85 @@ class Model:
             return [self._tokenize(x) for x in self._prepare_all(waveform, sample_rate)]
         return self._tokenize(self._prepare(waveform, sample_rate))
 
+    @overload
+    def transcribe(
+        self,
+        waveform: npt.NDArray[Any],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> Transcription: ...
+    @overload
+    def transcribe(
+        self,
+        waveform: Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> list[Transcription]: ...
+    def transcribe(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+        *,
+        decoder: Decoder | None = None,
+    ) -> Transcription | list[Transcription]:
+        """Turn the speech of one waveform, or of each in a list, into text.
+
+        Errors as for `encode`, and these.
+
+        Args:
+            waveform: as for `encode`.
+            sample_rate: Hz of the waveform; None says that it is the model's.
+            decoder: such as `w2v_edge.runtime.beam_search.BeamSearch`; None decodes greedily.
+
+        Raises:
+            HeadMissingError: the model does not transcribe.
+            BundleError: the bundle does not say what its labels spell.
+        """
+        spelling = self.spelling
+        decode = (decoder or GreedyDecoder(spelling)).decode
+        hop = self.context_frame_seconds
+        if _is_batch(waveform):
+            prepared = self._prepare_all(waveform, sample_rate)
+            return [decode(self._logits(x), hop) for x in prepared]
+        return decode(self._logits(self._prepare(waveform, sample_rate)), hop)
+
+    @overload
+    def classify(
+        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+    ) -> Classification | FrameClassification: ...
+    @overload
+    def classify(
+        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+    ) -> list[Classification | FrameClassification]: ...
+    def classify(
+        self,
+        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        sample_rate: int | None = None,
+    ) -> Classification | FrameClassification | list[Classification | FrameClassification]:
+        """Classify one waveform, or each in a list; what is classified depends on the model.
+
+        Arguments and errors as for `encode`.
+
+        Raises:
+            HeadMissingError: the model does not classify.
+        """
+        names = class_names(self.manifest)
+        if _is_batch(waveform):
+            return [self._classify(x, names) for x in self._prepare_all(waveform, sample_rate)]
+        return self._classify(self._prepare(waveform, sample_rate), names)
+
+    @property
+    def spelling(self) -> Spelling:
+        """What the labels of the model's logits spell; decoders are made from it.
+
+        Raises:
+            HeadMissingError: the model does not transcribe.
+            BundleError: the bundle does not say what its labels spell.
+        """
+        return Spelling.of_manifest(self.manifest)
+
     def features(
         self, waveform: npt.NDArray[Any], sample_rate: int | None = None
     ) -> npt.NDArray[np.float32]:
@@ -168,9 +257,38 @@ class Model:
 
     def times(self, frames: int) -> npt.NDArray[np.float64]:
         """Return the middle of what each frame sees, (frames,) seconds."""
+        return self._middle(np.arange(frames))
+
+    def context_times(self, frames: int) -> npt.NDArray[np.float64]:
+        """Return the same for frames of the context and of logits.
+
+        They are fewer than those of features where the context network ends in strided
+        convolutions.
+        """
+        adapter = self._context_geometry
+        middle = (adapter.receptive_field - 1) / 2 - adapter.left_padding
+        return self._middle(np.arange(frames) * adapter.hop + middle)
+
+    @property
+    def context_frame_seconds(self) -> float:
+        """Seconds from one frame of the context and of logits to the next."""
+        return self._context_geometry.hop * self.manifest.hop / self.sample_rate
+
+    @property
+    def _context_geometry(self) -> Geometry:
+        """How frames of the context lie over those of the features."""
+        adapter = self.manifest.config.get("context", {}).get("adapter")
+        if adapter is None:
+            return Geometry.of_convolutions([])
+        layer = (adapter["kernel"], adapter["stride"], adapter["padding"])
+        return Geometry.of_convolutions([layer] * adapter["layers"])
+
+    def _middle(self, frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the middle, in seconds, of what frames of the features see."""
         geometry = self.manifest.geometry
         middle = (geometry.receptive_field - 1) / 2 - geometry.left_padding
-        return (np.arange(frames) * geometry.hop + middle) / self.sample_rate
+        times: npt.NDArray[np.float64] = (frames * geometry.hop + middle) / self.sample_rate
+        return times
 
     def _prepare(self, waveform: npt.ArrayLike, sample_rate: int | None) -> Waveform:
         prepared = as_waveform(waveform, sample_rate, self.sample_rate)
@@ -203,6 +321,20 @@ class Model:
             times=self.times(encoded["features"].shape[1]),
         )
 
+    def _logits(self, waveform: Waveform) -> npt.NDArray[Any]:
+        """Return (frames, labels) or, of an utterance as a whole, (labels,)."""
+        self._check_attention(len(waveform))
+        logits: npt.NDArray[Any] = self._runner.run("encoder", _batch_of_one(waveform))["logits"][0]
+        return logits
+
+    def _classify(
+        self, waveform: Waveform, names: tuple[str, ...]
+    ) -> Classification | FrameClassification:
+        logits = self._logits(waveform)
+        if logits.ndim > 1:
+            return classify_frames(logits, names, self.context_times(len(logits)))
+        return classify_utterance(logits, names)
+
     def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
         if "tokenizer" not in self.manifest.graphs:
             raise GraphMissingError("this model has no quantizer, so there are no codes")
@@ -215,10 +347,11 @@ class Model:
         seconds = samples / self.sample_rate
         longest = self.manifest.longest_context_seconds
         if seconds > longest:
+            other = ", or call tokenize, which takes any length"
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
-                "would take too much memory or time: split it, or call tokenize, which takes any "
-                "length"
+                "would take too much memory or time: split it"
+                f"{other if 'tokenizer' in self.manifest.graphs else ''}"
             )
 
 

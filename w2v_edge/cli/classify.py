@@ -1,0 +1,100 @@
+"""`w2v-edge classify`: audio files to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from w2v_edge.cli.jobs import (
+    Result,
+    audio_argument,
+    each_file,
+    files_of,
+    finish,
+    provider_option,
+    threads_option,
+)
+from w2v_edge.cli.output import json_option, require
+
+if TYPE_CHECKING:
+    from w2v_edge.runtime.classes import FrameClassification
+    from w2v_edge.runtime.model import Model
+
+
+@click.command("classify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@audio_argument
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
+@provider_option
+@threads_option
+@json_option
+def command(
+    bundle: Path,
+    audio: tuple[Path, ...],
+    top: int,
+    provider: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
+
+    Prints the likeliest labels of each file with their probabilities. A model that classifies
+    frames gives the share of frames that each label is best in; --json adds from when to when, in
+    seconds. A file that fails is reported, the others are done, and the exit code is 1.
+    """
+    require("classifying audio files", "cpu", "audio")
+    import w2v_edge
+    from w2v_edge.runtime.classes import class_names
+
+    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    class_names(model.manifest)
+    files = files_of(audio)
+
+    def classify(_: int, source: Path) -> Result:
+        return _classify_one(model, source, top)
+
+    def show(result: Result) -> None:
+        scores = (entry.values() for entry in result["top"])
+        labels = ", ".join(f"{label} {100 * value:.1f}%" for label, value in scores)
+        click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
+
+    finish(each_file("classify", files, classify), show, as_json=as_json)
+
+
+def _classify_one(model: Model, source: Path, top: int) -> Result:
+    from w2v_edge.audio import read_audio
+    from w2v_edge.runtime.classes import Classification
+
+    found = model.classify(read_audio(source, model.sample_rate))
+    if isinstance(found, Classification):
+        return {"label": found.label, "top": _named("probability", found.top(top))}
+    segments = list(_segments(found, model.context_frame_seconds))
+    return {"top": _named("share", _shares(found)[:top]), "segments": segments}
+
+
+def _named(what: str, scores: list[tuple[str, float]]) -> list[Result]:
+    return [{"label": label, what: value} for label, value in scores]
+
+
+def _shares(found: FrameClassification) -> list[tuple[str, float]]:
+    """Return each label with the share of frames that it is best in, the largest first."""
+    counts = np.bincount(found.indices, minlength=len(found.labels))
+    frames = max(1, len(found.indices))
+    order = np.argsort(-counts, kind="stable")
+    return [(found.labels[i], float(counts[i] / frames)) for i in order]
+
+
+def _segments(found: FrameClassification, frame_seconds: float) -> Iterator[Result]:
+    """Yield the stretches of frames with one best label."""
+    starts = np.flatnonzero(np.diff(found.indices, prepend=-1))
+    for start, end in pairwise([*starts.tolist(), len(found.indices)]):
+        yield {
+            "label": found.labels[found.indices[start]],
+            "start": start * frame_seconds,
+            "end": end * frame_seconds,
+        }

@@ -1,0 +1,149 @@
+"""`w2v-edge transcribe`: audio files to text and subtitles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from w2v_edge import strict
+from w2v_edge.cli.jobs import (
+    Result,
+    audio_argument,
+    each_file,
+    files_of,
+    finish,
+    name_outputs,
+    provider_option,
+    threads_option,
+)
+from w2v_edge.cli.output import console, force_option, json_option, require
+from w2v_edge.files import refuse_existing, replacing
+from w2v_edge.subtitles import Format, subtitles
+
+if TYPE_CHECKING:
+    from w2v_edge.runtime.model import Model
+    from w2v_edge.runtime.spelling import Spelling
+    from w2v_edge.runtime.text import Decoder
+
+FOLDER = Path("transcripts")
+
+
+@click.command("transcribe")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@audio_argument
+@click.option("--srt", is_flag=True, help="Write one .srt per file.")
+@click.option("--vtt", is_flag=True, help="Write one .vtt per file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help=f"Their folder.  [default: {FOLDER}]"
+)
+@click.option("--lm", type=click.Path(path_type=Path), help="KenLM language model, .arpa or .bin.")
+@click.option("--alpha", type=float, help="Weight of the language model.  [default: 0.5]")
+@click.option("--beta", type=float, help="Added to the score for each word.  [default: 1.5]")
+@click.option(
+    "--beam-width",
+    type=click.IntRange(min=1),
+    help="Texts kept in a beam search.  [default: 100 with --lm, else no search]",
+)
+@provider_option
+@threads_option
+@force_option
+@json_option
+def command(
+    bundle: Path,
+    audio: tuple[Path, ...],
+    srt: bool,
+    vtt: bool,
+    output: Path | None,
+    lm: Path | None,
+    alpha: float | None,
+    beta: float | None,
+    beam_width: int | None,
+    provider: str,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Transcribe AUDIO files, or folders of them, with BUNDLE, a model with a CTC head.
+
+    Prints the text of each file; --json adds its words with their times in seconds and how sure
+    they are. A file that fails is reported, the others are done, and the exit code is 1.
+    """
+    asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
+    kinds = [kind for kind, wanted in asked.items() if wanted]
+    search = {"alpha": alpha, "beta": beta, "beam_width": beam_width}
+    search = {name: value for name, value in search.items() if value is not None}
+    if output is not None and not kinds:
+        raise click.UsageError("-o needs --srt or --vtt: without them nothing is written.")
+    if lm is None and search.keys() - {"beam_width"}:
+        raise click.UsageError("--alpha and --beta need --lm.")
+    require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
+    import w2v_edge
+
+    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    decoder = _decoder(model.spelling, lm, search)
+    files = files_of(audio)
+    names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]
+
+    def transcribe(i: int, source: Path) -> Result:
+        outputs = {kind: paths[i] for kind, paths in zip(kinds, names, strict=True)}
+        return _transcribe_one(model, decoder, source, outputs, force=force)
+
+    def show(result: Result) -> None:
+        if kinds:
+            what = f"{len(result['words'])} words of {result['file']}"
+            for path in result["outputs"]:
+                console().print(f"{path}: {what}", soft_wrap=True)
+        else:
+            click.echo(result["text"] if len(files) == 1 else f"{result['file']}: {result['text']}")
+
+    finish(each_file("transcribe", files, transcribe), show, as_json=as_json)
+
+
+def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Decoder | None:
+    """Return what was asked for; None for greedy decoding."""
+    if lm is None and not search:
+        return None
+    from w2v_edge.runtime.beam_search import BeamSearch
+
+    with _silent_kenlm():
+        return BeamSearch(spelling, lm=lm, **search)
+
+
+def _transcribe_one(
+    model: Model,
+    decoder: Decoder | None,
+    source: Path,
+    outputs: dict[Format, Path],
+    *,
+    force: bool,
+) -> Result:
+    from w2v_edge.audio import read_audio
+
+    for path in outputs.values():
+        refuse_existing(path, force=force)
+    found = model.transcribe(read_audio(source, model.sample_rate), decoder=decoder)
+    for kind, path in outputs.items():
+        with replacing(path) as temporary:
+            temporary.write_text(subtitles(found, kind), encoding="utf-8")
+    result: Result = strict.to_plain(found)
+    return result | ({"outputs": [str(path) for path in outputs.values()]} if outputs else {})
+
+
+@contextlib.contextmanager
+def _silent_kenlm() -> Iterator[None]:
+    """Keep KenLM from drawing on standard error while it reads a file."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,132 @@
+"""Logits to classes, of utterances and of frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.bundle import Manifest
+from w2v_edge.errors import HeadMissingError, InputError
+from w2v_edge.runtime.spelling import log_softmax
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What an utterance was classified as.
+
+    Attributes:
+        label: the likeliest label.
+        index: of it.
+        labels: all labels; numbers, as text, where the checkpoint did not name them.
+        probabilities: (labels,) float32, softmax of the logits.
+    """
+
+    label: str
+    index: int
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the likeliest labels with their probabilities, likeliest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.labels[i], float(self.probabilities[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class FrameClassification:
+    """What each frame of an utterance was classified as.
+
+    Attributes:
+        labels: all labels; numbers, as text, where the checkpoint did not name them.
+        logits: (frames, labels) float32.
+        indices: (frames,) int64, the best label of each frame.
+        times: (frames,) float64 seconds, the middle of what each frame sees.
+    """
+
+    labels: tuple[str, ...]
+    logits: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """(frames, labels) float32, softmax: for models that give each frame one label."""
+        probabilities: npt.NDArray[np.float32] = np.exp(log_softmax(self.logits))
+        return probabilities
+
+    @property
+    def activations(self) -> npt.NDArray[np.float32]:
+        """(frames, labels) float32, sigmoid: for models whose labels hold each by itself.
+
+        Those of speakers do, of whom several or none may talk.
+        """
+        # Sigmoid through tanh, which no logit makes overflow.
+        activations: npt.NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * self.logits)
+        return activations
+
+
+def class_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the labels of a classifier; empty where the checkpoint did not name them.
+
+    Raises:
+        HeadMissingError: the model does not classify.
+    """
+    if manifest.logits_axes and manifest.ctc is None:
+        return manifest.labels
+    what = "transcribes (call transcribe)" if manifest.ctc is not None else "has no head"
+    raise HeadMissingError(
+        f"this model {what}, so there are no classes; export a checkpoint with a classifier, such "
+        "as a Wav2Vec2ForSequenceClassification"
+    )
+
+
+def classify_utterance(logits: npt.NDArray[Any], names: tuple[str, ...]) -> Classification:
+    """Choose the likeliest class.
+
+    Args:
+        logits: (labels,).
+        names: of the labels, or empty.
+
+    Raises:
+        InputError: as for `classify_frames`.
+    """
+    labels = _check(logits, 1, names)
+    probabilities = np.exp(log_softmax(logits[np.newaxis])[0]).astype(np.float32)
+    index = int(logits.argmax())
+    return Classification(labels[index], index, labels, probabilities)
+
+
+def classify_frames(
+    logits: npt.NDArray[Any], names: tuple[str, ...], times: npt.NDArray[np.float64]
+) -> FrameClassification:
+    """Choose the best class of each frame.
+
+    Args:
+        logits: (frames, labels).
+        names: of the labels, or empty.
+        times: (frames,) seconds.
+
+    Raises:
+        InputError: logits that are not as many as there are labels, or not finite.
+    """
+    labels = _check(logits, 2, names)
+    return FrameClassification(
+        labels, logits.astype(np.float32), logits.argmax(axis=1).astype(np.int64), times
+    )
+
+
+def _check(logits: npt.NDArray[Any], rank: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    if logits.ndim != rank or not logits.shape[-1] or len(names) not in {0, logits.shape[-1]}:
+        raise InputError(
+            f"found logits of shape {logits.shape}, expected {len(names) or 'some'} labels on the "
+            "last axis; export again"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            "found logits that are not finite, expected numbers; check the waveform and the "
+            "model's weights"
+        )
+    return names or tuple(map(str, range(logits.shape[-1])))

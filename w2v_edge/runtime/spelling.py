@@ -1,0 +1,100 @@
+"""What the labels of a CTC model spell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.bundle import CtcInfo, Manifest
+from w2v_edge.errors import BundleError, HeadMissingError, InputError
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What each label adds to a text.
+
+    Attributes:
+        blank: index of the label that stands for nothing.
+        texts: by label; a space for the word delimiter, empty for the blank and special labels. A
+            label that stands apart from others, as a phoneme does, ends in a space.
+    """
+
+    blank: int
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[str], ctc: CtcInfo) -> Spelling:
+        """Work out what labels spell.
+
+        Raises:
+            BundleError: there are no labels, or none of them is the blank.
+        """
+        if not labels:
+            raise BundleError(
+                "this bundle does not say what its labels spell, since its checkpoint had no "
+                "vocab.json; put it beside the checkpoint and export again"
+            )
+        if not 0 <= ctc.blank < len(labels):
+            raise BundleError(
+                f"found blank label {ctc.blank}, expected one of {len(labels)} labels; export again"
+            )
+        texts = [_text_of(label, ctc) for label in labels]
+        texts[ctc.blank] = ""
+        return cls(ctc.blank, tuple(texts))
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest) -> Spelling:
+        """Work out what a model's labels spell.
+
+        Raises:
+            HeadMissingError: the model does not transcribe.
+            BundleError: as for `of`.
+        """
+        if manifest.ctc is not None:
+            return cls.of(manifest.labels, manifest.ctc)
+        what = "classifies (call classify)" if manifest.logits_axes else "has no head"
+        raise HeadMissingError(
+            f"this model {what}, so there is no text; "
+            "export a checkpoint with a CTC head, such as a Wav2Vec2ForCTC"
+        )
+
+    def check(self, logits: npt.NDArray[Any]) -> None:
+        """Refuse logits that are not (frames, labels) or that no label wins.
+
+        Raises:
+            InputError: another shape, NaN, infinity, or a frame with no possible label.
+        """
+        if logits.ndim != 2 or logits.shape[1] != len(self.texts):  # noqa: PLR2004 - two axes
+            raise InputError(
+                f"found logits of shape {logits.shape}, expected (frames, {len(self.texts)}); "
+                "pass those of one waveform, of the model that the labels are from"
+            )
+        # A maximum is NaN where any of its numbers is.
+        finite = np.isfinite(logits.max(axis=1))
+        if not finite.all():
+            raise InputError(
+                f"found logits at frame {int(np.argmin(finite))} that are not finite, expected "
+                "numbers; check the waveform and the model's weights"
+            )
+
+
+def _text_of(label: str, ctc: CtcInfo) -> str:
+    if label == ctc.word_delimiter:
+        return " "
+    if not label or label in ctc.special:
+        return ""
+    return (label.lower() if ctc.lowercase else label) + ctc.separator
+
+
+def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
+    """Return the log-probabilities of (frames, labels) logits, at float32 or more."""
+    logits = logits.astype(np.result_type(logits, np.float32), copy=False)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    scores: npt.NDArray[np.floating[Any]] = shifted - np.log(
+        np.exp(shifted).sum(axis=1, keepdims=True)
+    )
+    return scores
