@@ -13,8 +13,9 @@ Importing it brings in numpy only; onnxruntime comes in with `load`.
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import W2VEdgeError
 from w2v_edge.runtime.classes import Classification, FrameClassification
-from w2v_edge.runtime.model import Encoding, Model, load
-from w2v_edge.runtime.text import Transcription, Word
+from w2v_edge.runtime.encoding import Encoding
+from w2v_edge.runtime.model import Model, load
+from w2v_edge.runtime.text import Transcription
 
 __all__ = [
     "Classification",
@@ -24,6 +25,5 @@ __all__ = [
     "Model",
     "Transcription",
     "W2VEdgeError",
-    "Word",
     "load",
 ]

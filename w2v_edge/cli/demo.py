@@ -15,7 +15,7 @@ from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
     from w2v_edge.audio import Waveform
-    from w2v_edge.runtime.model import Encoding, Model
+    from w2v_edge.runtime.encoding import Encoding, Model
 
 WARM_UP, RUNS = 3, 15
 

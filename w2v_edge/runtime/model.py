@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, overload
 
@@ -22,28 +21,10 @@ from w2v_edge.runtime.classes import (
     classify_frames,
     classify_utterance,
 )
+from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
 from w2v_edge.runtime.spelling import Spelling
 from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """What a model makes of one waveform.
-
-    Attributes:
-        context: (frames, dim) float32 context vectors.
-        features: (frames, channels) float32, what the quantizer consumes.
-        codes: (frames, groups) int64 codebook entries; None for a model without a quantizer.
-        vectors: (frames, vector_dim) float32, the chosen entries' vectors; None likewise.
-        times: (frames,) float64 seconds, the middle of what each frame sees.
-    """
-
-    context: npt.NDArray[np.float32]
-    features: npt.NDArray[np.float32]
-    codes: npt.NDArray[np.int64] | None
-    vectors: npt.NDArray[np.float32] | None
-    times: npt.NDArray[np.float64]
 
 
 def load(
@@ -145,7 +126,8 @@ class Model:
     ) -> npt.NDArray[np.int64] | list[npt.NDArray[np.int64]]:
         """Compute the codes (frames, groups) of one waveform, or of each in a list.
 
-        The transformer is neither loaded nor run. Arguments and errors as for `encode`.
+        The transformer is neither loaded nor run, unless codes are made from what it gives.
+        Arguments and errors as for `encode`.
 
         Raises:
             GraphMissingError: the model has no quantizer.
@@ -311,15 +293,12 @@ class Model:
         self._check_attention(len(waveform))
         encoded = self._runner.run("encoder", _batch_of_one(waveform))
         quantized: Tensors = {}
-        if "quantizer" in self.manifest.graphs:
-            quantized = self._runner.run("quantizer", {"features": encoded["features"]})
-        return Encoding(
-            context=encoded["context"][0],
-            features=encoded["features"][0],
-            codes=quantized["codes"][0] if quantized else None,
-            vectors=quantized["vectors"][0] if quantized else None,
-            times=self.times(encoded["features"].shape[1]),
-        )
+        source = self.manifest.quantizer_input
+        if source is not None:
+            quantized = self._runner.run("quantizer", {source: encoded[source]})
+        times = self.times(encoded["features"].shape[1])
+        context_times = self.context_times(encoded["context"].shape[1])
+        return Encoding.of(encoded, quantized, times, context_times)
 
     def _logits(self, waveform: Waveform) -> npt.NDArray[Any]:
         """Return (frames, labels) or, of an utterance as a whole, (labels,)."""
@@ -337,7 +316,12 @@ class Model:
 
     def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
         if "tokenizer" not in self.manifest.graphs:
-            raise GraphMissingError("this model has no quantizer, so there are no codes")
+            raise GraphMissingError(
+                "this model has no quantizer, so there are no codes; export one that has, or with "
+                "--layer and --kmeans"
+            )
+        if self.manifest.quantizer_input == "context":
+            self._check_attention(len(waveform))
         codes: npt.NDArray[np.int64] = self._runner.run("tokenizer", _batch_of_one(waveform))[
             "codes"
         ][0]
@@ -347,11 +331,11 @@ class Model:
         seconds = samples / self.sample_rate
         longest = self.manifest.longest_context_seconds
         if seconds > longest:
-            other = ", or call tokenize, which takes any length"
+            tokenizes = self.manifest.quantizer_input == "features"
+            other = ", or call tokenize, which takes any length" if tokenizes else ""
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
-                "would take too much memory or time: split it"
-                f"{other if 'tokenizer' in self.manifest.graphs else ''}"
+                f"would take too much memory or time: split it{other}"
             )
 
 
