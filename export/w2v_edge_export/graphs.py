@@ -35,6 +35,15 @@ BATCH = {0: "batch"}
 FRAMES = {0: "batch", 1: "frames"}
 TILE = {0: "batch", 1: "samples"}
 
+PART_OUTPUTS = {
+    "samples": ("sums", "squares"),
+    "moments": ("total", "products"),
+    "statistics": ("statistics",),
+    "frontend": ("features",),
+    "quantizer": ("codes", "vectors"),
+}
+"""What each part gives; of the context network, that depends on the model."""
+
 PartObserver = Callable[[str, str, ir.Model], None]
 """(part, pass, what it made of the part)."""
 
@@ -59,12 +68,12 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
     frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
     dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
-    made.append(Part("frontend", frontend, frontend_inputs, dynamic, ("features",)))
+    made.append(Part("frontend", frontend, frontend_inputs, dynamic, PART_OUTPUTS["frontend"]))
     if model.quantizer is not None:
         width = config.context.output_dim if config.quantizer_input == "context" else channels
         inputs = {"frames": torch.zeros(2, 12, width)}
         twin = QuantizerTwin(model.quantizer)
-        made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, ("codes", "vectors")))
+        made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, PART_OUTPUTS["quantizer"]))
     context = context_twin(model)
     made.append(
         Part(
@@ -99,18 +108,20 @@ def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
     sums: dict[str, torch.Tensor] = {}
     conv = None
     if model.config.normalise is not None:
-        made.append(Part("samples", SampleMoments(), tile, dynamic, ("sums", "squares")))
+        made.append(Part("samples", SampleMoments(), tile, dynamic, PART_OUTPUTS["samples"]))
         sums |= {name: torch.zeros(2, 1, dtype=torch.float64) for name in ("sums", "squares")}
         sums["samples"] = torch.ones(2, dtype=torch.int64)
     if isinstance(encoder, GroupNormFeatureEncoder):
         conv = encoder.convolutions[0]
-        made.append(Part("moments", WindowMoments(layer), tile, dynamic, ("total", "products")))
+        made.append(Part("moments", WindowMoments(layer), tile, dynamic, PART_OUTPUTS["moments"]))
         sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
         sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
         sums["windows"] = torch.ones(2, dtype=torch.int64)
     if sums:
         twin = UtteranceStatistics(conv)
-        made.append(Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), ("statistics",)))
+        made.append(
+            Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), PART_OUTPUTS["statistics"])
+        )
     return made
 
 
@@ -258,7 +269,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, _: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {**inputs, "tile": tile, "start": start}
-            features = inner.splice(self.parts["frontend"], "frontend", given)["features"]
+            features = self._splice(inner, "frontend", given)["features"]
             return [finish(inner, features)]
 
         plan = TilePlan(
@@ -284,7 +295,7 @@ class GraphAssembler:
             given |= self._sums(g, waveform, lengths, "moments", layer, shapes)
             windows = _count(g, lengths, hop=layer.stride, receptive_field=layer.kernel)
             given["windows"] = at_least(g, windows, 1)
-        return g.splice(self.parts["statistics"], "statistics", given)
+        return self._splice(g, "statistics", given)
 
     def _sums(
         self,
@@ -303,7 +314,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, sums: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {"tile": tile, "start": start, "lengths": lengths}
-            made = inner.splice(self.parts[part], part, given)
+            made = self._splice(inner, part, given)
             return [
                 inner.op("Add", total, made[name]) for total, name in zip(sums, shapes, strict=True)
             ]
@@ -319,14 +330,20 @@ class GraphAssembler:
         self, g: GraphBuilder, features: ir.Value, frame_lengths: ir.Value
     ) -> dict[str, ir.Value]:
         given = {"features": features, "frame_lengths": frame_lengths}
-        return g.splice(self.parts["context"], "context", given)
+        return self._splice(g, "context", given)
 
     def _quantizer(
         self, g: GraphBuilder, features: ir.Value | None = None, context: ir.Value | None = None
     ) -> dict[str, ir.Value]:
         frames = features if context is None else context
         assert frames is not None
-        return g.splice(self.parts["quantizer"], "quantizer", {"frames": frames})
+        return self._splice(g, "quantizer", {"frames": frames})
+
+    def _splice(
+        self, g: GraphBuilder, part: str, inputs: Mapping[str, ir.Value]
+    ) -> dict[str, ir.Value]:
+        names = PART_OUTPUTS.get(part) or context_outputs(self.config)
+        return g.splice(self.parts[part], part, inputs, names)
 
     @property
     def _tile_frames(self) -> int | None:
