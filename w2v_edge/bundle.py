@@ -46,6 +46,9 @@ from w2v_edge.geometry import Geometry
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+VOCABULARY = "vocab.json"
+"""Of CTC models: the index of each label."""
+
 MAX_MANIFEST_BYTES = 16 * 2**20
 
 
@@ -69,7 +72,9 @@ EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_[1-9]\d{0,2}|embedding
 """What `encoder` and `context` may give beyond that."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
-FILE_NAMES = frozenset((*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN))
+FILE_NAMES = frozenset(
+    (*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN, VOCABULARY)
+)
 
 TIMESTAMPS = (
     "frame f sees samples [f * hop - left_padding, f * hop - left_padding + receptive_field); "
@@ -137,10 +142,23 @@ class CtcInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """The checkpoint that a bundle was made from."""
+    """The checkpoint that a bundle was made from.
+
+    Attributes:
+        name: of the file or folder, or on the Hub.
+        sha256: of the file; of several, that of sorted lines of their hashes and names.
+        format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
+        training_only: tensors that inference never reads.
+        left_out: tensors that are not needed, with the reason.
+        remarks: what a reader should know of it.
+    """
 
     name: str
     sha256: str
+    format: str = "w2v-edge"
+    training_only: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections import Counter
@@ -21,6 +22,7 @@ from w2v_edge.bundle import (
     GOLDEN,
     MANIFEST,
     TIMESTAMPS,
+    VOCABULARY,
     CodebookInfo,
     CtcInfo,
     FileInfo,
@@ -30,7 +32,8 @@ from w2v_edge.bundle import (
     TensorInfo,
     file_info,
 )
-from w2v_edge.checkpoints import load_source
+from w2v_edge.checkpoints import Source, load_source
+from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
 from w2v_edge.files import refuse_existing, replacing_folder
 from w2v_edge.model.config import ModelConfig
@@ -115,7 +118,7 @@ def export_bundle(
     found = load_source(checkpoint, language)
     selection = replace(selection, language=language)
     model = select(found.model, selection)
-    source = SourceInfo(found.name, found.sha256)
+    source = _source_info(found)
     options = quantization or QuantizationOptions()
     with replacing_folder(output, force=force) as folder:
         traced = _trace(model, profile, progress)
@@ -137,6 +140,7 @@ def export_bundle(
             weight_quantization=None if outcome is None else outcome.to_dict(),
             selection=selection,
         )
+        _write_vocabulary(model.config, folder)
         _write_manifest(described(files=_files(folder)), folder)
         progress("writing: golden vectors", 0.33)
         write_golden(model, folder / GOLDEN, None if outcome is None else load(folder))
@@ -151,6 +155,26 @@ def export_bundle(
             raise GateError(report)
         _write_manifest(replace(manifest, parity=report.to_dict()), folder)
     return report
+
+
+def _source_info(found: Source) -> SourceInfo:
+    coverage = found.coverage or Coverage(0)
+    return SourceInfo(
+        found.name,
+        found.sha256,
+        found.format,
+        coverage.training,
+        dict(coverage.ignored),
+        found.remarks,
+    )
+
+
+def _write_vocabulary(config: ModelConfig, folder: Path) -> None:
+    if config.head is None or config.head.kind != "ctc" or not config.head.labels:
+        return
+    labels = {label: i for i, label in enumerate(config.head.labels)}
+    text = json.dumps(labels, indent=1, ensure_ascii=False) + "\n"
+    (folder / VOCABULARY).write_text(text, encoding="utf-8")
 
 
 def _refuse_foreign(output: Path) -> None:

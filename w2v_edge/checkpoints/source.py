@@ -8,8 +8,9 @@ from pathlib import Path
 from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hashing import source_hash
 from w2v_edge.checkpoints.hub import download, is_hub_name
-from w2v_edge.checkpoints.huggingface.folder import read_folder, used_files
-from w2v_edge.checkpoints.huggingface.settings import CONFIG
+from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR
+from w2v_edge.checkpoints.huggingface.vocabulary import VOCABULARY
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
@@ -28,6 +29,7 @@ class Source:
         model: in eval mode.
         sha256: of its file; of several, that of lines of their hashes and names.
         coverage: what became of its tensors; None of our own, which has no others.
+        remarks: what a user should know of it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     model: SpeechModel
     sha256: str
     coverage: Coverage | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def load_source(source: str | Path, language: str | None = None) -> Source:
@@ -72,7 +75,21 @@ def _folder(folder: Path, name: str, language: str | None) -> Source:
             "in it"
         )
     model, coverage = read_folder(folder, language)
-    return Source(name, "huggingface", model, source_hash(used_files(folder, language)), coverage)
+    sha256 = source_hash(used_files(folder, language))
+    return Source(name, FORMAT, model, sha256, coverage, _remarks(folder, model))
+
+
+def _remarks(folder: Path, model: SpeechModel) -> tuple[str, ...]:
+    remarks = []
+    if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
+        remarks.append(
+            f"no {PREPROCESSOR}: the waveform is taken as it is, at {model.config.sample_rate} Hz; "
+            "put the file beside the weights if the model was trained on normalised audio"
+        )
+    head = model.config.head
+    if head is not None and head.kind == "ctc" and not head.labels:
+        remarks.append(f"no {VOCABULARY}: the bundle gives logits and cannot transcribe")
+    return tuple(remarks)
 
 
 def _file(path: Path, language: str | None) -> Source:
