@@ -30,8 +30,8 @@ from w2v_edge.bundle import (
     Manifest,
     SourceInfo,
     TensorInfo,
-    file_info,
 )
+from w2v_edge.bundle_files import file_info
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
@@ -42,14 +42,9 @@ from w2v_edge.runtime.model import load
 from w2v_edge_export.data_files import DataWriter
 from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.golden import write_golden
-from w2v_edge_export.graphs import (
-    GraphAssembler,
-    PartObserver,
-    ignore,
-    lower_parts,
-    trace_parts,
-)
+from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parity import Report
+from w2v_edge_export.parts import PartObserver, ignore, lower_parts, trace_parts
 from w2v_edge_export.progress import Progress
 from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.targets import CONTRIB, Target, load_target, target_names

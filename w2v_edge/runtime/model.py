@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.audio import Waveform, as_waveform, check_length
-from w2v_edge.bundle import Bundle, Manifest
+from w2v_edge.bundle import Manifest
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.geometry import Geometry
 from w2v_edge.providers import choose
