@@ -332,7 +332,8 @@ class Model:
         seconds = samples / self.sample_rate
         longest = self.manifest.longest_context_seconds
         if seconds > longest:
-            tokenizes = self.manifest.quantizer_input == "features"
+            of_features = self.manifest.quantizer_input == "features"
+            tokenizes = of_features and "tokenizer" in self.manifest.graphs
             other = ", or call tokenize, which takes any length" if tokenizes else ""
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
