@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hashing import source_hash
@@ -17,6 +19,8 @@ from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
+
+Read = tuple[SpeechModel, Coverage]
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,14 @@ def _remarks(folder: Path, model: SpeechModel) -> tuple[str, ...]:
             f"no {PREPROCESSOR}: the waveform is taken as it is, at {model.config.sample_rate} Hz; "
             "put the file beside the weights if the model was trained on normalised audio"
         )
+    return (*remarks, *_of_labels(model, VOCABULARY))
+
+
+def _of_labels(model: SpeechModel, what: str) -> tuple[str, ...]:
     head = model.config.head
-    if head is not None and head.kind == "ctc" and not head.labels:
-        remarks.append(f"no {VOCABULARY}: the bundle gives logits and cannot transcribe")
-    return tuple(remarks)
+    if head is None or head.kind != "ctc" or head.labels:
+        return ()
+    return (f"no {what}: the bundle gives logits and cannot transcribe",)
 
 
 def _file(path: Path, language: str | None) -> Source:
@@ -99,20 +107,19 @@ def _file(path: Path, language: str | None) -> Source:
         )
     if language is not None:
         raise CheckpointError(f"{path}: a single file has no languages to choose from")
-    payload = _peek(path)
-    name, sha256 = _name(path), source_hash([path])
-    if fairseq.recognises(payload):
-        return Source(name, "fairseq", *_ordered(fairseq.read_fairseq(path, payload), sha256))
-    if torchaudio.recognises(payload):
-        return Source(
-            name, "torchaudio", *_ordered(torchaudio.read_torchaudio(path, payload), sha256)
-        )
-    return Source(name, "w2v-edge", load_checkpoint(path), sha256)
+    payload, sha256 = _peek(path), source_hash([path])
+    for name, (recognises, read) in READERS.items():
+        if recognises(payload):
+            model, coverage = read(path, payload)
+            return Source(_name(path), name, model, sha256, coverage, _of_labels(model, "labels"))
+    return Source(_name(path), "w2v-edge", load_checkpoint(path), sha256)
 
 
-def _ordered(read: tuple[SpeechModel, Coverage], sha256: str) -> tuple[SpeechModel, str, Coverage]:
-    model, coverage = read
-    return model, sha256, coverage
+READERS: dict[str, tuple[Callable[[object], bool], Callable[[Path, Any], Read]]] = {
+    "fairseq": (fairseq.recognises, fairseq.read_fairseq),
+    "torchaudio": (torchaudio.recognises, torchaudio.read_torchaudio),
+}
+"""What tells whether a file is of a format, and what reads it."""
 
 
 def _peek(path: Path) -> object:
