@@ -65,7 +65,8 @@ def command(
     Any format that libsndfile reads; channels are averaged and other sample rates resampled. Each
     .npz holds `codes` (frames, groups) and `times` (frames,) in seconds, and on request `features`
     and `context`, with it `logits`, `layer_K` and `embedding` as far as the bundle has them, and
-    `context_times` where the context has fewer frames. A file that fails is reported, the others are done, and the exit code is 1.
+    `context_times` where the context has fewer frames. A file that fails is reported, the others
+    are done, and the exit code is 1.
     """
     require("encoding audio files", "cpu", "audio")
     import w2v_edge
