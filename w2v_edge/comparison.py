@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,29 @@ def compare_most_codes(
     count = int(differs.sum())
     first = _first(differs.any(axis=2)) if count > allowed else None
     return Row(case, "codes", float(count), float(allowed), first, problem)
+
+
+def compare_labels(
+    case: str,
+    output: str,
+    found: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    lengths: Iterable[int],
+    max_share: float,
+) -> Row:
+    """Compare the best labels of logits (b, n, labels), of which a share may differ.
+
+    Roundings turn logits that are near zero by any angle; what counts is which one is largest.
+    Frames past the lengths must be exact zeros.
+    """
+    if found.shape != expected.shape:
+        return Row(case, output, np.inf, 0, None, _shapes(found, expected))
+    lengths = list(lengths)
+    best = [x.argmax(axis=2)[..., np.newaxis] for x in (found, expected)]
+    row = compare_most_codes(case, best[0], best[1], lengths, max_share)
+    padding = np.arange(found.shape[1]) >= np.asarray(lengths)[:, None]
+    problem = "frames past the end are not zero" if found[padding].any() else row.problem
+    return replace(row, output=output, problem=problem)
 
 
 def compare_codes(

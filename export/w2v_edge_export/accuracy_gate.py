@@ -10,19 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import (
-    Row,
-    compare_frames,
-    compare_most_codes,
-)
+from w2v_edge.comparison import Row, compare_most_codes
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.golden import (
     check_golden,
     code_lengths,
     compare_all_lengths,
-    framed,
-    outputs_of,
+    compare_outputs_closely,
 )
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
@@ -31,9 +26,9 @@ from w2v_edge_export.progress import Progress
 from w2v_edge_export.reference import Arrays, Reference
 from w2v_edge_export.weight_quantization.accuracy import Accuracy, AccuracyTally
 
-COMPANY_COSINE = 0.9999
-COMPANY_CODES = 0.001
-"""Share of codes that roundings may change between an utterance alone and in a batch."""
+COMPANY = {"cosine": 0.9999, "code_drift": 0.001}
+"""How near an utterance in a batch must come to itself alone: directions of frames, and the share
+of codes, or of best labels, that roundings may change."""
 
 
 def run_accuracy_gate(
@@ -103,14 +98,13 @@ def _company(gate: Gate, case: Case) -> list[Row]:
     found = bundle.run("encoder", **batch)
     name = f"encoder {case.name}"
     rows = compare_all_lengths(bundle, "encoder", found, expected, name)
-    rows += [
-        compare_frames(name, x, *framed(found[x], expected, x, lengths), COMPANY_COSINE)
-        for x, lengths in outputs_of(bundle, "encoder").items()
-    ]
+    rows += compare_outputs_closely(bundle, "encoder", found, expected, name, COMPANY)
     if "tokenizer" in bundle.manifest.graphs:
         codes = bundle.run("tokenizer", **batch)["codes"], expected["codes"]
         lengths = expected[code_lengths(bundle)]
-        rows.append(compare_most_codes(f"tokenizer {case.name}", *codes, lengths, COMPANY_CODES))
+        rows.append(
+            compare_most_codes(f"tokenizer {case.name}", *codes, lengths, COMPANY["code_drift"])
+        )
     return rows
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from w2v_edge.comparison import (
     Tally,
     compare_codes,
     compare_frames,
+    compare_labels,
     compare_lengths,
     compare_most_codes,
     compare_values,
@@ -73,14 +75,28 @@ def compare_closely(
         found = model.run(graph, **given[graph])
         case = f"{graph} golden"
         rows += compare_all_lengths(model, graph, found, expected, case)
-        rows += [
-            compare_frames(
-                case, name, *framed(found[name], expected, name, lengths), bars["cosine"]
-            )
-            for name, lengths in outputs_of(model, graph).items()
-        ]
+        rows += compare_outputs_closely(model, graph, found, expected, case, bars)
         if "codes" in found:
             rows += _compare_codes_closely(model, found, expected, case, bars, tally)
+    return rows
+
+
+def compare_outputs_closely(
+    model: Model,
+    graph: str,
+    found: Arrays,
+    expected: Arrays,
+    case: str,
+    bars: Mapping[str, float],
+) -> list[Row]:
+    """Compare the floats that a graph gives: directions, and of logits the best labels."""
+    rows = []
+    for name, lengths in outputs_of(model, graph).items():
+        sides = framed(found[name], expected, name, lengths)
+        if name == "logits":
+            rows.append(compare_labels(case, name, *sides, bars["code_drift"]))
+        else:
+            rows.append(compare_frames(case, name, *sides, bars["cosine"]))
     return rows
 
 
