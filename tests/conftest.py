@@ -286,6 +286,8 @@ def _small_config(name: str) -> ModelConfig:
     }
     if architecture != "tutorial":
         context |= {"dropout": 0.0, "layer_drop": 0.0}
+    assert config.quantizer is not None
+    assert config.objective is not None
     return replace(
         config,
         feature_encoder=replace(config.feature_encoder, layers=convolutions),

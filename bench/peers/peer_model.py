@@ -68,6 +68,8 @@ def _config(config: ModelConfig) -> Wav2Vec2Config:
     context, quantizer = config.context, config.quantizer
     if not isinstance(context, TransformerContextConfig):
         raise TypeError("transformers has no network of this architecture")
+    assert quantizer is not None
+    assert config.objective is not None
     layers = config.feature_encoder.layers
     described = Wav2Vec2Config(
         hidden_size=context.dim,
