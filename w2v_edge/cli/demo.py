@@ -15,7 +15,8 @@ from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
     from w2v_edge.audio import Waveform
-    from w2v_edge.runtime.encoding import Encoding, Model
+    from w2v_edge.runtime.encoding import Encoding
+    from w2v_edge.runtime.model import Model
 
 WARM_UP, RUNS = 3, 15
 
