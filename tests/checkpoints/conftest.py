@@ -35,6 +35,7 @@ LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": T
 LABELS = {"id2label": dict(enumerate("neutral happy angry sad bored".split()))}
 FEW: dict[str, Any] = {"num_buckets": 8, "max_bucket_distance": 11}
 STACK: dict[str, Any] = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}
+VOCABULARY = [*"<pad> <s> </s> <unk> | ' é è ç à ü".split(), *"abcdefghijklmnopqrstuvwxyz"]
 BATCH_NORM: dict[str, Any] = {"feat_proj_layer_norm": False, "conv_pos_batch_norm": True}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,7 +79,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavlm-classes": ("WavLMForSequenceClassification", LABELS),
     "wavlm-frames": (
         "WavLMForAudioFrameClassification",
-        {**LARGE, **LABELS, "use_weighted_layer_sum": True},
+        {**LARGE, **FEW, **LABELS, "use_weighted_layer_sum": True},
     ),
     "data2vec": ("Data2VecAudioModel", STACK),
     "data2vec-ctc": (
@@ -204,6 +205,25 @@ def edit() -> Callable[..., None]:
         path.write_text(json.dumps(kept), encoding="utf-8")
 
     return change
+
+
+@pytest.fixture(scope="session")
+def write_processor() -> Callable[..., Any]:
+    """`write_processor(folder, do_normalize=True)`: a real processor's files, letters as labels."""
+
+    def write(folder: Path, *, do_normalize: bool = True) -> Any:
+        extractor = transformers.Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
+            do_normalize=do_normalize
+        )
+        path = folder / "vocab.json"
+        path.write_text(json.dumps({token: i for i, token in enumerate(VOCABULARY)}))
+        tokenizer = transformers.Wav2Vec2CTCTokenizer(str(path))  # type: ignore[no-untyped-call]
+        processor = transformers.Wav2Vec2Processor(extractor, tokenizer)  # type: ignore[no-untyped-call]
+        tokenizer.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        return processor
+
+    return write
 
 
 @pytest.fixture
