@@ -86,10 +86,9 @@ def run_accuracy_gate(
 
 def _budget_rows(found: Accuracy, min_cosine: float, max_drift: float) -> list[Row]:
     case = "encoder speech, each alone, worst decile"
-    figures = [
-        ("context", 1 - found.context_cosine, 1 - min_cosine),
-        ("codes", found.code_drift, max_drift),
-    ]
+    figures = [("context", 1 - found.context_cosine, 1 - min_cosine)]
+    if found.codes:
+        figures.append(("codes", found.code_drift, max_drift))
     return [
         Row(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
         for name, value, allowed in figures

@@ -300,12 +300,16 @@ def _print_budgets(quantization: dict[str, Any]) -> None:
     faster = "not measured here" if speed is None else f"{speed:.2f} times float32"
     if speed is not None and budgets["require_speedup"]:
         faster += f" (budget {budgets['require_speedup']:g})"
-    console().print(
-        f"context cosine at the worst decile {measured['context_cosine']:.5f} "
-        f"(budget {budgets['min_cosine']:g}), code drift {measured['code_drift']:.2%}, up to "
-        f"{measured['drift_bound']:.2%} on other audio (budget {budgets['max_code_drift']:.2%}), "
-        f"speed {faster}"
-    )
+    cosine = f"context cosine at the worst decile {measured['context_cosine']:.5f}"
+    found = [f"{cosine} (budget {budgets['min_cosine']:g})"]
+    if measured["codes"]:
+        found.append(
+            f"code drift {measured['code_drift']:.2%}, up to {measured['drift_bound']:.2%} on "
+            f"other audio (budget {budgets['max_code_drift']:.2%})"
+        )
+    if measured["label_drift"] is not None:
+        found.append(f"best labels that change {measured['label_drift']:.2%}")
+    console().print(", ".join([*found, f"speed {faster}"]))
 
 
 def print_report(report: Report) -> None:

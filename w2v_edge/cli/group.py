@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from w2v_edge.errors import W2VEdgeError
 VERBS = (
     "demo",
     "init",
+    "import",
     "export",
     "verify",
     "inspect",
@@ -39,8 +41,13 @@ class VerbGroup(click.Group):
         """Import a verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"w2v_edge.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(_module(cmd_name)).command
         return command
+
+
+def _module(verb: str) -> str:
+    """Return the module of a verb; one that Python keeps for itself has an underscore."""
+    return f"w2v_edge.cli.{verb}{'_' * keyword.iskeyword(verb)}"
 
 
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

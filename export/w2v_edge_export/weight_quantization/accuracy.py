@@ -40,14 +40,16 @@ class Accuracy:
 
     Attributes:
         features_cosine, context_cosine: of a frame with the reference's, at the worst decile.
-        code_drift: share of codes that differ.
+        code_drift: share of codes that differ; 0 where there are none.
         codes: how many were compared.
+        label_drift: share of frames, or of utterances, whose best label differs; None without head.
     """
 
     features_cosine: float
     context_cosine: float
     code_drift: float
     codes: int
+    label_drift: float | None = None
 
     @property
     def drift_bound(self) -> float:
@@ -76,14 +78,15 @@ class Judge:
             tally.add_codes(session(waveform)["codes"], expected)
         return tally.accuracy()
 
-    def measure(self, encoder: ir.Model, tokenizer: ir.Model) -> Accuracy:
-        """Measure features, context and codes."""
-        sessions = _Session(encoder), _Session(tokenizer)
+    def measure(self, encoder: ir.Model, tokenizer: ir.Model | None) -> Accuracy:
+        """Measure features, context, labels, and codes where the model has a tokenizer."""
+        encode = _Session(encoder)
+        tokenize = None if tokenizer is None else _Session(tokenizer)
         tally = AccuracyTally()
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
-            found = sessions[0](waveform)
-            tally.add_values(found, expected)
-            tally.add_codes(sessions[1](waveform)["codes"], expected)
+            tally.add_values(encode(waveform), expected)
+            if tokenize is not None:
+                tally.add_codes(tokenize(waveform)["codes"], expected)
         return tally.accuracy()
 
     def magnitudes(self, encoder: ir.Model, names: Sequence[str]) -> dict[str, float]:
@@ -124,12 +127,17 @@ class AccuracyTally:
     def __init__(self) -> None:
         self.cosines: dict[str, list[npt.NDArray[np.float64]]] = {"features": [], "context": []}
         self.differing = self.codes = 0
+        self.relabelled = self.labels = 0
         self.distinct: list[set[int]] = []
 
     def add_values(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
-        """Add `features` and `context`, (1, n, d) each."""
+        """Add `features` and `context`, (1, n, d) each, and `logits`, if any."""
         for name, cosines in self.cosines.items():
             cosines.append(frame_cosines(found[name][0], expected.arrays[name]))
+        if "logits" in found:
+            best = [x.argmax(axis=-1) for x in (found["logits"][0], expected.arrays["logits"])]
+            self.relabelled += int(np.sum(best[0] != best[1]))
+            self.labels += int(np.size(best[0]))
 
     def add_codes(self, found: npt.NDArray[Any], expected: Reference) -> None:
         """Add codes (1, n, g)."""
@@ -144,7 +152,8 @@ class AccuracyTally:
         """Return what it comes to."""
         worst = {name: worst_decile(x) for name, x in self.cosines.items()}
         drift = self.differing / max(1, self.codes)
-        return Accuracy(worst["features"], worst["context"], drift, self.codes)
+        labels = self.relabelled / self.labels if self.labels else None
+        return Accuracy(worst["features"], worst["context"], drift, self.codes, labels)
 
 
 def worst_decile(cosines: Iterable[npt.NDArray[np.float64]]) -> float:

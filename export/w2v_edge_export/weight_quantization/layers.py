@@ -25,9 +25,9 @@ from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 MIN_INPUTS = 32
 """Products over fewer inputs gain nothing."""
 
-FLOAT_LAYERS = ("quantizer.scorer", "frontend.conv.0", "statistics.conv")
-"""Logits decide on codes, at less than a hundredth of the front end's cost; a waveform has more
-than 8 bits; and statistics are taken in float64."""
+FLOAT_LAYERS = ("quantizer.scorer", "frontend.conv.0", "statistics.conv", "context.head.")
+"""Beginnings of names. Logits decide on codes and labels, at a hundredth of the cost at most; a
+waveform has more than 8 bits; and statistics are taken in float64."""
 
 GRAM_BYTES = 10**9
 """Statistics held at once; with more, calibration audio is run again for the other layers."""
@@ -81,7 +81,7 @@ def make_candidates(
     modules = {
         name: module
         for name, module in products(parts).items()
-        if name not in FLOAT_LAYERS and _inputs(module) >= MIN_INPUTS
+        if not name.startswith(FLOAT_LAYERS) and _inputs(module) >= MIN_INPUTS
     }
     costs = {name: _multiplications(name, module, config) for name, module in modules.items()}
     total = sum(costs.values())
@@ -103,7 +103,9 @@ def make_four_bit_candidates(
     modules = {
         name: module
         for name, module in products(parts).items()
-        if name.startswith("context.") and not isinstance(module, GroupedConv)
+        if name.startswith("context.")
+        and not name.startswith(FLOAT_LAYERS)
+        and not isinstance(module, GroupedConv)
     }
     total = sum(_multiplications(name, module, config) for name, module in products(parts).items())
     seen = observe(parts, config, waveforms, modules, grams=False)

@@ -149,12 +149,13 @@ class Search:
         Raises:
             AccuracyBudgetError: even the last assignment does not hold the budgets.
         """
-        front = [x for x in candidates if x.layer.name.startswith(FRONTEND)]
-        # The code drift is the front end's alone, and quick to measure.
-        outcome = Outcome(budgets, _UNKNOWN, None, front, floats)
-        floats = self._reduce(outcome, self._tokenizer).floats
+        if self.config.quantizer_input == "features":
+            front = [x for x in candidates if x.layer.name.startswith(FRONTEND)]
+            # The code drift is the front end's alone, and quick to measure.
+            outcome = Outcome(budgets, _UNKNOWN, None, front, floats)
+            floats = self._reduce(outcome, self._tokenizer).floats
         outcome = Outcome(budgets, _UNKNOWN, None, candidates, floats)
-        return self._finish(self._reduce(outcome, self._both))
+        return self._finish(self._reduce(outcome, self._all))
 
     def measure(self, candidates: Sequence[Candidate], budgets: Budgets) -> Outcome:
         """Measure one assignment, with every candidate quantized.
@@ -163,7 +164,7 @@ class Search:
             AccuracyBudgetError: it does not hold the budgets.
         """
         outcome = Outcome(budgets, _UNKNOWN, None, candidates)
-        return self._finish(replace(outcome, accuracy=self._both(outcome.plan)))
+        return self._finish(replace(outcome, accuracy=self._all(outcome.plan)))
 
     def measure_half(self, budgets: Budgets) -> Outcome:
         """Measure everything in fp16, the largest magnitude of every value inside included.
@@ -172,7 +173,7 @@ class Search:
             AccuracyBudgetError: it does not hold the budgets, or a value is too large for fp16.
         """
         half = HalfPrecision()
-        graphs = [self._graph(name, {}, half) for name in ("encoder", "tokenizer")]
+        graphs = self._graph("encoder", {}, half), self._tokenizer_graph({}, half)
         encoder = self._graph("encoder", {})
         ranges = half.weights | self.judge.magnitudes(encoder, exposed(encoder, half.values))
         # No speed is measured: the devices that it is for are elsewhere.
@@ -215,8 +216,13 @@ class Search:
     def _tokenizer(self, plan: Plan) -> Accuracy:
         return self.judge.tokenizer(self._graph("tokenizer", plan))
 
-    def _both(self, plan: Plan) -> Accuracy:
-        return self.judge.measure(*(self._graph(x, plan) for x in ("encoder", "tokenizer")))
+    def _all(self, plan: Plan) -> Accuracy:
+        return self.judge.measure(self._graph("encoder", plan), self._tokenizer_graph(plan))
+
+    def _tokenizer_graph(self, plan: Plan, half: HalfPrecision | None = None) -> ir.Model | None:
+        if self.config.quantizer is None:
+            return None
+        return self._graph("tokenizer", plan, half)
 
     def _graph(self, name: str, plan: Plan, half: HalfPrecision | None = None) -> ir.Model:
         lowered = lower_parts(self.traced, self.target, plan, half)

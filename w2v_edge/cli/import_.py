@@ -1,0 +1,117 @@
+"""`w2v-edge import`: a checkpoint of others becomes ours, or ours theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from w2v_edge.cli.output import console, force_option, json_option, megabytes, print_json, require
+from w2v_edge.files import refuse_existing
+
+if TYPE_CHECKING:
+    from w2v_edge.checkpoints import Source
+
+
+@click.command("import")
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The checkpoint.  [default: the source's name with .pt, here]",
+)
+@click.option("--language", help="Whose adapter and vocabulary to take, in a model with several.")
+@click.option(
+    "--to",
+    "target",
+    type=(click.Choice(("huggingface",)), click.Path(path_type=Path)),
+    metavar="huggingface DIR",
+    help="Write a folder that transformers loads, in place of a checkpoint.",
+)
+@force_option
+@json_option
+def command(
+    source: str,
+    output: Path | None,
+    language: str | None,
+    target: tuple[str, Path] | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn SOURCE into a checkpoint of ours, which can be trained and exported.
+
+    SOURCE is whatever `w2v-edge export` takes: a folder of Hugging Face transformers, the name of a
+    model on the Hub, a .pt file of fairseq, torchaudio or ours. Every tensor is accounted for. With
+    --to huggingface DIR the way back: a folder for transformers.
+    """
+    if target is not None and output is not None:
+        raise click.UsageError("-o and --to exclude each other")
+    require("importing a checkpoint", "export")
+    from w2v_edge.checkpoints import load_source
+    from w2v_edge.checkpoints.huggingface.writer import write_folder
+    from w2v_edge.model.checkpoint import save_checkpoint
+
+    written = target[1] if target is not None else output or _default_output(source)
+    refuse_existing(written, force=force)
+    found = load_source(source, language)
+    if target is not None:
+        write_folder(found.model, written, force=force)
+    else:
+        save_checkpoint(found.model, written)
+    result = _result(found, written)
+    if as_json:
+        print_json(result)
+    else:
+        _print(result)
+
+
+def _default_output(source: str) -> Path:
+    path = Path(source)
+    name = path.resolve().name if path.exists() else path.name.partition("@")[0]
+    output = Path(f"{Path(name).stem if path.is_file() else name}.pt")
+    # A file's own name would be in the way of itself.
+    return output.with_stem(f"{output.stem}-imported") if output.exists() else output
+
+
+def _result(found: Source, written: Path) -> dict[str, Any]:
+    from w2v_edge.model.config import ModelConfig
+
+    config: ModelConfig = found.model.config
+    coverage = found.coverage
+    files = [written] if written.is_file() else list(written.iterdir())
+    return {
+        "output": str(written),
+        "source": found.name,
+        "format": found.format,
+        "architecture": config.architecture,
+        "parameters": sum(p.numel() for p in found.model.parameters()),
+        "bytes": sum(path.stat().st_size for path in files),
+        "quantizer": config.quantizer is not None,
+        "head": None if config.head is None else config.head.kind,
+        "labels": 0 if config.head is None else config.head.size,
+        "normalised": config.normalise is not None,
+        "tensors_used": None if coverage is None else coverage.used,
+        "tensors_for_training_only": [] if coverage is None else list(coverage.training),
+        "tensors_left_out": {} if coverage is None else dict(coverage.ignored),
+    }
+
+
+def _print(result: dict[str, Any]) -> None:
+    head = f"{result['head']} head of {result['labels']} labels" if result["head"] else "no head"
+    quantizer = "a quantizer" if result["quantizer"] else "no quantizer"
+    waveform = "normalised" if result["normalised"] else "as it is"
+    screen = console()
+    screen.print(
+        f"{result['output']}: {result['architecture']}, {result['parameters']:,} parameters, "
+        f"{quantizer}, {head}, waveform {waveform}, {megabytes(result['bytes'])}",
+        soft_wrap=True,
+    )
+    if result["tensors_used"] is not None:
+        screen.print(f"{result['tensors_used']} tensors used, none missing, none unexpected")
+    if result["tensors_for_training_only"]:
+        names = ", ".join(result["tensors_for_training_only"])
+        screen.print(f"kept for training only: {names}", soft_wrap=True)
+    for name, why in result["tensors_left_out"].items():
+        screen.print(f"left out: {name} ({why})", soft_wrap=True)
