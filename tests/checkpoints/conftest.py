@@ -106,7 +106,7 @@ def fresh() -> Callable[..., Any]:
         model_class = getattr(transformers, cls)
         torch.manual_seed(seed)
         model = model_class(model_class.config_class(**{**SIZES, **settings, **changes}))
-        _roughen(model)
+        _roughen(model, seed)
         return model.eval()
 
     return make
@@ -195,6 +195,38 @@ def utterance(speech: dict[str, Floats]) -> Callable[..., Floats]:
     return cut
 
 
+@pytest.fixture
+def refuses() -> Callable[..., None]:
+    """`refuses(source, *words, **options)`: it is refused in one line that has these words."""
+    from w2v_edge.checkpoints import load_source
+    from w2v_edge.errors import CheckpointError
+
+    def check(source: Path, *words: str, **options: Any) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            load_source(source, **options)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert len(message) < 600
+        for word in words:
+            assert word in message, message
+
+    return check
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`command(*arguments)`: run the command line and return code, stdout and stderr."""
+    from w2v_edge.cli.group import run
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def edit() -> Callable[..., None]:
     """`edit(path, **changes)`: change keys of a JSON file; None takes one out."""
@@ -233,9 +265,9 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def _roughen(model: nn.Module) -> None:
+def _roughen(model: nn.Module, seed: int) -> None:
     """Move all that starts as zero, one or nearly so to where a mistake with it shows."""
-    generator = torch.Generator().manual_seed(11)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if not tensor.is_floating_point():

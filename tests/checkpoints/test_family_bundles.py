@@ -51,27 +51,34 @@ def exported(
 ) -> Callable[..., Path]:
     """`exported(name, precision="fp32", target="cpu")`: a bundle, through a shortened gate."""
 
-    def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
+    def export(name: str, precision: str, target: str, source: Path, folder: Path) -> None:
         from w2v_edge_export.pipeline import export_bundle
         from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
         from w2v_edge_export.weight_quantization.search import Budgets
 
-        folder = shared_folder / "families" / f"{name}-{precision}-{target}"
+        # Small products are not faster in int8.
         options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))
-        with locked(folder.name), pytest.MonkeyPatch.context() as patch:
-            if folder.exists():
-                return folder
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
             patch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
             if target == "cpu":
-                made = "w2v_edge_export.pipeline.trace_parts"
-                patch.setattr(made, lambda model, *_: traced(model))
-            source = shared_folder / "families" / f"{folder.name}-source"
-            shutil.copytree(hf_folder(name), source)
-            write_processor(source, do_normalize=NORMALISED[name])
-            given = None if precision == "fp32" else options
+                name = "w2v_edge_export.pipeline.trace_parts"
+                patch.setattr(name, lambda model, *_: traced(model))
+            given = options if precision == "int8" else None
             export_bundle(source, folder, precision=precision, target=target, quantization=given)
-        return folder
+
+    def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
+        families = shared_folder / "families" / f"{name}-{target}"
+        # The same trace serves all precisions, so that whoever makes one makes all.
+        precisions = ["fp32", "int8"] if target == "cpu" and name in INT8 else ["fp32"]
+        with locked(families.name):
+            if not families.exists():
+                source = families / "source"
+                shutil.copytree(hf_folder(name), source)
+                write_processor(source, do_normalize=NORMALISED[name])
+                for each in precisions:
+                    export(name, each, target, source, families / each)
+        return families / precision
 
     return make
 
