@@ -131,7 +131,7 @@ def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
     traces: dict[str, dict[str, ir.Model]] = {}
 
     def trace(model: SpeechModel) -> dict[str, ir.Model]:
-        from w2v_edge_export.graphs import trace_parts
+        from w2v_edge_export.parts import trace_parts
         from w2v_edge_export.targets import load_target
 
         architecture = repr(model.config)
@@ -259,7 +259,7 @@ def tutorial_reference() -> ModuleType:
 def _with_weights(traces: dict[str, ir.Model], model: SpeechModel) -> dict[str, ir.Model]:
     import onnx_ir as ir
 
-    from w2v_edge_export.graphs import parts
+    from w2v_edge_export.parts import parts
 
     filled = {}
     for name, part in parts(model).items():

@@ -39,13 +39,15 @@ from w2v_edge.errors import (
     BundleIntegrityError,
     BundleVersionError,
     ConfigError,
-    GraphMissingError,
 )
 from w2v_edge.geometry import Geometry
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+VOCABULARY = "vocab.json"
+"""Of CTC models: the index of each label."""
+
 MAX_MANIFEST_BYTES = 16 * 2**20
 
 
@@ -69,7 +71,9 @@ EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_[1-9]\d{0,2}|embedding
 """What `encoder` and `context` may give beyond that."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
-FILE_NAMES = frozenset((*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN))
+FILE_NAMES = frozenset(
+    (*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN, VOCABULARY)
+)
 
 TIMESTAMPS = (
     "frame f sees samples [f * hop - left_padding, f * hop - left_padding + receptive_field); "
@@ -137,10 +141,23 @@ class CtcInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """The checkpoint that a bundle was made from."""
+    """The checkpoint that a bundle was made from.
+
+    Attributes:
+        name: of the file or folder, or on the Hub.
+        sha256: of the file; of several, that of sorted lines of their hashes and names.
+        format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
+        training_only: tensors that inference never reads.
+        left_out: tensors that are not needed, with the reason.
+        remarks: what a reader should know of it.
+    """
 
     name: str
     sha256: str
+    format: str = "w2v-edge"
+    training_only: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -296,94 +313,6 @@ def read_manifest(folder: Path) -> Manifest:
     if unknown:
         raise BundleIntegrityError(f"{path}: names a file no bundle has: {min(unknown)!r:.80}")
     return manifest
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle on disk. Files are hashed when first asked for, each once."""
-
-    folder: Path
-    manifest: Manifest
-    _checked: set[str] = field(default_factory=set, repr=False, compare=False)
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
-        """Open a bundle; only its manifest is read and checked.
-
-        Raises:
-            BundleError: see `read_manifest`.
-        """
-        return cls(Path(folder), read_manifest(Path(folder)))
-
-    def graph_path(self, name: str) -> Path:
-        """Return the path of a graph, it and its data files being what the manifest says.
-
-        Raises:
-            GraphMissingError: this model has no such graph.
-            BundleIntegrityError: a file is missing or damaged.
-        """
-        self.check_data(name)
-        return self.path(f"{name}.onnx")
-
-    def check_data(self, name: str) -> None:
-        """Hash the data files of a graph.
-
-        Raises:
-            GraphMissingError: this model has no such graph.
-            BundleIntegrityError: a data file is missing or damaged.
-        """
-        if name not in self.manifest.graphs:
-            have = ", ".join(self.manifest.graphs)
-            raise GraphMissingError(f"{self.folder}: no graph {name!r}; this bundle has: {have}")
-        for data in self.manifest.graphs[name].data:
-            self.path(data)
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file that is what the manifest says.
-
-        Raises:
-            BundleIntegrityError: it is missing, damaged or not in the manifest.
-        """
-        path = self.folder / name
-        if name not in self._checked:
-            expected = self.manifest.files.get(name)
-            if expected is None:
-                raise BundleIntegrityError(f"{path}: not in the manifest; export again")
-            _check(path, expected)
-            self._checked.add(name)
-        return path
-
-    def check_all(self) -> None:
-        """Hash every file of the manifest again.
-
-        Raises:
-            BundleIntegrityError: a file is missing or damaged.
-        """
-        for name, expected in self.manifest.files.items():
-            _check(self.folder / name, expected)
-            self._checked.add(name)
-
-
-def file_info(path: Path) -> FileInfo:
-    """Measure a file."""
-    with path.open("rb") as stream:
-        return FileInfo(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
-
-
-def _check(path: Path, expected: FileInfo) -> None:
-    if not path.is_file():
-        raise BundleIntegrityError(f"{path}: missing; copy the whole bundle or export again")
-    size = path.stat().st_size
-    if size != expected.size:
-        raise BundleIntegrityError(
-            f"{path}: damaged, {size} bytes where the manifest says {expected.size}; "
-            "copy it again or export again"
-        )
-    if file_info(path).sha256 != expected.sha256:
-        raise BundleIntegrityError(
-            f"{path}: damaged or changed, its SHA-256 is not the manifest's; "
-            "copy it again or export again"
-        )
 
 
 def _parse(path: Path) -> dict[str, Any]:

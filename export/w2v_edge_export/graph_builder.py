@@ -75,11 +75,19 @@ class GraphBuilder:
         return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
     def splice(
-        self, part: ir.Model, prefix: str, inputs: Mapping[str, ir.Value]
+        self,
+        part: ir.Model,
+        prefix: str,
+        inputs: Mapping[str, ir.Value],
+        outputs: Sequence[str],
     ) -> dict[str, ir.Value]:
-        """Copy a traced part in, fed by `inputs`; everything in it is named after `prefix`."""
+        """Copy a traced part in, fed by `inputs`; everything in it is named after `prefix`.
+
+        What it gives is returned under the names `outputs`, in its order: passes may have found
+        two outputs to be one value, or put another in its place.
+        """
         graph = part.graph.clone()
-        outputs = {str(value.name): value for value in graph.outputs}
+        made = dict(zip(outputs, graph.outputs, strict=True))
         for value in graph.inputs:
             if value.uses():
                 ir.convenience.replace_all_uses_with(value, inputs[str(value.name)])
@@ -94,7 +102,7 @@ class GraphBuilder:
                 output.name = f"{prefix}.{output.name}"
                 output.shape = _renamed(output.shape, prefix)
         self.nodes.extend(nodes)
-        return outputs
+        return made
 
     def _adopt(self, value: ir.Value, name: str) -> None:
         if name in self.initializers:

@@ -1,4 +1,4 @@
-"""From a model to the graphs of a bundle: the parts traced once, then put together by use."""
+"""The graphs of a bundle, put together from parts."""
 
 from __future__ import annotations
 
@@ -6,152 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import onnx_ir as ir
-import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from torch import nn
 
 from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS, graph_inputs
 from w2v_edge.model.config import ConvLayer, ModelConfig
-from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
-from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
-from w2v_edge_export.deployable.context import context_outputs, context_twin
-from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
-from w2v_edge_export.deployable.part import Part
-from w2v_edge_export.deployable.quantizer import QuantizerTwin
-from w2v_edge_export.deployable.statistics import (
-    SampleMoments,
-    UtteranceStatistics,
-    WindowMoments,
-)
+from w2v_edge_export.deployable.context import context_outputs
+from w2v_edge_export.deployable.frontend import overlap
 from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over_tiles, size, walk
-from w2v_edge_export.graph_passes import run_passes
+from w2v_edge_export.parts import PART_OUTPUTS, statistics_width
 from w2v_edge_export.targets import Target
-from w2v_edge_export.trace import trace
-from w2v_edge_export.weight_quantization.half import HalfPrecision
-from w2v_edge_export.weight_quantization.lowering import quantize_graph
-from w2v_edge_export.weight_quantization.plan import Plan
-
-BATCH = {0: "batch"}
-FRAMES = {0: "batch", 1: "frames"}
-TILE = {0: "batch", 1: "samples"}
-
-PartObserver = Callable[[str, str, ir.Model], None]
-"""(part, pass, what it made of the part)."""
-
-
-def ignore(_part: str, _pass: str, _model: ir.Model) -> None:
-    """Observe nothing."""
-
-
-def parts(model: SpeechModel) -> dict[str, Part]:
-    """Return the twins of `model` with example inputs, by name, in the order of the data flow."""
-    config = model.config
-    geometry, channels = config.geometry, config.feature_encoder.channels
-    encoder = model.feature_encoder
-    lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
-    frontend_inputs = {
-        "tile": torch.zeros(2, 6 * geometry.hop + overlap(config.feature_encoder.layers)),
-        "start": torch.tensor(3),
-        "lengths": lengths,
-    }
-    made = _statistics_parts(model, lengths)
-    if made:
-        frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
-    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
-    dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
-    made.append(Part("frontend", frontend, frontend_inputs, dynamic, ("features",)))
-    if model.quantizer is not None:
-        width = config.context.output_dim if config.quantizer_input == "context" else channels
-        inputs = {"frames": torch.zeros(2, 12, width)}
-        twin = QuantizerTwin(model.quantizer)
-        made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, ("codes", "vectors")))
-    context = context_twin(model)
-    made.append(
-        Part(
-            "context",
-            context,
-            {"features": torch.zeros(2, 12, channels), "frame_lengths": torch.tensor([12, 7])},
-            {"features": FRAMES, "frame_lengths": BATCH},
-            context.outputs,
-        )
-    )
-    return {part.name: part for part in made}
-
-
-def statistics_width(config: ModelConfig) -> int:
-    """Return how many statistics of an utterance its front end needs."""
-    encoder = config.feature_encoder
-    channels = encoder.layers[0].channels if encoder.kind == "group_norm" else 0
-    return 2 * channels + (0 if config.normalise is None else 2)
-
-
-def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
-    return model.feature_norm if isinstance(model, Wav2Vec2Model) else None
-
-
-def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
-    """Return the parts that gather what the front end needs of a whole utterance."""
-    encoder, made = model.feature_encoder, []
-    layer = encoder.config.layers[0]
-    tile = {"tile": torch.zeros(2, 400 * layer.stride), "start": torch.tensor(3)}
-    tile["lengths"] = lengths
-    dynamic = {"tile": TILE, "lengths": BATCH}
-    sums: dict[str, torch.Tensor] = {}
-    conv = None
-    if model.config.normalise is not None:
-        made.append(Part("samples", SampleMoments(), tile, dynamic, ("sums", "squares")))
-        sums |= {name: torch.zeros(2, 1, dtype=torch.float64) for name in ("sums", "squares")}
-        sums["samples"] = torch.ones(2, dtype=torch.int64)
-    if isinstance(encoder, GroupNormFeatureEncoder):
-        conv = encoder.convolutions[0]
-        made.append(Part("moments", WindowMoments(layer), tile, dynamic, ("total", "products")))
-        sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
-        sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
-        sums["windows"] = torch.ones(2, dtype=torch.int64)
-    if sums:
-        twin = UtteranceStatistics(conv)
-        made.append(Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), ("statistics",)))
-    return made
-
-
-def trace_parts(
-    model: SpeechModel, target: Target, on_part: Callable[[str], None] = lambda _: None
-) -> dict[str, ir.Model]:
-    """Trace every part of `model`; `on_part` hears the name of each before it is traced."""
-    traced = {}
-    for name, part in parts(model).items():
-        on_part(name)
-        traced[name] = trace(part, target.opset)
-    return traced
-
-
-def lower_parts(
-    traced: Mapping[str, ir.Model],
-    target: Target,
-    plan: Plan,
-    half: HalfPrecision | None = None,
-    observer: PartObserver = ignore,
-) -> dict[str, ir.Model]:
-    """Run all passes on copies of traced parts.
-
-    Args:
-        traced: what `trace_parts` gave.
-        target: what the graphs are for.
-        plan: the layers whose weights are quantized.
-        half: turns the rest of the products into fp16.
-        observer: hears of each part after each pass.
-    """
-    extra: dict[str, Callable[[ir.Model, str], None]] = {}
-    if plan:
-        extra["quantize-weights"] = partial(quantize_graph, plan=plan)
-    if half:
-        extra["half-precision"] = half
-    lowered = {}
-    for name, model in traced.items():
-        lowered[name] = model.clone()
-        observer(name, "trace", lowered[name])
-        run_passes(lowered[name], name, target, extra, partial(observer, name))
-    return lowered
 
 
 class GraphAssembler:
@@ -258,7 +121,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, _: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {**inputs, "tile": tile, "start": start}
-            features = inner.splice(self.parts["frontend"], "frontend", given)["features"]
+            features = self._splice(inner, "frontend", given)["features"]
             return [finish(inner, features)]
 
         plan = TilePlan(
@@ -284,7 +147,7 @@ class GraphAssembler:
             given |= self._sums(g, waveform, lengths, "moments", layer, shapes)
             windows = _count(g, lengths, hop=layer.stride, receptive_field=layer.kernel)
             given["windows"] = at_least(g, windows, 1)
-        return g.splice(self.parts["statistics"], "statistics", given)
+        return self._splice(g, "statistics", given)
 
     def _sums(
         self,
@@ -303,7 +166,7 @@ class GraphAssembler:
             inner: GraphBuilder, tile: ir.Value, start: ir.Value, sums: Sequence[ir.Value]
         ) -> list[ir.Value]:
             given = {"tile": tile, "start": start, "lengths": lengths}
-            made = inner.splice(self.parts[part], part, given)
+            made = self._splice(inner, part, given)
             return [
                 inner.op("Add", total, made[name]) for total, name in zip(sums, shapes, strict=True)
             ]
@@ -319,14 +182,20 @@ class GraphAssembler:
         self, g: GraphBuilder, features: ir.Value, frame_lengths: ir.Value
     ) -> dict[str, ir.Value]:
         given = {"features": features, "frame_lengths": frame_lengths}
-        return g.splice(self.parts["context"], "context", given)
+        return self._splice(g, "context", given)
 
     def _quantizer(
         self, g: GraphBuilder, features: ir.Value | None = None, context: ir.Value | None = None
     ) -> dict[str, ir.Value]:
         frames = features if context is None else context
         assert frames is not None
-        return g.splice(self.parts["quantizer"], "quantizer", {"frames": frames})
+        return self._splice(g, "quantizer", {"frames": frames})
+
+    def _splice(
+        self, g: GraphBuilder, part: str, inputs: Mapping[str, ir.Value]
+    ) -> dict[str, ir.Value]:
+        names = PART_OUTPUTS.get(part) or context_outputs(self.config)
+        return g.splice(self.parts[part], part, inputs, names)
 
     @property
     def _tile_frames(self) -> int | None:

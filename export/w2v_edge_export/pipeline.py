@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections import Counter
@@ -21,6 +22,7 @@ from w2v_edge.bundle import (
     GOLDEN,
     MANIFEST,
     TIMESTAMPS,
+    VOCABULARY,
     CodebookInfo,
     CtcInfo,
     FileInfo,
@@ -28,9 +30,10 @@ from w2v_edge.bundle import (
     Manifest,
     SourceInfo,
     TensorInfo,
-    file_info,
 )
-from w2v_edge.checkpoints import load_source
+from w2v_edge.bundle_files import file_info
+from w2v_edge.checkpoints import Source, load_source
+from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
 from w2v_edge.files import refuse_existing, replacing_folder
 from w2v_edge.model.config import ModelConfig
@@ -39,14 +42,9 @@ from w2v_edge.runtime.model import load
 from w2v_edge_export.data_files import DataWriter
 from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.golden import write_golden
-from w2v_edge_export.graphs import (
-    GraphAssembler,
-    PartObserver,
-    ignore,
-    lower_parts,
-    trace_parts,
-)
+from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parity import Report
+from w2v_edge_export.parts import PartObserver, ignore, lower_parts, trace_parts
 from w2v_edge_export.progress import Progress
 from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.targets import CONTRIB, Target, load_target, target_names
@@ -115,7 +113,7 @@ def export_bundle(
     found = load_source(checkpoint, language)
     selection = replace(selection, language=language)
     model = select(found.model, selection)
-    source = SourceInfo(found.name, found.sha256)
+    source = _source_info(found)
     options = quantization or QuantizationOptions()
     with replacing_folder(output, force=force) as folder:
         traced = _trace(model, profile, progress)
@@ -137,6 +135,7 @@ def export_bundle(
             weight_quantization=None if outcome is None else outcome.to_dict(),
             selection=selection,
         )
+        _write_vocabulary(model.config, folder)
         _write_manifest(described(files=_files(folder)), folder)
         progress("writing: golden vectors", 0.33)
         write_golden(model, folder / GOLDEN, None if outcome is None else load(folder))
@@ -151,6 +150,26 @@ def export_bundle(
             raise GateError(report)
         _write_manifest(replace(manifest, parity=report.to_dict()), folder)
     return report
+
+
+def _source_info(found: Source) -> SourceInfo:
+    coverage = found.coverage or Coverage(0)
+    return SourceInfo(
+        found.name,
+        found.sha256,
+        found.format,
+        coverage.training,
+        dict(coverage.ignored),
+        found.remarks,
+    )
+
+
+def _write_vocabulary(config: ModelConfig, folder: Path) -> None:
+    if config.head is None or config.head.kind != "ctc" or not config.head.labels:
+        return
+    labels = {label: i for i, label in enumerate(config.head.labels)}
+    text = json.dumps(labels, indent=1, ensure_ascii=False) + "\n"
+    (folder / VOCABULARY).write_text(text, encoding="utf-8")
 
 
 def _refuse_foreign(output: Path) -> None:

@@ -17,8 +17,8 @@ from w2v_edge.comparison import Row
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.gate import run_gate_of
-from w2v_edge_export.graphs import parts
 from w2v_edge_export.parity import Report
+from w2v_edge_export.parts import parts
 from w2v_edge_export.pipeline import describe
 from w2v_edge_export.progress import Progress
 from w2v_edge_export.selection import Selection, select

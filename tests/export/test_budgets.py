@@ -20,8 +20,8 @@ from w2v_edge.errors import AudioFileError, ConfigError, InputError
 from w2v_edge.geometry import Geometry
 from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
-from w2v_edge_export.graphs import parts
 from w2v_edge_export.parity import Report
+from w2v_edge_export.parts import parts
 from w2v_edge_export.pipeline import export_bundle
 from w2v_edge_export.weight_quantization.accuracy import Accuracy
 from w2v_edge_export.weight_quantization.calibration import products

@@ -23,7 +23,7 @@ from w2v_edge.runtime.golden import check_golden
 from w2v_edge_export import reference
 from w2v_edge_export.deployable.layers import Conv
 from w2v_edge_export.deployable.ops import windows
-from w2v_edge_export.graphs import parts
+from w2v_edge_export.parts import parts
 from w2v_edge_export.weight_quantization.calibration import products, run_twins
 from w2v_edge_export.weight_quantization.plan import QuantizedLayer
 

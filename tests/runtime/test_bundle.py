@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import w2v_edge
-from w2v_edge.bundle import Bundle
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import (
     BundleError,
     BundleIntegrityError,

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from w2v_edge import Classification, FrameClassification, Model, Transcription
-from w2v_edge.bundle import Bundle, CtcInfo, Manifest
+from w2v_edge.bundle import CtcInfo, Manifest
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import BundleError, GraphMissingError, HeadMissingError, InputError
 from w2v_edge.runtime.graph_runner import GraphRunner
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from w2v_edge.checkpoints.huggingface.folder import ADAPTERS, JSON_FILES
@@ -55,20 +57,21 @@ def download(source: str, language: str | None = None) -> Path:
             return None
 
     try:
-        folder = fetch(CONFIG).parent
-        for file in JSON_FILES[1:]:
-            fetch_if_there(file)
-        _fetch_weights(source, fetch, fetch_if_there)
-        for pattern in ADAPTERS if language is not None else ():
-            if fetch_if_there(pattern.format(language)):
-                break
+        with _quiet():
+            folder = fetch(CONFIG).parent
+            for file in JSON_FILES[1:]:
+                fetch_if_there(file)
+            _fetch_weights(source, fetch, fetch_if_there)
+            for pattern in ADAPTERS if language is not None else ():
+                if fetch_if_there(pattern.format(language)):
+                    break
     except CheckpointError:
         raise
     except Exception as error:
         # Whatever the network, the Hub or its library have to say, the user wants one line.
         raise CheckpointError(
-            f"{source}: not to be had from the Hugging Face Hub ({_line(error):.120}); check the "
-            "name and the network, or give a folder"
+            f"{source}: not to be had from the Hugging Face Hub: {_reason(error)}; check the name "
+            "and the network, or give a folder"
         ) from error
     return folder
 
@@ -87,5 +90,31 @@ def _fetch_weights(
     raise CheckpointError(f"{source}: expected weights, {SAFETENSORS} or {BIN}, found neither")
 
 
-def _line(error: Exception) -> str:
-    return (str(error).split("\n", maxsplit=1)[0] or type(error).__name__).strip()
+REASONS = {
+    "LocalEntryNotFoundError": "it cannot be reached, and the model is not in the cache",
+    "GatedRepoError": "access to the model must be asked for on its page (then: hf auth login)",
+    "RepositoryNotFoundError": "no such model, or a private one (then: hf auth login)",
+    "RevisionNotFoundError": "no such revision",
+    "EntryNotFoundError": f"no {CONFIG} in it",
+    "RemoteEntryNotFoundError": f"no {CONFIG} in it",
+}
+"""What the library's errors come to, by class."""
+
+
+def _reason(error: Exception) -> str:
+    names = [kind.__name__ for kind in type(error).__mro__]
+    known = (REASONS[name] for name in names if name in REASONS)
+    line = (str(error).split("\n", maxsplit=1)[0] or names[0]).strip()
+    return next(known, f"{line:.120}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's remarks on its retries off the user's terminal."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hashing import source_hash
 from w2v_edge.checkpoints.hub import download, is_hub_name
-from w2v_edge.checkpoints.huggingface.folder import read_folder, used_files
-from w2v_edge.checkpoints.huggingface.settings import CONFIG
+from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR
+from w2v_edge.checkpoints.huggingface.vocabulary import VOCABULARY
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
+
+Read = tuple[SpeechModel, Coverage]
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Source:
         model: in eval mode.
         sha256: of its file; of several, that of lines of their hashes and names.
         coverage: what became of its tensors; None of our own, which has no others.
+        remarks: what a user should know of it.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Source:
     model: SpeechModel
     sha256: str
     coverage: Coverage | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def load_source(source: str | Path, language: str | None = None) -> Source:
@@ -72,7 +79,25 @@ def _folder(folder: Path, name: str, language: str | None) -> Source:
             "in it"
         )
     model, coverage = read_folder(folder, language)
-    return Source(name, "huggingface", model, source_hash(used_files(folder, language)), coverage)
+    sha256 = source_hash(used_files(folder, language))
+    return Source(name, FORMAT, model, sha256, coverage, _remarks(folder, model))
+
+
+def _remarks(folder: Path, model: SpeechModel) -> tuple[str, ...]:
+    remarks = []
+    if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
+        remarks.append(
+            f"no {PREPROCESSOR}: the waveform is taken as it is, at {model.config.sample_rate} Hz; "
+            "put the file beside the weights if the model was trained on normalised audio"
+        )
+    return (*remarks, *_of_labels(model, VOCABULARY))
+
+
+def _of_labels(model: SpeechModel, what: str) -> tuple[str, ...]:
+    head = model.config.head
+    if head is None or head.kind != "ctc" or head.labels:
+        return ()
+    return (f"no {what}: the bundle gives logits and cannot transcribe",)
 
 
 def _file(path: Path, language: str | None) -> Source:
@@ -82,20 +107,19 @@ def _file(path: Path, language: str | None) -> Source:
         )
     if language is not None:
         raise CheckpointError(f"{path}: a single file has no languages to choose from")
-    payload = _peek(path)
-    name, sha256 = _name(path), source_hash([path])
-    if fairseq.recognises(payload):
-        return Source(name, "fairseq", *_ordered(fairseq.read_fairseq(path, payload), sha256))
-    if torchaudio.recognises(payload):
-        return Source(
-            name, "torchaudio", *_ordered(torchaudio.read_torchaudio(path, payload), sha256)
-        )
-    return Source(name, "w2v-edge", load_checkpoint(path), sha256)
+    payload, sha256 = _peek(path), source_hash([path])
+    for name, (recognises, read) in READERS.items():
+        if recognises(payload):
+            model, coverage = read(path, payload)
+            return Source(_name(path), name, model, sha256, coverage, _of_labels(model, "labels"))
+    return Source(_name(path), "w2v-edge", load_checkpoint(path), sha256)
 
 
-def _ordered(read: tuple[SpeechModel, Coverage], sha256: str) -> tuple[SpeechModel, str, Coverage]:
-    model, coverage = read
-    return model, sha256, coverage
+READERS: dict[str, tuple[Callable[[object], bool], Callable[[Path, Any], Read]]] = {
+    "fairseq": (fairseq.recognises, fairseq.read_fairseq),
+    "torchaudio": (torchaudio.recognises, torchaudio.read_torchaudio),
+}
+"""What tells whether a file is of a format, and what reads it."""
 
 
 def _peek(path: Path) -> object:

@@ -37,14 +37,6 @@ HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
 MAX_DISTANCE = 800
 """Of WavLM."""
 
-FACTORY = {
-    "encoder_num_heads",
-    "encoder_layer_norm_first",
-    "extractor_conv_layer_config",
-    "encoder_max_distance",
-}
-"""Arguments of torchaudio's factories that tensors do not tell."""
-
 
 def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
     """Tell whether a file's content is such a state dict."""
@@ -54,7 +46,8 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
 def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechModel, Coverage]:
     """Return the model of a state dict.
 
-    `NAME.json` beside `NAME.pt` may hold the arguments of torchaudio's factory that made the model.
+    `NAME.json` beside `NAME.pt` may hold the arguments of torchaudio's factory that made the model,
+    and `labels`, as its pipelines list them.
 
     Raises:
         CheckpointError: tensors of no model that is known, or that do not fit each other.
@@ -90,8 +83,21 @@ def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any])
         masking=None,
         context=_context(path, shapes, given, grouped=grouped),
         objective=None,
-        head=None if aux is None else CtcHeadConfig(aux[0], (), 0, None, ()),
+        head=None if aux is None else _head(path, aux[0], given.get("labels")),
     )
+
+
+def _head(path: Path, size: int, labels: object) -> CtcHeadConfig:
+    """Return the head; of labels, as torchaudio's pipelines list them, the first is the blank."""
+    if labels is None:
+        return CtcHeadConfig(size, (), 0, None, ())
+    texts = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
+    if not isinstance(labels, list) or not texts or len(labels) != size:
+        raise CheckpointError(
+            f"{path.with_suffix('.json')}: labels: expected {size} texts, found {labels!r:.60}"
+        )
+    delimiter = "|" if "|" in labels else None
+    return CtcHeadConfig(size, tuple(labels), 0, delimiter, (labels[0],))
 
 
 def _context(

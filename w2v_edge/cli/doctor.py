@@ -15,7 +15,7 @@ from w2v_edge.providers import cgroup_cores, usable_cores
 
 PACKAGES = (
     "w2v-edge numpy onnxruntime onnxruntime-gpu soundfile soxr torch einops onnx onnxscript "
-    "onnx-ir matplotlib pysubs2 ctc-beam-decoder"
+    "onnx-ir safetensors huggingface-hub matplotlib pysubs2 ctc-beam-decoder"
 ).split()
 
 
@@ -96,6 +96,7 @@ def _remedies() -> list[dict[str, str]]:
         "audio": "reading audio files and resampling",
         "cli": "writing subtitles",
         "lm": "transcribing with a language model",
+        "hub": "reading models of the Hugging Face Hub",
         "export": "making checkpoints and exporting",
         "report": "pictures",
     }

@@ -22,6 +22,7 @@ from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
 
 if TYPE_CHECKING:
+    from w2v_edge.runtime.encoding import Encoding
     from w2v_edge.runtime.model import Model
 
 
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for one .npz per file.",
 )
-@click.option("--context", "with_context", is_flag=True, help="Also write context vectors.")
+@click.option(
+    "--context",
+    "with_context",
+    is_flag=True,
+    help="Also write context vectors, and whatever else the transformer gives. Always so where "
+    "there are no codes.",
+)
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
 @provider_option
 @threads_option
@@ -56,8 +63,10 @@ def command(
     """Encode AUDIO files, or folders of them, with BUNDLE.
 
     Any format that libsndfile reads; channels are averaged and other sample rates resampled. Each
-    .npz holds `codes` (frames, groups) and `times` (frames,) in seconds, and on request `context`
-    and `features`. A file that fails is reported, the others are done, and the exit code is 1.
+    .npz holds `codes` (frames, groups) and `times` (frames,) in seconds, and on request `features`
+    and `context`, with it `logits`, `layer_K` and `embedding` as far as the bundle has them, and
+    `context_times` where the context has fewer frames. A file that fails is reported, the others
+    are done, and the exit code is 1.
     """
     require("encoding audio files", "cpu", "audio")
     import w2v_edge
@@ -81,7 +90,8 @@ class _Job:
 
     def __init__(self, model: Model, *, with_context: bool, with_features: bool) -> None:
         self.model = model
-        self.with_context = with_context
+        self.has_codes = "tokenizer" in model.manifest.graphs
+        self.with_context = with_context or not self.has_codes
         self.with_features = with_features
 
     def arrays(self, source: Path) -> dict[str, Any]:
@@ -89,17 +99,27 @@ class _Job:
         from w2v_edge.audio import read_audio
 
         waveform = read_audio(source, self.model.sample_rate)
-        made: dict[str, Any] = {}
+        frames = self.model.manifest.geometry.frames(len(waveform))
+        made: dict[str, Any] = {"times": self.model.times(frames)}
         if self.with_context:
-            encoding = self.model.encode(waveform)
-            made |= {"codes": encoding.codes, "context": encoding.context}
-            made["features"] = encoding.features if self.with_features else None
+            made |= _of_encoding(self.model.encode(waveform), with_features=self.with_features)
         else:
             made["codes"] = self.model.tokenize(waveform)
             made["features"] = self.model.features(waveform) if self.with_features else None
-        frames = self.model.manifest.geometry.frames(len(waveform))
-        made["times"] = self.model.times(frames)
         return {name: array for name, array in made.items() if array is not None}
+
+
+def _of_encoding(encoding: Encoding, *, with_features: bool) -> dict[str, Any]:
+    fewer = len(encoding.context_times) != len(encoding.times)
+    return {
+        "codes": encoding.codes,
+        "context": encoding.context,
+        "context_times": encoding.context_times if fewer else None,
+        "features": encoding.features if with_features else None,
+        "logits": encoding.logits,
+        "embedding": encoding.embedding,
+        **{f"layer_{layer}": values for layer, values in encoding.layers.items()},
+    }
 
 
 def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> Result:

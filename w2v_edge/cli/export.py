@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 from click.core import ParameterSource
 
-from w2v_edge.bundle import read_manifest
+from w2v_edge.bundle import SourceInfo, read_manifest
 from w2v_edge.cli.output import (
     console,
     force_option,
@@ -195,7 +195,8 @@ def command(
         else:
             print_quantization(error.outcome.to_dict())
         raise
-    quantization = read_manifest(output).weight_quantization
+    manifest = read_manifest(output)
+    quantization = manifest.weight_quantization
     if as_json:
         result = {"bundle": str(output), "parity": report.to_dict()}
         result |= {"weight_quantization": quantization} if quantization else {}
@@ -206,6 +207,7 @@ def command(
     if quantization:
         print_quantization(quantization)
     print_report(report)
+    print_source(manifest.source)
     size = sum(path.stat().st_size for path in output.iterdir())
     console().print(f"{output}: verified, {megabytes(size)}")
 
@@ -240,6 +242,17 @@ def _refuse_idle_options(precision: str) -> None:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} has no effect with --precision {precision}")
+
+
+def print_source(source: SourceInfo) -> None:
+    """Print what became of a converted checkpoint's tensors, and what else is to be known."""
+    if source.training_only:
+        names = ", ".join(source.training_only)
+        console().print(f"not needed for inference: {names}", soft_wrap=True)
+    for name, why in source.left_out.items():
+        console().print(f"left out: {name} ({why})", soft_wrap=True)
+    for remark in source.remarks:
+        console().print(f"note: {remark}", soft_wrap=True)
 
 
 def print_explanation(explanation: Explanation) -> None:

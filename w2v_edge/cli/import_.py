@@ -95,6 +95,7 @@ def _result(found: Source, written: Path) -> dict[str, Any]:
         "tensors_used": None if coverage is None else coverage.used,
         "tensors_for_training_only": [] if coverage is None else list(coverage.training),
         "tensors_left_out": {} if coverage is None else dict(coverage.ignored),
+        "remarks": list(found.remarks),
     }
 
 
@@ -115,3 +116,5 @@ def _print(result: dict[str, Any]) -> None:
         screen.print(f"kept for training only: {names}", soft_wrap=True)
     for name, why in result["tensors_left_out"].items():
         screen.print(f"left out: {name} ({why})", soft_wrap=True)
+    for remark in result["remarks"]:
+        screen.print(f"note: {remark}", soft_wrap=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from w2v_edge import strict
-from w2v_edge.bundle import Bundle, Manifest, TensorInfo
+from w2v_edge.bundle import Manifest, TensorInfo
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.cli.output import console, json_option, megabytes, print_json, print_table
 from w2v_edge.errors import BundleIntegrityError
 
@@ -50,7 +51,10 @@ def _print_summary(manifest: Manifest) -> None:
     rows = {
         "architecture": manifest.config.get("architecture"),
         "weights": f"{manifest.precision}, for target {manifest.target}",
-        "made from": f"{manifest.source.name}, sha256 {manifest.source.sha256[:16]}",
+        "made from": (
+            f"{manifest.source.name} ({manifest.source.format}), "
+            f"sha256 {manifest.source.sha256[:16]}"
+        ),
         "waveform": f"{rate} Hz mono, at least {manifest.min_samples} samples",
         "frames": (
             f"one every {manifest.hop} samples ({1000 * manifest.hop / rate:g} ms), "
@@ -63,11 +67,23 @@ def _print_summary(manifest: Manifest) -> None:
             if codebook is None
             else f"{codebook.groups} groups of {codebook.entries}, vectors {codebook.vector_dim}"
         ),
+        "logits": _head(manifest),
         "opset, IR": f"{manifest.opset}, {manifest.ir_version}",
         "longest context": f"{manifest.longest_context_seconds:g} s",
         "made with": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()),
     }
     print_table("bundle", ("", ""), rows.items())
+
+
+def _head(manifest: Manifest) -> str:
+    if not manifest.logits_axes:
+        return "none"
+    kind = "CTC" if manifest.ctc else "classes"
+    if manifest.ctc and manifest.ctc.language:
+        kind += f" of {manifest.ctc.language}"
+    few = " ".join(manifest.labels[:10]) + (" ..." if len(manifest.labels) > 10 else "")  # noqa: PLR2004
+    named = f"{len(manifest.labels)} labels: {few}" if manifest.labels else "labels not known"
+    return f"{kind} [{', '.join(manifest.logits_axes)}], {named}"
 
 
 def _print_graphs(manifest: Manifest) -> None:

@@ -27,7 +27,8 @@ EXTRAS = {
     "audio": ("soundfile", "soxr"),
     "cli": ("pysubs2",),
     "lm": ("ctc_beam_decoder",),
-    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir"),
+    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
+    "hub": ("huggingface_hub",),
     "report": ("matplotlib",),
 }
 

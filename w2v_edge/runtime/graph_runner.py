@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from w2v_edge.bundle import Bundle
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import InferenceError, W2VEdgeError
 from w2v_edge.providers import Execution, open_session
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.audio import Waveform, as_waveform, check_length
-from w2v_edge.bundle import Bundle, Manifest
+from w2v_edge.bundle import Manifest
+from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.geometry import Geometry
 from w2v_edge.providers import choose
@@ -331,7 +332,8 @@ class Model:
         seconds = samples / self.sample_rate
         longest = self.manifest.longest_context_seconds
         if seconds > longest:
-            tokenizes = self.manifest.quantizer_input == "features"
+            of_features = self.manifest.quantizer_input == "features"
+            tokenizes = of_features and "tokenizer" in self.manifest.graphs
             other = ", or call tokenize, which takes any length" if tokenizes else ""
             raise InputError(
                 f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "

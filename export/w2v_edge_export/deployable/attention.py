@@ -14,7 +14,7 @@ from w2v_edge.model.relative_position import (
 )
 from w2v_edge.model.transformer import QuerySoftmaxAttention, SelfAttention
 from w2v_edge_export.deployable.layers import Linear
-from w2v_edge_export.deployable.ops import MASKED, attend
+from w2v_edge_export.deployable.ops import MASKED, attend, lookup
 
 
 class AttentionTwin(nn.Module):
@@ -81,15 +81,14 @@ class DistancesTwin(nn.Module):
         self.furthest = source.config.max_distance
         distance = torch.arange(-self.furthest, self.furthest + 1)
         # The logarithm is taken here, where it is PyTorch's, and not by whatever runs the graph.
-        table = source.weight.detach()[source.buckets(distance)]
+        table = source.weight.detach()[source.buckets(distance)].T
         self.table = nn.Parameter(table.contiguous(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the bias (h, n, n) of each query (first) on each key, for x (b, n, d)."""
         index = torch.arange(x.shape[1], device=x.device)
         distance = index.unsqueeze(0) - index.unsqueeze(1)
-        distance = distance.clamp(-self.furthest, self.furthest) + self.furthest
-        return nn.functional.embedding(distance, self.table).permute(2, 0, 1)
+        return lookup(self.table, distance.clamp(-self.furthest, self.furthest) + self.furthest)
 
 
 class QuerySoftmaxAttentionTwin(AttentionTwin):

@@ -80,6 +80,20 @@ def grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, paddin
     return y.squeeze(2).transpose(1, 2)
 
 
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """Return the columns of table (h, m) that index (n, n) names, (h, n, n).
+
+    Written as the one operator that needs no transposed copy.
+    """
+    if torch.onnx.is_in_onnx_export():
+        shape = (table.shape[0], *index.shape)
+        found: Tensor = torch.onnx.ops.symbolic(
+            "Gather", (table, index), {"axis": 1}, dtype=table.dtype, shape=shape
+        )
+        return found
+    return table[:, index]
+
+
 def _node(
     kind: str,
     inputs: Sequence[Tensor],

@@ -23,8 +23,8 @@ FOLLOWS = frozenset(("MatMul", "Add", "Mul", "Gelu", "Concat", *MOVES))
 
 HALF_PARTS = ("frontend", "context")
 
-FLOAT_WEIGHTS = frozenset(("conv.0.weight",))
-"""The waveform may be too quiet for fp16."""
+FLOAT_WEIGHTS = ("conv.0.weight", "head.")
+"""Beginnings of names. The waveform may be too quiet for fp16; a head's logits decide on labels."""
 
 
 class HalfPrecision:
@@ -77,7 +77,7 @@ class _Rewrite:
         weight = node.inputs[1] if len(node.inputs) > 1 else None
         weighted = weight is not None and weight.is_initializer()
         if node.op_type in {"MatMul", "Conv"} and weighted:
-            return str(weight.name) not in FLOAT_WEIGHTS if weight is not None else False
+            return weight is not None and not str(weight.name).startswith(FLOAT_WEIGHTS)
         if node.op_type not in FOLLOWS or self.halves.isdisjoint(node.inputs):
             return False
         # A sum of two activations is the residual stream, or the bias that hides padding.

@@ -10,7 +10,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge_export.graphs import parts
+from w2v_edge_export.parts import parts
 from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Judge

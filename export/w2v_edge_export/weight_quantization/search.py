@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from w2v_edge.errors import AccuracyError
 from w2v_edge.model.config import ModelConfig
-from w2v_edge_export.graphs import GraphAssembler, lower_parts
+from w2v_edge_export.graphs import GraphAssembler
+from w2v_edge_export.parts import lower_parts
 from w2v_edge_export.progress import Progress
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Accuracy, Judge

@@ -42,7 +42,8 @@ def ctc_head(
         return CtcHeadConfig(size, (), pad, None, (), language)
     tokenizer = files.get(TOKENIZER, {})
     language, tokens = _of_language(path, files[VOCABULARY], language, tokenizer)
-    tokens |= _added(path, files)
+    # Tokens that were added beyond the model's outputs are for texts that it never gives.
+    tokens |= {token: i for token, i in _added(path, files).items() if type(i) is int and i < size}
     labels = _in_order(path, tokens, size)
     special = {**files.get(SPECIAL, {}), **tokenizer}
     named = [_content(special.get(key)) for key in SPECIAL_KEYS]

@@ -1,0 +1,162 @@
+"""The parts of a model: its twins, traced once and lowered for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
+from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
+from w2v_edge_export.deployable.context import context_twin
+from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
+from w2v_edge_export.deployable.part import Part
+from w2v_edge_export.deployable.quantizer import QuantizerTwin
+from w2v_edge_export.deployable.statistics import (
+    SampleMoments,
+    UtteranceStatistics,
+    WindowMoments,
+)
+from w2v_edge_export.graph_passes import run_passes
+from w2v_edge_export.targets import Target
+from w2v_edge_export.trace import trace
+from w2v_edge_export.weight_quantization.half import HalfPrecision
+from w2v_edge_export.weight_quantization.lowering import quantize_graph
+from w2v_edge_export.weight_quantization.plan import Plan
+
+BATCH = {0: "batch"}
+FRAMES = {0: "batch", 1: "frames"}
+TILE = {0: "batch", 1: "samples"}
+
+PART_OUTPUTS = {
+    "samples": ("sums", "squares"),
+    "moments": ("total", "products"),
+    "statistics": ("statistics",),
+    "frontend": ("features",),
+    "quantizer": ("codes", "vectors"),
+}
+"""What each part gives; of the context network, that depends on the model."""
+
+PartObserver = Callable[[str, str, ir.Model], None]
+"""(part, pass, what it made of the part)."""
+
+
+def ignore(_part: str, _pass: str, _model: ir.Model) -> None:
+    """Observe nothing."""
+
+
+def parts(model: SpeechModel) -> dict[str, Part]:
+    """Return the twins of `model` with example inputs, by name, in the order of the data flow."""
+    config = model.config
+    geometry, channels = config.geometry, config.feature_encoder.channels
+    encoder = model.feature_encoder
+    lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
+    frontend_inputs = {
+        "tile": torch.zeros(2, 6 * geometry.hop + overlap(config.feature_encoder.layers)),
+        "start": torch.tensor(3),
+        "lengths": lengths,
+    }
+    made = _statistics_parts(model, lengths)
+    if made:
+        frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
+    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
+    dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
+    made.append(Part("frontend", frontend, frontend_inputs, dynamic, PART_OUTPUTS["frontend"]))
+    if model.quantizer is not None:
+        width = config.context.output_dim if config.quantizer_input == "context" else channels
+        inputs = {"frames": torch.zeros(2, 12, width)}
+        twin = QuantizerTwin(model.quantizer)
+        made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, PART_OUTPUTS["quantizer"]))
+    context = context_twin(model)
+    made.append(
+        Part(
+            "context",
+            context,
+            {"features": torch.zeros(2, 12, channels), "frame_lengths": torch.tensor([12, 7])},
+            {"features": FRAMES, "frame_lengths": BATCH},
+            context.outputs,
+        )
+    )
+    return {part.name: part for part in made}
+
+
+def statistics_width(config: ModelConfig) -> int:
+    """Return how many statistics of an utterance its front end needs."""
+    encoder = config.feature_encoder
+    channels = encoder.layers[0].channels if encoder.kind == "group_norm" else 0
+    return 2 * channels + (0 if config.normalise is None else 2)
+
+
+def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
+    return model.feature_norm if isinstance(model, Wav2Vec2Model) else None
+
+
+def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
+    """Return the parts that gather what the front end needs of a whole utterance."""
+    encoder, made = model.feature_encoder, []
+    layer = encoder.config.layers[0]
+    tile = {"tile": torch.zeros(2, 400 * layer.stride), "start": torch.tensor(3)}
+    tile["lengths"] = lengths
+    dynamic = {"tile": TILE, "lengths": BATCH}
+    sums: dict[str, torch.Tensor] = {}
+    conv = None
+    if model.config.normalise is not None:
+        made.append(Part("samples", SampleMoments(), tile, dynamic, PART_OUTPUTS["samples"]))
+        sums |= {name: torch.zeros(2, 1, dtype=torch.float64) for name in ("sums", "squares")}
+        sums["samples"] = torch.ones(2, dtype=torch.int64)
+    if isinstance(encoder, GroupNormFeatureEncoder):
+        conv = encoder.convolutions[0]
+        made.append(Part("moments", WindowMoments(layer), tile, dynamic, PART_OUTPUTS["moments"]))
+        sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
+        sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
+        sums["windows"] = torch.ones(2, dtype=torch.int64)
+    if sums:
+        twin = UtteranceStatistics(conv)
+        made.append(
+            Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), PART_OUTPUTS["statistics"])
+        )
+    return made
+
+
+def trace_parts(
+    model: SpeechModel, target: Target, on_part: Callable[[str], None] = lambda _: None
+) -> dict[str, ir.Model]:
+    """Trace every part of `model`; `on_part` hears the name of each before it is traced."""
+    traced = {}
+    for name, part in parts(model).items():
+        on_part(name)
+        traced[name] = trace(part, target.opset)
+    return traced
+
+
+def lower_parts(
+    traced: Mapping[str, ir.Model],
+    target: Target,
+    plan: Plan,
+    half: HalfPrecision | None = None,
+    observer: PartObserver = ignore,
+) -> dict[str, ir.Model]:
+    """Run all passes on copies of traced parts.
+
+    Args:
+        traced: what `trace_parts` gave.
+        target: what the graphs are for.
+        plan: the layers whose weights are quantized.
+        half: turns the rest of the products into fp16.
+        observer: hears of each part after each pass.
+    """
+    extra: dict[str, Callable[[ir.Model, str], None]] = {}
+    if plan:
+        extra["quantize-weights"] = partial(quantize_graph, plan=plan)
+    if half:
+        extra["half-precision"] = half
+    lowered = {}
+    for name, model in traced.items():
+        lowered[name] = model.clone()
+        observer(name, "trace", lowered[name])
+        run_passes(lowered[name], name, target, extra, partial(observer, name))
+    return lowered
