@@ -178,6 +178,19 @@ def int8_bundle(
     return make
 
 
+@pytest.fixture(scope="session")
+def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Path:
+    """A small model of transformers' with random weights and letters as labels, exported."""
+    folder = shared_folder / "bundles" / "ctc-fp32"
+    with locked("bundle-ctc"), pytest.MonkeyPatch.context() as patch:
+        if not folder.exists():
+            from w2v_edge_export.pipeline import export_bundle
+
+            patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+            export_bundle(_ctc_folder(shared_folder / "checkpoints" / "ctc"), folder)
+    return folder
+
+
 @pytest.fixture
 def copied_bundle(bundle: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """`copied_bundle(name)`: a bundle of this test's own, to be damaged."""
@@ -257,6 +270,40 @@ def _with_weights(traces: dict[str, ir.Model], model: SpeechModel) -> dict[str, 
     return filled
 
 
+def _ctc_folder(folder: Path) -> Path:
+    import torch
+    import transformers
+
+    labels = [*"<pad> <s> </s> <unk> |".split(), *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+    folder.mkdir(parents=True)
+    vocabulary = folder / "vocab.json"
+    vocabulary.write_text(json.dumps({label: i for i, label in enumerate(labels)}))
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(vocabulary))  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)
+    extractor = transformers.Wav2Vec2FeatureExtractor()  # type: ignore[no-untyped-call]
+    extractor.save_pretrained(folder)
+    config = transformers.Wav2Vec2Config(
+        vocab_size=len(labels),
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        conv_dim=[32] * 7,
+        feat_extract_norm="layer",
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )
+    torch.manual_seed(3)
+    model: Any = transformers.Wav2Vec2ForCTC(config)
+    with torch.no_grad():
+        # So that frames differ enough to have several labels.
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.normal_(std=2 / weight.shape[1] ** 0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
 def _canonical(content: dict[str, Any]) -> bytes:
     """The text that a manifest's own hash is taken of, spelled out as another program would."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -286,6 +333,8 @@ def _small_config(name: str) -> ModelConfig:
     }
     if architecture != "tutorial":
         context |= {"dropout": 0.0, "layer_drop": 0.0}
+    assert config.quantizer is not None
+    assert config.objective is not None
     return replace(
         config,
         feature_encoder=replace(config.feature_encoder, layers=convolutions),

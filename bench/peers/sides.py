@@ -96,13 +96,15 @@ def _open_torch(side: Side, threads: int) -> Run:
 
     torch.set_num_threads(threads)
     model = load_ours(side.path)
+    quantizer = model.quantizer
+    assert quantizer is not None
 
     @torch.inference_mode()
     def run(waveform: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         lengths = torch.tensor([len(waveform)])
         features = model.features(torch.from_numpy(waveform)[None], lengths)
         if side.group == "tokenizer":
-            codes: npt.NDArray[Any] = model.quantizer(features).codes[0].numpy()
+            codes: npt.NDArray[Any] = quantizer(features).codes[0].numpy()
             return codes
         context: npt.NDArray[Any] = model.context(features)[0].numpy()
         return context

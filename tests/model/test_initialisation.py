@@ -24,6 +24,7 @@ def test_speech_gives_hundreds_of_codes(
     config = preset(name)
     # Neither features nor codes pass the transformer: one block of it is enough.
     model = build_model(replace(config, context=replace(config.context, layers=1)), seed=0).eval()
+    assert model.quantizer is not None
     seen: set[tuple[int, int]] = set()
     for recording in speech.values():
         waveform = torch.from_numpy(recording)[None]

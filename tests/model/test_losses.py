@@ -89,10 +89,13 @@ def test_the_forward_compares_masked_positions_of_each_utterance(
 ) -> None:
     """With many distractors the loss is what all other masked positions give in expectation."""
     count, config = 3000, small_config("base-small")
+    assert config.objective is not None
     objective = replace(config.objective, distractors=SampledDistractorsConfig(count))
     model = build_model(replace(config, objective=objective), seed=1).eval()
     assert isinstance(model, Wav2Vec2Model)
     seen: dict[nn.Module, Tensor] = {}
+    assert model.prediction_projection is not None
+    assert model.target_projection is not None
     for part in (model.prediction_projection, model.target_projection):
         part.register_forward_hook(lambda part, _, output: seen.update({part: output}))
     batch = torch.stack([clip(0, 0, 16_000), clip(1, 0, 16_000)])
@@ -170,6 +173,7 @@ def test_the_loss_is_the_weighted_sum(
     model = build_model(small_config(name), seed=1)
     output = model(clip(1, 0, 16_000)[None], torch.tensor([16_000]))
     objective = model.config.objective
+    assert objective is not None
     expected = (
         output.contrastive
         + objective.diversity_weight * output.diversity

@@ -28,6 +28,7 @@ class _Outputs(NamedTuple):
 
 
 def _run(model: SpeechModel, waveform: Tensor, lengths: list[int]) -> tuple[_Outputs, list[int]]:
+    assert model.quantizer is not None
     with torch.no_grad():
         features = model.features(waveform, torch.tensor(lengths))
         quantized = model.quantizer(features)

@@ -56,7 +56,7 @@ def test_inference_takes_the_best_entry_and_its_exact_row(kind: str) -> None:
     quantizer = _quantizer(kind).eval()
     frames = _frames(20, 13)
     output = quantizer(frames)
-    scores = quantizer.scorer(frames.values).reshape(2, 20, GROUPS, ENTRIES)
+    scores = quantizer.get_submodule("scorer")(frames.values).reshape(2, 20, GROUPS, ENTRIES)
     for row, length in enumerate((20, 13)):
         for frame in range(length):
             codes = scores[row, frame].argmax(dim=-1)

@@ -24,6 +24,7 @@ def _batch(clip: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
 def test_tiny_learns_to_tell_targets_from_distractors(clip: Callable[..., Tensor]) -> None:
     """A few hundred updates on two clips lift the accuracy from chance to fifteen times that."""
     config = preset("tiny")
+    assert config.objective is not None
     assert config.objective.distractors.kind == "sampled"
     chance = 1 / (config.objective.distractors.count + 1)
     model = build_model(config, seed=0).train()
@@ -88,6 +89,7 @@ def test_the_encoders_gradient_is_scaled_and_no_other(
 ) -> None:
     """BASE's feature encoder learns with a tenth of the gradient, the rest with all of it."""
     config = small_config("base-small")
+    assert config.objective is not None
     assert config.objective.feature_gradient_scale == 0.1
     unscaled = replace(config, objective=replace(config.objective, feature_gradient_scale=1.0))
     scaled = _gradients(build_model(config, seed=0), _batch(clip))

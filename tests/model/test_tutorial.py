@@ -106,6 +106,7 @@ def test_gumbel_vectors_equal_the_reference_given_the_noise(
 ) -> None:
     """In training the quantizer mixes rows by softmax((logits + gumbel) / 0.1)."""
     model = build_model(small_config("tutorial-small"), seed=2).train()
+    assert model.quantizer is not None
     features = model.features(clip(1, 0, 16_000)[None], torch.tensor([16_000]))
     logits = model.quantizer.logits(features.values)
     torch.manual_seed(9)
@@ -128,6 +129,7 @@ def test_soft_vectors_equal_the_reference(
     config = small_config("tutorial-small")
     soft = replace(config, quantizer=SoftQuantizerConfig(groups=2, entries=40, vector_dim=16))
     model = build_model(soft, seed=2).train()
+    assert model.quantizer is not None
     features = model.features(clip(1, 0, 16_000)[None], torch.tensor([16_000]))
     logits = model.quantizer.logits(features.values)
     vectors = model.quantizer(features).vectors
@@ -153,6 +155,7 @@ def test_usage_and_penalty_equal_the_reference(
 ) -> None:
     """Diversity is taken from the mean softmax, the penalty is the features' mean square."""
     model = small_model("tutorial-small")
+    assert model.quantizer is not None
     features = model.features(clip(2, 0, 20_000)[None], torch.tensor([20_000]))
     usage = model.quantizer(features).usage
     probabilities = model.quantizer.logits(features.values)[0].softmax(dim=-1)

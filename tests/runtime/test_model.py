@@ -49,6 +49,7 @@ def test_encode_is_what_pytorch_computes(
     from w2v_edge.model import load_checkpoint
 
     model = load_checkpoint(checkpoint(name))
+    assert model.quantizer is not None
     with torch.inference_mode():
         features = model.features(torch.from_numpy(clip)[None], torch.tensor([len(clip)]))
         context = model.context(features)[0].numpy()

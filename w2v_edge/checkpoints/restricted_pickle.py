@@ -43,6 +43,7 @@ ADMITTED = (
     "numpy.dtype",
     "typing.Any",
     "typing.Union",
+    "collections.defaultdict",
     "builtins.object",
     "builtins.dict",
     "builtins.list",

@@ -121,6 +121,9 @@ def _context(
     inputs = _shape(path, shapes, f"{POSITION}.{NORMED}.original1")
     hidden = f"{TRANSFORMER}.layers.0.feed_forward.intermediate_dense.weight"
     relative = shapes.get(f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight")
+    distance = given.get("encoder_max_distance", MAX_DISTANCE)
+    if type(distance) is not int:
+        raise _wrong(path, "encoder_max_distance", "a whole number", distance)
     # In every published model, norms come first where the convolutions have layer norms.
     first = given.get("encoder_layer_norm_first", not grouped)
     return TransformerContextConfig(
@@ -132,11 +135,7 @@ def _context(
         position_kernel=inputs[2],
         position_groups=max(1, dim // max(1, inputs[1])),
         relative_position=(
-            None
-            if relative is None
-            else RelativePositionConfig(
-                relative[0], int(given.get("encoder_max_distance", MAX_DISTANCE))
-            )
+            None if relative is None else RelativePositionConfig(relative[0], distance)
         ),
     )
 
@@ -150,7 +149,11 @@ def _convolutions(
     ) == 3:  # noqa: PLR2004 - out, in, kernel
         found.append((shape[0], shape[2]))
     layers = given.get("extractor_conv_layer_config")
-    strides = STRIDES if layers is None else tuple(layer[2] for layer in layers)
+    try:
+        strides = STRIDES if layers is None else tuple(int(layer[2]) for layer in layers)
+    except (TypeError, ValueError, LookupError) as error:
+        expected = "a list of [channels, kernel, stride]"
+        raise _wrong(path, "extractor_conv_layer_config", expected, layers) from error
     if len(strides) != len(found):
         raise CheckpointError(
             f"{path}: expected {len(strides)} convolutions, found {len(found)}; write "
@@ -164,6 +167,11 @@ def _shape(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> tupl
     if name not in shapes:
         raise CheckpointError(f"{path}: missing tensor {name!r}")
     return shapes[name]
+
+
+def _wrong(path: Path, key: str, expected: str, found: object) -> CheckpointError:
+    beside = path.with_suffix(".json")
+    return CheckpointError(f"{beside}: {key}: expected {expected}, found {found!r:.60}")
 
 
 def _rows(config: ModelConfig) -> Iterator[Row]:

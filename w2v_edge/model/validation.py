@@ -42,6 +42,10 @@ SMALLEST: dict[str, int] = {
     "objective.distractors.count": 1,
 }
 
+LARGEST = ("context.layers", "context.position_layers", "context.adapter.layers")
+MOST_LAYERS = 1000
+"""Each is a module to build, before any weights tell that a config claims too much."""
+
 SHARES = ("masking.probability", "context.dropout", "context.layer_drop")
 """From 0 to 1."""
 
@@ -80,6 +84,8 @@ def validate(config: ModelConfig) -> None:
 def _check_ranges(config: ModelConfig) -> None:
     for path, smallest in SMALLEST.items():
         _check(config, path, partial(operator.le, smallest), f"a number from {smallest} up")
+    for path in LARGEST:
+        _check(config, path, lambda x: x <= MOST_LAYERS, f"at most {MOST_LAYERS}")
     for path in SHARES:
         _check(config, path, lambda x: 0 <= x <= 1, "a number from 0 to 1")
     for path in WEIGHTS:

@@ -1,0 +1,285 @@
+"""Small models of transformers' own classes, and what they make of an utterance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+Floats = npt.NDArray[np.float32]
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 72,
+    "conv_dim": [32] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevectors_per_group": 40,
+    "codevector_dim": 24,
+    "proj_codevector_dim": 20,
+    "classifier_proj_size": 20,
+    "vocab_size": 37,
+}
+LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+LABELS = {"id2label": dict(enumerate("neutral happy angry sad bored".split()))}
+FEW: dict[str, Any] = {"num_buckets": 8, "max_bucket_distance": 11}
+STACK: dict[str, Any] = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}
+VOCABULARY = [*"<pad> <s> </s> <unk> | ' é è ç à ü".split(), *"abcdefghijklmnopqrstuvwxyz"]
+BATCH_NORM: dict[str, Any] = {"feat_proj_layer_norm": False, "conv_pos_batch_norm": True}
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wav2vec2": ("Wav2Vec2Model", {}),
+    "wav2vec2-stable": ("Wav2Vec2Model", {"do_stable_layer_norm": True, "conv_bias": True}),
+    "wav2vec2-layer": ("Wav2Vec2Model", {"feat_extract_norm": "layer", "conv_bias": True}),
+    "wav2vec2-pretraining": ("Wav2Vec2ForPreTraining", {}),
+    "wav2vec2-pretraining-large": ("Wav2Vec2ForPreTraining", {**LARGE, "conv_bias": True}),
+    "wav2vec2-ctc": ("Wav2Vec2ForCTC", {"conv_bias": True, "num_conv_pos_embeddings": 15}),
+    "wav2vec2-ctc-large": ("Wav2Vec2ForCTC", LARGE),
+    "wav2vec2-classes": ("Wav2Vec2ForSequenceClassification", LABELS),
+    "wav2vec2-classes-mixed": (
+        "Wav2Vec2ForSequenceClassification",
+        {**LABELS, **LARGE, "use_weighted_layer_sum": True},
+    ),
+    "wav2vec2-frames": ("Wav2Vec2ForAudioFrameClassification", {**LARGE, **LABELS}),
+    "wav2vec2-frames-mixed": (
+        "Wav2Vec2ForAudioFrameClassification",
+        {**LABELS, "use_weighted_layer_sum": True},
+    ),
+    "wav2vec2-adapter": ("Wav2Vec2Model", {"add_adapter": True, "output_hidden_size": 28}),
+    "wav2vec2-adapter-ctc": (
+        "Wav2Vec2ForCTC",
+        {**LARGE, "add_adapter": True, "num_adapter_layers": 2, "adapter_stride": 3},
+    ),
+    "mms": ("Wav2Vec2ForCTC", {**LARGE, "conv_bias": True, "adapter_attn_dim": 12}),
+    "wav2vec2-idle-adapter": ("Wav2Vec2ForCTC", {"adapter_attn_dim": 12}),
+    "hubert": ("HubertModel", {}),
+    "hubert-large": ("HubertModel", {**LARGE, "conv_bias": True}),
+    "hubert-batch-norm": ("HubertModel", BATCH_NORM),
+    "hubert-ctc": ("HubertForCTC", LARGE),
+    "hubert-classes": ("HubertForSequenceClassification", {**BATCH_NORM, **LABELS}),
+    "hubert-classes-mixed": (
+        "HubertForSequenceClassification",
+        {**LABELS, **LARGE, "use_weighted_layer_sum": True},
+    ),
+    "wavlm": ("WavLMModel", {}),
+    "wavlm-large": ("WavLMModel", LARGE),
+    "wavlm-few": ("WavLMModel", FEW),
+    "wavlm-ctc": ("WavLMForCTC", {**LARGE, **FEW}),
+    "wavlm-classes": ("WavLMForSequenceClassification", LABELS),
+    "wavlm-frames": (
+        "WavLMForAudioFrameClassification",
+        {**LARGE, **FEW, **LABELS, "use_weighted_layer_sum": True},
+    ),
+    "data2vec": ("Data2VecAudioModel", STACK),
+    "data2vec-ctc": (
+        "Data2VecAudioForCTC",
+        {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 6, "conv_bias": True},
+    ),
+    "data2vec-classes": ("Data2VecAudioForSequenceClassification", {**STACK, **LABELS}),
+}
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def family(request: pytest.FixtureRequest) -> str:
+    """Every kind of model."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Callable[..., Any]:
+    """`fresh(name, seed=0, **changes)`: a model in eval mode, every parameter in play."""
+
+    def make(name: str, seed: int = 0, **changes: Any) -> Any:
+        cls, settings = MODELS[name]
+        model_class = getattr(transformers, cls)
+        torch.manual_seed(seed)
+        model = model_class(model_class.config_class(**{**SIZES, **settings, **changes}))
+        _roughen(model, seed)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hf(fresh: Callable[..., Any]) -> Callable[[str], Any]:
+    """`hf(name)`: a model of `fresh`, shared: a test that changes one makes its own."""
+    return cache(fresh)
+
+
+@pytest.fixture(scope="session")
+def hf_folder(
+    hf: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """`hf_folder(name)`: a model's folder, as transformers saves it; shared likewise."""
+
+    @cache
+    def save(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("transformers") / name
+        hf(name).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def theirs() -> Callable[[Any, Floats], dict[str, Tensor]]:
+    """`theirs(model, waveform)`: what transformers makes of one utterance, unpadded."""
+
+    @torch.no_grad()
+    def run(model: Any, waveform: Floats) -> dict[str, Tensor]:
+        body, batch = model.base_model, torch.from_numpy(waveform)[None]
+        features = body.feature_extractor(batch).transpose(1, 2)
+        norm = getattr(body.feature_projection, "layer_norm", None)
+        made = {"features": features if norm is None else norm(features)}
+        made["context"] = body(batch).last_hidden_state
+        if body is not model and not hasattr(model, "quantizer"):
+            made["logits"] = model(batch).logits
+        return {name: values[0] for name, values in made.items()}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ours() -> Callable[..., dict[str, Tensor]]:
+    """`ours(model, *waveforms, extra=0)`: what a converted model makes of a padded batch.
+
+    All padding, and `extra` samples of it past the longest waveform, is NaN.
+    """
+
+    @torch.no_grad()
+    def run(model: Any, *waveforms: Floats, extra: int = 0) -> dict[str, Tensor]:
+        batch = torch.full((len(waveforms), max(map(len, waveforms)) + extra), torch.nan)
+        for row, waveform in zip(batch, waveforms, strict=True):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        features = model.features(batch, torch.tensor([len(x) for x in waveforms]))
+        return {"features": features.values, **model.outputs(features)}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def equal() -> Callable[[Any, Any], None]:
+    """`equal(found, expected)`: within 1e-4 of how much the expected varies."""
+
+    def check(found: Any, expected: Any) -> None:
+        found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+        assert expected.numel()
+        scale = float(expected.double().std())
+        assert scale > 1e-3
+        torch.testing.assert_close(found, expected, atol=1e-4 * scale, rtol=0)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def utterance(speech: dict[str, Floats]) -> Callable[..., Floats]:
+    """`utterance(samples, start=20000)`: that much of the recordings."""
+    whole = np.concatenate(list(speech.values()))
+
+    def cut(samples: int, start: int = 20_000) -> Floats:
+        assert start + samples <= len(whole)
+        return whole[start : start + samples].copy()
+
+    return cut
+
+
+@pytest.fixture
+def refuses() -> Callable[..., None]:
+    """`refuses(source, *words, **options)`: it is refused in one line that has these words."""
+    from w2v_edge.checkpoints import load_source
+    from w2v_edge.errors import CheckpointError
+
+    def check(source: Path, *words: str, **options: Any) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            load_source(source, **options)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert len(message) < 600
+        for word in words:
+            assert word in message, message
+
+    return check
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`command(*arguments)`: run the command line and return code, stdout and stderr."""
+    from w2v_edge.cli.group import run
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[..., None]:
+    """`edit(path, **changes)`: change keys of a JSON file; None takes one out."""
+
+    def change(path: Path, **changes: Any) -> None:
+        data = json.loads(path.read_text(encoding="utf-8")) | changes
+        kept = {key: value for key, value in data.items() if value is not None}
+        path.write_text(json.dumps(kept), encoding="utf-8")
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def write_processor() -> Callable[..., Any]:
+    """`write_processor(folder, do_normalize=True)`: a real processor's files, letters as labels."""
+
+    def write(folder: Path, *, do_normalize: bool = True) -> Any:
+        extractor = transformers.Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
+            do_normalize=do_normalize
+        )
+        path = folder / "vocab.json"
+        path.write_text(json.dumps({token: i for i, token in enumerate(VOCABULARY)}))
+        tokenizer = transformers.Wav2Vec2CTCTokenizer(str(path))  # type: ignore[no-untyped-call]
+        processor = transformers.Wav2Vec2Processor(extractor, tokenizer)  # type: ignore[no-untyped-call]
+        tokenizer.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        return processor
+
+    return write
+
+
+@pytest.fixture
+def no_gradients() -> Iterator[None]:
+    """Record nothing for a backward pass."""
+    with torch.no_grad():
+        yield
+
+
+def _roughen(model: nn.Module, seed: int) -> None:
+    """Move all that starts as zero, one or nearly so to where a mistake with it shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.empty_like(tensor).normal_(generator=generator)
+            if name.endswith("running_var"):
+                tensor.mul_(1 + 0.5 * noise.abs())
+            elif name.endswith("original0"):
+                tensor.mul_(1 + 0.2 * noise)
+            elif name.endswith("rel_attn_embed.weight"):
+                tensor.copy_(noise)
+            elif tensor.ndim == 2:
+                tensor.copy_(noise / tensor.shape[1] ** 0.5)
+            elif tensor.ndim == 1 or name.endswith("gru_rel_pos_const"):
+                tensor.add_(0.3 * noise)

@@ -1,0 +1,375 @@
+"""Checkpoints of fairseq and of torchaudio give what transformers gives with the same weights."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import omegaconf
+import pytest
+import torch
+from torch import Tensor
+
+from w2v_edge.checkpoints import load_source
+from w2v_edge.errors import UnsafeCheckpointError
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+Make = Callable[..., Any]
+
+# From transformers' names to fairseq's.
+BLOCK = r"^encoder\.layers\.(\d+)\."
+FAIRSEQ = {
+    r"^(wav2vec2|hubert)\.": "",
+    r"conv_layers\.(\d+)\.conv\.": r"conv_layers.\1.0.",
+    r"^feature_projection\.layer_norm": "layer_norm",
+    r"^feature_projection\.projection": "post_extract_proj",
+    r"^masked_spec_embed": "mask_emb",
+    r"^encoder\.pos_conv_embed\.conv": "encoder.pos_conv.0",
+    rf"{BLOCK}attention": r"encoder.layers.\1.self_attn",
+    rf"{BLOCK}layer_norm": r"encoder.layers.\1.self_attn_layer_norm",
+    rf"{BLOCK}feed_forward\.intermediate_dense": r"encoder.layers.\1.fc1",
+    rf"{BLOCK}feed_forward\.output_dense": r"encoder.layers.\1.fc2",
+    r"^quantizer\.codevectors": "quantizer.vars",
+    r"^project_hid": "final_proj",
+    r"parametrizations\.weight\.original0": "weight_g",
+    r"parametrizations\.weight\.original1": "weight_v",
+}
+MODEL: dict[str, Any] = {
+    "extractor_mode": "default",
+    "encoder_layers": 3,
+    "encoder_embed_dim": 48,
+    "encoder_ffn_embed_dim": 72,
+    "encoder_attention_heads": 4,
+    "activation_fn": "gelu",
+    "conv_feature_layers": "[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32, 2, 2)] * 2",
+    "conv_bias": False,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "layer_norm_first": False,
+    "latent_vars": 40,
+    "latent_groups": 2,
+    "latent_dim": 24,
+    "latent_temp": [2.0, 0.25, 0.999],
+    "final_dim": 20,
+    "logit_temp": 0.1,
+    "mask_prob": 0.65,
+    "mask_length": 10,
+}
+LARGE: dict[str, Any] = {"extractor_mode": "layer_norm", "layer_norm_first": True}
+PRETRAINING: dict[str, Any] = {"_name": "audio_pretraining", "sample_rate": 16_000}
+
+
+def _fairseq(tensors: dict[str, Tensor], *, layer_norm: bool) -> dict[str, Tensor]:
+    """Tensors under fairseq's names."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for theirs, others in FAIRSEQ.items():
+            name = re.sub(theirs, others, name)  # noqa: PLW2901 - one name on its way
+        norm = r"\1.2.1" if layer_norm else r"\1.2"
+        name = re.sub(r"(conv_layers\.\d+)\.layer_norm", norm, name)  # noqa: PLW2901 - likewise
+        renamed[name] = tensor
+    return renamed
+
+
+def _fine_tuned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names as of a model with a CTC head around the pre-trained one."""
+    return {
+        name.replace("lm_head", "w2v_encoder.proj")
+        if name.startswith("lm_head")
+        else f"w2v_encoder.w2v_model.{name}": tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _settings(form: str, model: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
+    """Settings in one of the forms that fairseq has kept them in."""
+    if form == "namespace":
+        plain = {key: value for key, value in {**task, **model}.items() if key != "_name"}
+        return {"args": argparse.Namespace(arch=model["_name"], **plain), "cfg": None}
+    config = {"model": model, "task": task, "common": {"seed": 1}}
+    return {"args": None, "cfg": config if form == "dict" else omegaconf.OmegaConf.create(config)}
+
+
+FORMS = ["namespace", "dict", "omegaconf"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pretrained(
+    form: str, hf: Make, theirs: Make, ours: Make, equal: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """A pre-trained model has its quantizer, its projections and its settings."""
+    peer, path = hf("wav2vec2-pretraining"), tmp_path / "checkpoint_best.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=False)
+    assert "quantizer.vars" in state
+    payload = {
+        **_settings(form, {"_name": "wav2vec2", **MODEL}, PRETRAINING),
+        "model": state,
+        "optimizer_history": [{"num_updates": 3}],
+        "extra_state": {"epoch": 1},
+    }
+    torch.save(payload, path)
+    found = load_source(path)
+    assert (found.format, found.name) == ("fairseq", "checkpoint_best.pt")
+    _assert_equal(found.model, peer, utterance(9_000), theirs, ours, equal)
+    quantizer, objective = found.model.config.quantizer, found.model.config.objective
+    assert quantizer is not None
+    assert objective is not None
+    assert quantizer.kind == "gumbel"
+    assert (quantizer.temperature.end, quantizer.temperature.decay) == (0.25, 0.999)
+    assert (objective.projection_dim, objective.logit_temperature) == (20, 0.1)
+    model: Any = found.model
+    features = model.features(torch.from_numpy(utterance(9_000))[None], torch.tensor([9_000]))
+    extracted = peer.wav2vec2(torch.from_numpy(utterance(9_000))[None]).extract_features
+    vectors, _ = peer.quantizer(extracted)
+    equal(model.target_projection(model.quantizer(features).vectors), peer.project_q(vectors))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_fine_tuned(
+    form: str, hf: Make, theirs: Make, ours: Make, equal: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """A CTC model keeps what it was pre-trained with inside; its dictionary lies beside."""
+    peer = hf("wav2vec2-ctc-large")
+    inner = {"_name": "wav2vec2", **MODEL, **LARGE}
+    outer: dict[str, Any] = {"_name": "wav2vec_ctc", "dropout": 0.0}
+    task = {"_name": "audio_finetuning", "normalize": True, "labels": "ltr"}
+    if form == "namespace":
+        outer["w2v_args"] = argparse.Namespace(arch="wav2vec2", **inner)
+    else:
+        outer["w2v_args"] = {"model": inner, "task": {**PRETRAINING, "normalize": True}}
+    state = _fine_tuned(_fairseq(peer.state_dict(), layer_norm=True))
+    path = tmp_path / "fine_tuned.pt"
+    torch.save({**_settings(form, outer, task), "model": state}, path)
+    letters = ["|", *(chr(ord("A") + i) for i in range(32))]
+    dictionary = tmp_path / "dict.ltr.txt"
+    dictionary.write_text("".join(f"{x} {1000 - i}\n" for i, x in enumerate(letters)))
+    model = load_source(path).model
+    assert model.config.normalise is not None
+    assert model.config.normalise.eps == 1e-5
+    waveform = 0.001 * utterance(9_000) + 0.01
+    exact = torch.from_numpy(waveform).double()
+    normed = torch.nn.functional.layer_norm(exact, exact.shape).float().numpy()
+    expected, found = theirs(peer, normed), ours(model, waveform)
+    for name, values in expected.items():
+        equal(found[name][0], values)
+    head = model.config.head
+    assert head is not None
+    assert head.kind == "ctc"
+    assert head.labels == ("<s>", "<pad>", "</s>", "<unk>", *letters)
+    assert (head.blank, head.word_delimiter) == (0, "|")
+    dictionary.write_text("| 1\n")
+    with pytest.raises(ValueError, match=r"dictionary of 37 labels, found 5"):
+        load_source(path)
+    dictionary.unlink()
+    head = load_source(path).model.config.head
+    assert head is not None
+    assert head.labels == ()
+
+
+def test_hubert(
+    hf: Make, theirs: Make, ours: Make, equal: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """What HuBERT predicts its targets with is left out, and said to be."""
+    peer, path = hf("hubert-large"), tmp_path / "hubert.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=True)
+    state |= {"label_embs_concat": torch.randn(9, 20)}
+    state |= {"final_proj.weight": torch.randn(20, 48), "final_proj.bias": torch.randn(20)}
+    settings = {"_name": "hubert", **MODEL, **LARGE, "conv_bias": True}
+    torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
+    found = load_source(path)
+    assert found.model.config.architecture == "hubert"
+    assert found.coverage is not None
+    left_out = {"label_embs_concat", "final_proj.weight", "final_proj.bias"}
+    assert set(found.coverage.ignored) == left_out
+    _assert_equal(found.model, peer, utterance(9_000), theirs, ours, equal)
+
+
+CALLS: list[str] = []
+
+
+class _Payload:
+    """Leaves a trace when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return CALLS.append, ("run",)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [_Payload(), dt.date(2020, 1, 1)], ids=["payload", "date"])
+def test_objects_that_are_not_on_the_list(
+    form: str, value: object, hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """A file with any other object in it is refused unexecuted."""
+    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+    settings = _settings(form, {"_name": "wav2vec2", **MODEL}, PRETRAINING)
+    if form == "dict":
+        settings["cfg"]["model"]["hook"] = value
+    elif form == "namespace":
+        settings["args"].hook = value
+    else:
+        settings["hook"] = value
+    path = tmp_path / "evil.pt"
+    torch.save({**settings, "model": state}, path)
+    with pytest.raises(UnsafeCheckpointError):
+        load_source(path)
+    refuses(path, "refused unexecuted")
+    assert not CALLS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "[(32, 10, 5)] * 999999999999",
+        "[(32, 10, 5)] * 64 * 64 * 64",
+        "[(32, 10, 5)] * 9 ** 9 ** 9",
+        "[(32, 10, 5)] * True",
+        "[(32, 10, 5)] * -1",
+        "[(32, 10)]",
+        "[(32, 10, '5')]",
+        "[(32, 10, 5.0)]",
+        "[" * 5_000,
+        "(" * 100 + ")" * 100,
+        "[x for x in [(32, 10, 5)]]",
+        "{}",
+        "",
+        "\x00",
+        "[(32, 0, 5)]",
+        "[(-32, 10, 5)]",
+    ],
+)
+def test_convolutions_that_are_no_list(text: str, hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """The convolutions are written as Python, and read without running any."""
+    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+    settings = {"_name": "wav2vec2", **MODEL, "conv_feature_layers": text}
+    path = tmp_path / "evil.pt"
+    torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
+    refuses(path, "evil.pt", "layers")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_layers": 4}, "missing tensor 'encoder.layers.3."),
+        ({"encoder_layers": 2}, "unexpected tensor 'encoder.layers.2."),
+        ({"encoder_layers": "3"}, "encoder_layers: expected int"),
+        ({"activation_fn": "relu"}, "activation_fn: expected 'gelu'"),
+        ({"encoder_attention_heads": 5}, "context.dim by context.heads"),
+        ({"encoder_embed_dim": 40}, "expected shape"),
+    ],
+)
+def test_settings_that_contradict_the_weights(
+    changes: dict[str, Any], message: str, hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """The setting or the tensor is named."""
+    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+    settings = {"_name": "wav2vec2", **MODEL, **changes}
+    path = tmp_path / "wrong.pt"
+    torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
+    refuses(path, message)
+
+
+# From transformers' names to torchaudio's.
+TORCHAUDIO = {
+    r"^(wav2vec2|wavlm)\.": "",
+    r"^feature_projection": "encoder.feature_projection",
+    r"^encoder\.(?!feature)": "encoder.transformer.",
+    r"^lm_head": "aux",
+    r"parametrizations\.weight\.original0": "weight_g",
+    r"parametrizations\.weight\.original1": "weight_v",
+}
+
+
+def _torchaudio(tensors: dict[str, Tensor], *, wavlm: bool) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        for theirs, others in TORCHAUDIO.items():
+            name = re.sub(theirs, others, name)  # noqa: PLW2901 - one name on its way
+        renamed[name] = tensor
+    renamed.pop("masked_spec_embed", None)
+    for name in list(renamed) if wavlm else ():
+        attention, _, part = name.rpartition(".q_proj.")
+        if attention:
+            parts = [renamed.pop(f"{attention}.{x}_proj.{part}") for x in "qkv"]
+            renamed[f"{attention}.attention.in_proj_{part}"] = torch.cat(parts)
+        if ".out_proj." in name:
+            renamed[name.replace(".out_proj.", ".attention.out_proj.")] = renamed.pop(name)
+    return renamed
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("wav2vec2", {}),
+        ("wav2vec2-ctc-large", {}),
+        ("wav2vec2-stable", {"encoder_layer_norm_first": True}),
+        ("wav2vec2-layer", {"encoder_layer_norm_first": False}),
+        ("wavlm", {}),
+        ("wavlm-ctc", {"encoder_max_distance": 11}),
+    ],
+)
+def test_torchaudio(
+    name: str,
+    beside: dict[str, Any],
+    hf: Make,
+    theirs: Make,
+    ours: Make,
+    equal: Make,
+    utterance: Make,
+    tmp_path: Path,
+    refuses: Make,
+) -> None:
+    """A state dict tells the model, with a file beside for what tensors do not tell."""
+    peer, path = hf(name), tmp_path / "model.pt"
+    torch.save(_torchaudio(peer.state_dict(), wavlm="wavlm" in name), path)
+    refuses(path, "no published model is 48 wide", "encoder_num_heads", "model.json")
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
+    found = load_source(path)
+    assert found.format == "torchaudio"
+    assert found.model.config.architecture == ("wavlm" if "wavlm" in name else "wav2vec2")
+    _assert_equal(found.model, peer, utterance(9_000), theirs, ours, equal)
+
+
+def test_published_widths_of_torchaudio(
+    fresh: Make, theirs: Make, ours: Make, equal: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """Of a width that was published, the heads are known."""
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 1}
+    peer, path = fresh("wav2vec2", **sizes), tmp_path / "base.pth"
+    torch.save(_torchaudio(peer.state_dict(), wavlm=False), path)
+    _assert_equal(load_source(path).model, peer, utterance(5_000), theirs, ours, equal)
+
+
+@pytest.mark.parametrize("beside", [{"encoder_num_heads": "4"}, {"encoder_num_heads": 5}, [4]])
+@pytest.mark.parametrize("extra", [{}, {"encoder_max_distance": "far"}])
+def test_arguments_that_mean_nothing(
+    beside: Any, extra: dict[str, Any], hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """They are refused in one line."""
+    path = tmp_path / "model.pt"
+    torch.save(_torchaudio(hf("wavlm").state_dict(), wavlm=True), path)
+    content = beside if isinstance(beside, list) else {**beside, **extra}
+    path.with_suffix(".json").write_text(json.dumps(content))
+    refuses(path, "model")
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **extra}))
+    if extra:
+        refuses(path, "model")
+    for layers in (3, [3], [[32]], [[32, 10, "x"]] * 7):
+        given = {"encoder_num_heads": 4, "extractor_conv_layer_config": layers}
+        path.with_suffix(".json").write_text(json.dumps(given))
+        refuses(path, "model")
+
+
+def _assert_equal(
+    model: Any, peer: Any, waveform: Any, theirs: Make, ours: Make, equal: Make
+) -> None:
+    expected, found = theirs(peer, waveform), ours(model, waveform)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        equal(found[name][0], values)

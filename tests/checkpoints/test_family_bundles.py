@@ -1,0 +1,242 @@
+"""Bundles of converted checkpoints give, in onnxruntime alone, what transformers gives."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import Wav2Vec2FeatureExtractor
+
+from w2v_edge.bundle import Manifest, read_manifest
+
+Floats = npt.NDArray[np.float32]
+Make = Callable[..., Any]
+
+NORMALISED = {
+    "wav2vec2-pretraining": True,
+    "mms": True,
+    "wav2vec2-adapter-ctc": False,
+    "wav2vec2-classes-mixed": True,
+    "hubert-ctc": True,
+    "hubert-batch-norm": False,
+    "wavlm-frames": False,
+    "data2vec-ctc": True,
+}
+"""Models, each with a part of its own, and whether their waveforms are normalised."""
+
+INT8 = ("wavlm-frames", "data2vec-ctc", "hubert-ctc")
+
+
+@pytest.fixture(scope="module", params=NORMALISED)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each of those models."""
+    model: str = request.param
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(
+    shared_folder: Path,
+    hf_folder: Callable[[str], Path],
+    write_processor: Make,
+    traced: Make,
+    locked: Callable[[str], AbstractContextManager[None]],
+) -> Callable[..., Path]:
+    """`exported(name, precision="fp32", target="cpu")`: a bundle, through a shortened gate."""
+
+    def export(name: str, precision: str, target: str, source: Path, folder: Path) -> None:
+        from w2v_edge_export.pipeline import export_bundle
+        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
+        from w2v_edge_export.weight_quantization.search import Budgets
+
+        # Small products are not faster in int8.
+        options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+            patch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+            if target == "cpu":
+                name = "w2v_edge_export.pipeline.trace_parts"
+                patch.setattr(name, lambda model, *_: traced(model))
+            given = options if precision == "int8" else None
+            export_bundle(source, folder, precision=precision, target=target, quantization=given)
+
+    def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
+        families = shared_folder / "families" / f"{name}-{target}"
+        # The same trace serves all precisions, so that whoever makes one makes all.
+        precisions = ["fp32", "int8"] if target == "cpu" and name in INT8 else ["fp32"]
+        with locked(families.name):
+            if not families.exists():
+                source = families / "source"
+                shutil.copytree(hf_folder(name), source)
+                write_processor(source, do_normalize=NORMALISED[name])
+                for each in precisions:
+                    export(name, each, target, source, families / each)
+        return families / precision
+
+    return make
+
+
+@pytest.fixture
+def expected(hf: Make, theirs: Make) -> Callable[[str, Floats], dict[str, Floats]]:
+    """`expected(name, waveform)`: what transformers makes of it, its own preprocessing included."""
+
+    def run(name: str, waveform: Floats) -> dict[str, Floats]:
+        extractor: Any = Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
+            do_normalize=NORMALISED[name]
+        )
+        given = extractor(waveform, sampling_rate=16_000, return_tensors="np").input_values[0]
+        return {key: x.numpy() for key, x in theirs(hf(name), given).items()}
+
+    return run
+
+
+@pytest.mark.parametrize("samples", [400, 401, 720, 16_001])
+def test_one_utterance(
+    name: str,
+    samples: int,
+    exported: Make,
+    expected: Make,
+    plain: Make,
+    equal: Make,
+    utterance: Make,
+) -> None:
+    """Every output of the encoder is transformers', from one frame on."""
+    waveform = utterance(samples)
+    found = plain(exported(name) / "encoder.onnx", **_batch(waveform))
+    for key, values in expected(name, waveform).items():
+        equal(found[key][0], values)
+
+
+def test_a_ragged_batch(
+    name: str, exported: Make, expected: Make, plain: Make, equal: Make, utterance: Make
+) -> None:
+    """Each row is transformers' of that utterance alone, then zeros; garbage changes nothing."""
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400, 3_999))]
+    found = plain(exported(name) / "encoder.onnx", **_batch(*waveforms, extra=777))
+    _assert_rows(name, found, waveforms, expected, equal)
+
+
+def test_the_parts_make_the_whole(
+    name: str, exported: Make, expected: Make, plain: Make, equal: Make, utterance: Make
+) -> None:
+    """Statistics, front end and context in a row give what the encoder gives."""
+    folder = exported(name)
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 3_999))]
+    batch = _batch(*waveforms, extra=777)
+    path = folder / "statistics.onnx"
+    grouped = name in {"wav2vec2-pretraining", "hubert-batch-norm"}
+    assert path.exists() == (grouped or NORMALISED[name])
+    statistics = plain(path, **batch) if path.exists() else {}
+    front = plain(folder / "frontend.onnx", **batch, **statistics)
+    found = {**front, **plain(folder / "context.onnx", **front)}
+    _assert_rows(name, found, waveforms, expected, equal)
+
+
+def test_the_manifest(name: str, exported: Make, hf: Make) -> None:
+    """It says what the logits are, and how they spell text."""
+    manifest: Manifest = read_manifest(exported(name))
+    assert manifest.parity is not None
+    assert manifest.parity["passed"]
+    assert (manifest.config["normalise"] is not None) == NORMALISED[name]
+    utterance, ctc = name == "wav2vec2-classes-mixed", "ctc" in name or name == "mms"
+    axes = ("batch", "labels") if utterance else ("batch", "frames", "labels")
+    headed = utterance or ctc or name == "wavlm-frames"
+    assert manifest.logits_axes == (axes if headed else ())
+    assert (manifest.ctc is not None) == ctc
+    if manifest.ctc is not None:
+        assert len(manifest.labels) == 37
+        assert manifest.labels[:5] == ("<pad>", "<s>", "</s>", "<unk>", "|")
+        assert (manifest.ctc.blank, manifest.ctc.word_delimiter) == (0, "|")
+        assert set(manifest.ctc.special) == {"<pad>", "<s>", "</s>", "<unk>"}
+    elif headed:
+        assert manifest.labels == ("neutral", "happy", "angry", "sad", "bored")
+    pretrained = name == "wav2vec2-pretraining"
+    assert (manifest.codebook is not None) == pretrained
+    assert ("tokenizer" in manifest.graphs) == ("quantizer" in manifest.graphs) == pretrained
+    assert manifest.context_dim == hf(name).config.hidden_size
+
+
+def test_codes(exported: Make, hf: Make, plain: Make, utterance: Make) -> None:
+    """The tokenizer's codes are the best entries of transformers' quantizer, but for ties."""
+    model, waveform = hf("wav2vec2-pretraining"), utterance(40_000)
+    folder = exported("wav2vec2-pretraining")
+    codes = plain(folder / "tokenizer.onnx", **_batch(waveform, extra=99))["codes"]
+    extractor: Any = Wav2Vec2FeatureExtractor()  # type: ignore[no-untyped-call]
+    batch = extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        features = model.wav2vec2(batch).extract_features
+        logits = model.quantizer.weight_proj(features).unflatten(-1, (2, 40))[0]
+    best = logits.topk(2, dim=-1).values
+    clear = (best[..., 0] - best[..., 1] > 1e-4 * logits.std()).numpy()
+    assert clear.mean() > 0.99
+    found = codes[0, : len(logits)]
+    np.testing.assert_array_equal(found[clear], logits.argmax(dim=-1).numpy()[clear])
+    assert len(np.unique(found, axis=0)) > 2
+
+
+def test_for_cuda(
+    exported: Make, expected: Make, plain: Make, equal: Make, utterance: Make
+) -> None:
+    """Graphs for the target `cuda`, without onnxruntime's own operators, give the same."""
+    name = "wavlm-frames"
+    folder = exported(name, target="cuda")
+    graphs = read_manifest(folder).graphs
+    assert not any("::" in operator for graph in graphs.values() for operator in graph.operators)
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400))]
+    found = plain(folder / "encoder.onnx", **_batch(*waveforms, extra=777))
+    _assert_rows(name, found, waveforms, expected, equal)
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_int8(
+    name: str, exported: Make, expected: Make, plain: Make, utterance: Make, equal: Make
+) -> None:
+    """In int8 frames stay close to transformers', and company still changes nothing."""
+    folder = exported(name, precision="int8")
+    plan = read_manifest(folder).weight_quantization
+    assert plan is not None
+    assert sum(layer["precision"] == "int8" for layer in plan["layers"]) > 10
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 32_000))]
+    found = plain(folder / "encoder.onnx", **_batch(*waveforms, extra=777))
+    for i, waveform in enumerate(waveforms):
+        for key, values in expected(name, waveform).items():
+            assert np.quantile(_cosines(found[key][i, : len(values)], values), 0.1) > 0.99
+        alone = plain(folder / "encoder.onnx", **_batch(waveform))
+        equal(found["context"][i, : alone["context"].shape[1]], alone["context"][0])
+
+
+def _batch(*waveforms: Floats, extra: int = 0) -> dict[str, npt.NDArray[Any]]:
+    batch = np.full((len(waveforms), max(map(len, waveforms)) + extra), np.nan, np.float32)
+    batch[:, ::3] = 1e30
+    for row, waveform in zip(batch, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return {"waveform": batch, "lengths": np.array([len(x) for x in waveforms])}
+
+
+def _assert_rows(
+    name: str, found: dict[str, Floats], waveforms: list[Floats], expected: Make, equal: Make
+) -> None:
+    for i, waveform in enumerate(waveforms):
+        wanted = expected(name, waveform)
+        assert found["frame_lengths"][i] == len(wanted["features"])
+        lengths = found.get("context_lengths", found["frame_lengths"])
+        assert lengths[i] == len(wanted["context"])
+        assert ("context_lengths" in found) == (name == "wav2vec2-adapter-ctc")
+        for key, values in wanted.items():
+            row = found[key][i]
+            if values.ndim == 2:
+                assert not row[len(values) :].any()
+            equal(row[: len(values)] if values.ndim == 2 else row, values)
+
+
+def _cosines(found: Floats, expected: Floats) -> Floats:
+    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
+    cosines: Floats = (found * expected).sum(axis=-1) / norms
+    return cosines

@@ -1,0 +1,88 @@
+"""Models of the Hugging Face Hub, by name: from its cache, and offline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from w2v_edge.bundle import read_manifest
+from w2v_edge.checkpoints import load_source
+
+Make = Callable[..., Any]
+
+RUN = """
+import sys
+from w2v_edge.cli.group import run
+import w2v_edge_export.parity
+w2v_edge_export.parity.SECONDS = (0.5,)
+sys.exit(run(sys.argv[1:]))
+"""
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(hf_folder: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A cache that holds one model, as the Hub's library lays it out."""
+    model = tmp_path / "cache/models--owner--small-model"
+    snapshot = model / "snapshots" / REVISION
+    for folder in (snapshot, model / "refs", model / "blobs"):
+        folder.mkdir(parents=True)
+    (model / "refs/main").write_text(REVISION)
+    for i, path in enumerate(sorted(hf_folder("wav2vec2-layer").iterdir())):
+        blob = model / "blobs" / f"{i:040}"
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(blob)
+    return model.parent
+
+
+@pytest.fixture
+def offline(cache: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`offline(*arguments)`: run the command line in a process of its own, with that cache."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
+        command = [sys.executable, "-c", RUN, *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+        )
+
+    return run
+
+
+def test_a_model_in_the_cache(offline: Make, hf_folder: Make, tmp_path: Path) -> None:
+    """Its name is enough; the bundle lies in the current folder and says what it was made of."""
+    done = offline("export", "owner/small-model")
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "small-model-fp32")
+    assert manifest.source.name == "owner/small-model"
+    assert manifest.source.sha256 == load_source(hf_folder("wav2vec2-layer")).sha256
+
+
+@pytest.mark.parametrize(
+    "name", ["owner/other-model", "nobody/small-model", "owner/small-model@v2"]
+)
+def test_a_model_that_is_not_in_the_cache(name: str, offline: Make, tmp_path: Path) -> None:
+    """Offline it is one line and exit code 1, and nothing is written."""
+    done = offline("export", name)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {name}: not to be had from the Hugging Face Hub")
+    assert [x.name for x in tmp_path.iterdir()] == ["cache"]
+
+
+def test_weights_that_are_not_in_the_cache(offline: Make, cache: Path) -> None:
+    """A snapshot that was fetched in part is refused likewise."""
+    (weights,) = cache.rglob("snapshots/*/model.safetensors")
+    weights.unlink()
+    done = offline("export", "owner/small-model")
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "owner/small-model" in line
+    assert "weights" in line

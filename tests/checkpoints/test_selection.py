@@ -1,0 +1,183 @@
+"""Layers, embeddings and units of centroids are what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from w2v_edge.bundle import read_manifest
+from w2v_edge.checkpoints import load_source
+from w2v_edge_export.selection import Selection, select
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+Floats = npt.NDArray[np.float32]
+Make = Callable[..., Any]
+
+STABLE = ("hubert-large", "wavlm-ctc")
+POST_NORM = ("wav2vec2-pretraining", "hubert-batch-norm", "wavlm-few", "data2vec-ctc")
+
+
+def _states(peer: Any, waveform: Floats) -> list[Floats]:
+    """What transformers gives as its hidden states."""
+    states = peer.base_model(torch.from_numpy(waveform)[None], output_hidden_states=True)
+    return [x[0].numpy() for x in states.hidden_states]
+
+
+# The last state of pre-norm models is without the final norm, which transformers puts on it.
+LAYERS = [(name, k) for name in STABLE for k in (1, 2)]
+LAYERS += [(name, k) for name in POST_NORM for k in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("name", "layer"), LAYERS)
+def test_a_layer(
+    name: str, layer: int, hf: Make, hf_folder: Make, ours: Make, equal: Make, utterance: Make
+) -> None:
+    """The context is that hidden state of transformers, and what lies above is gone."""
+    model = select(load_source(hf_folder(name)).model, Selection(layer=layer))
+    assert model.config.head is None
+    assert not any(key.startswith(f"context_network.blocks.{layer}.") for key in model.state_dict())
+    found = ours(model, utterance(9_000), extra=500)["context"][0]
+    expected = _states(hf(name), utterance(9_000))[layer]
+    equal(found[: len(expected)], expected)
+    assert not found[len(expected) :].any()
+
+
+@pytest.mark.parametrize("name", [*STABLE, *POST_NORM])
+def test_several_layers_and_an_embedding(
+    name: str, hf: Make, hf_folder: Make, ours: Make, equal: Make, utterance: Make
+) -> None:
+    """They come beside the context; the embedding is the mean over valid frames."""
+    model = select(load_source(hf_folder(name)).model, Selection(layers=(2, 1), pool="mean"))
+    found = ours(model, utterance(9_000), extra=500)
+    states = _states(hf(name), utterance(9_000))
+    for layer in (1, 2):
+        equal(found[f"layer_{layer}"][0, : len(states[layer])], states[layer])
+    context = found["context"][0, : len(states[0])]
+    equal(found["embedding"][0], context.mean(dim=0))
+
+
+@pytest.fixture
+def centroids(hf: Make, utterance: Make, tmp_path: Path) -> tuple[Path, Floats]:
+    """A file of centroids, frames of that layer themselves moved a little, and the centroids."""
+    frames = _states(hf("hubert-large"), utterance(20_000, 90_000))[2]
+    noise = np.random.default_rng(0).standard_normal((17, 48))
+    values = (frames[::3][:17] + 0.1 * noise).astype(np.float32)
+    assert values.shape == (17, 48)
+    path = tmp_path / "centroids.npy"
+    np.save(path, values)
+    return path, values
+
+
+def test_a_bundle_of_units(
+    hf: Make,
+    hf_folder: Make,
+    centroids: tuple[Path, Floats],
+    command: Make,
+    plain: Make,
+    equal: Make,
+    utterance: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of it in one bundle: each code is the nearest centroid, and verify needs them."""
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 100)
+    (path, values), out = centroids, tmp_path / "out"
+    source = hf_folder("hubert-large")
+    given = ("--layer", "2", "--layers", "1,2", "--pool", "mean", "--kmeans", path)
+    code, _, err = command("export", source, "-o", out, *given)
+    assert code == 0, err
+    manifest = read_manifest(out)
+    assert manifest.quantizer_input == "context"
+    assert manifest.selection is not None
+    assert (manifest.selection["layer"], manifest.selection["layers"]) == (2, [1, 2])
+    utterances = [utterance(16_001), utterance(5_000, 60_000)]
+    batch = np.full((2, 17_000), np.nan, np.float32)
+    for row, waveform in zip(batch, utterances, strict=True):
+        row[: len(waveform)] = waveform
+    inputs = {"waveform": batch, "lengths": np.array([16_001, 5_000])}
+    found = plain(out / "encoder.onnx", **inputs)
+    tokens = plain(out / "tokenizer.onnx", **inputs)["codes"]
+    units = set()
+    for i, waveform in enumerate(utterances):
+        states = _states(hf("hubert-large"), waveform)
+        count = len(states[0])
+        for name, layer in (("context", 2), ("layer_1", 1), ("layer_2", 2)):
+            equal(found[name][i, :count], states[layer])
+        equal(found["embedding"][i], states[2].mean(axis=0))
+        apart = states[2].astype(np.float64)[:, None] - values.astype(np.float64)
+        distances = np.square(apart).sum(axis=-1)
+        best = np.sort(distances, axis=1)
+        clear = best[:, 1] - best[:, 0] > 1e-4 * distances.std()
+        assert clear.mean() > 0.9
+        np.testing.assert_array_equal(tokens[i, :count, 0][clear], distances.argmin(axis=1)[clear])
+        assert not tokens[i, count:].any()
+        units |= set(tokens[i, :count, 0].tolist())
+    assert len(units) > 3
+    assert command("verify", out, "--checkpoint", source, "--kmeans", path)[0] == 0
+    code, _, err = command("verify", out, "--checkpoint", source)
+    assert (code, len(err.strip().splitlines())) == (1, 1)
+    assert "give the centroids again" in err
+    np.save(path, values[::-1])
+    assert command("verify", out, "--checkpoint", source, "--kmeans", path)[0] == 3
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "another width": (np.zeros((5, 47), np.float32), "centroids 48 wide"),
+    "nan": (np.full((5, 48), np.nan, np.float32), "NaN"),
+    "beyond float32": (np.full((5, 48), 1e300), "beyond float32"),
+    "integers": (np.zeros((5, 48), np.int64), "expected floats"),
+    "one": (np.zeros((1, 48), np.float32), "expected floats of shape"),
+    "three axes": (np.zeros((5, 48, 1), np.float32), "expected floats of shape"),
+    "pickled": (np.array([{"a": 1}], dtype=object), ".npy"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("case", BAD)
+def test_centroids_that_do_not_fit(
+    case: str, hf_folder: Make, command: Make, tmp_path: Path
+) -> None:
+    """One line says what is wrong with them, and nothing is written."""
+    values, message = BAD[case]
+    path = tmp_path / "centroids.npy"
+    np.save(path, values, allow_pickle=True)
+    arguments = ("export", hf_folder("wav2vec2"), "-o", tmp_path / "out", "--kmeans", path)
+    code, _, err = command(*arguments)
+    assert (code, len(err.strip().splitlines())) == (1, 1), err
+    assert message in err
+    path.write_bytes(path.read_bytes()[:-3])
+    assert command(*arguments)[0] == 1
+    path.unlink()
+    assert "centroids.npy" in command(*arguments)[2]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "message"),
+    [
+        (("--layer", "0"), 2, "0"),
+        (("--layer", "4"), 1, "from 1 to 3, found 4"),
+        (("--layers", "1,4"), 1, "from 1 to 3, found 4"),
+        (("--layers", "1,1"), 1, "twice"),
+        (("--layers", "one"), 2, "6,9,12"),
+        (("--layer", "1", "--layers", "2"), 1, "from 1 to 1, found 2"),
+    ],
+)
+def test_layers_that_are_not_there(
+    option: tuple[str, ...], code: int, message: str, hf_folder: Make, command: Make, tmp_path: Path
+) -> None:
+    """The error says which there are."""
+    found, _, err = command("export", hf_folder("wavlm"), "-o", tmp_path / "out", *option)
+    assert found == code
+    assert message in err
+    if code == 1:
+        assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
