@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError
+from w2v_edge.model.checkpoint import check_numbers
 
 TRAINING_ONLY = ("masker.", "target_projection.", "prediction_projection.")
 """Beginnings of the names of what a converted model holds, and inference never reads."""
@@ -147,6 +148,7 @@ def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]
                 f"{where}: tensor {name!r}: expected shape {shape} by its config, found "
                 f"{tuple(found[name].shape)}"
             )
+        check_numbers(where, name, found[name], floats=ours.is_floating_point())
     if len(row.theirs) == 1:
         return found[row.theirs[0]].reshape(ours.shape)
     assert math.prod(shape) * len(row.theirs) == ours.numel()

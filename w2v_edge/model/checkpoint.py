@@ -155,14 +155,24 @@ def _check_tensors(
             raise CheckpointError(
                 f"{path}: tensor {name!r}: expected shape {tuple(tensor.shape)}, found {shape}"
             )
-        fits = value.is_floating_point() == tensor.is_floating_point() and not value.is_complex()
-        if value.is_meta or not fits or value.layout != torch.strided:
-            what = "no data" if value.is_meta else f"{value.dtype}, {value.layout}"
-            raise CheckpointError(f"{path}: tensor {name!r} holds {what}; expected dense floats")
-        if not torch.isfinite(value.float()).all():
-            raise CheckpointError(
-                f"{path}: tensor {name!r} holds NaN, infinity or numbers beyond float32"
-            )
+        check_numbers(path, name, value, floats=tensor.is_floating_point())
+
+
+def check_numbers(path: Path | str, name: str, value: Tensor, *, floats: bool) -> None:
+    """Refuse a tensor of another type than floats, or integers, and numbers that are none.
+
+    Raises:
+        CheckpointError: it is one of these.
+    """
+    fits = value.is_floating_point() == floats and not value.is_complex()
+    if value.is_meta or not fits or value.layout != torch.strided:
+        what = "no data" if value.is_meta else f"{value.dtype}, {value.layout}"
+        expected = "floats" if floats else "integers"
+        raise CheckpointError(f"{path}: tensor {name!r} holds {what}; expected dense {expected}")
+    if not torch.isfinite(value.float()).all():
+        raise CheckpointError(
+            f"{path}: tensor {name!r} holds NaN, infinity or numbers beyond float32"
+        )
 
 
 def _line(error: BaseException) -> str:
