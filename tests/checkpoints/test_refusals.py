@@ -132,7 +132,7 @@ def test_values_of_tensors(value: torch.Tensor, message: str, copied: Make, refu
     tensors = load_file(folder / WEIGHTS)
     key = next(key for key in tensors if key.endswith("encoder.layer_norm.weight"))
     save_file({**tensors, key: value}, folder / WEIGHTS)
-    refuses(folder, "norm.weight", message)
+    refuses(folder, f"tensor '{key}'", message)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "pytorch_model.bin"])
