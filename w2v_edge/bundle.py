@@ -175,6 +175,8 @@ class Manifest:
         quantizer_input: the tensor that codes are made from.
         logits_axes: `batch`, `frames`, `labels` or `batch`, `labels`; empty where no head is.
         labels: what the entries of the last axis of `logits` mean, where the model says so.
+        logits_meaning: of a classifier: `one_of` the labels holds (softmax), `any_of` them may
+            (sigmoid), or plain `values` (a regression).
         ctc: how they spell text; None for a model that does not transcribe.
         longest_context_seconds: beyond this, attention's memory, which grows with the square of
             the length, passes about 4 GB; where it is fused and holds no such matrix, its time
@@ -212,6 +214,7 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any] | None
     weight_quantization: dict[str, Any] | None = None
+    logits_meaning: Literal["one_of", "any_of", "values"] | None = None
     ctc: CtcInfo | None = None
     selection: dict[str, Any] | None = None
     sha256: str = field(default="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,20 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise `OutputExistsError` if `path` is there and may not be replaced."""
     if os.path.lexists(path) and not force:
         raise OutputExistsError(f"{path} is already there; choose another output or add --force")
+
+
+def refuse_foreign(path: Path, known: Collection[str], what: str) -> None:
+    """Never replace a folder that is not `what`, or holds somebody's own files.
+
+    Raises:
+        OutputExistsError: there is something else than a folder with files called as in `known`.
+    """
+    if not path.name:
+        raise OutputExistsError(f"{path}: expected the name of a new folder; choose another output")
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir() or any(inner.name not in known for inner in path.iterdir()):
+        raise OutputExistsError(f"{path} is more or other than {what}; choose another output")
 
 
 def _swap(temporary: Path, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -34,8 +33,8 @@ from w2v_edge.bundle import (
 from w2v_edge.bundle_files import file_info
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
-from w2v_edge.errors import ConfigError, OutputExistsError, ParityError
-from w2v_edge.files import refuse_existing, replacing_folder
+from w2v_edge.errors import ConfigError, ParityError
+from w2v_edge.files import refuse_existing, refuse_foreign, replacing_folder
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import load
@@ -108,7 +107,7 @@ def export_bundle(
             f"target {target!r} has no precision {precision!r}; choose: {choices}{have}"
         )
     refuse_existing(output, force=force)
-    _refuse_foreign(output)
+    refuse_foreign(output, FILE_NAMES | {MANIFEST}, "a bundle")
     progress("loading the checkpoint", 0.0)
     found = load_source(checkpoint, language)
     selection = replace(selection, language=language)
@@ -169,18 +168,7 @@ def _write_vocabulary(config: ModelConfig, folder: Path) -> None:
         return
     labels = {label: i for i, label in enumerate(config.head.labels)}
     text = json.dumps(labels, indent=1, ensure_ascii=False) + "\n"
-    (folder / VOCABULARY).write_text(text, encoding="utf-8")
-
-
-def _refuse_foreign(output: Path) -> None:
-    """Never replace what is no bundle, or a bundle with somebody's own files in it."""
-    if not output.name:
-        raise OutputExistsError(f"{output}: expected the name of a new folder; choose another -o")
-    if not os.path.lexists(output):
-        return
-    ours = FILE_NAMES | {MANIFEST}
-    if not output.is_dir() or any(path.name not in ours for path in output.iterdir()):
-        raise OutputExistsError(f"{output} is more or other than a bundle; choose another output")
+    (folder / VOCABULARY).write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
 class GateError(ParityError):
@@ -297,6 +285,7 @@ def describe(
         tools={name: metadata.version(name) for name in TOOLS},
         parity=None,
         weight_quantization=weight_quantization,
+        logits_meaning=getattr(config.head, "meaning", None),
         ctc=_ctc(config),
         selection=selection.to_dict(),
     )

@@ -78,7 +78,7 @@ def test_classify_utterances(headed: Callable[..., Model]) -> None:
     found = headed(logits, logits_axes=UTTERANCE, labels=("yes", "no", "up")).classify(SECOND)
     assert isinstance(found, Classification)
     assert (found.label, found.index) == ("no", 1)
-    assert found.probabilities == pytest.approx([0.1, 0.6, 0.3])
+    assert found.scores == pytest.approx([0.1, 0.6, 0.3])
     assert [label for label, _ in found.top(2)] == ["no", "up"]
     assert found.top(1)[0][1] == pytest.approx(0.6)
     (unnamed,) = headed(logits, logits_axes=UTTERANCE).classify([SECOND])

@@ -38,6 +38,9 @@ NORMALISATION_EPS = 1e-5
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 """The labels that a fairseq dictionary begins with; the first one is the blank."""
 
+OVERWRITE = "#fairseq:overwrite"
+"""May stand behind an entry of a dictionary."""
+
 MAX_LAYERS = 64
 
 IGNORED = {
@@ -132,19 +135,24 @@ def _config(
     )
     return ModelConfig(
         architecture="hubert" if hubert else "wav2vec2",
-        sample_rate=int(settings.task.get("sample_rate") or 16_000),
+        sample_rate=_sample_rate(settings),
         feature_encoder=FeatureEncoderConfig(kind, convolutions, bias=settings("conv_bias", False)),
         quantizer=_quantizer(settings) if trained else None,
         masking=_masking(settings) if "mask_emb" in body else None,
         context=_context(settings),
         objective=_objective(settings) if trained else None,
         normalise=(
-            NormalisationConfig(NORMALISATION_EPS)
-            if settings.task.get("normalize") is True
-            else None
+            NormalisationConfig(NORMALISATION_EPS) if settings.task.get("normalize") == 1 else None
         ),
         head=_head(path, body, labels) if ctc else None,
     )
+
+
+def _sample_rate(settings: _Settings) -> int:
+    rate = settings.task.get("sample_rate") or 16_000
+    if type(rate) is not int:
+        raise CheckpointError(f"{settings.path}: sample_rate: expected Hz, found {rate!r:.40}")
+    return rate
 
 
 def _context(settings: _Settings) -> TransformerContextConfig:
@@ -168,8 +176,8 @@ def _final_dim(settings: _Settings) -> int:
 def _quantizer(settings: _Settings) -> GumbelQuantizerConfig:
     start, end, decay = (2.0, 0.5, 0.999995)
     temperatures = settings.model.get("latent_temp")
-    if isinstance(temperatures, list) and len(temperatures) == 3:  # noqa: PLR2004 - start, end, decay
-        start, end, decay = (float(x) for x in temperatures)
+    if isinstance(temperatures, list) and [*map(type, temperatures)] == [float] * 3:
+        start, end, decay = temperatures
     return GumbelQuantizerConfig(
         groups=settings("latent_groups", 2),
         entries=settings("latent_vars", 320),
@@ -197,7 +205,7 @@ def _objective(settings: _Settings) -> ObjectiveConfig:
 
 def _head(path: Path, body: Mapping[str, Tensor], labels: tuple[str, ...] | None) -> CtcHeadConfig:
     weight = body.get("w2v_encoder.proj.weight")
-    if weight is None:
+    if weight is None or not weight.ndim:
         raise CheckpointError(f"{path}: missing tensor 'w2v_encoder.proj.weight'")
     if labels is not None and len(labels) != len(weight):
         raise CheckpointError(
@@ -221,8 +229,12 @@ def _labels(path: Path, payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     if len(beside) > 1:
         names = ", ".join(x.name for x in beside[:4])
         raise CheckpointError(f"{path}: expected one dictionary beside it, found {names}")
-    lines = beside[0].read_text(encoding="utf-8").splitlines()
-    return (*SPECIAL, *(line.rsplit(" ", maxsplit=1)[0] for line in lines if line.strip()))
+    try:
+        lines = beside[0].read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{beside[0]}: expected text in UTF-8") from error
+    kept = (line.removesuffix(OVERWRITE).rstrip() for line in lines if line.strip())
+    return (*SPECIAL, *(line.rsplit(" ", maxsplit=1)[0] for line in kept))
 
 
 def _parse_convolutions(path: Path, text: str) -> tuple[ConvLayer, ...]:

@@ -150,6 +150,8 @@ def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]
             )
         if not found[name].is_meta:
             check_numbers(where, name, found[name], floats=ours.is_floating_point())
+    if any(found[name].is_meta for name in row.theirs):
+        return torch.empty(ours.shape, device="meta")
     if len(row.theirs) == 1:
         return found[row.theirs[0]].reshape(ours.shape)
     assert math.prod(shape) * len(row.theirs) == ours.numel()

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from w2v_edge.errors import CheckpointError
+
 
 class StandIn:
     """What takes the place of an admitted class: fields, and no behaviour."""
@@ -60,7 +62,9 @@ ADMITTED = (
 
 
 def read_restricted(path: Path) -> Any:
-    """Read a torch file, its settings as plain values.
+    """Read a torch file; objects in it are stand-ins.
+
+    torch's list of what is admitted is the process's own: it is longer while this runs.
 
     Raises:
         Exception: whatever torch's restricted reader makes of a file that it refuses.
@@ -71,34 +75,50 @@ def read_restricted(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def plain(value: object, depth: int = 0) -> Any:
-    """Return settings as dicts, lists and values; whatever else was pickled becomes None."""
-    if depth > MAX_DEPTH:
-        return None
-    if isinstance(value, StandIn):
-        return _fields(value, depth)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
-    if isinstance(value, enum.Enum) or not isinstance(value, str | int | float | bool):
-        return None
-    return value
+def plain(value: object) -> Any:
+    """Return settings as dicts, lists and values; whatever else was pickled becomes None.
+
+    Raises:
+        CheckpointError: there are more of them than any settings have.
+    """
+    return _Reader().plain(value, 0)
 
 
 MAX_DEPTH = 40
+MAX_VALUES = 100_000
 
 
-def _fields(value: StandIn, depth: int) -> Any:
-    fields = vars(value)
-    if "_content" in fields:
-        return plain(fields["_content"], depth + 1)
-    if "_val" in fields:
-        return plain(fields["_val"], depth + 1)
-    if fields.keys() == {"values"}:
-        return None
-    return {
-        key: plain(item, depth + 1)
-        for key, item in fields.items()
-        if key != "values" and not key.startswith("_")
-    }
+class _Reader:
+    """Counts what it reads: a small file may refer to itself without end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def plain(self, value: object, depth: int) -> Any:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise CheckpointError(f"settings of more than {MAX_VALUES} values; not a checkpoint")
+        if depth > MAX_DEPTH:
+            return None
+        if isinstance(value, StandIn):
+            return self._fields(value, depth)
+        if isinstance(value, Mapping):
+            return {str(key): self.plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(item, depth + 1) for item in value]
+        if isinstance(value, enum.Enum) or not isinstance(value, str | int | float | bool):
+            return None
+        return value
+
+    def _fields(self, value: StandIn, depth: int) -> Any:
+        fields = vars(value)
+        for inner in ("_content", "_val"):
+            if inner in fields:
+                return self.plain(fields[inner], depth + 1)
+        if fields.keys() == {"values"}:
+            return None
+        return {
+            key: self.plain(item, depth + 1)
+            for key, item in fields.items()
+            if key != "values" and not key.startswith("_")
+        }

@@ -11,12 +11,12 @@ from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hashing import source_hash
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
-from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, preprocessor
 from w2v_edge.checkpoints.huggingface.vocabulary import VOCABULARY
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
-from w2v_edge.errors import CheckpointError
+from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
 
@@ -57,6 +57,19 @@ def load_source(source: str | Path, language: str | None = None) -> Source:
         UnsafeCheckpointError: its pickle asks for more than is on the list; it was not run.
         MissingExtraError: what reads it is not installed.
     """
+    try:
+        return _load(source, language)
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, W2VEdgeError):
+            raise
+        # Checkpoints are anybody's: what no check foresaw is still the file's fault.
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(
+            f"{source}: damaged, or unlike any that is known ({what:.120})"
+        ) from error
+
+
+def _load(source: str | Path, language: str | None) -> Source:
     path = Path(source)
     if path.is_dir():
         return _folder(path, _name(path.resolve()), language)
@@ -80,17 +93,30 @@ def _folder(folder: Path, name: str, language: str | None) -> Source:
         )
     model, coverage = read_folder(folder, language)
     sha256 = source_hash(used_files(folder, language))
-    return Source(name, FORMAT, model, sha256, coverage, _remarks(folder, model))
+    return Source(name, FORMAT, model, sha256, coverage, _remarks(model))
 
 
-def _remarks(folder: Path, model: SpeechModel) -> tuple[str, ...]:
-    remarks = []
-    if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
-        remarks.append(
-            f"no {PREPROCESSOR}: the waveform is taken as it is, at {model.config.sample_rate} Hz; "
-            "put the file beside the weights if the model was trained on normalised audio"
+def _remarks(model: SpeechModel) -> tuple[str, ...]:
+    files = (model.origin or {}).get("files", {})
+    remarks = _of_labels(model, VOCABULARY)
+    if preprocessor(files) is None:
+        rate = model.config.sample_rate
+        remark = (
+            f"no settings in {PREPROCESSOR}: the waveform is taken as it is, at {rate} Hz; put the "
+            "file beside the weights if the model was trained on normalised audio"
         )
-    return (*remarks, *_of_labels(model, VOCABULARY))
+        return (remark, *remarks)
+    return remarks
+
+
+def _of_waveform(name: str, model: SpeechModel) -> tuple[str, ...]:
+    if name != "torchaudio" or model.config.normalise is not None:
+        return ()
+    remark = (
+        "a state dict does not say whether the waveform is to be normalised: it is taken as it is; "
+        'write {"normalize_waveform": true} into NAME.json beside it otherwise'
+    )
+    return (remark,)
 
 
 def _of_labels(model: SpeechModel, what: str) -> tuple[str, ...]:
@@ -111,8 +137,12 @@ def _file(path: Path, language: str | None) -> Source:
     for name, (recognises, read) in READERS.items():
         if recognises(payload):
             model, coverage = read(path, payload)
-            return Source(_name(path), name, model, sha256, coverage, _of_labels(model, "labels"))
-    return Source(_name(path), "w2v-edge", load_checkpoint(path), sha256)
+            remarks = (*_of_waveform(name, model), *_of_labels(model, "labels"))
+            return Source(_name(path), name, model, sha256, coverage, remarks)
+    model = load_checkpoint(path)
+    converted = (model.origin or {}).get("format") == FORMAT
+    remarks = _remarks(model) if converted else _of_labels(model, "labels")
+    return Source(_name(path), "w2v-edge", model, sha256, None, remarks)
 
 
 READERS: dict[str, tuple[Callable[[object], bool], Callable[[Path, Any], Read]]] = {

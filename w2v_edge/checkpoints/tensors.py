@@ -19,6 +19,9 @@ from w2v_edge.errors import CheckpointError, MissingExtraError, UnsafeCheckpoint
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 MAX_JSON_BYTES = 64 * 2**20
 
+TORCH_BEGINNINGS = (b"PK", b"\x80")
+"""How files of torch begin, of today and of old."""
+
 OLD_WEIGHT_NORM = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
@@ -71,6 +74,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    with path.open("rb") as stream:
+        if not stream.read(2).startswith(TORCH_BEGINNINGS):
+            raise CheckpointError(
+                f"{path}: not a file of torch's (a pointer of git-lfs, or a web page?); download "
+                "it again"
+            )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -100,6 +109,8 @@ def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for old, new in OLD_WEIGHT_NORM.items():
             if name.endswith(old):
                 name = name.removesuffix(old) + new  # noqa: PLW2901 - a name has one ending
+        if name in renamed:
+            raise CheckpointError(f"tensor {name!r} is there twice, under its old name too")
         renamed[name] = tensor
     return renamed
 

@@ -21,12 +21,19 @@ from w2v_edge.model.config import (
     CtcHeadConfig,
     FeatureEncoderConfig,
     ModelConfig,
+    NormalisationConfig,
     RelativePositionConfig,
     TransformerContextConfig,
 )
 from w2v_edge.model.speech_model import SpeechModel
 
 TRANSFORMER = "encoder.transformer"
+WRAPPED = "model."
+"""What names begin with in a model of torchaudio's pipelines that normalises the waveform."""
+
+NORMALISATION_EPS = 1e-5
+"""Its normalisation is a layer norm."""
+
 POSITION = f"{TRANSFORMER}.pos_conv_embed.conv"
 NORMED = "parametrizations.weight"
 
@@ -38,9 +45,21 @@ MAX_DISTANCE = 800
 """Of WavLM."""
 
 
+KNOWN = frozenset(
+    "extractor_mode extractor_conv_layer_config extractor_conv_bias encoder_embed_dim "
+    "encoder_projection_dropout encoder_pos_conv_kernel encoder_pos_conv_groups "
+    "encoder_num_layers encoder_num_heads encoder_num_buckets encoder_max_distance "
+    "encoder_attention_dropout encoder_ff_interm_features encoder_ff_interm_dropout "
+    "encoder_dropout encoder_layer_norm_first encoder_layer_drop aux_num_out".split()
+)
+"""Arguments of torchaudio's factories."""
+
+
 def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
     """Tell whether a file's content is such a state dict."""
-    return is_tensors(payload) and f"{TRANSFORMER}.layer_norm.weight" in payload
+    return is_tensors(payload) and any(
+        f"{prefix}{TRANSFORMER}.layer_norm.weight" in payload for prefix in ("", WRAPPED)
+    )
 
 
 def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechModel, Coverage]:
@@ -52,17 +71,60 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechMo
     Raises:
         CheckpointError: tensors of no model that is known, or that do not fit each other.
     """
-    tensors = modern_names(payload)
+    wrapped = all(name.startswith(WRAPPED) for name in payload)
+    tensors = modern_names({name.removeprefix(WRAPPED): x for name, x in payload.items()})
+    flat = next((name for name, x in tensors.items() if not x.ndim), None)
+    if flat is not None and not flat.endswith("num_batches_tracked"):
+        raise CheckpointError(f"{path}: tensor {flat!r} is a single number, expected a table")
     beside = path.with_suffix(".json")
-    given = read_json(beside) if beside.is_file() else {}
+    given = {"normalize_waveform": wrapped, **(read_json(beside) if beside.is_file() else {})}
+    _check_given(beside, given)
     try:
         config = _config(path, tensors, given)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    _check_agreement(beside, config, given)
     empty = assemble_empty(path, config)
     expected = empty.state_dict()
     converted, coverage = convert(path, present(_rows(config), expected), expected, tensors, {})
     return fill(path, empty, converted), coverage
+
+
+def _check_given(path: Path, given: Mapping[str, Any]) -> None:
+    """Refuse what is misspelt, and what is neither true nor false where it must be."""
+    unknown = sorted(given.keys() - KNOWN - {"labels", "normalize_waveform"})
+    if unknown:
+        raise CheckpointError(
+            f"{path}: unknown key {unknown[0]!r:.60}; the keys are: labels, normalize_waveform and "
+            "the arguments of torchaudio.models.wav2vec2_model or wavlm_model"
+        )
+    for key in ("normalize_waveform", "encoder_layer_norm_first"):
+        if not isinstance(given.get(key, False), bool):
+            raise CheckpointError(
+                f"{path}: {key}: expected true or false, found {given[key]!r:.40}"
+            )
+
+
+def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that the tensors contradict."""
+    layers, context = config.feature_encoder.layers, config.context
+    facts = {
+        "extractor_conv_layer_config": [[x.channels, x.kernel, x.stride] for x in layers],
+        "extractor_conv_bias": config.feature_encoder.bias,
+        "extractor_mode": config.feature_encoder.kind,
+        "encoder_embed_dim": context.dim,
+        "encoder_num_layers": context.layers,
+        "encoder_pos_conv_kernel": context.position_kernel,
+        "encoder_pos_conv_groups": context.position_groups,
+        "encoder_ff_interm_features": context.feed_forward,
+        "aux_num_out": None if config.head is None else config.head.size,
+    }
+    for key, fact in facts.items():
+        value = given.get(key, fact)
+        if value != fact:
+            raise CheckpointError(
+                f"{path}: {key}: {value!r:.60}, but the tensors have {fact!r:.60}"
+            )
 
 
 def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any]) -> ModelConfig:
@@ -83,6 +145,7 @@ def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any])
         masking=None,
         context=_context(path, shapes, given, grouped=grouped),
         objective=None,
+        normalise=NormalisationConfig(NORMALISATION_EPS) if given["normalize_waveform"] else None,
         head=None if aux is None else _head(path, aux[0], given.get("labels")),
     )
 

@@ -43,7 +43,8 @@ def command(
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
 
-    Prints the likeliest labels of each file with their probabilities. A model that classifies
+    Prints the likeliest labels of each file with their probabilities, of a regression the values. A
+    model that classifies
     frames gives the share of frames that each label is best in; --json adds from when to when, in
     seconds. A file that fails is reported, the others are done, and the exit code is 1.
     """
@@ -60,7 +61,11 @@ def command(
 
     def show(result: Result) -> None:
         scores = (entry.values() for entry in result["top"])
-        labels = ", ".join(f"{label} {100 * value:.1f}%" for label, value in scores)
+        plain = model.manifest.logits_meaning == "values"
+        labels = ", ".join(
+            f"{label} {value:.4g}" if plain else f"{label} {100 * value:.1f}%"
+            for label, value in scores
+        )
         click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
 
     finish(each_file("classify", files, classify), show, as_json=as_json)
@@ -72,7 +77,9 @@ def _classify_one(model: Model, source: Path, top: int) -> Result:
 
     found = model.classify(read_audio(source, model.sample_rate))
     if isinstance(found, Classification):
-        return {"label": found.label, "top": _named("probability", found.top(top))}
+        plain = model.manifest.logits_meaning == "values"
+        what = "value" if plain else "probability"
+        return {"label": found.label, "top": _named(what, found.top(top))}
     segments = list(_segments(found, model.context_frame_seconds))
     return {"top": _named("share", _shares(found)[:top]), "segments": segments}
 

@@ -214,15 +214,17 @@ def command(
 
 def default_output(checkpoint: str, precision: str) -> Path:
     """Return the bundle's folder for a checkpoint, where none was asked for."""
+    from w2v_edge.checkpoints.hub import is_hub_name
+
     path = Path(checkpoint)
     if path.is_dir():
         path = path.resolve()
         return path.parent / f"{path.name or 'model'}-{precision}"
     if path.name in {"model.safetensors", "pytorch_model.bin"}:
         return default_output(str(path.parent), precision)
-    if path.is_file() or path.suffix:
-        return path.with_name(f"{path.stem}-{precision}")
-    return Path(f"{path.name.partition('@')[0]}-{precision}")
+    if is_hub_name(checkpoint):
+        return Path(f"{checkpoint.partition('@')[0].partition('/')[2]}-{precision}")
+    return path.with_name(f"{path.stem or 'model'}-{precision}")
 
 
 IDLE_OPTIONS = {

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge.cli.output import console, force_option, json_option, megabytes, print_json, require
+from w2v_edge.errors import OutputExistsError
 from w2v_edge.files import refuse_existing
 
 if TYPE_CHECKING:
     from w2v_edge.checkpoints import Source
+    from w2v_edge.model.config import ModelConfig
+
+EPS_OF_TRANSFORMERS = 1e-7
 
 
 @click.command("import")
@@ -55,6 +59,8 @@ def command(
 
     written = target[1] if target is not None else output or _default_output(source)
     refuse_existing(written, force=force)
+    if Path(source).exists() and written.exists() and written.samefile(source):
+        raise OutputExistsError(f"{written} is the source itself; choose another output")
     found = load_source(source, language)
     if target is not None:
         write_folder(found.model, written, force=force)
@@ -68,17 +74,19 @@ def command(
 
 
 def _default_output(source: str) -> Path:
+    from w2v_edge.checkpoints.hub import is_hub_name
+
     path = Path(source)
-    name = path.resolve().name if path.exists() else path.name.partition("@")[0]
-    output = Path(f"{Path(name).stem if path.is_file() else name}.pt")
+    name = path.stem if path.is_file() else path.resolve().name
+    if is_hub_name(source):
+        name = source.partition("@")[0].partition("/")[2]
+    output = Path(f"{name or 'model'}.pt")
     # A file's own name would be in the way of itself.
-    return output.with_stem(f"{output.stem}-imported") if output.exists() else output
+    return Path(f"{name}-imported.pt") if output.exists() else output
 
 
 def _result(found: Source, written: Path) -> dict[str, Any]:
-    from w2v_edge.model.config import ModelConfig
-
-    config: ModelConfig = found.model.config
+    config = found.model.config
     coverage = found.coverage
     files = [written] if written.is_file() else list(written.iterdir())
     return {
@@ -95,8 +103,19 @@ def _result(found: Source, written: Path) -> dict[str, Any]:
         "tensors_used": None if coverage is None else coverage.used,
         "tensors_for_training_only": [] if coverage is None else list(coverage.training),
         "tensors_left_out": {} if coverage is None else dict(coverage.ignored),
-        "remarks": list(found.remarks),
+        "remarks": [*found.remarks, *_of_folder(config, written)],
     }
+
+
+def _of_folder(config: ModelConfig, written: Path) -> list[str]:
+    """Return what a folder for transformers cannot say of a model."""
+    normalise = config.normalise
+    if not written.is_dir() or normalise is None or normalise.eps == EPS_OF_TRANSFORMERS:
+        return []
+    return [
+        f"transformers adds {EPS_OF_TRANSFORMERS:g} to the variance that it normalises by, this "
+        f"model {normalise.eps:g}: they differ on very quiet audio"
+    ]
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -258,6 +258,11 @@ class CtcHeadConfig:
     kind: Literal["ctc"] = "ctc"
 
 
+Meaning = Literal["one_of", "any_of", "values"]
+"""What a classifier's logits are: of labels of which one holds (softmax), of labels that hold each
+for itself (sigmoid), or plain values (a regression)."""
+
+
 @dataclass(frozen=True)
 class UtteranceHeadConfig:
     """Logits of an utterance: project, average over its frames, classify.
@@ -270,6 +275,7 @@ class UtteranceHeadConfig:
     hidden: int
     weighted_layers: bool
     normed_mix: bool = False
+    meaning: Literal["one_of", "any_of", "values"] = "one_of"
     kind: Literal["utterance"] = "utterance"
 
     @property
@@ -285,6 +291,7 @@ class FrameHeadConfig:
     labels: tuple[str, ...]
     weighted_layers: bool
     normed_mix: bool = False
+    meaning: Literal["one_of", "any_of", "values"] = "one_of"
     kind: Literal["frame"] = "frame"
 
     @property

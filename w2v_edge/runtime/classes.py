@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +19,23 @@ class Classification:
     """What an utterance was classified as.
 
     Attributes:
-        label: the likeliest label.
+        label: the one with the highest score.
         index: of it.
         labels: all labels; numbers, as text, where the checkpoint did not name them.
-        probabilities: (labels,) float32, softmax of the logits.
+        scores: (labels,) float32, by the manifest's `logits_meaning`: probabilities that add up to
+            one (softmax), or of each label by itself (sigmoid), or the plain values of a
+            regression.
     """
 
     label: str
     index: int
     labels: tuple[str, ...]
-    probabilities: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the likeliest labels with their probabilities, likeliest first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.labels[i], float(self.probabilities[i])) for i in order]
+        """Return the labels with the highest scores, and these, the highest first."""
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return [(self.labels[i], float(self.scores[i])) for i in order]
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,7 @@ class FrameClassification:
 
         Those of speakers do, of whom several or none may talk.
         """
-        # Sigmoid through tanh, which no logit makes overflow.
-        activations: npt.NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * self.logits)
-        return activations
+        return _sigmoid(self.logits)
 
 
 def class_names(manifest: Manifest) -> tuple[str, ...]:
@@ -83,20 +84,23 @@ def class_names(manifest: Manifest) -> tuple[str, ...]:
     )
 
 
-def classify_utterance(logits: npt.NDArray[Any], names: tuple[str, ...]) -> Classification:
+def classify_utterance(
+    logits: npt.NDArray[Any], names: tuple[str, ...], meaning: str | None
+) -> Classification:
     """Choose the likeliest class.
 
     Args:
         logits: (labels,).
         names: of the labels, or empty.
+        meaning: of the logits, as in the manifest.
 
     Raises:
         InputError: as for `classify_frames`.
     """
     labels = _check(logits, 1, names)
-    probabilities = np.exp(log_softmax(logits[np.newaxis])[0]).astype(np.float32)
+    scores = SCORES.get(meaning or "", _softmax)(logits).astype(np.float32)
     index = int(logits.argmax())
-    return Classification(labels[index], index, labels, probabilities)
+    return Classification(labels[index], index, labels, scores)
 
 
 def classify_frames(
@@ -116,6 +120,25 @@ def classify_frames(
     return FrameClassification(
         labels, logits.astype(np.float32), logits.argmax(axis=1).astype(np.int64), times
     )
+
+
+def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    scores: npt.NDArray[Any] = np.exp(log_softmax(logits[np.newaxis])[0])
+    return scores
+
+
+def _sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Through tanh, which no logit makes overflow.
+    scores: npt.NDArray[Any] = 0.5 + 0.5 * np.tanh(0.5 * logits)
+    return scores
+
+
+SCORES: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+    "one_of": _softmax,
+    "any_of": _sigmoid,
+    "values": lambda logits: logits,
+}
+"""From logits to scores, by what they mean."""
 
 
 def _check(logits: npt.NDArray[Any], rank: int, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -313,7 +313,7 @@ class Model:
         logits = self._logits(waveform)
         if logits.ndim > 1:
             return classify_frames(logits, names, self.context_times(len(logits)))
-        return classify_utterance(logits, names)
+        return classify_utterance(logits, names, self.manifest.logits_meaning)
 
     def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
         if "tokenizer" not in self.manifest.graphs:

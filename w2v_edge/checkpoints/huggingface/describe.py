@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from w2v_edge.checkpoints.huggingface.settings import (
+    CLASS_NAMES,
     CLASSES,
     CONFIG,
     FAMILIES,
     PREPROCESSOR,
+    PROBLEMS,
 )
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     PHONEMES,
@@ -25,14 +27,6 @@ from w2v_edge.model.config import (
     TransformerContextConfig,
     UtteranceHeadConfig,
 )
-
-CLASS_NAMES = {
-    "wav2vec2": "Wav2Vec2",
-    "hubert": "Hubert",
-    "wavlm": "WavLM",
-    "data2vec": "Data2VecAudio",
-}
-"""What the names of classes begin with, by architecture."""
 
 BEFORE_5 = "4.57.0"
 """A version whose mix of layers has the final norm on the last one."""
@@ -71,12 +65,14 @@ def describe(config: ModelConfig, kind: str) -> dict[str, dict[str, Any]]:
 
 def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     context = config.context
+    architecture = config.architecture
     assert isinstance(context, TransformerContextConfig)
+    assert architecture != "tutorial"
     layers = config.feature_encoder.layers
     ending = next(ending for ending, x in CLASSES.items() if x == kind)
     settings: dict[str, Any] = {
-        "architectures": [CLASS_NAMES[config.architecture] + ending],
-        "model_type": next(x for x, name in FAMILIES.items() if name == config.architecture),
+        "architectures": [CLASS_NAMES[architecture] + ending],
+        "model_type": next(x for x, name in FAMILIES.items() if name == architecture),
         "hidden_size": context.dim,
         "num_hidden_layers": context.layers,
         "num_attention_heads": context.heads,
@@ -141,6 +137,8 @@ def _training(config: ModelConfig) -> dict[str, Any]:
         found["mask_time_length"] = masking.span_frames
         if masking.kind == "probability":
             found["mask_time_prob"] = masking.probability * masking.span_frames
+        # Without either, transformers has no place for the vector that masks.
+        found["mask_feature_prob"] = 0.0 if found["mask_time_prob"] else 0.05
     if quantizer is not None and objective is not None:
         found |= {
             "num_codevector_groups": quantizer.groups,
@@ -165,6 +163,7 @@ def _head(config: ModelConfig) -> dict[str, Any]:
         "id2label": {str(i): label for i, label in enumerate(head.labels)},
         "label2id": {label: i for i, label in enumerate(head.labels)},
         "use_weighted_layer_sum": head.weighted_layers,
+        "problem_type": next(x for x, meaning in PROBLEMS.items() if meaning == head.meaning),
     }
     if isinstance(head, UtteranceHeadConfig):
         found["classifier_proj_size"] = head.hidden

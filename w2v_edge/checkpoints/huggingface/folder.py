@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from w2v_edge.checkpoints.huggingface.names import PREFIXES, table
@@ -39,9 +40,6 @@ FORMAT = "huggingface"
 JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARY, ADDED, TOKENIZER, SPECIAL)
 ADAPTERS = ("adapter.{}.safetensors", "adapter.{}.bin")
 
-IGNORED: dict[str, str] = {}
-"""Patterns of tensors that may be there and are not needed."""
-
 
 def read_folder(folder: Path, language: str | None = None) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
@@ -60,15 +58,20 @@ def read_folder(folder: Path, language: str | None = None) -> tuple[SpeechModel,
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
-    model, coverage = convert_folder(folder, files, tensors, language)
-    model.origin = {"format": FORMAT, "files": files, "language": language}
+    model, coverage = _convert(folder, files, tensors, language)
+    types = {
+        name: str(tensor.dtype).removeprefix("torch.")
+        for name, tensor in tensors.items()
+        if tensor.dtype != torch.float32
+    }
+    model.origin = {"format": FORMAT, "files": files, "language": language, "types": types}
     return model, coverage
 
 
-def convert_folder(
+def _convert(
     folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], language: str | None
 ) -> tuple[SpeechModel, Coverage]:
-    """Build the model of a folder's JSON files and tensors; see `read_folder`."""
+    """Build the model of a folder's JSON files and tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         config = model_config(folder, files, shapes, language)
@@ -79,9 +82,7 @@ def convert_folder(
     prefix = f"{PREFIXES[config.architecture]}."
     alone = class_of(folder, files[CONFIG], tensors) == "body"
     bare = alone and not any(name.startswith(prefix) for name in tensors)
-    converted, coverage = convert(
-        folder, table(config, expected, bare=bare), expected, tensors, IGNORED
-    )
+    converted, coverage = convert(folder, table(config, expected, bare=bare), expected, tensors, {})
     return fill(folder, empty, converted), coverage
 
 
@@ -95,13 +96,12 @@ def used_files(folder: Path, language: str | None = None) -> list[Path]:
 def _read_adapter(folder: Path, language: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     path = _adapter_file(folder, language)
     found = modern_names(read_tensors(path))
-    unknown = found.keys() - tensors.keys()
     wanted = {x for x in tensors if ".adapter_layer." in x or x.startswith("lm_head.")}
-    missing = wanted - found.keys()
+    missing, unknown = wanted - found.keys(), found.keys() - wanted
     for kind, names in (("missing", missing), ("unexpected", unknown)):
         if names:
             raise CheckpointError(f"{path}: {kind} tensor {min(names)!r}; not this model's adapter")
-    if "lm_head.weight" not in found:
+    if "lm_head.weight" not in found or not found["lm_head.weight"].ndim:
         raise CheckpointError(f"{path}: missing tensor 'lm_head.weight'; not a CTC model's adapter")
     return found
 

@@ -16,6 +16,7 @@ from w2v_edge.model.config import (
     FrameHeadConfig,
     GumbelQuantizerConfig,
     HeadConfig,
+    Meaning,
     ModelConfig,
     NormalisationConfig,
     ObjectiveConfig,
@@ -48,6 +49,14 @@ CLASSES = {
 }
 """What a class has around the body, by the end of its name."""
 
+CLASS_NAMES: dict[Architecture, str] = {
+    "wav2vec2": "Wav2Vec2",
+    "hubert": "Hubert",
+    "wavlm": "WavLM",
+    "data2vec": "Data2VecAudio",
+}
+"""What the names of classes begin with, by architecture."""
+
 CONFIG, PREPROCESSOR, PROCESSOR = (
     "config.json",
     "preprocessor_config.json",
@@ -55,6 +64,13 @@ CONFIG, PREPROCESSOR, PROCESSOR = (
 )
 NORMALISATION_EPS = 1e-7
 SAMPLE_RATE = 16_000
+
+PROBLEMS: dict[str, Meaning] = {
+    "single_label_classification": "one_of",
+    "multi_label_classification": "any_of",
+    "regression": "values",
+}
+"""What logits mean, by `problem_type`."""
 
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
@@ -166,12 +182,12 @@ def class_of(path: Path | str, config: Mapping[str, Any], names: Collection[str]
         return _class_of_tensors(names)
     if not isinstance(classes, list) or not isinstance(classes[0], str):
         raise CheckpointError(f"{path}: architectures: expected a list with the name of a class")
-    for ending, kind in sorted(CLASSES.items(), key=lambda x: -len(x[0])):
-        if classes[0].endswith(ending):
-            return kind
+    prefix = CLASS_NAMES[family(path, config)]
+    if classes[0].removeprefix(prefix) in CLASSES and classes[0].startswith(prefix):
+        return CLASSES[classes[0].removeprefix(prefix)]
     raise CheckpointError(
-        f"{path}: class {classes[0]!r:.60} is not supported; supported: those that end in "
-        f"{', '.join(CLASSES)}"
+        f"{path}: class {classes[0]!r:.60} is not supported; supported for this model_type: "
+        f"{', '.join(prefix + ending for ending in CLASSES)}"
     )
 
 
@@ -226,13 +242,21 @@ def model_config(
     )
 
 
+def preprocessor(files: Files) -> Mapping[str, Any] | None:
+    """Return the settings of a folder's preprocessor; None where there are none."""
+    found = files.get(PREPROCESSOR)
+    if found is None:
+        found = files.get(PROCESSOR, {}).get("feature_extractor")
+    return found if isinstance(found, Mapping) else None
+
+
 def _waveform(path: Path | str, files: Files) -> tuple[bool, int]:
     """Return whether waveforms are normalised, and their sample rate in Hz.
 
     Without a preprocessor's settings the model is taken as it is.
     """
-    found: Any = files.get(PREPROCESSOR) or files.get(PROCESSOR, {}).get("feature_extractor")
-    if not found:
+    found = preprocessor(files)
+    if found is None:
         return False, SAMPLE_RATE
     normalise = found.get("do_normalize", True)
     rate = found.get("sampling_rate", SAMPLE_RATE)
@@ -277,8 +301,8 @@ def _context(settings: Settings, architecture: Architecture) -> TransformerConte
         feed_forward=settings["intermediate_size"],
         position_kernel=settings["conv_pos_kernel_size"] if stacked else kernels,
         position_groups=settings["num_conv_pos_embedding_groups"],
-        dropout=float(settings["hidden_dropout"]),
-        layer_drop=float(settings["layerdrop"]),
+        dropout=_share(float(settings["hidden_dropout"])),
+        layer_drop=_share(float(settings["layerdrop"])),
         norm_eps=float(settings["layer_norm_eps"]),
         position=("output_norm" if stacked else "batch_norm" if batch_normed else "weight_norm"),
         position_layers=kernels if stacked else 1,
@@ -319,8 +343,13 @@ def _quantizer(settings: Settings) -> GumbelQuantizerConfig:
 
 
 def _masking(settings: Settings) -> ProbableSpansConfig:
-    length = settings["mask_time_length"]
-    return ProbableSpansConfig(float(settings["mask_time_prob"]) / max(1, length), length)
+    length = max(1, settings["mask_time_length"])
+    return ProbableSpansConfig(_share(float(settings["mask_time_prob"]) / length), length)
+
+
+def _share(value: float) -> float:
+    """Bring a share that only training reads into its bounds."""
+    return min(1.0, max(0.0, value))
 
 
 def _objective(settings: Settings, *, grouped: bool) -> ObjectiveConfig:
@@ -353,8 +382,19 @@ def _head(
         raise CheckpointError(f"{settings.path}: a classifier over an adapter is not supported")
     normed = _normed_mix(settings)
     if kind == "utterance":
-        return UtteranceHeadConfig(labels, settings["classifier_proj_size"], weighted, normed)
-    return FrameHeadConfig(labels, weighted, normed)
+        hidden = settings["classifier_proj_size"]
+        return UtteranceHeadConfig(labels, hidden, weighted, normed, _meaning(settings, labels))
+    return FrameHeadConfig(labels, weighted, normed, _meaning(settings, labels))
+
+
+def _meaning(settings: Settings, labels: tuple[str, ...]) -> Meaning:
+    """Return how logits are to be read, as transformers' pipelines do."""
+    problem = settings.given.get("problem_type")
+    if problem is None:
+        return "values" if len(labels) == 1 else "one_of"
+    if not isinstance(problem, str) or problem not in PROBLEMS:
+        raise settings.wrong("problem_type", f"one of {', '.join(PROBLEMS)}")
+    return PROBLEMS[problem]
 
 
 def _normed_mix(settings: Settings) -> bool:
@@ -371,10 +411,13 @@ def _labels(settings: Settings, rows: int) -> tuple[str, ...]:
     if named is None:
         return tuple(f"LABEL_{i}" for i in range(rows))
     try:
-        labels = {int(key): str(label) for key, label in cast("Mapping[str, Any]", named).items()}
-        return tuple(labels[i] for i in range(len(labels)))
-    except (AttributeError, KeyError, ValueError) as error:
+        labels = {str(int(key)): label for key, label in cast("Mapping[str, Any]", named).items()}
+        ordered = tuple(labels[str(i)] for i in range(len(named)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise settings.wrong("id2label", "labels for the numbers from 0 on") from error
+    if not all(isinstance(label, str) for label in ordered):
+        raise settings.wrong("id2label", "texts")
+    return ordered
 
 
 def _rows(shapes: Mapping[str, tuple[int, ...]], name: str, default: int) -> int:

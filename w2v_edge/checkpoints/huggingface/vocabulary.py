@@ -46,12 +46,13 @@ def ctc_head(
     tokens |= {token: i for token, i in _added(path, files).items() if type(i) is int and i < size}
     labels = _in_order(path, tokens, size)
     special = {**files.get(SPECIAL, {}), **tokenizer}
-    named = [_content(special.get(key)) for key in SPECIAL_KEYS]
-    blank = named[0] if named[0] in tokens else labels[pad] if pad < size else None
+    named = [_content(path, special.get(key)) for key in SPECIAL_KEYS]
+    blank = named[0] if named[0] in tokens else labels[pad] if 0 <= pad < size else None
     if blank is None:
         raise CheckpointError(f"{path}: pad_token_id: expected an index below {size}, found {pad}")
-    phonemes = tokenizer.get("tokenizer_class") == PHONEMES
-    delimiter = _content(tokenizer.get("word_delimiter_token", None if phonemes else "|"))
+    kind = tokenizer.get("tokenizer_class") or files.get("config.json", {}).get("tokenizer_class")
+    phonemes = kind == PHONEMES
+    delimiter = _content(path, tokenizer.get("word_delimiter_token", None if phonemes else "|"))
     return CtcHeadConfig(
         size,
         labels,
@@ -95,7 +96,7 @@ def _added(path: Path | str, files: Mapping[str, Mapping[str, Any]]) -> dict[str
     added = dict(files.get(ADDED, {}))
     decoder = files.get(TOKENIZER, {}).get("added_tokens_decoder", {})
     try:
-        added |= {_content(token): int(index) for index, token in decoder.items()}
+        added |= {_content(path, token): int(index) for index, token in decoder.items()}
     except (AttributeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: {TOKENIZER}: added_tokens_decoder: expected tokens by number"
@@ -114,9 +115,12 @@ def _in_order(path: Path | str, tokens: Mapping[str, Any], size: int) -> tuple[s
     return tuple(by_index[i] for i in range(size))
 
 
-def _content(token: Any) -> Any:
-    """Return the text of a token, which may be written with its settings."""
-    return token.get("content") if isinstance(token, Mapping) else token
+def _content(path: Path | str, token: Any) -> Any:
+    """Return the text of a token, which may be written with its settings; None for no token."""
+    text = token.get("content") if isinstance(token, Mapping) else token
+    if text is not None and not isinstance(text, str):
+        raise CheckpointError(f"{path}: {TOKENIZER}: expected a token, found {text!r:.60}")
+    return text
 
 
 def _unique(*names: Any, tokens: Mapping[str, Any], delimiter: Any) -> tuple[str, ...]:

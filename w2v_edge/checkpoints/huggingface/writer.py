@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from w2v_edge.checkpoints.huggingface.describe import class_kind, describe
-from w2v_edge.checkpoints.huggingface.folder import FORMAT
+from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
 from w2v_edge.checkpoints.huggingface.names import table
-from w2v_edge.checkpoints.huggingface.settings import CONFIG, model_config
+from w2v_edge.checkpoints.huggingface.settings import model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER
 from w2v_edge.checkpoints.key_table import revert
 from w2v_edge.checkpoints.tensors import SAFETENSORS
 from w2v_edge.errors import CheckpointError, MissingExtraError
-from w2v_edge.files import replacing_folder
+from w2v_edge.files import refuse_foreign, replacing_folder
 from w2v_edge.model.speech_model import SpeechModel
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,12 +33,13 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
 
     Raises:
         CheckpointError: transformers has no class for such a model.
-        OutputExistsError: the folder is there and `force` is false.
+        OutputExistsError: the folder is there and `force` is false, or it holds other files.
     """
     try:
         from safetensors.torch import save_file
     except ImportError as error:
         raise MissingExtraError("writing safetensors", "safetensors", "export") from error
+    refuse_foreign(folder, {*JSON_FILES, SAFETENSORS}, "what is written here")
     kind = class_kind(model.config)
     state = model.state_dict()
     tensors = revert(table(model.config, state, bare=kind == "body"), state)
@@ -47,7 +48,7 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (temporary / name).write_text(text, encoding="utf-8")
-        as_before = _in_type_of(files[CONFIG], tensors)
+        as_before = _in_types_before(model.origin or {}, tensors)
         save_file(as_before, temporary / SAFETENSORS, metadata={"format": "pt"})
 
 
@@ -68,11 +69,11 @@ def _original(model: SpeechModel, tensors: Mapping[str, Tensor]) -> dict[str, An
     return files if same else None
 
 
-def _in_type_of(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors in the type that a config names, where nothing is lost by it."""
-    dtype = DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")))
-    if dtype is None:
-        return tensors
-    smaller = {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
-    lossless = all(torch.equal(smaller[name].to(x.dtype), x) for name, x in tensors.items())
-    return smaller if lossless else tensors
+def _in_types_before(origin: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in the types that they came in, where nothing is lost by it."""
+    given = {}
+    for name, tensor in tensors.items():
+        dtype = DTYPES.get(origin.get("types", {}).get(name), tensor.dtype)
+        smaller = tensor.to(dtype)
+        given[name] = smaller if torch.equal(smaller.to(tensor.dtype), tensor) else tensor
+    return given
