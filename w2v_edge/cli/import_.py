@@ -112,10 +112,11 @@ def _of_folder(config: ModelConfig, written: Path) -> list[str]:
     normalise = config.normalise
     if not written.is_dir() or normalise is None or normalise.eps == EPS_OF_TRANSFORMERS:
         return []
-    return [
+    remark = (
         f"transformers adds {EPS_OF_TRANSFORMERS:g} to the variance that it normalises by, this "
         f"model {normalise.eps:g}: they differ on very quiet audio"
-    ]
+    )
+    return [remark]
 
 
 def _print(result: dict[str, Any]) -> None:
