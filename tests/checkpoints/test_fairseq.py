@@ -366,6 +366,43 @@ def test_arguments_that_mean_nothing(
         refuses(path, "model")
 
 
+@pytest.mark.parametrize(
+    ("beside", "word"),
+    [
+        ({"encoder_num_head": 4}, "unknown key 'encoder_num_head'"),
+        ({"encoder_num_layers": 7}, "encoder_num_layers: expected 3"),
+        ({"encoder_layer_norm_first": "false"}, "encoder_layer_norm_first"),
+        ({"normalize_waveform": "yes"}, "normalize_waveform"),
+        ({"labels": ["-", "|"]}, "labels: expected 37 texts"),
+    ],
+)
+def test_arguments_that_the_tensors_contradict(
+    beside: dict[str, Any], word: str, hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """What is beside a state dict is held against it, and nothing in it is passed over."""
+    path = tmp_path / "model.pt"
+    torch.save(_torchaudio(hf("wavlm-ctc").state_dict(), wavlm=True), path)
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
+    refuses(path, word)
+
+
+@pytest.mark.parametrize("said", [None, True, False])
+def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path) -> None:
+    """Told by the wrapper that normalises, or by the file beside; not told, it is remarked on."""
+    path = tmp_path / "model.pt"
+    tensors = _torchaudio(hf("wav2vec2-ctc").state_dict(), wavlm=False)
+    given: dict[str, Any] = {"encoder_num_heads": 4, "labels": [*map(chr, range(97, 134))]}
+    if said is not None:
+        given["normalize_waveform"] = said
+    path.with_suffix(".json").write_text(json.dumps(given))
+    torch.save(tensors, path)
+    found = load_source(path)
+    assert (found.model.config.normalise is not None) == (said is True)
+    assert bool(found.remarks) == (said is not True)
+    torch.save({f"model.{name}": x for name, x in tensors.items()}, path)
+    assert (load_source(path).model.config.normalise is not None) == (said is not False)
+
+
 def _assert_equal(
     model: Any, peer: Any, waveform: Any, theirs: Make, ours: Make, equal: Make
 ) -> None:

@@ -339,3 +339,22 @@ def _assert_equal(
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         equal(found[name][0], values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "meaning"),
+    [
+        ({}, "one_of"),
+        ({"problem_type": "single_label_classification"}, "one_of"),
+        ({"problem_type": "multi_label_classification"}, "any_of"),
+        ({"problem_type": "regression"}, "values"),
+        ({"id2label": {0: "arousal"}}, "values"),
+    ],
+)
+def test_what_logits_mean(
+    changes: dict[str, Any], meaning: str, fresh: Any, tmp_path: Path
+) -> None:
+    """A classifier says whether one label holds, any may, or they are values."""
+    fresh("hubert-classes", **changes).save_pretrained(tmp_path / "m")
+    head: Any = load_source(tmp_path / "m").model.config.head
+    assert head.meaning == meaning

@@ -87,6 +87,20 @@ def test_classify_utterances(headed: Callable[..., Model]) -> None:
     assert unnamed.labels == ("0", "1", "2")
 
 
+@pytest.mark.parametrize(
+    ("meaning", "scores"),
+    [("one_of", [0.5, 0.5]), ("any_of", [0.880797, 0.880797]), ("values", [2.0, 2.0])],
+)
+def test_scores_are_what_logits_mean(
+    meaning: str, scores: list[float], headed: Callable[..., Model]
+) -> None:
+    """Labels of which one holds share a whole, others stand alone, and values stay as they are."""
+    logits = np.array([2, 2], np.float32)
+    found = headed(logits, logits_axes=UTTERANCE, logits_meaning=meaning).classify(SECOND)
+    assert isinstance(found, Classification)
+    assert found.scores == pytest.approx(scores)
+
+
 def test_classify_frames(headed: Callable[..., Model]) -> None:
     """The best label of each frame, its time, and logits as either kind of probability."""
     logits = np.array([[2, -2], [-1e4, 0], [1e4, 1e4]], np.float32)

@@ -123,7 +123,7 @@ def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) 
         value = given.get(key, fact)
         if value != fact:
             raise CheckpointError(
-                f"{path}: {key}: {value!r:.60}, but the tensors have {fact!r:.60}"
+                f"{path}: {key}: expected {fact!r:.60} by the tensors, found {value!r:.60}"
             )
 
 
