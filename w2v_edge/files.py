@@ -14,7 +14,12 @@ from w2v_edge.errors import OutputExistsError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, renamed to it when the block ends well."""
+    """Yield a temporary file beside `path`, renamed to it when the block ends well.
+
+    Raises:
+        OutputExistsError: `path` is a folder.
+    """
+    _refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         prefix=f".{path.name}.", suffix=".part" + path.suffix, dir=path.parent
@@ -24,6 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        _refuse_folder(path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,16 +77,23 @@ def refuse_foreign(path: Path, known: Collection[str], what: str) -> None:
         raise OutputExistsError(f"{path} is more or other than {what}; choose another output")
 
 
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder; choose a file to write")
+
+
 def _swap(temporary: Path, path: Path) -> None:
     if not os.path.lexists(path):
         temporary.rename(path)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    path.rename(aside / path.name)
+    old = aside / "old"
     try:
+        path.rename(old)
         temporary.rename(path)
     except BaseException:
-        (aside / path.name).rename(path)
+        if os.path.lexists(old):
+            old.rename(path)
         aside.rmdir()
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -182,12 +182,12 @@ def over_tiles(
     limit = steps if plan.max_steps is None else plan.max_steps
     tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)
     tile_steps = at_least(g, ceil_div(g, steps, tiles), 1)
-    tile_samples = g.op("Add", g.op("Mul", tile_steps, plan.hop), plan.overlap)
+    tile_samples = _scaled(g, tile_steps, plan.hop, plan.overlap)
     padded = _pad(g, waveform, tiles, tile_steps, plan)
 
     def run(inner: GraphBuilder, tile: ir.Value, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
         first = inner.op("Mul", tile, tile_steps)
-        begin = inner.op("Mul", first, plan.hop)
+        begin = _scaled(inner, first, plan.hop)
         end = inner.op("Add", begin, tile_samples)
         bounds = [inner.op("Reshape", x, [1]) for x in (begin, end)]
         return body(inner, inner.op("Slice", padded, *bounds, [1]), first, state)
@@ -230,11 +230,20 @@ def _pad(
     g: GraphBuilder, waveform: ir.Value, tiles: ir.Value, tile_steps: ir.Value, plan: TilePlan
 ) -> ir.Value:
     """Add the zeros that the first and the last tile see."""
-    span = g.op("Mul", g.op("Mul", tiles, tile_steps), plan.hop)
     extra = plan.overlap - plan.left_padding
-    right = g.op("Sub", g.op("Add", span, extra), size(g, waveform, 1))
+    span = _scaled(g, g.op("Mul", tiles, tile_steps), plan.hop, extra)
+    right = g.op("Sub", span, size(g, waveform, 1))
     right = g.op("Reshape", at_least(g, right, 0), [1])
     return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding, 0], right, axis=0))
+
+
+def _scaled(g: GraphBuilder, value: ir.Value, factor: int, extra: int = 0) -> ir.Value:
+    """Return value * factor + extra, with no node for a factor of 1 or for adding 0.
+
+    onnxruntime takes such nodes out, and warns if a loop's body reads both ends of one.
+    """
+    scaled = value if factor == 1 else g.op("Mul", value, factor)
+    return g.op("Add", scaled, extra) if extra else scaled
 
 
 def size(g: GraphBuilder, value: ir.Value, axis: int) -> ir.Value:

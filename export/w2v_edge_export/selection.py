@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +85,12 @@ class Selection:
 
 EVERYTHING = Selection()
 
+BAD_HEADER = (
+    *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, RecursionError, OverflowError, LookupError),
+)
+"""What NumPy raises where a header is none: it reads it as an expression of Python."""
+
 
 def read_centroids(path: Path) -> npt.NDArray[np.float32]:
     """Read centroids (entries, dim) from a `.npy` file.
@@ -91,10 +100,11 @@ def read_centroids(path: Path) -> npt.NDArray[np.float32]:
     """
     try:
         with path.open("rb") as stream:
+            _check_size(stream)
             found = np.lib.format.read_array(stream, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: expected centroids, found no file to read") from error
-    except (ValueError, EOFError) as error:
+    except BAD_HEADER as error:
         raise InputError(
             f"{path}: expected a .npy file of numbers ({error!s:.60}); save the centroids with "
             "numpy.save, such as cluster_centers_ of scikit-learn's k-means"
@@ -109,6 +119,23 @@ def read_centroids(path: Path) -> npt.NDArray[np.float32]:
     if not np.isfinite(centroids).all():
         raise InputError(f"{path}: holds NaN, infinity or numbers beyond float32")
     return centroids
+
+
+def _check_size(stream: BinaryIO) -> None:
+    """Raise `ValueError` if a header claims more than follows it, before memory is asked for."""
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = readers[version](stream)
+    claimed = math.prod(shape) * dtype.itemsize
+    held = os.fstat(stream.fileno()).st_size - stream.tell()
+    if min(shape, default=0) < 0 or (claimed > held and not dtype.hasobject):
+        raise ValueError(f"its header claims {claimed} bytes, {held} follow")
+    stream.seek(0)
 
 
 def select(model: SpeechModel, selection: Selection) -> SpeechModel:
@@ -147,6 +174,7 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
             context, layers=selection.layer, final_norm=context.kind == "post_norm", adapter=None
         )
         config = replace(config, context=context, head=None, objective=None)
+    _check_layers(selection, context.layers)
     if selection.centroids is not None:
         entries, width = selection.centroids.shape
         if width != context.output_dim:
@@ -157,6 +185,18 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
         quantizer = NearestQuantizerConfig(groups=1, entries=entries, vector_dim=width)
         config = replace(config, quantizer=quantizer, objective=None)
     return replace(config, outputs=OutputsConfig(selection.layers, selection.pool))
+
+
+def _check_layers(selection: Selection, highest: int) -> None:
+    """Raise `ConfigError` if further outputs are of layers that are not there, or asked twice."""
+    below = "" if selection.layer is None else " (up to --layer)"
+    for i, layer in enumerate(selection.layers):
+        if not 1 <= layer <= highest:
+            raise ConfigError(
+                f"--layers: expected layers from 1 to {highest}{below}, found {layer}"
+            )
+        if layer in selection.layers[:i]:
+            raise ConfigError(f"--layers: expected each layer once, found {layer} twice")
 
 
 def _digest(centroids: npt.NDArray[np.float32]) -> str:

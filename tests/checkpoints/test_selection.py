@@ -13,7 +13,8 @@ import torch
 
 from w2v_edge.bundle import read_manifest
 from w2v_edge.checkpoints import load_source
-from w2v_edge_export.selection import Selection, select
+from w2v_edge.errors import InputError
+from w2v_edge_export.selection import Selection, read_centroids, select
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -160,15 +161,48 @@ def test_centroids_that_do_not_fit(
     assert not list(tmp_path.iterdir())
 
 
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
+
+HEADERS = {
+    "unclosed": "((((",
+    "indented": "(\n    1\n  2",
+    "deep": "(" * 150 + ")" * 150,
+    "no table": "{[]: 1}",
+    "far too long": HEADER % "(200000000000, 48)",
+    "beyond any memory": HEADER % f"({2**70}, 48)",
+    "too long": HEADER % "(6, 48)",
+    "nothing": HEADER % f"({2**70}, 0)",
+    "negative": HEADER % "(-1, 48)",
+}
+
+
+@pytest.mark.parametrize("version", [1, 2, 9])
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_that_claims_too_much(case: str, version: int, tmp_path: Path) -> None:
+    """Whatever a header claims, one line names the file, and no memory is asked for it."""
+    path = tmp_path / "centroids.npy"
+    header = HEADERS[case].encode()
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    contents = b"\x93NUMPY" + bytes([version, 0]) + size + header
+    path.write_bytes(contents + np.ones((5, 48), "<f4").tobytes())
+    with pytest.raises(InputError, match=r"centroids\.npy: expected a \.npy file") as refused:
+        read_centroids(path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("option", "code", "message"),
     [
         (("--layer", "0"), 2, "0"),
         (("--layer", "4"), 1, "from 1 to 3, found 4"),
-        (("--layers", "1,4"), 1, "from 1 to 3, found 4"),
-        (("--layers", "1,1"), 1, "twice"),
+        (("--layers", "1,4"), 1, "--layers: expected layers from 1 to 3, found 4"),
+        (("--layers", "1,1"), 1, "--layers: expected each layer once, found 1 twice"),
         (("--layers", "one"), 2, "6,9,12"),
-        (("--layer", "1", "--layers", "2"), 1, "from 1 to 1, found 2"),
+        (
+            ("--layer", "1", "--layers", "2"),
+            1,
+            "--layers: expected layers from 1 to 1 (up to --layer)",
+        ),
     ],
 )
 def test_layers_that_are_not_there(

@@ -195,3 +195,24 @@ def test_an_option_without_effect_is_refused(
     assert outcome.code == 2
     assert f"{options[-2]} has no effect" in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--min-cosine", "nan"),
+        ("--max-code-drift", "nan"),
+        ("--require-speedup", "nan"),
+        ("--require-speedup", "inf"),
+    ],
+)
+def test_a_budget_is_a_number(
+    w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, option: str, value: str
+) -> None:
+    """What no measurement can be compared with is a usage error, before any work is done."""
+    given = ("--precision", "int8", option, value)
+    outcome = w2v_edge("export", checkpoint(NAME), "-o", tmp_path / "out", *given)
+    assert outcome.code == 2
+    assert option in outcome.err
+    assert f"found {value}" in outcome.err
+    assert list(tmp_path.iterdir()) == []

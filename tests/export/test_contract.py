@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +104,22 @@ def test_any_onnxruntime_since_1_20_can_read_it(folder: Path, all_nodes: Any) ->
         assert {node.domain for node in all_nodes(path)} - {""} == set(versions)
 
 
+def test_opening_a_graph_prints_nothing(bundle: Callable[[str], Path], ctc_bundle: Path) -> None:
+    """There is nothing for onnxruntime to warn of, with one loop in a graph or with several."""
+    folders = (bundle("large-small"), bundle("base-small"), ctc_bundle)
+    paths = [path for folder in folders for path in sorted(folder.glob("*.onnx"))]
+    loops = {len(_loops(path)) for path in paths}
+    assert loops >= {0, 1, 2}
+    script = """
+import sys, onnxruntime
+for path in sys.argv[1:]:
+    onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+"""
+    command = [sys.executable, "-c", script, *map(str, paths)]
+    opened = subprocess.run(command, check=True, capture_output=True)
+    assert (opened.stdout, opened.stderr) == (b"", b"")
+
+
 def test_nothing_is_random(folder: Path, all_nodes: Any) -> None:
     """No graph draws a random number: the quantizer takes the best entry."""
     for path in folder.glob("*.onnx"):
@@ -185,6 +203,11 @@ def test_every_file_is_in_the_manifest(folder: Path) -> None:
     """The manifest names each file of the folder but itself, and no other."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert {*manifest["files"], "manifest.json"} == {path.name for path in folder.iterdir()}
+
+
+def _loops(path: Path) -> list[str]:
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if node.op_type == "Scan"]
 
 
 def _signature(path: Path) -> tuple[Tensors, Tensors]:

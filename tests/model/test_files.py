@@ -58,6 +58,23 @@ def test_a_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
     assert _names(path.parent) == ["out.pt"]
 
 
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    """A folder is refused by its own name, there from the start or made meanwhile."""
+    path = tmp_path / "out.pt"
+
+    def race() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("mine")
+            _folder(path, "theirs")
+
+    with pytest.raises(OutputExistsError, match=f"{path} is a folder"):
+        race()
+    with pytest.raises(OutputExistsError, match=f"{path} is a folder"), replacing(path):
+        pytest.fail("the block ran")
+    assert _names(tmp_path) == ["out.pt"]
+    assert (path / "file").read_text() == "theirs"
+
+
 def test_permissions_are_those_of_new_files_and_folders(tmp_path: Path) -> None:
     """Outputs follow the umask, as if they had been written in place."""
     old = os.umask(0o027)
@@ -165,3 +182,14 @@ def test_a_vanished_folder_leaves_the_old_one(tmp_path: Path) -> None:
         shutil.rmtree(temporary)
     assert _names(tmp_path) == ["bundle"]
     assert (path / "file").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_moved_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that one is in has no name to give up: it stays, with nothing new in it."""
+    monkeypatch.chdir(_folder(tmp_path / "bundle", "old"))
+    with pytest.raises(OSError), replacing_folder(Path(), force=True):  # noqa: PT011
+        pass
+    assert _names(tmp_path) == ["bundle"]
+    assert _names(tmp_path / "bundle") == ["file"]

@@ -43,6 +43,19 @@ class LayerList(click.ParamType[tuple[int, ...]]):
             self.fail(f"expected layers such as 6,9,12, found {value!r}", param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range; NaN, which no bound stops, and infinity are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, found {value}", param, ctx)
+        return number
+
+
 @click.command("export")
 @click.argument("checkpoint")
 @click.option(
@@ -87,20 +100,20 @@ class LayerList(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--min-cosine",
-    type=click.FloatRange(-1, 1),
+    type=FiniteRange(-1, 1),
     help="Of a frame's context with PyTorch's, at the worst decile.  "
     "[default: 0.998; 0.98 for int4]",
 )
 @click.option(
     "--max-code-drift",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.05,
     show_default=True,
     help="Share of codes that may change; not in fp32.",
 )
 @click.option(
     "--require-speedup",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=1.2,
     show_default=True,
     help="int8: of the encoder over float32, timed here side by side.",
