@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.checkpoint import check_numbers
+from w2v_edge.model.checkpoint import check_names, check_numbers
 
 TRAINING_ONLY = ("masker.", "target_projection.", "prediction_projection.")
 """Beginnings of the names of what a converted model holds, and inference never reads."""
+
+
+MISFIT = "; its config and its weights do not belong together, or the file is damaged"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def convert(
         for pattern, why in ignored.items()
         if re.fullmatch(pattern, name)
     }
-    _check_names(where, needed, found.keys() - left_out.keys())
+    rest = {name: tensor for name, tensor in found.items() if name not in left_out}
+    check_names(where, needed, rest, MISFIT)
     converted = {row.ours: _join(where, row, expected[row.ours], found) for row in table}
     training = tuple(
         name for row in table if row.ours.startswith(TRAINING_ONLY) for name in row.theirs
@@ -127,17 +131,6 @@ def with_sides(ours: str, *theirs: str) -> list[Row]:
 def present(table: Iterable[Row], expected: Mapping[str, Tensor]) -> list[Row]:
     """Return the rows of tensors that a model has."""
     return [row for row in table if row.ours in expected]
-
-
-def _check_names(where: Path | str, needed: set[str], found: Iterable[str]) -> None:
-    found = set(found)
-    for kind, names in (("missing", needed - found), ("unexpected", found - needed)):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise CheckpointError(
-                f"{where}: {kind} tensor {min(names)!r}{more}; its config and its weights do not "
-                "belong together, or the file is damaged"
-            )
 
 
 def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]) -> Tensor:

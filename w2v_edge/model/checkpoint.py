@@ -129,8 +129,8 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-def check_names(path: Path | str, expected: Iterable[str], found: object) -> None:
-    """Refuse tensors that are not the ones expected.
+def check_names(path: Path | str, expected: Iterable[str], found: object, advice: str = "") -> None:
+    """Refuse tensors that are not the ones expected; `advice` ends the error.
 
     Raises:
         CheckpointError: one is missing or unexpected; it is named.
@@ -141,7 +141,7 @@ def check_names(path: Path | str, expected: Iterable[str], found: object) -> Non
     for kind, names in (("missing", wanted - there), ("unexpected", there - wanted)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise CheckpointError(f"{path}: {kind} tensor {min(map(str, names))!r}{more}")
+            raise CheckpointError(f"{path}: {kind} tensor {min(map(str, names))!r}{more}{advice}")
 
 
 def _check_tensors(
