@@ -58,8 +58,8 @@ def cli() -> None:
     \b
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
     w2v-edge export ckpt.pt                    make a verified bundle beside it
+    w2v-edge export owner/model                likewise, here, of one on the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
-    w2v-edge export owner/model                or of one of the Hugging Face Hub
     w2v-edge transcribe asr-fp32 speech.wav    turn speech into text, with a CTC head
 
     Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
