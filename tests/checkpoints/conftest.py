@@ -184,6 +184,23 @@ def equal() -> Callable[[Any, Any], None]:
 
 
 @pytest.fixture(scope="session")
+def same_as(
+    theirs: Callable[[Any, Floats], dict[str, Tensor]],
+    ours: Callable[..., dict[str, Tensor]],
+    equal: Callable[[Any, Any], None],
+) -> Callable[[Any, Any, Floats], None]:
+    """`same_as(model, peer, waveform)`: a converted model gives all that transformers' gives."""
+
+    def check(model: Any, peer: Any, waveform: Floats) -> None:
+        expected, found = theirs(peer, waveform), ours(model, waveform)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            equal(found[name][0], values)
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def utterance(speech: dict[str, Floats]) -> Callable[..., Floats]:
     """`utterance(samples, start=20000)`: that much of the recordings."""
     whole = np.concatenate(list(speech.values()))

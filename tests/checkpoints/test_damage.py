@@ -134,16 +134,17 @@ def test_settings_that_contain_themselves(hf_folder: Make, tmp_path: Path, refus
 
 
 @pytest.mark.parametrize(
-    "settings", [{"sample_rate": "16k"}, {"sample_rate": [1]}, {"latent_temp": ["a", 1, 2]}]
+    "settings",
+    [{"sample_rate": "16k"}, {"sample_rate": [1]}, {"normalize": "true"}, {"normalize": [1]}],
 )
 def test_settings_of_fairseq_of_the_wrong_kind(
     settings: dict[str, Any], hf_folder: Make, tmp_path: Path, refuses: Make
 ) -> None:
-    """They are refused like any others."""
+    """They are refused like any others, by name."""
     tensors = load_file(hf_folder("wav2vec2") / WEIGHTS)
     path = tmp_path / "m.pt"
     torch.save({"args": argparse.Namespace(**settings), "model": tensors}, path)
-    refuses(path)
+    refuses(path, *settings)
 
 
 @pytest.mark.parametrize(

@@ -41,19 +41,11 @@ FORMS = ["wav2vec2-ctc", "wav2vec2-pretraining-large", "hubert-batch-norm", "wav
 @example(samples=720, start=20_000)
 @example(samples=16_001, start=20_000)
 def test_one_utterance(
-    family: str,
-    samples: int,
-    start: int,
-    hf: Make,
-    hf_folder: Make,
-    theirs: Make,
-    ours: Make,
-    equal: Make,
-    utterance: Make,
+    family: str, samples: int, start: int, hf: Make, hf_folder: Make, utterance: Make, same_as: Make
 ) -> None:
     """Features, context and logits are those of transformers, from one frame on."""
     waveform = utterance(samples, start)
-    _assert_equal(_load(hf_folder(family)), hf(family), waveform, theirs, ours, equal)
+    same_as(_load(hf_folder(family)), hf(family), waveform)
 
 
 def test_padding_and_company(
@@ -158,14 +150,7 @@ def test_published_sizes(size: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_old_names_of_normed_weights(
-    name: str,
-    hf_folder: Make,
-    tmp_path: Path,
-    hf: Make,
-    theirs: Make,
-    ours: Make,
-    equal: Make,
-    utterance: Make,
+    name: str, hf_folder: Make, tmp_path: Path, hf: Make, utterance: Make, same_as: Make
 ) -> None:
     """Weight norm's parts may be called weight_g and weight_v, as until torch 2."""
     folder = shutil.copytree(hf_folder(name), tmp_path / "old")
@@ -180,19 +165,12 @@ def test_old_names_of_normed_weights(
         renamed[key] = tensor
     assert (renamed.keys() == tensors.keys()) == (name in {"hubert-batch-norm", "data2vec"})
     save_file(renamed, path)
-    _assert_equal(_load(folder), hf(name), utterance(5_000), theirs, ours, equal)
+    same_as(_load(folder), hf(name), utterance(5_000))
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_torch_files(
-    name: str,
-    hf_folder: Make,
-    tmp_path: Path,
-    hf: Make,
-    theirs: Make,
-    ours: Make,
-    equal: Make,
-    utterance: Make,
+    name: str, hf_folder: Make, tmp_path: Path, hf: Make, utterance: Make, same_as: Make
 ) -> None:
     """Weights may lie in pytorch_model.bin, in either of torch's formats."""
     folder = shutil.copytree(hf_folder(name), tmp_path / "bin")
@@ -200,35 +178,26 @@ def test_torch_files(
     (folder / "model.safetensors").unlink()
     for zipped in (True, False):
         torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-        _assert_equal(_load(folder), hf(name), utterance(5_000), theirs, ours, equal)
+        same_as(_load(folder), hf(name), utterance(5_000))
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_shards(
-    name: str, tmp_path: Path, hf: Make, theirs: Make, ours: Make, equal: Make, utterance: Make
-) -> None:
+def test_shards(name: str, tmp_path: Path, hf: Make, utterance: Make, same_as: Make) -> None:
     """Weights may be shared out among files with an index."""
     hf(name).save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
-    _assert_equal(_load(tmp_path), hf(name), utterance(5_000), theirs, ours, equal)
+    same_as(_load(tmp_path), hf(name), utterance(5_000))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", FORMS)
 def test_half_precision(
-    name: str,
-    dtype: torch.dtype,
-    fresh: Make,
-    tmp_path: Path,
-    theirs: Make,
-    ours: Make,
-    equal: Make,
-    utterance: Make,
+    name: str, dtype: torch.dtype, fresh: Make, tmp_path: Path, utterance: Make, same_as: Make
 ) -> None:
     """Weights in 16 bits give what transformers gives with them in float32."""
     peer = fresh(name)
     peer.to(dtype).save_pretrained(tmp_path)
-    _assert_equal(_load(tmp_path), peer.float(), utterance(5_000), theirs, ours, equal)
+    same_as(_load(tmp_path), peer.float(), utterance(5_000))
 
 
 @pytest.mark.parametrize("do_normalize", [True, False])
@@ -290,20 +259,13 @@ def test_mixes_of_layers_of_older_releases(
 
 
 def test_the_class_is_known_without_its_name(
-    hf_folder: Make,
-    tmp_path: Path,
-    edit: Make,
-    hf: Make,
-    theirs: Make,
-    ours: Make,
-    equal: Make,
-    utterance: Make,
+    hf_folder: Make, tmp_path: Path, edit: Make, hf: Make, utterance: Make, same_as: Make
 ) -> None:
     """Where a config names no class, its tensors tell."""
     for name in ("wav2vec2", "wav2vec2-pretraining", "hubert-ctc", "wavlm-classes", "wavlm-frames"):
         folder = shutil.copytree(hf_folder(name), tmp_path / name)
         edit(folder / "config.json", architectures=None)
-        _assert_equal(_load(folder), hf(name), utterance(5_000), theirs, ours, equal)
+        same_as(_load(folder), hf(name), utterance(5_000))
 
 
 def test_weights_of_a_file_beside_its_config(hf_folder: Make) -> None:
@@ -330,15 +292,6 @@ def _pretraining(folder: Path) -> Any:
     model = _load(folder)
     assert isinstance(model, Wav2Vec2Model)
     return model
-
-
-def _assert_equal(
-    model: SpeechModel, peer: Any, waveform: Floats, theirs: Make, ours: Make, equal: Make
-) -> None:
-    expected, found = theirs(peer, waveform), ours(model, waveform)
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        equal(found[name][0], values)
 
 
 @pytest.mark.parametrize(

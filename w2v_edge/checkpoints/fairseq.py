@@ -141,11 +141,18 @@ def _config(
         masking=_masking(settings) if "mask_emb" in body else None,
         context=_context(settings),
         objective=_objective(settings) if trained else None,
-        normalise=(
-            NormalisationConfig(NORMALISATION_EPS) if settings.task.get("normalize") == 1 else None
-        ),
+        normalise=NormalisationConfig(NORMALISATION_EPS) if _normalised(settings) else None,
         head=_head(path, body, labels) if ctc else None,
     )
+
+
+def _normalised(settings: _Settings) -> bool:
+    said = settings.task.get("normalize")
+    if not (said is None or said in (0, 1)):
+        raise CheckpointError(
+            f"{settings.path}: normalize: expected true or false, found {said!r:.40}"
+        )
+    return bool(said)
 
 
 def _sample_rate(settings: _Settings) -> int:
@@ -176,8 +183,11 @@ def _final_dim(settings: _Settings) -> int:
 def _quantizer(settings: _Settings) -> GumbelQuantizerConfig:
     start, end, decay = (2.0, 0.5, 0.999995)
     temperatures = settings.model.get("latent_temp")
-    if isinstance(temperatures, list) and [*map(type, temperatures)] == [float] * 3:
-        start, end, decay = temperatures
+    if isinstance(temperatures, list) and len(temperatures) == 3:  # noqa: PLR2004 - as above
+        # Whole numbers among them are written as such.
+        if not all(type(x) in {int, float} for x in temperatures):
+            raise CheckpointError(f"{settings.path}: latent_temp: expected numbers")
+        start, end, decay = map(float, temperatures)
     return GumbelQuantizerConfig(
         groups=settings("latent_groups", 2),
         entries=settings("latent_vars", 320),

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from w2v_edge.checkpoints.huggingface.settings import (
-    CLASS_NAMES,
-    CLASSES,
-    CONFIG,
-    FAMILIES,
-    PREPROCESSOR,
-    PROBLEMS,
-)
+from w2v_edge.checkpoints.huggingface.classes import CLASS_NAMES, CLASSES, FAMILIES
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROBLEMS
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     PHONEMES,
     SPECIAL_KEYS,

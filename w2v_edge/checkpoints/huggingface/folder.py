@@ -8,15 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from w2v_edge.checkpoints.huggingface.classes import class_of, family
 from w2v_edge.checkpoints.huggingface.names import PREFIXES, table
-from w2v_edge.checkpoints.huggingface.settings import (
-    CONFIG,
-    PREPROCESSOR,
-    PROCESSOR,
-    class_of,
-    family,
-    model_config,
-)
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     ADDED,
     SPECIAL,

@@ -1,0 +1,144 @@
+"""State dicts of torchaudio, against transformers' models of the same weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from w2v_edge.checkpoints import load_source
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+Make = Callable[..., Any]
+
+# From transformers' names to torchaudio's.
+TORCHAUDIO = {
+    r"^(wav2vec2|wavlm)\.": "",
+    r"^feature_projection": "encoder.feature_projection",
+    r"^encoder\.(?!feature)": "encoder.transformer.",
+    r"^lm_head": "aux",
+    r"parametrizations\.weight\.original0": "weight_g",
+    r"parametrizations\.weight\.original1": "weight_v",
+}
+
+
+def _torchaudio(tensors: dict[str, Tensor], *, wavlm: bool) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        for theirs, others in TORCHAUDIO.items():
+            name = re.sub(theirs, others, name)  # noqa: PLW2901 - one name on its way
+        renamed[name] = tensor
+    renamed.pop("masked_spec_embed", None)
+    for name in list(renamed) if wavlm else ():
+        attention, _, part = name.rpartition(".q_proj.")
+        if attention:
+            parts = [renamed.pop(f"{attention}.{x}_proj.{part}") for x in "qkv"]
+            renamed[f"{attention}.attention.in_proj_{part}"] = torch.cat(parts)
+        if ".out_proj." in name:
+            renamed[name.replace(".out_proj.", ".attention.out_proj.")] = renamed.pop(name)
+    return renamed
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("wav2vec2", {}),
+        ("wav2vec2-ctc-large", {}),
+        ("wav2vec2-stable", {"encoder_layer_norm_first": True}),
+        ("wav2vec2-layer", {"encoder_layer_norm_first": False}),
+        ("wavlm", {}),
+        ("wavlm-ctc", {"encoder_max_distance": 11}),
+    ],
+)
+def test_torchaudio(
+    name: str,
+    beside: dict[str, Any],
+    hf: Make,
+    same_as: Make,
+    utterance: Make,
+    tmp_path: Path,
+    refuses: Make,
+) -> None:
+    """A state dict tells the model, with a file beside for what tensors do not tell."""
+    peer, path = hf(name), tmp_path / "model.pt"
+    torch.save(_torchaudio(peer.state_dict(), wavlm="wavlm" in name), path)
+    refuses(path, "no published model is 48 wide", "encoder_num_heads", "model.json")
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
+    found = load_source(path)
+    assert found.format == "torchaudio"
+    assert found.model.config.architecture == ("wavlm" if "wavlm" in name else "wav2vec2")
+    same_as(found.model, peer, utterance(9_000))
+
+
+def test_published_widths_of_torchaudio(
+    fresh: Make, same_as: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """Of a width that was published, the heads are known."""
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 1}
+    peer, path = fresh("wav2vec2", **sizes), tmp_path / "base.pth"
+    torch.save(_torchaudio(peer.state_dict(), wavlm=False), path)
+    same_as(load_source(path).model, peer, utterance(5_000))
+
+
+@pytest.mark.parametrize("beside", [{"encoder_num_heads": "4"}, {"encoder_num_heads": 5}, [4]])
+@pytest.mark.parametrize("extra", [{}, {"encoder_max_distance": "far"}])
+def test_arguments_that_mean_nothing(
+    beside: Any, extra: dict[str, Any], hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """They are refused in one line."""
+    path = tmp_path / "model.pt"
+    torch.save(_torchaudio(hf("wavlm").state_dict(), wavlm=True), path)
+    content = beside if isinstance(beside, list) else {**beside, **extra}
+    path.with_suffix(".json").write_text(json.dumps(content))
+    refuses(path, "model")
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **extra}))
+    if extra:
+        refuses(path, "model")
+    for layers in (3, [3], [[32]], [[32, 10, "x"]] * 7):
+        given = {"encoder_num_heads": 4, "extractor_conv_layer_config": layers}
+        path.with_suffix(".json").write_text(json.dumps(given))
+        refuses(path, "model")
+
+
+@pytest.mark.parametrize(
+    ("beside", "word"),
+    [
+        ({"encoder_num_head": 4}, "unknown key 'encoder_num_head'"),
+        ({"encoder_num_layers": 7}, "encoder_num_layers: expected 3"),
+        ({"encoder_layer_norm_first": "false"}, "encoder_layer_norm_first"),
+        ({"normalize_waveform": "yes"}, "normalize_waveform"),
+        ({"labels": ["-", "|"]}, "labels: expected 37 texts"),
+    ],
+)
+def test_arguments_that_the_tensors_contradict(
+    beside: dict[str, Any], word: str, hf: Make, tmp_path: Path, refuses: Make
+) -> None:
+    """What is beside a state dict is held against it, and nothing in it is passed over."""
+    path = tmp_path / "model.pt"
+    torch.save(_torchaudio(hf("wavlm-ctc").state_dict(), wavlm=True), path)
+    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
+    refuses(path, word)
+
+
+@pytest.mark.parametrize("said", [None, True, False])
+def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path) -> None:
+    """Told by the wrapper that normalises, or by the file beside; not told, it is remarked on."""
+    path = tmp_path / "model.pt"
+    tensors = _torchaudio(hf("wav2vec2-ctc").state_dict(), wavlm=False)
+    given: dict[str, Any] = {"encoder_num_heads": 4, "labels": [*map(chr, range(97, 134))]}
+    if said is not None:
+        given["normalize_waveform"] = said
+    path.with_suffix(".json").write_text(json.dumps(given))
+    torch.save(tensors, path)
+    found = load_source(path)
+    assert (found.model.config.normalise is not None) == (said is True)
+    assert bool(found.remarks) == (said is not True)
+    torch.save({f"model.{name}": x for name, x in tensors.items()}, path)
+    assert (load_source(path).model.config.normalise is not None) == (said is not False)
