@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from w2v_edge import Classification, FrameClassification, Model, Transcription
 from w2v_edge.bundle import CtcInfo, Manifest
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import BundleError, GraphMissingError, HeadMissingError, InputError
+from w2v_edge.providers import Execution, choose
 from w2v_edge.runtime.graph_runner import GraphRunner
 
 CTC = CtcInfo(0, "|", ("<pad>",))
@@ -29,11 +30,13 @@ class _Runner:
 
     bundle: Bundle
     logits: npt.NDArray[Any]
+    execution: Execution = field(default=choose("cpu", None, allow_fallback=False))
 
     def run(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         assert graph == "encoder"
         assert inputs["waveform"].shape == (1, *inputs["lengths"])
-        return {"logits": self.logits[np.newaxis]}
+        lengths = np.array([len(self.logits)])
+        return {"logits": self.logits[np.newaxis], "frame_lengths": lengths}
 
 
 @pytest.fixture(scope="session")
