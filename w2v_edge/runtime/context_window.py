@@ -55,6 +55,12 @@ STREAM = ContextWindow(step=0.32, left=4.0, right=0.32)
 """Of streams."""
 
 
+def long_window(manifest: Manifest) -> ContextWindow:
+    """Return the window for recordings, smaller where the model's attention takes less at once."""
+    share = min(1.0, manifest.longest_context_seconds / LONG.seconds)
+    return ContextWindow(LONG.step * share, LONG.left * share, LONG.right * share)
+
+
 @dataclass(frozen=True)
 class WindowPlan:
     """A window in frames of the features, whole numbers of context frames each."""

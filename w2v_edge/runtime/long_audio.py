@@ -55,7 +55,7 @@ def encode(run: Graphs, manifest: Manifest, source: AudioSource, window: Context
     """Encode a recording; arguments and errors as for `encode_blocks`."""
     grown: dict[str, GrowingArray] = {}
     layers: dict[int, GrowingArray] = {}
-    by_frame = manifest.context_outputs.get("logits") is not None
+    by_frame = "frames" in manifest.logits_axes
     last: Encoding | None = None
     for piece in encode_blocks(run, manifest, source, window):
         for name in ARRAYS if by_frame else ARRAYS - {"logits"}:
@@ -94,7 +94,7 @@ def logits_of(
     for `encode_blocks`.
     """
     pieces = encode_blocks(run, manifest, source, window)
-    if manifest.context_outputs.get("logits") is not None:
+    if "frames" in manifest.logits_axes:
         return _gather("logits", pieces)
     logits = None
     for piece in pieces:

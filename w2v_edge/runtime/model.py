@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Waveform, as_waveform, check_length
+from w2v_edge.audio import Waveform
 from w2v_edge.bundle import Manifest
 from w2v_edge.bundle_files import Bundle
-from w2v_edge.errors import GraphMissingError, InputError
+from w2v_edge.errors import GraphMissingError
 from w2v_edge.providers import choose
 from w2v_edge.runtime import long_audio
-from w2v_edge.runtime.batching import BatchLimits, map_batches
 from w2v_edge.runtime.classes import (
     Classification,
     FrameClassification,
@@ -24,19 +22,19 @@ from w2v_edge.runtime.classes import (
     classify_frames,
     classify_utterance,
 )
-from w2v_edge.runtime.context_window import LONG, STREAM, ContextWindow
+from w2v_edge.runtime.context_window import STREAM, ContextWindow, long_window
 from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.frame_times import FrameTimes
 from w2v_edge.runtime.frontend_stream import RunningStatistics
 from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
-from w2v_edge.runtime.sources import ArraySource, AudioSource, read_whole
+from w2v_edge.runtime.recordings import Audio, Recordings
+from w2v_edge.runtime.sources import AudioSource
 from w2v_edge.runtime.spelling import Spelling
 from w2v_edge.runtime.statistics import Statistics
-from w2v_edge.runtime.stream import Stream
+from w2v_edge.runtime.stream import Stream, choose_statistics
 from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
 from w2v_edge.runtime.whole import WholeUtterances
 
-Audio = npt.NDArray[Any] | AudioSource
 T = TypeVar("T")
 
 WHOLE_SECONDS = 60.0
@@ -149,7 +147,7 @@ class Model:
             InputError: audio that cannot be right; `SampleRateError` for its rate; too long for a
                 model whose attention cannot be taken in windows.
         """
-        return self._each(
+        return self._recordings.map(
             audio,
             sample_rate,
             self._whole.encode,
@@ -192,11 +190,11 @@ class Model:
         of_context = self.manifest.quantizer_input == "context"
 
         def long(source: AudioSource) -> npt.NDArray[np.int64]:
-            moving = self._window(window) if of_context else None
+            moving = window or long_window(self.manifest) if of_context else None
             return long_audio.codes_of(self._runner.run, self.manifest, source, moving)
 
         longest = self._longest(window) if of_context else WHOLE_SECONDS
-        return self._each(audio, sample_rate, self._whole.tokenize, long, longest)
+        return self._recordings.map(audio, sample_rate, self._whole.tokenize, long, longest)
 
     @overload
     def transcribe(
@@ -291,9 +289,10 @@ class Model:
         def long(source: AudioSource) -> npt.NDArray[np.float32]:
             return long_audio.features_of(self._runner.run, self.manifest, source)
 
-        source = self._source(audio, sample_rate)
-        (features,) = self._map([source], self._whole.features, long, WHOLE_SECONDS)
-        return features
+        source = self._recordings.source(audio, sample_rate)
+        found = self._recordings.map(source, None, self._whole.features, long, WHOLE_SECONDS)
+        assert isinstance(found, np.ndarray)
+        return found
 
     def encode_blocks(
         self,
@@ -319,8 +318,8 @@ class Model:
         Raises:
             InputError: as for `encode`, some of them when the piece is reached.
         """
-        moving = self._window(window) if context else None
-        source = self._source(audio, sample_rate)
+        moving = window or long_window(self.manifest) if context else None
+        source = self._recordings.source(audio, sample_rate)
         return long_audio.encode_blocks(self._runner.run, self.manifest, source, moving)
 
     def stream(
@@ -348,7 +347,7 @@ class Model:
             context = self.manifest.quantizer_input != "features"
         if context is True:
             context = STREAM
-        chosen = self._stream_statistics(statistics)
+        chosen = choose_statistics(self.manifest, statistics)
         return Stream(self._runner.run, self.manifest, chosen, context or None)
 
     def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
@@ -356,7 +355,7 @@ class Model:
 
         Arguments and errors as for `encode`.
         """
-        source = self._source(audio, sample_rate)
+        source = self._recordings.source(audio, sample_rate)
         found = long_audio.measure_statistics(self._runner.run, self.manifest, source)
         return np.zeros(0, dtype=np.float32) if found is None else found
 
@@ -401,6 +400,12 @@ class Model:
         return FrameTimes.of_manifest(self.manifest)
 
     @property
+    def _recordings(self) -> Recordings:
+        return Recordings(
+            self.manifest, BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
+        )
+
+    @property
     def _whole(self) -> WholeUtterances:
         return WholeUtterances(self._runner.run, self.manifest)
 
@@ -409,14 +414,10 @@ class Model:
         longest = self.manifest.longest_context_seconds
         return longest if window is None else min(longest, window.seconds)
 
-    def _window(self, window: ContextWindow | None) -> ContextWindow:
-        if window is not None:
-            return window
-        share = min(1.0, self.manifest.longest_context_seconds / LONG.seconds)
-        return ContextWindow(LONG.step * share, LONG.left * share, LONG.right * share)
-
     def _encode_long(self, source: AudioSource, window: ContextWindow | None) -> Encoding:
-        return long_audio.encode(self._runner.run, self.manifest, source, self._window(window))
+        return long_audio.encode(
+            self._runner.run, self.manifest, source, window or long_window(self.manifest)
+        )
 
     def _of_logits(
         self,
@@ -428,96 +429,10 @@ class Model:
         """Compute logits, (frames, labels) or (labels,), and decode them one by one."""
 
         def long(source: AudioSource) -> T:
-            moving = self._window(window)
+            moving = window or long_window(self.manifest)
             return decode(long_audio.logits_of(self._runner.run, self.manifest, source, moving))
 
         def whole(waveforms: list[Waveform]) -> list[T]:
             return [decode(logits) for logits in self._whole.logits(waveforms)]
 
-        return self._each(audio, sample_rate, whole, long, self._longest(window))
-
-    def _each(
-        self,
-        audio: Audio | Sequence[Audio],
-        sample_rate: int | None,
-        whole: Callable[[list[Waveform]], Sequence[T]],
-        long: Callable[[AudioSource], T],
-        longest: float,
-    ) -> T | list[T]:
-        """Do `whole` to batches of recordings up to `longest` seconds, `long` to any other."""
-        if _is_batch(audio):
-            sources = self._sources(audio, sample_rate)
-            return list(self._map(sources, whole, long, longest))
-        (result,) = self._map([self._source(audio, sample_rate)], whole, long, longest)
-        return result
-
-    def _map(
-        self,
-        sources: Sequence[AudioSource],
-        whole: Callable[[list[Waveform]], Sequence[T]],
-        long: Callable[[AudioSource], T],
-        longest: float,
-    ) -> Iterator[T]:
-        most = round(longest * self.sample_rate)
-
-        def items() -> Iterator[Waveform | Callable[[], T]]:
-            for i, source in enumerate(sources):
-                try:
-                    waveform = read_whole(source, most)
-                    if waveform is not None:
-                        check_length(len(waveform), self.manifest.geometry, self.sample_rate)
-                except InputError as error:
-                    raise _of_item(error, i, len(sources)) from error
-                yield partial(long, source) if waveform is None else waveform
-
-        seconds = BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
-        limits = BatchLimits(samples=round(seconds * self.sample_rate))
-        return map_batches(whole, items(), limits)
-
-    def _source(self, audio: Audio, sample_rate: int | None) -> AudioSource:
-        if isinstance(audio, AudioSource):
-            return audio
-        waveform = as_waveform(audio, sample_rate, self.sample_rate)
-        check_length(len(waveform), self.manifest.geometry, self.sample_rate)
-        return ArraySource(waveform, self.sample_rate)
-
-    def _sources(self, audio: Sequence[Audio], sample_rate: int | None) -> list[AudioSource]:
-        """Prepare a list before any of it is run; an error says which item it is about."""
-        sources = []
-        for i, item in enumerate(audio):
-            try:
-                sources.append(self._source(item, sample_rate))
-            except InputError as error:
-                raise type(error)(f"item {i} of the list: {error}") from error
-        return sources
-
-    def _stream_statistics(
-        self, statistics: Statistics | RunningStatistics | str | None
-    ) -> Statistics | RunningStatistics | None:
-        if "statistics" not in self.manifest.graphs:
-            return None
-        if isinstance(statistics, str) and statistics == "running":
-            return RunningStatistics()
-        if isinstance(statistics, RunningStatistics):
-            return statistics
-        width = self.manifest.graphs["statistics"].outputs[0].axes[1]
-        if isinstance(statistics, np.ndarray) and statistics.shape == (width,):
-            return statistics.astype(np.float32)
-        found = "none" if statistics is None else f"{statistics!r:.40}"
-        raise InputError(
-            "the front end of this model needs statistics of the whole utterance, found "
-            f'{found}; choose statistics="running", or frozen ones: model.statistics(recording)'
-        )
-
-
-def _is_batch(audio: object) -> TypeGuard[Sequence[Audio]]:
-    """Tell a list of recordings from one waveform given as a list of numbers."""
-    if not isinstance(audio, list | tuple):
-        return False
-    if not audio or isinstance(audio[0], list | tuple | AudioSource):
-        return True
-    return getattr(audio[0], "ndim", 0) > 0
-
-
-def _of_item(error: InputError, index: int, count: int) -> InputError:
-    return error if count == 1 else type(error)(f"item {index} of the list: {error}")
+        return self._recordings.map(audio, sample_rate, whole, long, self._longest(window))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from w2v_edge.audio import Waveform, as_waveform
 from w2v_edge.bundle import Manifest
-from w2v_edge.errors import InputError
+from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.runtime.context_window import ContextWindow, ContextWindows, WindowPlan
 from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.frame_times import FrameTimes
@@ -47,7 +47,13 @@ class Stream:
         statistics: Statistics | RunningStatistics | None,
         window: ContextWindow | None,
     ) -> None:
-        """Open a stream over a bundle's graphs; see `Model.stream`."""
+        """Open a stream over a bundle's graphs; see `Model.stream`.
+
+        Raises:
+            GraphMissingError: the bundle lacks one of its parts.
+            InputError: the model's context cannot be had by windows, or not by this one.
+        """
+        _check_graphs(manifest)
         self._run = run
         self._manifest = manifest
         self._statistics = statistics
@@ -178,6 +184,41 @@ class Stream:
         times = self._times.of_features(len(arrays["features"]), frames)
         context_times = self._times.of_context(len(arrays["context"]), context_frames)
         return Encoding.of(arrays, times, context_times)
+
+
+def choose_statistics(
+    manifest: Manifest, statistics: Statistics | RunningStatistics | str | None
+) -> Statistics | RunningStatistics | None:
+    """Check a choice of statistics; None for a front end that needs none.
+
+    Raises:
+        InputError: they are needed and were not chosen, or do not fit.
+    """
+    if "statistics" not in manifest.graphs:
+        return None
+    if isinstance(statistics, str) and statistics == "running":
+        return RunningStatistics()
+    if isinstance(statistics, RunningStatistics):
+        return statistics
+    width = manifest.graphs["statistics"].outputs[0].axes[1]
+    if isinstance(statistics, np.ndarray) and statistics.shape == (width,):
+        return statistics.astype(np.float32)
+    found = "none" if statistics is None else f"{statistics!r:.40}"
+    raise InputError(
+        f"the front end of this model needs statistics of the whole utterance, found {found}; "
+        'choose statistics="running", or frozen ones: model.statistics(recording)'
+    )
+
+
+def _check_graphs(manifest: Manifest) -> None:
+    needed = ["frontend", "context"]
+    needed += [] if manifest.quantizer_input is None else ["quantizer"]
+    lacking = [name for name in needed if name not in manifest.graphs]
+    if lacking:
+        raise GraphMissingError(
+            f"this bundle has no graph {lacking[0]!r}, and audio that comes in pieces needs it; "
+            "copy the whole bundle or export again"
+        )
 
 
 def _empty_outputs(manifest: Manifest) -> Tensors:
