@@ -5,7 +5,13 @@ Inside, a waveform is always a 1-D float32 array of PCM in [-1, 1] at the model'
 
 from w2v_edge.audio.audio_file import AudioFile, read_audio
 from w2v_edge.audio.search import AUDIO_SUFFIXES, find_audio
-from w2v_edge.audio.waveform import Waveform, as_waveform, check_length, resample
+from w2v_edge.audio.waveform import (
+    Waveform,
+    as_waveform,
+    check_length,
+    resample,
+    resample_blocks,
+)
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -16,4 +22,5 @@ __all__ = [
     "find_audio",
     "read_audio",
     "resample",
+    "resample_blocks",
 ]

@@ -18,11 +18,14 @@ from w2v_edge.cli.jobs import (
     finish,
     provider_option,
     threads_option,
+    window_of,
+    window_option,
 )
 from w2v_edge.cli.output import json_option, require
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.classes import FrameClassification
+    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.model import Model
 
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
+@window_option
 @provider_option
 @threads_option
 @json_option
@@ -37,6 +41,7 @@ def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
+    window: tuple[float, float, float] | None,
     provider: str,
     threads: int | None,
     as_json: bool,
@@ -54,10 +59,10 @@ def command(
 
     model = w2v_edge.load(bundle, provider=provider, threads=threads)
     class_names(model.manifest)
-    files = files_of(audio)
+    files, moving = files_of(audio), window_of(window)
 
     def classify(_: int, source: Path) -> Result:
-        return _classify_one(model, source, top)
+        return _classify_one(model, moving, source, top)
 
     def show(result: Result) -> None:
         scores = (entry.values() for entry in result["top"])
@@ -71,11 +76,11 @@ def command(
     finish(each_file("classify", files, classify), show, as_json=as_json)
 
 
-def _classify_one(model: Model, source: Path, top: int) -> Result:
-    from w2v_edge.audio import read_audio
+def _classify_one(model: Model, window: ContextWindow | None, source: Path, top: int) -> Result:
+    from w2v_edge.audio import AudioFile
     from w2v_edge.runtime.classes import Classification
 
-    found = model.classify(read_audio(source, model.sample_rate))
+    found = model.classify(AudioFile(source, model.sample_rate), window=window)
     if isinstance(found, Classification):
         plain = model.manifest.logits_meaning == "values"
         what = "value" if plain else "probability"

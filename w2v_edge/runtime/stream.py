@@ -103,6 +103,11 @@ class Stream:
         """Samples pushed so far."""
         return self._frontend.samples
 
+    @property
+    def seconds(self) -> float:
+        """Audio pushed so far."""
+        return self.samples / self._manifest.sample_rate
+
     def push(self, samples: npt.NDArray[Any]) -> Encoding:
         """Add what comes next, and return the frames that are final now.
 
