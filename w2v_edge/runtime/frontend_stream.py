@@ -12,6 +12,7 @@ import numpy.typing as npt
 from w2v_edge.audio import Waveform
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import InputError
+from w2v_edge.runtime.batching import collate
 from w2v_edge.runtime.frame_cutter import FrameCutter
 from w2v_edge.runtime.statistics import GrowingStatistics, Statistics
 
@@ -112,10 +113,7 @@ class FrontendStream:
         stretch = self._cutter.cut(ended=ended)
         if stretch is None:
             return
-        inputs: Tensors = {
-            "waveform": stretch.waveform[np.newaxis],
-            "lengths": np.array([len(stretch.waveform)], dtype=np.int64),
-        }
+        inputs: Tensors = collate([stretch.waveform])
         if statistics is not None:
             inputs["statistics"] = statistics[np.newaxis]
         features = self._run("frontend", inputs)["features"][0]
@@ -166,11 +164,7 @@ def growing_statistics(run: Graphs, manifest: Manifest) -> GrowingStatistics:
         )
 
     def measure(samples: Waveform) -> Statistics:
-        inputs: Tensors = {
-            "waveform": samples[np.newaxis],
-            "lengths": np.array([len(samples)], dtype=np.int64),
-        }
-        statistics: Statistics = run("statistics", inputs)["statistics"][0]
+        statistics: Statistics = run("statistics", collate([samples]))["statistics"][0]
         return statistics
 
     return GrowingStatistics(measure, manifest.statistics)

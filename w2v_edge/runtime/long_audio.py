@@ -11,19 +11,29 @@ import numpy.typing as npt
 
 from w2v_edge.audio import check_length
 from w2v_edge.bundle import Manifest
+from w2v_edge.runtime.batching import collate
 from w2v_edge.runtime.context_window import ContextWindow
 from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.frontend_stream import Graphs, growing_statistics
 from w2v_edge.runtime.growing import GrowingArray
-from w2v_edge.runtime.sources import BLOCK_SECONDS, AudioSource, in_pieces
+from w2v_edge.runtime.sources import BLOCK_SECONDS, AudioSource, in_pieces, read_whole
 from w2v_edge.runtime.statistics import Statistics
 from w2v_edge.runtime.stream import Stream
 
 
 def measure_statistics(run: Graphs, manifest: Manifest, source: AudioSource) -> Statistics | None:
-    """Read a recording for its statistics (k,); None for a front end that needs none."""
+    """Read a recording for its statistics (k,); None for a front end that needs none.
+
+    Up to the longest context they are, to the last bit, those that the encoder's own graph takes.
+    """
     if "statistics" not in manifest.graphs:
         return None
+    most = round(manifest.longest_context_seconds * manifest.sample_rate)
+    waveform = read_whole(source, most)
+    if waveform is not None:
+        check_length(len(waveform), manifest.geometry, manifest.sample_rate)
+        statistics: Statistics = run("statistics", collate([waveform]))["statistics"][0]
+        return statistics
     growing = growing_statistics(run, manifest)
     for piece in in_pieces(source.blocks(), round(BLOCK_SECONDS * manifest.sample_rate)):
         growing.add(piece)
