@@ -276,6 +276,19 @@ def test_integers_and_a_block_that_is_filled_again(
     assert np.array_equal(found["codes"], model.tokenize(pcm))
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_other_sample_rates(rate: int, loaded: Callable[[str], Model], talk: Floats) -> None:
+    """A stream at another rate, in any blocks, is the recording resampled at once."""
+    from w2v_edge.audio import resample
+
+    model, given_at = loaded("large-small"), resample(talk, 16_000, rate)
+    found = _pushed(model.stream(sample_rate=rate), _cut(given_at, [777, 3]))
+    expected = model.tokenize(resample(given_at, rate, 16_000))
+    assert np.array_equal(found["codes"], expected)
+    with pytest.raises(InputError, match="sample rate"):
+        model.stream(sample_rate=3)
+
+
 def test_streams_of_one_model_are_apart(loaded: Callable[[str], Model], talk: Floats) -> None:
     """Two streams over one model, pushed to in turns, do not hear each other."""
     model = loaded("base-small")

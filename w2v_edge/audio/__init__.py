@@ -6,6 +6,7 @@ Inside, a waveform is always a 1-D float32 array of PCM in [-1, 1] at the model'
 from w2v_edge.audio.audio_file import AudioFile, read_audio
 from w2v_edge.audio.search import AUDIO_SUFFIXES, find_audio
 from w2v_edge.audio.waveform import (
+    Resampler,
     Waveform,
     as_waveform,
     check_length,
@@ -16,6 +17,7 @@ from w2v_edge.audio.waveform import (
 __all__ = [
     "AUDIO_SUFFIXES",
     "AudioFile",
+    "Resampler",
     "Waveform",
     "as_waveform",
     "check_length",

@@ -116,16 +116,41 @@ def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
     return np.ascontiguousarray(resampled, dtype=np.float32)
 
 
+class Resampler:
+    """Resamples a waveform that grows: in all the same samples as `resample` of the whole."""
+
+    def __init__(self, rate: int, to_rate: int) -> None:
+        """Begin with nothing.
+
+        Raises:
+            SampleRateError: a rate is no rate, or soxr is not installed.
+        """
+        check_rate(rate)
+        check_rate(to_rate)
+        soxr = _import_soxr(rate, to_rate)
+        self._stream = soxr.ResampleStream(int(rate), int(to_rate), 1, "float32", "HQ")
+
+    def push(self, samples: Waveform) -> Waveform:
+        """Add samples (n,) and return those at the other rate that are ready."""
+        ready: Waveform = self._stream.resample_chunk(samples)
+        return ready
+
+    def flush(self) -> Waveform:
+        """End the waveform and return the samples that were still waiting."""
+        ready: Waveform = self._stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        return ready
+
+
 def resample_blocks(blocks: Iterable[Waveform], rate: int, to_rate: int) -> Iterator[Waveform]:
     """Resample a waveform block by block: in all the same samples as `resample` of the whole.
 
     Raises:
         SampleRateError: soxr is not installed.
     """
-    stream = _import_soxr(rate, to_rate).ResampleStream(rate, to_rate, 1, "float32", "HQ")
+    resampler = Resampler(rate, to_rate)
     for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        yield resampler.push(block)
+    yield resampler.flush()
 
 
 def _import_soxr(rate: int, to_rate: int) -> Any:

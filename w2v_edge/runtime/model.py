@@ -325,12 +325,14 @@ class Model:
     def stream(
         self,
         *,
+        sample_rate: int | None = None,
         statistics: Statistics | RunningStatistics | str | None = None,
         context: ContextWindow | bool | None = None,
     ) -> Stream:
         """Open a stream, to push blocks of audio to and get frames from as soon as they are final.
 
         Args:
+            sample_rate: Hz of what will be pushed; None says that it is the model's.
             statistics: for a front end that needs those of the whole utterance (group norm,
                 normalised input; others ignore it): frozen ones, from `statistics`, of the same
                 speaker and microphone; or "running", over what was heard so far, brought up to date
@@ -341,14 +343,14 @@ class Model:
 
         Raises:
             InputError: statistics are needed and were not chosen, or do not fit; a window that is
-                none, or that the model cannot have.
+                none, or that the model cannot have; `SampleRateError` for a rate that is none.
         """
         if context is None:
             context = self.manifest.quantizer_input != "features"
         if context is True:
             context = STREAM
         chosen = choose_statistics(self.manifest, statistics)
-        return Stream(self._runner.run, self.manifest, chosen, context or None)
+        return Stream(self._runner.run, self.manifest, chosen, context or None, sample_rate)
 
     def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
         """Compute what the front end needs of a whole utterance, (k,); k is 0 if it needs nothing.

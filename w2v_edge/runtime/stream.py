@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Waveform, as_waveform
+from w2v_edge.audio import Resampler, Waveform, as_waveform
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.runtime.context_window import ContextWindow, ContextWindows, WindowPlan
@@ -46,6 +46,7 @@ class Stream:
         manifest: Manifest,
         statistics: Statistics | RunningStatistics | None,
         window: ContextWindow | None,
+        sample_rate: int | None = None,
     ) -> None:
         """Open a stream over a bundle's graphs; see `Model.stream`.
 
@@ -61,6 +62,7 @@ class Stream:
         self._empty = _empty_outputs(manifest)
         hop = self._times.context.hop
         self._plan = None if window is None else WindowPlan.of(window, manifest, hop)
+        self._sample_rate = sample_rate or manifest.sample_rate
         self.reset()
 
     def reset(self) -> None:
@@ -75,6 +77,9 @@ class Stream:
                 self._times.context,
                 self._manifest.features_dim,
             )
+        self._resampler: Resampler | None = None
+        if self._sample_rate != self._manifest.sample_rate:
+            self._resampler = Resampler(self._sample_rate, self._manifest.sample_rate)
         self._ended = False
 
     @property
@@ -100,19 +105,19 @@ class Stream:
 
     @property
     def samples(self) -> int:
-        """Samples pushed so far."""
+        """Samples taken in so far, at the model's rate."""
         return self._frontend.samples
 
     @property
     def seconds(self) -> float:
-        """Audio pushed so far."""
+        """Audio taken in so far."""
         return self.samples / self._manifest.sample_rate
 
     def push(self, samples: npt.NDArray[Any]) -> Encoding:
         """Add what comes next, and return the frames that are final now.
 
         Args:
-            samples: (n,) floats in [-1, 1] or int16 at the model's sample rate, n of 0 or more.
+            samples: (n,) floats in [-1, 1] or int16 at the stream's sample rate, n of 0 or more.
 
         Raises:
             InputError: samples that cannot be right, or the stream has ended.
@@ -122,6 +127,8 @@ class Stream:
             raise InputError("found samples behind the end of a stream; call reset() to begin anew")
         # A copy: microphones fill the same block again.
         waveform = as_waveform(samples, None, self._manifest.sample_rate).copy()
+        if self._resampler is not None:
+            waveform = self._resampler.push(waveform)
         return self._collect(self._pushed(waveform))
 
     def flush(self) -> Encoding:
@@ -154,6 +161,8 @@ class Stream:
                 yield from self._of_features(features)
 
     def _rest(self) -> Iterator[Tensors]:
+        if self._resampler is not None:
+            yield from self._pushed(self._resampler.flush())
         for features in self._frontend.flush():
             yield from self._of_features(features)
         yield from self._windows(ended=True)
