@@ -16,10 +16,13 @@ from w2v_edge.cli.jobs import (
     each_file,
     files_of,
     finish,
+    power_option,
     provider_option,
     threads_option,
 )
 from w2v_edge.cli.output import json_option, require
+from w2v_edge.names import Power
+from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.classes import FrameClassification
@@ -32,13 +35,15 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
 @provider_option
 @threads_option
+@power_option
 @json_option
 def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
-    provider: str,
+    provider: ProviderChoice,
     threads: int | None,
+    power: Power,
     as_json: bool,
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
@@ -52,7 +57,7 @@ def command(
     import w2v_edge
     from w2v_edge.runtime.classes import class_names
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, provider=provider, threads=threads, power=power)
     class_names(model.manifest)
     files = files_of(audio)
 

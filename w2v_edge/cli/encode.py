@@ -15,11 +15,14 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
+    power_option,
     provider_option,
     threads_option,
 )
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
+from w2v_edge.names import Power
+from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.encoding import Encoding
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
 @provider_option
 @threads_option
+@power_option
 @force_option
 @json_option
 def command(
@@ -55,8 +59,9 @@ def command(
     output: Path,
     with_context: bool,
     with_features: bool,
-    provider: str,
+    provider: ProviderChoice,
     threads: int | None,
+    power: Power,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -72,7 +77,7 @@ def command(
     import w2v_edge
 
     job = _Job(
-        w2v_edge.load(bundle, provider=provider, threads=threads),
+        w2v_edge.load(bundle, provider=provider, threads=threads, power=power),
         with_context=with_context,
         with_features=with_features,
     )

@@ -19,11 +19,14 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
+    power_option,
     provider_option,
     threads_option,
 )
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
+from w2v_edge.names import Power
+from w2v_edge.providers import ProviderChoice
 from w2v_edge.subtitles import Format, subtitles
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ FOLDER = Path("transcripts")
 )
 @provider_option
 @threads_option
+@power_option
 @force_option
 @json_option
 def command(
@@ -64,8 +68,9 @@ def command(
     alpha: float | None,
     beta: float | None,
     beam_width: int | None,
-    provider: str,
+    provider: ProviderChoice,
     threads: int | None,
+    power: Power,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -85,7 +90,7 @@ def command(
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, provider=provider, threads=threads, power=power)
     decoder = _decoder(model.spelling, lm, search)
     files = files_of(audio)
     names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]

@@ -1,0 +1,65 @@
+"""What a forked child may do with the sessions of its parent: nothing, not even close them.
+
+A fork takes along memory, but no thread other than its own: a run would wait for threads that are
+not there, and so would closing, which joins them. Locks stay as they were, held by nobody who
+could let go of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from w2v_edge.errors import ProviderError
+from w2v_edge.providers.table import TABLE
+
+
+class Forked(Protocol):
+    """Something that begins anew in a forked child."""
+
+    def after_fork(self) -> None:
+        """Let go of what is the parent's."""
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+_lost: set[str] = set()
+"""Wheels whose driver, or threads for the whole process, were in use when it was forked."""
+
+
+def watch(opener: Forked) -> None:
+    """Have `after_fork` called in every forked child."""
+    _watched.add(opener)
+
+
+def abandon(provider: str | None, sessions: Iterable[Any]) -> None:
+    """Keep a parent's sessions from ever being closed in this process."""
+    if provider is not None and not TABLE[provider].forks:
+        _lost.add(TABLE[provider].wheel)
+    for session in sessions:
+        # A reference that nothing drops, not even the interpreter as it ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+def check(provider: str) -> None:
+    """Raise where a provider was lost with a fork.
+
+    Raises:
+        ProviderError: the parent had it open, and it cannot be opened again here.
+    """
+    if TABLE[provider].wheel in _lost and not TABLE[provider].forks:
+        raise ProviderError(
+            f"provider {provider!r} was open when this process was forked, and does not work in "
+            "the child; start processes with multiprocessing's 'spawn', or load there first"
+        )
+
+
+def _after_fork_in_child() -> None:
+    for opener in list(_watched):
+        opener.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
