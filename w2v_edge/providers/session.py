@@ -98,7 +98,7 @@ def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache
 def _refused(ort: ModuleType, path: Path, execution: Execution, error: Exception) -> ProviderError:
     if not isinstance(error, _NotStarted):
         what = f"it cannot be opened there (onnxruntime: {one_line(error)})"
-        return refusal(path.stem, execution, what, [])
+        return refusal(path.stem, execution, what)
     if execution.row.library:
         return ProviderError(why_not_started(ort, execution.provider))
     return ProviderError(
