@@ -7,10 +7,11 @@ could let go of them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from w2v_edge.errors import ProviderError
@@ -34,13 +35,15 @@ def watch(opener: Forked) -> None:
     _watched.add(opener)
 
 
-def abandon(provider: str | None, sessions: Iterable[Any]) -> None:
+def abandon(provider: str | None, sessions: Sequence[Any]) -> None:
     """Keep a parent's sessions from ever being closed in this process."""
     if provider is not None and not TABLE[provider].forks:
         _lost.add(TABLE[provider].wheel)
     for session in sessions:
         # A reference that nothing drops, not even the interpreter as it ends.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+    if sessions:
+        _end_without_destructors()
 
 
 def check(provider: str) -> None:
@@ -54,6 +57,18 @@ def check(provider: str) -> None:
             f"provider {provider!r} was open when this process was forked, and does not work in "
             "the child; start processes with multiprocessing's 'spawn', or load there first"
         )
+
+
+def _end_without_destructors() -> None:
+    """Have this process end by `_exit`, once Python has finished and flushed.
+
+    onnxruntime 1.32, other than 1.24, closes sessions that are still open in a destructor of the
+    library's own, which would wait for threads for ever. What Python runs as it ends still runs,
+    and the exit code is kept: `on_exit` hands it to `_exit`.
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):  # where the C library has no on_exit
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)  # noqa: SLF001 - C's name
 
 
 def _after_fork_in_child() -> None:
