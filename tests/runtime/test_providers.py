@@ -170,7 +170,10 @@ def test_every_named_provider_may_do_the_work() -> None:
 
 
 def test_profiles_are_not_left_behind(folder: Path, tmp_path: Path) -> None:
-    """A profiled run leaves no file, neither where the program runs nor for temporary files."""
+    """A profiled run leaves no file, neither where the program runs nor for temporary files.
+
+    Nor does onnxruntime's telemetry, of which a file for its sessions would be a sign.
+    """
     script = """
 import sys, w2v_edge
 model = w2v_edge.load(sys.argv[1])

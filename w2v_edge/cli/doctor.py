@@ -13,12 +13,13 @@ import click
 
 from w2v_edge.cli.jobs import provider_option
 from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, print_table, require
-from w2v_edge.errors import ProviderError
+from w2v_edge.errors import MissingExtraError, ProviderError
 from w2v_edge.providers import (
     Placement,
     ProviderChoice,
     cgroup_cores,
     cgroup_memory,
+    import_onnxruntime,
     usable_cores,
 )
 from w2v_edge.providers.installation import WHEELS, conflict, installed_wheels
@@ -151,13 +152,10 @@ def _version(name: str) -> str | None:
 
 
 def _providers() -> list[str]:
-    if importlib.util.find_spec("onnxruntime") is None:
-        return []
     try:
-        import onnxruntime
-    except ImportError:
+        available: list[str] = import_onnxruntime().get_available_providers()
+    except MissingExtraError:
         return []
-    available: list[str] = onnxruntime.get_available_providers()
     return available
 
 

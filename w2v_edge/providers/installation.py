@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib.util
 import io
+import os
 import re
 import sys
 from importlib import metadata
@@ -26,11 +27,16 @@ DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import onnxruntime on first use.
+    """Import onnxruntime on first use, without its telemetry.
+
+    Wheels for Linux have it too by now (1.32): a thread, a file among the temporary ones, and an
+    address to report to. `ORT_DISABLE_TELEMETRY=0` in the environment leaves it on, and so does
+    a program that imports onnxruntime earlier.
 
     Raises:
         MissingExtraError: it is not installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -62,9 +62,9 @@ def check(provider: str) -> None:
 def _end_without_destructors() -> None:
     """Have this process end by `_exit`, once Python has finished and flushed.
 
-    onnxruntime 1.32, other than 1.24, closes sessions that are still open in a destructor of the
-    library's own, which would wait for threads for ever. What Python runs as it ends still runs,
-    and the exit code is kept: `on_exit` hands it to `_exit`.
+    Destructors of libraries may wait for threads for ever: those of onnxruntime 1.32 do for that
+    of its telemetry, where that is on. What Python runs as it ends still runs, and the exit code
+    is kept: `on_exit` hands it to `_exit`.
     """
     libc = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):  # where the C library has no on_exit
