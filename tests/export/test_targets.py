@@ -40,5 +40,5 @@ def test_targets_are_told_by_name() -> None:
     assert set(target_names()) >= {"cpu", "cuda", "openvino"}
     for name in target_names():
         assert load_target(name).name == name
-    with pytest.raises(ConfigError, match="choose one of: .*openvino"):
+    with pytest.raises(ConfigError, match=r"choose one of: .*openvino"):
         load_target("toaster")
