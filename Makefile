@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OPENVINO := .venv-openvino
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-openvino lint bench clean
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo
@@ -12,6 +13,11 @@ demo: $(VENV)/.user
 # One thread a worker: workers that each took all cores would only wait for each other.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# onnxruntime-openvino and onnxruntime are one module: a venv of its own, without PyTorch.
+test-openvino: $(VENV)/.dev $(OPENVINO)/.ready
+	$(BIN)/python -m tests.openvino.bundles $(OPENVINO)/bundles
+	W2V_EDGE_OPENVINO_BUNDLES=$(OPENVINO)/bundles $(OPENVINO)/bin/python -m pytest tests/openvino
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -23,7 +29,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.peers
 
 clean:
-	rm -rf $(VENV) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENVINO) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -36,4 +42,10 @@ $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.user
 	$(PIP) --group dev
+	touch $@
+
+$(OPENVINO)/.ready: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m venv $(OPENVINO)
+	$(OPENVINO)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints.txt --editable '.[openvino,cli]' pytest hypothesis
 	touch $@

@@ -28,6 +28,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+LONGEST = 200
+"""Characters of another library's message within one of these."""
+
 
 class W2VEdgeError(Exception):
     """Base of every error this project raises on purpose."""
@@ -116,3 +119,9 @@ class AccuracyError(W2VEdgeError):
     """Quantized weights that cost more accuracy, or gain less speed, than was asked for."""
 
     exit_code: ClassVar[int] = 3
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error of another library, on one line: its start and its end."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST else f"{text[:90]} ... {text[-110:]}"

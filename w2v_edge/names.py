@@ -6,4 +6,7 @@ from typing import Literal
 
 Preset = Literal["tutorial", "tiny", "base", "large"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
-Provider = Literal["cpu", "cuda"]
+Provider = Literal[
+    "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", "qnn", "xnnpack", "webgpu"
+]
+Power = Literal["high", "low"]

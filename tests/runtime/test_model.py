@@ -14,6 +14,7 @@ import pytest
 import w2v_edge
 from w2v_edge import Encoding, Model
 from w2v_edge.errors import InputError
+from w2v_edge.providers import Placement
 
 Floats = npt.NDArray[np.float32]
 
@@ -126,7 +127,7 @@ def test_graphs_open_when_first_needed(loaded: Callable[[str], Model], clip: Flo
     model = loaded("base-small")
     assert model.placement == {}
     model.tokenize(clip)
-    assert model.placement == {"tokenizer": ["CPUExecutionProvider"]}
+    assert model.placement == {"tokenizer": Placement(("CPUExecutionProvider",))}
     model.features(clip)
     assert set(model.placement) == {"tokenizer", "statistics", "frontend"}
     model.encode(clip)

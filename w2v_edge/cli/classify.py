@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,11 +16,8 @@ from w2v_edge.cli.jobs import (
     each_file,
     files_of,
     finish,
-    provider_option,
-    threads_option,
-    window_of,
-    window_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import json_option, require
 
 if TYPE_CHECKING:
@@ -34,16 +31,14 @@ if TYPE_CHECKING:
 @audio_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
 @window_option
-@provider_option
-@threads_option
+@running_options
 @json_option
 def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
     window: tuple[float, float, float] | None,
-    provider: str,
-    threads: int | None,
+    running: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
@@ -57,7 +52,7 @@ def command(
     import w2v_edge
     from w2v_edge.runtime.classes import class_names
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, **running)
     class_names(model.manifest)
     files, moving = files_of(audio), window_of(window)
 

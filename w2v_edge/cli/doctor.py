@@ -1,4 +1,4 @@
-"""`w2v-edge doctor`: what is installed, what it can use, and what is missing."""
+"""`w2v-edge doctor`: what is installed, what it can use, what is missing, and what runs where."""
 
 from __future__ import annotations
 
@@ -6,23 +6,53 @@ import importlib.util
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
 
-from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, print_table
-from w2v_edge.providers import cgroup_cores, usable_cores
+from w2v_edge.cli.options import provider_option
+from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, print_table, require
+from w2v_edge.errors import MissingExtraError, ProviderError
+from w2v_edge.providers import (
+    Placement,
+    ProviderChoice,
+    cgroup_cores,
+    cgroup_memory,
+    import_onnxruntime,
+    usable_cores,
+)
+from w2v_edge.providers.installation import WHEELS, conflict, installed_wheels
+from w2v_edge.providers.machine import total_memory
 
 PACKAGES = (
-    "w2v-edge numpy onnxruntime onnxruntime-gpu soundfile soxr torch einops onnx onnxscript "
-    "onnx-ir safetensors huggingface-hub matplotlib pysubs2 ctc-beam-decoder"
-).split()
+    "w2v-edge",
+    "numpy",
+    *WHEELS,
+    *(
+        "soundfile soxr torch einops onnx onnxscript onnx-ir safetensors huggingface-hub "
+        "matplotlib pysubs2 ctc-beam-decoder"
+    ).split(),
+)
+
+HEAVIEST = 8
+"""Operators to list of each graph."""
 
 
 @click.command("doctor")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Also run each graph of this bundle once, to see which operators run where.",
+)
+@provider_option
 @json_option
-def command(as_json: bool) -> None:
-    """Show versions, execution providers, threads and limits, and how to mend what is missing."""
+def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
+    """Show versions, execution providers, threads and limits, and how to mend what is missing.
+
+    With --bundle, each graph is run once on --provider with onnxruntime's profiler: the shares of
+    operators and of their time by provider, and the operators that take most of it.
+    """
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": platform.platform(),
@@ -32,32 +62,86 @@ def command(as_json: bool) -> None:
             "usable": usable_cores(),
             "cgroup quota": cgroup_cores(),
         },
+        "memory": {"bytes": total_memory(), "cgroup limit": cgroup_memory()},
         "remedies": _remedies(),
     }
+    if bundle is not None:
+        report["placement"], report["refused"] = _placement(bundle, provider)
     if as_json:
         print_json(report)
         return
     _print(report)
 
 
+def _placement(
+    bundle: Path, provider: ProviderChoice
+) -> tuple[dict[str, Placement], dict[str, str]]:
+    """Run every graph of a bundle once, profiled.
+
+    Returns:
+        Where each ran, the CPU standing in, and of those that a program would be refused the error.
+    """
+    require("running a bundle", "cpu")
+    import w2v_edge
+
+    strict = w2v_edge.load(bundle, provider=provider)
+    lenient = w2v_edge.load(bundle, provider=provider, allow_fallback=True)
+    placements, refused = {}, {}
+    for graph in strict.manifest.graphs:
+        try:
+            placements[graph] = strict.prove(graph)
+        except ProviderError as error:
+            refused[graph] = str(error)
+            placements[graph] = lenient.prove(graph)
+    return placements, refused
+
+
 def _print(report: dict[str, Any]) -> None:
-    print_table("versions", ("package", "version"), report["versions"].items())
-    threads = report["threads"]
-    quota = threads["cgroup quota"]
+    installed = {x: y for x, y in report["versions"].items() if y != ABSENT or x not in WHEELS}
+    print_table("versions", ("package", "version"), installed.items())
+    threads, memory = report["threads"], report["memory"]
+    quota, limit = threads["cgroup quota"], memory["cgroup limit"]
     console().print(f"platform: {report['platform']}")
     console().print(f"execution providers: {', '.join(report['providers']) or 'none'}")
     console().print(
         f"threads: {threads['usable']} by default; {threads['cores']} cores, "
         f"cgroup quota {'none' if quota is None else f'{quota:g} cores'}"
     )
+    console().print(f"memory: {_gigabytes(memory['bytes'])}, cgroup limit {_gigabytes(limit)}")
+    for graph, placement in report.get("placement", {}).items():
+        _print_placement(graph, placement)
+    for refusal in report.get("refused", {}).values():
+        console().print(f"- {refusal}", soft_wrap=True)
     for remedy in report["remedies"]:
         console().print(f"- {remedy['what']}: {remedy['fix']}", soft_wrap=True)
     if not report["remedies"]:
         console().print("nothing is missing")
 
 
+def _print_placement(graph: str, placement: Placement) -> None:
+    nodes, times = placement.nodes or {}, placement.time or {}
+    total = max(1, sum(nodes.values()))
+    shares = (
+        f"{provider} {count / total:.1%} of {total} operators, {times[provider]:.1%} of their time"
+        for provider, count in nodes.items()
+    )
+    console().print(f"{graph}: {'; '.join(shares)}", soft_wrap=True)
+    print_table(
+        graph,
+        ("operator", "provider", ">time"),
+        ((name, where, f"{share:.1%}") for name, where, share in placement.heaviest[:HEAVIEST]),
+    )
+
+
+def _gigabytes(size: int | None) -> str:
+    return "none" if size is None else f"{size / 1e9:.1f} GB"
+
+
+ABSENT = "not installed"
+
+
 def _versions() -> dict[str, str]:
-    return {name: _version(name) or "not installed" for name in PACKAGES}
+    return {name: _version(name) or ABSENT for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:
@@ -68,26 +152,19 @@ def _version(name: str) -> str | None:
 
 
 def _providers() -> list[str]:
-    if importlib.util.find_spec("onnxruntime") is None:
-        return []
     try:
-        import onnxruntime
-    except ImportError:
+        available: list[str] = import_onnxruntime().get_available_providers()
+    except MissingExtraError:
         return []
-    available: list[str] = onnxruntime.get_available_providers()
     return available
 
 
 def _remedies() -> list[dict[str, str]]:
     remedies = []
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
-        remedies.append(
-            {
-                "what": "onnxruntime and onnxruntime-gpu overwrite each other",
-                "fix": "pip uninstall -y onnxruntime onnxruntime-gpu, then "
-                "pip install 'w2v-edge[cpu]' or 'w2v-edge[gpu]'",
-            }
-        )
+    wheels = installed_wheels()
+    if len(wheels) > 1:
+        what, fix = conflict(wheels, wheels[-1])
+        remedies.append({"what": what, "fix": fix})
     if importlib.util.find_spec("onnxruntime") is not None and not _providers():
         fix = "pip install --force-reinstall 'w2v-edge[cpu]'"
         remedies.append({"what": "onnxruntime is installed and cannot be loaded", "fix": fix})

@@ -15,11 +15,8 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
-    provider_option,
-    threads_option,
-    window_of,
-    window_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
 
@@ -49,8 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
 @window_option
-@provider_option
-@threads_option
+@running_options
 @force_option
 @json_option
 def command(
@@ -60,8 +56,7 @@ def command(
     with_context: bool,
     with_features: bool,
     window: tuple[float, float, float] | None,
-    provider: str,
-    threads: int | None,
+    running: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -77,7 +72,7 @@ def command(
     import w2v_edge
 
     job = _Job(
-        w2v_edge.load(bundle, provider=provider, threads=threads),
+        w2v_edge.load(bundle, **running),
         with_context=with_context,
         with_features=with_features,
         window=window_of(window),

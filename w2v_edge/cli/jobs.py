@@ -5,44 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 import click
 
 from w2v_edge.cli.output import print_json, progress
 from w2v_edge.errors import InputError, PartialFailureError
-from w2v_edge.names import Provider
-
-if TYPE_CHECKING:
-    from w2v_edge.runtime.context_window import ContextWindow
 
 Result = dict[str, Any]
 
 audio_argument = click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
-provider_option = click.option(
-    "--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Default: the cores there are."
-)
-window_option = click.option(
-    "--window",
-    type=float,
-    nargs=3,
-    metavar="STEP LEFT RIGHT",
-    help="What attention sees, in seconds: a step at a time, with so much before and behind it.",
-)
-
-
-def window_of(seconds: tuple[float, float, float] | None) -> ContextWindow | None:
-    """Return the window that was asked for.
-
-    Raises:
-        InputError: it is none.
-    """
-    from w2v_edge.runtime.context_window import ContextWindow
-
-    return None if seconds is None else ContextWindow(*seconds)
 
 
 def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.jobs import provider_option, threads_option, window_of, window_option
 from w2v_edge.cli.live import (
     ENCODINGS,
     Block,
@@ -22,6 +21,7 @@ from w2v_edge.cli.live import (
     raw_pcm,
     standard_input,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import require
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ if TYPE_CHECKING:
 )
 @click.option("--context", is_flag=True, help="Run the transformer, where codes do not need it.")
 @window_option
-@provider_option
-@threads_option
+@running_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a piece, and one last."
 )
@@ -79,8 +78,7 @@ def command(
     statistics: str | None,
     context: bool,
     window: tuple[float, float, float] | None,
-    provider: str,
-    threads: int | None,
+    running: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Turn live audio into codes, with a CTC head into text, with BUNDLE.
@@ -104,7 +102,7 @@ def command(
     require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, **running)
     opened = _open(model, statistics, window, context=context)
     size = max(1, round(block_ms / 1000 * model.sample_rate))
     show = _Printer(model, with_context=context, as_json=as_json)

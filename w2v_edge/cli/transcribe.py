@@ -19,11 +19,8 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
-    provider_option,
-    threads_option,
-    window_of,
-    window_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
 from w2v_edge.subtitles import Format, subtitles
@@ -54,8 +51,7 @@ FOLDER = Path("transcripts")
     help="Texts kept in a beam search.  [default: 100 with --lm, else no search]",
 )
 @window_option
-@provider_option
-@threads_option
+@running_options
 @force_option
 @json_option
 def command(
@@ -69,8 +65,7 @@ def command(
     beta: float | None,
     beam_width: int | None,
     window: tuple[float, float, float] | None,
-    provider: str,
-    threads: int | None,
+    running: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -90,7 +85,7 @@ def command(
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, **running)
     decoder, moving = _decoder(model.spelling, lm, search), window_of(window)
     files = files_of(audio)
     names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
+from w2v_edge.cli.options import provider_option
 from w2v_edge.cli.output import (
     console,
     json_option,
@@ -17,7 +18,7 @@ from w2v_edge.cli.output import (
 )
 from w2v_edge.comparison import Row
 from w2v_edge.errors import ParityError
-from w2v_edge.names import Provider
+from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --checkpoint: the centroids that the bundle was exported with.",
 )
-@click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
+@provider_option
 @json_option
 def command(
-    bundle: Path, checkpoint: str | None, kmeans: Path | None, provider: str, as_json: bool
+    bundle: Path,
+    checkpoint: str | None,
+    kmeans: Path | None,
+    provider: ProviderChoice,
+    as_json: bool,
 ) -> None:
     """Check every file of BUNDLE against its hash, then its outputs against golden vectors.
 

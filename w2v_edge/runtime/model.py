@@ -13,8 +13,10 @@ from w2v_edge.audio import Waveform
 from w2v_edge.bundle import Manifest
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import GraphMissingError
-from w2v_edge.providers import choose
+from w2v_edge.names import Power
+from w2v_edge.providers import Placement, ProviderChoice, choose
 from w2v_edge.runtime import long_audio
+from w2v_edge.runtime.binding import run_on_device
 from w2v_edge.runtime.classes import (
     Classification,
     FrameClassification,
@@ -49,24 +51,28 @@ ACCELERATOR_BATCH_SECONDS = 160.0
 def load(
     bundle: str | Path,
     *,
-    provider: str = "cpu",
+    provider: ProviderChoice | Sequence[ProviderChoice] = "cpu",
     threads: int | None = None,
+    power: Power = "high",
     allow_fallback: bool = False,
 ) -> Model:
     """Open a bundle. Graphs are loaded when first used.
 
     Args:
         bundle: the folder that `w2v-edge export` wrote.
-        provider: `cpu` or `cuda`.
+        provider: a name, such as `cpu`, `cuda` or `openvino`; a name with options of
+            onnxruntime's, `("cuda", {"device_id": 1})`; or a list of such. The first must run, and
+            the work may be done on those named and nowhere else.
         threads: for one operator; by default the cores this process may use.
-        allow_fallback: run on the CPU where `provider` does not.
+        power: `low` for one thread, which sleeps whenever it waits.
+        allow_fallback: run on the CPU where `provider` does not; `placement` tells.
 
     Raises:
         BundleError: no bundle there, or damaged, or of a newer format.
         ProviderError: the provider does not run here.
         MissingExtraError: onnxruntime is not installed.
     """
-    execution = choose(provider, threads, allow_fallback=allow_fallback)
+    execution = choose(provider, threads, allow_fallback=allow_fallback, power=power)
     return Model(GraphRunner(Bundle.open(bundle), execution))
 
 
@@ -108,8 +114,8 @@ class Model:
         return self._runner.execution.threads
 
     @property
-    def placement(self) -> dict[str, list[str]]:
-        """The execution providers of each graph opened so far, first choice first."""
+    def placement(self) -> dict[str, Placement]:
+        """Where each graph opened so far runs."""
         return self._runner.placement
 
     @overload
@@ -379,6 +385,34 @@ class Model:
             InferenceError: onnxruntime refused the inputs.
         """
         return self._runner.run(graph, tensors)
+
+    def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
+        """Run one graph as `run` does, and leave its outputs on the provider's device.
+
+        Args:
+            graph: its name.
+            tensors: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
+                `__dlpack__`, such as a torch tensor.
+
+        Returns:
+            An `onnxruntime.OrtValue` for each output: an input for the next graph, uncopied, or
+            `.numpy()`.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            InputError: something that is none of these.
+            InferenceError: onnxruntime refused the inputs.
+        """
+        return run_on_device(self._runner, graph, tensors)
+
+    def prove(self, graph: str) -> Placement:
+        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            ProviderError: it does not run on the provider asked for.
+        """
+        return self._runner.prove(graph)
 
     def times(self, frames: int) -> npt.NDArray[np.float64]:
         """Return the middle of what each frame sees, (frames,) seconds."""

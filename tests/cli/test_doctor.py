@@ -1,0 +1,87 @@
+"""What runs where, and the options that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+Verb = Any
+
+CPU = "CPUExecutionProvider"
+
+
+def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Path]) -> None:
+    """With a bundle, doctor gives each graph's shares by provider and its dearest operators."""
+    report = w2v_edge("doctor", "--bundle", bundle("tiny"), "--json").json
+    assert set(report["placement"]) >= {"encoder", "tokenizer", "quantizer"}
+    assert report["refused"] == {}
+    for placement in report["placement"].values():
+        assert placement["nodes"][CPU] > 0
+        assert placement["time"] == {CPU: 1.0}
+        shares = [share for _, _, share in placement["heaviest"]]
+        assert shares == sorted(shares, reverse=True)
+        assert abs(sum(shares) - 1) < 1e-6
+    names = [name for name, _, _ in report["placement"]["encoder"]["heaviest"]]
+    assert "MatMul" in names
+    outcome = w2v_edge("doctor", "--bundle", bundle("tiny"))
+    assert outcome.code == 0
+    assert "encoder: CPUExecutionProvider 100.0% of" in outcome.out
+
+
+def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
+    """Memory, and what a control group leaves of it, are in the report."""
+    memory = w2v_edge("doctor", "--json").json["memory"]
+    assert memory["bytes"] > 2**26
+    assert memory["cgroup limit"] is None or memory["cgroup limit"] > 0
+
+
+def test_doctor_of_a_bundle_that_is_not_there(
+    w2v_edge: Verb, refused: Verb, tmp_path: Path
+) -> None:
+    """No bundle is one line and exit code 1."""
+    refused(w2v_edge("doctor", "--bundle", tmp_path / "gone"), 1, "expected a bundle")
+
+
+@pytest.mark.parametrize("verb", ["doctor", "verify"])
+def test_a_provider_that_is_not_there(
+    verb: str, w2v_edge: Verb, refused: Verb, bundle: Callable[[str], Path]
+) -> None:
+    """Every verb with --provider refuses one that is not here, and prints nothing besides."""
+    if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has the provider")
+    which = ["--bundle", bundle("tiny")] if verb == "doctor" else [bundle("tiny")]
+    outcome = w2v_edge(verb, *which, "--provider", "tensorrt", "--provider-option", "device_id=1")
+    refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", "w2v-edge[gpu]")
+    assert outcome.out == ""
+
+
+def test_options_of_a_provider(w2v_edge: Verb, bundle: Callable[[str], Path]) -> None:
+    """--provider-option may be repeated, before or after --provider; one without = is usage."""
+    folder = bundle("tiny")
+    one, two = ("--provider-option", "a=1"), ("--provider-option", "b=x=y")
+    assert w2v_edge("verify", folder, *one, "--provider", "cpu", *two).code == 0
+    outcome = w2v_edge("verify", folder, "--provider-option", "fast")
+    assert outcome.code == 2
+    assert "KEY=VALUE" in outcome.err
+
+
+def test_low_power(w2v_edge: Verb, bundle: Callable[[str], Path], tmp_path: Path) -> None:
+    """--power low gives the codes that --threads 1 gives."""
+    import numpy as np
+
+    from w2v_edge import data
+
+    audio = tmp_path / "speech.flac"
+    source = next(Path(str(data.__file__)).parent.glob("*.flac"))
+    audio.write_bytes(source.read_bytes())
+    made = {}
+    for name, option in {"low": ("--power", "low"), "one": ("--threads", "1")}.items():
+        outcome = w2v_edge("encode", bundle("tiny"), audio, "-o", tmp_path / name, *option)
+        assert outcome.code == 0, outcome.err
+        with np.load(tmp_path / name / "speech.npz") as arrays:
+            made[name] = arrays["codes"]
+    assert np.array_equal(made["low"], made["one"])

@@ -1,0 +1,36 @@
+"""Exports the bundles for these tests, where PyTorch is: python -m tests.openvino.bundles FOLDER.
+
+Small models of each architecture for the target `openvino`, and one for `cpu`, to be refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.conftest import _small_config
+from w2v_edge.model import build_model, save_checkpoint
+from w2v_edge_export import parity
+from w2v_edge_export.pipeline import export_bundle
+
+NAMES = ("tiny", "base-small", "large-small", "tutorial-small")
+
+
+def main(folder: Path) -> None:
+    """Export what is not there yet."""
+    # The whole gate is run elsewhere, on the CPU provider.
+    parity.SECONDS, parity.MIN_CODES = (0.5,), 100  # type: ignore[assignment]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        checkpoint = folder / f"{name}.pt"
+        if not checkpoint.exists():
+            save_checkpoint(build_model(_small_config(name), seed=7), checkpoint)
+        for target in ("openvino", "cpu") if name == "tiny" else ("openvino",):
+            bundle = folder / f"{name}-{target}"
+            if not bundle.exists():
+                export_bundle(checkpoint, bundle, target=target)
+            print(f"{bundle}: ready")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

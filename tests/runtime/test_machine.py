@@ -1,0 +1,102 @@
+"""What this process may use of the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from w2v_edge.providers.machine import cgroup_cores, cgroup_memory, total_memory, usable_cores
+
+MAX = "9223372036854771712"
+
+CORES = [
+    ({"cpu.max": "150000 100000\n"}, "0::/", 1.5),
+    ({"cpu.max": "max 100000\n"}, "0::/", None),
+    ({"cpu.max": "nonsense"}, "0::/", None),
+    ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/", 0.5),
+    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "1:cpu:/", None),
+    ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "0\n"}, "1:cpu:/", None),
+    ({"cpu/cpu.cfs_quota_us": "50000\n"}, "1:cpu:/", None),
+    ({}, "", None),
+    # A group's own quota, and a smaller one of a group around it; those beside it do not count.
+    ({"a/b/cpu.max": "300000 100000", "a/c/cpu.max": "10000 100000"}, "0::/a/b", 3.0),
+    ({"a/b/cpu.max": "300000 100000", "a/cpu.max": "200000 100000"}, "0::/a/b", 2.0),
+    ({"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, "0::/a/b", 0.5),
+    (
+        {
+            "cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
+            "cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+            "cpu,cpuacct/a/b/cpu.cfs_quota_us": "-1",
+            "cpu,cpuacct/a/b/cpu.cfs_period_us": "100000",
+        },
+        "5:memory:/x\n4:cpu,cpuacct:/a/b\n0::/",
+        2.0,
+    ),
+    # In a container, the path may be that of the host, of which only the top is to be seen.
+    ({"cpu.max": "100000 100000"}, "0::/docker/0123", 1.0),
+    ({"cpu.max": "100000 100000"}, "0::/../../other", 1.0),
+]
+
+
+@pytest.mark.parametrize(("files", "membership", "cores"), CORES)
+def test_cpu_quotas(
+    tmp_path: Path, files: dict[str, str], membership: str, cores: float | None
+) -> None:
+    """The smallest CPU quota from the own control group up counts, in both versions of them."""
+    _write(tmp_path, files, membership)
+    assert cgroup_cores(tmp_path / "root", tmp_path / "membership") == cores
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "limit"),
+    [
+        ({"memory.max": "1000000\n"}, "0::/", 1_000_000),
+        ({"memory.max": "max\n"}, "0::/", None),
+        ({"a/b/memory.max": "5000", "a/memory.max": "4000"}, "0::/a/b", 4_000),
+        ({"memory/memory.limit_in_bytes": MAX}, "1:memory:/", None),
+        (
+            {"memory/memory.limit_in_bytes": MAX, "memory/a/memory.limit_in_bytes": "7000"},
+            "1:memory:/a\n2:cpu:/b",
+            7_000,
+        ),
+        ({}, "nonsense", None),
+    ],
+)
+def test_memory_limits(
+    tmp_path: Path, files: dict[str, str], membership: str, limit: int | None
+) -> None:
+    """So does the smallest limit of memory."""
+    _write(tmp_path, files, membership)
+    assert cgroup_memory(tmp_path / "root", tmp_path / "membership") == limit
+
+
+def test_this_process() -> None:
+    """Whatever this machine is, there is a core, and a limit is within reason."""
+    assert usable_cores() >= 1
+    memory = total_memory()
+    assert memory is None or memory > 2**26
+    limit = cgroup_memory()
+    assert limit is None or limit > 2**20
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_affinity_counts() -> None:
+    """A process that is bound to one core does not start threads for all of them."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert 1 <= usable_cores() <= len(allowed)
+
+
+def _write(folder: Path, files: dict[str, str], membership: str) -> None:
+    (folder / "root").mkdir()
+    (folder / "membership").write_text(membership)
+    for name, text in files.items():
+        path = folder / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -1,0 +1,23 @@
+"""Execution providers, threads and cores: choose, prove, report.
+
+A provider that was asked for and does not run is an error, never a warning.
+"""
+
+from w2v_edge.providers.choice import Execution, ProviderChoice, choose
+from w2v_edge.providers.installation import import_onnxruntime
+from w2v_edge.providers.machine import cgroup_cores, cgroup_memory, usable_cores
+from w2v_edge.providers.placement import Placement
+from w2v_edge.providers.session import open_and_prove, open_session
+
+__all__ = [
+    "Execution",
+    "Placement",
+    "ProviderChoice",
+    "cgroup_cores",
+    "cgroup_memory",
+    "choose",
+    "import_onnxruntime",
+    "open_and_prove",
+    "open_session",
+    "usable_cores",
+]

@@ -1,0 +1,138 @@
+"""What is installed of onnxruntime and below it, and what to do where something is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import io
+import os
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from w2v_edge.errors import MissingExtraError, ProviderError
+from w2v_edge.providers.table import TABLE
+
+WHEELS = (
+    *dict.fromkeys(row.wheel for row in TABLE.values() if row.wheel),
+    "onnxruntime-migraphx",
+    "onnxruntime-rocm",
+)
+"""Distributions that bring the module `onnxruntime`; each overwrites the others."""
+
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import onnxruntime on first use, without its telemetry.
+
+    Wheels for Linux have it too by now (1.32): a thread, a file among the temporary ones, and an
+    address to report to. `ORT_DISABLE_TELEMETRY=0` in the environment leaves it on, and so does
+    a program that imports onnxruntime earlier.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("running a bundle", "onnxruntime", "cpu") from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def installed_wheels() -> list[str]:
+    """Return the distributions that own the module `onnxruntime`; more than one is a conflict."""
+    return [name for name in WHEELS if _owns_module(name)]
+
+
+def conflict(wheels: list[str], wanted: str) -> tuple[str, str]:
+    """Return what is wrong with several wheels in one environment, and how to mend it."""
+    both = " and ".join(wheels)
+    return (
+        f"{both} are installed together and overwrite each other",
+        f"pip uninstall -y {' '.join(wheels)}, then pip install '{wanted}'",
+    )
+
+
+def check_installed(ort: ModuleType, provider: str) -> None:
+    """Raise unless the installed onnxruntime has a provider and the machine what it needs first.
+
+    Raises:
+        ProviderError: it is not in the wheel, wheels overwrite each other, or no driver is there.
+    """
+    row = TABLE[provider]
+    available = ort.get_available_providers()
+    if row.ort_name not in available:
+        wheels = installed_wheels()
+        if row.wheel in wheels and len(wheels) > 1:
+            what, fix = conflict(wheels, row.wheel)
+            raise ProviderError(f"provider {provider!r} is not there: {what}; {fix}")
+        raise ProviderError(
+            f"provider {provider!r} is not in the installed onnxruntime {ort.__version__} "
+            f"(it has: {', '.join(available)}); {row.install}"
+        )
+    if row.library and not loads(DRIVER):
+        raise ProviderError(
+            f"provider {provider!r} needs an NVIDIA GPU, and this machine has no driver for one "
+            f"({DRIVER} is not there); install the driver, or use provider 'cpu'"
+        )
+
+
+def why_not_started(ort: ModuleType, provider: str) -> str:
+    """Say in one line why a provider that is in the wheel did not start, and what to do."""
+    row = TABLE[provider]
+    did_not = f"provider {provider!r} is installed but did not start"
+    if row.library:
+        missing = _missing_library(Path(str(ort.__file__)).parent / "capi" / row.library)
+        if missing and "nvinfer" in missing:
+            return f"{did_not}: {missing} is missing; run: pip install tensorrt"
+        if missing:
+            return (
+                f"{did_not}: {missing} is missing; run: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            )
+        return f"{did_not}: no GPU that it can use; check the driver with nvidia-smi"
+    return f"{did_not}; see w2v-edge doctor, or pass allow_fallback=True"
+
+
+def preload_libraries(ort: ModuleType) -> None:
+    """Load the CUDA libraries that pip installed, where onnxruntime does not look by itself."""
+    if hasattr(ort, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
+        # It prints what it does not find; a library that matters is named when it is missed.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+
+
+def loads(library: str) -> bool:
+    """Tell whether a shared library can be loaded."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _missing_library(path: Path) -> str:
+    """Return the name of the library that keeps another from loading, or nothing.
+
+    Only for a library that onnxruntime has tried to load already: before that it would be in the
+    process without having been set up.
+    """
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        named = re.match(r"([\w.+-]+): cannot open shared object", str(error))
+        return named.group(1) if named else str(error).split(":")[0]
+    return ""
+
+
+def _owns_module(name: str) -> bool:
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        return False
+    return any(file.parts[:1] == ("onnxruntime",) for file in files)

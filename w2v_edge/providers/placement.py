@@ -1,0 +1,147 @@
+"""Where the operators of a graph really ran, by onnxruntime's own profile of a short run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.bundle import GraphInfo
+from w2v_edge.errors import ProviderError
+from w2v_edge.providers.choice import Execution
+
+HEAVY = frozenset(
+    "MatMul Gemm FusedMatMul FusedGemm TransposeMatMul Conv FusedConv NhwcFusedConv ConvTranspose "
+    "Attention MultiHeadAttention GroupQueryAttention QAttention PackedMultiHeadAttention "
+    "MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul QLinearMatMul QGemm ConvInteger "
+    "QLinearConv MatMulNBits Einsum".split()
+)
+"""Operators that hold nearly all of the work; shape arithmetic may stay on the CPU."""
+
+CONTROL = frozenset({"Scan", "Loop", "If"})
+"""Their time is that of the operators inside, which the profile lists too."""
+
+KERNEL = "_kernel_time"
+SECONDS = 1.0
+FRAMES = 50
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a graph runs.
+
+    Attributes:
+        providers: execution providers of its session, first choice first.
+        nodes: how many operators ran on each in the profiled run, a fused subgraph being one;
+            None where there was no such run, as on the CPU.
+        time: each one's share of the operators' time in that run; None likewise.
+        heaviest: operators with their provider and share of time, largest first.
+        elsewhere: heavy operators that ran where they were not asked to, longest first.
+    """
+
+    providers: tuple[str, ...]
+    nodes: dict[str, int] | None = None
+    time: dict[str, float] | None = None
+    heaviest: tuple[tuple[str, str, float], ...] = field(default=(), repr=False)
+    elsewhere: tuple[str, ...] = ()
+
+
+def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[Any]]:
+    """Make inputs for one short utterance: tones over noise, and plausible values elsewhere."""
+    random = np.random.default_rng(0)
+    samples = int(SECONDS * sample_rate)
+    sizes = {"batch": 1, "samples": samples}
+    made: dict[str, npt.NDArray[Any]] = {}
+    for tensor in graph.inputs:
+        shape = [axis if isinstance(axis, int) else sizes.get(axis, FRAMES) for axis in tensor.axes]
+        noise = random.standard_normal(shape).astype(np.float32)
+        if tensor.name == "waveform":
+            seconds = np.arange(samples) / sample_rate
+            tones = np.sin(2 * np.pi * 220 * seconds) + np.sin(2 * np.pi * 1_320 * seconds)
+            made[tensor.name] = (0.1 * tones + 0.02 * noise).astype(np.float32)
+        elif tensor.name == "statistics":
+            made[tensor.name] = np.abs(noise) + 1
+        elif tensor.type == "int64":
+            count = samples if tensor.name == "lengths" else FRAMES
+            made[tensor.name] = np.full(shape, count, dtype=np.int64)
+        else:
+            made[tensor.name] = noise
+    return made
+
+
+def measure(session: Any, inputs: dict[str, npt.NDArray[Any]], execution: Execution) -> Placement:
+    """Run a session that was opened with profiling once, and end the profiling."""
+    session.run(None, inputs)
+    path = Path(session.end_profiling())
+    return judge(json.loads(path.read_bytes()), tuple(session.get_providers()), execution)
+
+
+def judge(
+    events: Iterable[dict[str, Any]], providers: tuple[str, ...], execution: Execution
+) -> Placement:
+    """Sum up a profile."""
+    nodes: Counter[str] = Counter()
+    times: Counter[tuple[str, str]] = Counter()
+    heavy: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") != "Node" or not name.endswith(KERNEL):
+            continue
+        operator, provider = event["args"]["op_name"], event["args"]["provider"]
+        nodes[provider] += 1
+        times[operator, provider] += 0 if operator in CONTROL else int(event["dur"])
+        if operator in HEAVY and not _in_double(event):
+            heavy[operator, provider] += int(event["dur"])
+    total = max(1, times.total())
+    shares: Counter[str] = Counter()
+    for (_, provider), duration in times.items():
+        shares[provider] += duration
+    ranked = [(*key, duration / total) for key, duration in times.most_common()]
+    elsewhere = [name for (name, where), _ in heavy.most_common() if where not in execution.allowed]
+    if heavy and execution.row.ort_name not in nodes:
+        elsewhere = elsewhere or [name for (name, _), _ in heavy.most_common()]
+    return Placement(
+        providers,
+        dict(nodes.most_common()),
+        {provider: share / total for provider, share in shares.most_common()},
+        tuple(ranked),
+        tuple(dict.fromkeys(elsewhere)),
+    )
+
+
+def check(placement: Placement, graph: str, execution: Execution) -> None:
+    """Raise unless every heavy operator ran on a provider that was named.
+
+    Raises:
+        ProviderError: some did not.
+    """
+    if placement.elsewhere and not execution.allow_fallback:
+        raise refusal(graph, execution, "did not run there", placement.elsewhere)
+
+
+def refusal(
+    graph: str, execution: Execution, what: str, operators: tuple[str, ...] = ()
+) -> ProviderError:
+    """Make the error for a graph that does not run on its provider."""
+    named = f"{', '.join(operators[:6])} " if operators else ""
+    target = TARGETS.get(execution.provider)
+    other = f"export with --target {target}, or " if target else ""
+    return ProviderError(
+        f"graph {graph!r} on provider {execution.provider!r}: {named}{what}; "
+        f"{other}pass allow_fallback=True"
+    )
+
+
+TARGETS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
+"""The export targets whose graphs a provider runs as a whole."""
+
+
+def _in_double(event: dict[str, Any]) -> bool:
+    """Sums of the normalisation are float64, which most accelerators lack, and small."""
+    return any("double" in tensor for tensor in event["args"].get("input_type_shape", ()))

@@ -1,0 +1,194 @@
+"""Opens onnxruntime sessions that run where they were asked to, and prove it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy.typing as npt
+
+from w2v_edge.errors import ProviderError, one_line
+from w2v_edge.providers.choice import Execution
+from w2v_edge.providers.installation import (
+    import_onnxruntime,
+    preload_libraries,
+    why_not_started,
+)
+from w2v_edge.providers.placement import Placement, check, measure, refusal
+from w2v_edge.providers.table import TABLE
+
+FATAL = 4
+WARNING = 2
+
+Inputs = Mapping[str, npt.NDArray[Any]]
+
+
+def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> Any:
+    """Open an onnxruntime session that has the provider asked for.
+
+    Args:
+        path: of the graph.
+        execution: how to run it.
+        cache_key: names the folder for what a provider compiles; nothing is kept without.
+
+    Raises:
+        ProviderError: the provider is installed but did not start, or refuses the graph.
+    """
+    ort = import_onnxruntime()
+    return _open(ort, path, execution, _options(ort, execution), cache_key)
+
+
+def open_and_prove(
+    path: Path, execution: Execution, inputs: Inputs, *, cache_key: str = ""
+) -> tuple[Any, Placement]:
+    """Open a session and run it once with onnxruntime's profiler on: which operator ran where?
+
+    The profile is made in a temporary folder and removed. Where operators that hold the work did
+    not run on a provider that was named, that is an error.
+
+    Args:
+        path: of the graph.
+        execution: how to run it.
+        inputs: of the profiled run.
+        cache_key: as for `open_session`.
+
+    Raises:
+        ProviderError: the provider did not start, or does not run the graph.
+    """
+    ort = import_onnxruntime()
+    with tempfile.TemporaryDirectory(prefix="w2v-edge-") as folder:
+        options = _options(ort, execution)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = _open(ort, path, execution, options, cache_key)
+        placement = measure(session, dict(inputs), execution)
+    check(placement, path.stem, execution)
+    return session, placement
+
+
+def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache_key: str) -> Any:
+    if execution.row.library:
+        preload_libraries(ort)
+    providers = _providers(ort, execution, cache_key)
+    try:
+        with _quiet(ort, silent=execution.needs_proof):
+            session = _session_class(ort)(str(path), options, providers=providers)
+    except Exception as error:
+        if not execution.needs_proof:
+            raise
+        if not execution.allow_fallback:
+            raise _refused(ort, path, execution, error) from error
+        session = ort.InferenceSession(str(path), options, providers=[TABLE["cpu"].ort_name])
+    if execution.allow_fallback:
+        return session
+    if execution.row.ort_name not in session.get_providers():
+        raise ProviderError(why_not_started(ort, execution.provider))
+    # Otherwise a failing run would be repeated on the CPU, with a note on stdout.
+    session.disable_fallback()
+    return session
+
+
+def _refused(ort: ModuleType, path: Path, execution: Execution, error: Exception) -> ProviderError:
+    if not isinstance(error, _NotStarted):
+        what = f"it cannot be opened there (onnxruntime: {one_line(error)})"
+        return refusal(path.stem, execution, what)
+    if execution.row.library:
+        return ProviderError(why_not_started(ort, execution.provider))
+    return ProviderError(
+        f"provider {execution.provider!r} did not start, onnxruntime says: {one_line(error)}; "
+        "check its options and drivers"
+    )
+
+
+def _providers(
+    ort: ModuleType, execution: Execution, cache_key: str
+) -> list[tuple[str, dict[str, str]]]:
+    available = ort.get_available_providers()
+    providers = []
+    for name, own in execution.providers:
+        row = TABLE[name]
+        if row.ort_name not in available:
+            continue
+        folder = _cache_folder(name, cache_key) if row.cached and cache_key else None
+        options = row.options | (row.cached if folder else {})
+        values = {"threads": execution.threads, "cache": folder}
+        filled = {key: value.format(**values) for key, value in options.items()}
+        providers.append((row.ort_name, filled | own))
+    cpu = TABLE["cpu"].ort_name
+    if cpu not in [name for name, _ in providers]:
+        # Shape arithmetic stays on the CPU by design.
+        providers.append((cpu, {}))
+    return providers
+
+
+def _options(ort: ModuleType, execution: Execution) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = execution.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Plans for a fixed shape are of no use where every length is new, and they keep memory;
+    # DirectML requires that there are none.
+    options.enable_mem_pattern = False
+    options.log_severity_level = FATAL
+    if execution.power == "low":
+        # A thread that waits for work otherwise spins for it, at full power.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _cache_folder(provider: str, key: str) -> Path | None:
+    """Return a folder of this user's for what a provider compiles, or None where none can be."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "w2v-edge" / provider / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
+@contextmanager
+def _quiet(ort: ModuleType, *, silent: bool) -> Iterator[None]:
+    """Keep onnxruntime from writing to stderr what is about to be said in one line."""
+    if silent:
+        ort.set_default_logger_severity(FATAL)
+    try:
+        yield
+    finally:
+        if silent:
+            ort.set_default_logger_severity(WARNING)
+
+
+class _NotStarted(Exception):  # noqa: N818 - it never leaves this file
+    """A provider that did not take its options or libraries."""
+
+
+@cache
+def _session_class(ort: ModuleType) -> Any:
+    """Return a session class that never goes on with the CPU in silence.
+
+    The one of onnxruntime meets these errors by printing a banner and opening the graph on the
+    CPU, and not in every version can that be switched off.
+    """
+
+    class Session(ort.InferenceSession):  # type: ignore[misc, name-defined]
+        def _create_inference_session(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                super()._create_inference_session(*args, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                raise _NotStarted(str(error)) from error
+
+    return Session
