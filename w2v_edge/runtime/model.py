@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.audio import Waveform
-from w2v_edge.bundle import Manifest
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import GraphMissingError
 from w2v_edge.names import Power
-from w2v_edge.providers import Placement, ProviderChoice, choose
+from w2v_edge.providers import ProviderChoice, choose
 from w2v_edge.runtime import long_audio
-from w2v_edge.runtime.binding import run_on_device
 from w2v_edge.runtime.classes import (
     Classification,
     FrameClassification,
@@ -26,9 +24,9 @@ from w2v_edge.runtime.classes import (
 )
 from w2v_edge.runtime.context_window import STREAM, ContextWindow, long_window
 from w2v_edge.runtime.encoding import Encoding
-from w2v_edge.runtime.frame_times import FrameTimes
 from w2v_edge.runtime.frontend_stream import RunningStatistics
-from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+from w2v_edge.runtime.graph_runner import GraphRunner
+from w2v_edge.runtime.opened_bundle import OpenedBundle
 from w2v_edge.runtime.recordings import Audio, Recordings
 from w2v_edge.runtime.sources import AudioSource
 from w2v_edge.runtime.spelling import Spelling
@@ -76,7 +74,7 @@ def load(
     return Model(GraphRunner(Bundle.open(bundle), execution))
 
 
-class Model:
+class Model(OpenedBundle):
     """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once.
 
     Audio is a waveform (samples,) of floats in [-1, 1] or int16; or an `AudioSource`, such as
@@ -84,39 +82,6 @@ class Model:
     gives a list, in its order: short utterances of like length are run together, which changes
     no result.
     """
-
-    def __init__(self, runner: GraphRunner) -> None:
-        self._runner = runner
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle on disk."""
-        return self._runner.bundle
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's description of itself."""
-        return self._runner.bundle.manifest
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz that the model takes."""
-        return self.manifest.sample_rate
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that was asked for."""
-        return self._runner.execution.provider
-
-    @property
-    def threads(self) -> int:
-        """Threads that one operator may use."""
-        return self._runner.execution.threads
-
-    @property
-    def placement(self) -> dict[str, Placement]:
-        """Where each graph opened so far runs."""
-        return self._runner.placement
 
     @overload
     def encode(
@@ -376,64 +341,6 @@ class Model:
             BundleError: the bundle does not say what its labels spell.
         """
         return Spelling.of_manifest(self.manifest)
-
-    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
-        """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        return self._runner.run(graph, tensors)
-
-    def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
-        """Run one graph as `run` does, and leave its outputs on the provider's device.
-
-        Args:
-            graph: its name.
-            tensors: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
-                `__dlpack__`, such as a torch tensor.
-
-        Returns:
-            An `onnxruntime.OrtValue` for each output: an input for the next graph, uncopied, or
-            `.numpy()`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InputError: something that is none of these.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        return run_on_device(self._runner, graph, tensors)
-
-    def prove(self, graph: str) -> Placement:
-        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            ProviderError: it does not run on the provider asked for.
-        """
-        return self._runner.prove(graph)
-
-    def times(self, frames: int) -> npt.NDArray[np.float64]:
-        """Return the middle of what each frame sees, (frames,) seconds."""
-        return self._frame_times.of_features(frames)
-
-    def context_times(self, frames: int) -> npt.NDArray[np.float64]:
-        """Return the same for frames of the context and of logits.
-
-        They are fewer than those of features where the context network ends in strided
-        convolutions.
-        """
-        return self._frame_times.of_context(frames)
-
-    @property
-    def context_frame_seconds(self) -> float:
-        """Seconds from one frame of the context and of logits to the next."""
-        return self._frame_times.context_seconds
-
-    @property
-    def _frame_times(self) -> FrameTimes:
-        return FrameTimes.of_manifest(self.manifest)
 
     @property
     def _recordings(self) -> Recordings:
