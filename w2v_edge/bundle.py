@@ -42,7 +42,13 @@ from w2v_edge.errors import (
 )
 from w2v_edge.files import open_regular
 from w2v_edge.geometry import Geometry
-from w2v_edge.manifest_numbers import GEOMETRY, check_config, check_parity, check_range
+from w2v_edge.manifest_numbers import (
+    GEOMETRY,
+    LARGEST_FILE,
+    check_config,
+    check_parity,
+    check_range,
+)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -225,6 +231,8 @@ class Manifest:
         """Refuse numbers that no front end has, and graphs that no bundle has."""
         for name, bounds in GEOMETRY.items():
             check_range(name, getattr(self, name), *bounds)
+        for name, info in self.files.items():
+            check_range(f"files.{name:.40}.size", info.size, 0, LARGEST_FILE)
         check_config(self.config)
         if self.parity is not None:
             check_parity(self.parity)

@@ -13,6 +13,9 @@ HIGHEST_RATE = 10_000_000
 LONGEST_SPAN = 2**24
 """Samples that a frame sees, or from one frame to the next."""
 
+LARGEST_FILE = 2**50
+"""Bytes."""
+
 GEOMETRY = {
     "sample_rate": (1, HIGHEST_RATE),
     "hop": (1, LONGEST_SPAN),

@@ -67,7 +67,10 @@ def _convert(hint: Any, value: object, where: str) -> Any:
 
 def _scalar(hint: Any, value: object, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _wrong(where, "a smaller number", value) from None
     # bool is an int to Python, and never one to a reader of a config.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise _wrong(where, "null" if hint is type(None) else hint.__name__, value)
