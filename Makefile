@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 300
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo
@@ -22,8 +23,14 @@ bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
 
+# Readers of files from strangers, with atheris, in an environment without torch.
+fuzz: .venv-fuzz/.ready
+	for name in manifest npz graph audio; do \
+	    .venv-fuzz/bin/python tests/fuzz/run.py $$name -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floor .venv-fuzz tests/fuzz/finds tests/fuzz/grown demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -36,4 +43,10 @@ $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.user
 	$(PIP) --group dev
+	touch $@
+
+.venv-fuzz/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --group fuzz
 	touch $@
