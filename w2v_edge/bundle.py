@@ -347,8 +347,11 @@ def refuse_outside(path: Path) -> None:
 def _parse(path: Path) -> tuple[dict[str, Any], bytes]:
     """Read a manifest; return it with its bytes."""
     refuse_outside(path)
-    with open_regular(path) as stream:
-        text = stream.read(MAX_MANIFEST_BYTES + 1)
+    try:
+        with open_regular(path) as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(text) > MAX_MANIFEST_BYTES:
         raise BundleIntegrityError(
             f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest"

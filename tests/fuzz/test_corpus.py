@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -78,3 +81,38 @@ def test_mutations(name: str, data: st.DataObject) -> None:
 def test_any_bytes(name: str, content: bytes) -> None:
     """So do any bytes."""
     TARGETS[name](content)
+
+
+NUMBERS = (0, -1, 2**31, 2**63, 10**400, 0.5, 1e308, float("inf"), float("nan"))
+OTHERS: tuple[Any, ...] = (
+    None,
+    True,
+    "",
+    "\x1b[2J\n",
+    "../../etc/passwd",
+    "\ud800",
+    "a" * 10_000,
+    [],
+    {},
+    {"": [0]},
+)
+JSON_VALUES = st.sampled_from([*NUMBERS, *OTHERS]).map(deepcopy)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_any_value_of_a_manifest(data: st.DataObject) -> None:
+    """Whatever stands in a manifest in whichever place, it is refused or can be worked with."""
+    content = json.loads(CORPUS["manifest"]["bundle"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = content
+        while True:
+            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(at[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
+                at[key] = data.draw(JSON_VALUES)
+                break
+            at = at[key]
+    TARGETS["manifest"](json.dumps(content).encode())
