@@ -1,4 +1,4 @@
-"""A graph from a stranger, whose hashes fit, reads no other files and claims no more than it has."""
+"""A graph from a stranger, hashes fitting, reads no other files and claims no more than it has."""
 
 from __future__ import annotations
 
