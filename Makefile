@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENVINO := .venv-openvino
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+FUZZ := .venv-fuzz
+FUZZ_SECONDS ?= 300
+PIP_INSTALL := python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/$(PIP_INSTALL) --constraint constraints.txt
 
-.PHONY: demo test test-openvino lint bench clean
+.PHONY: demo test test-openvino fuzz lint bench clean
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo
@@ -28,8 +31,15 @@ bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
 
+# Readers of files from strangers, with atheris, in an environment without torch.
+fuzz: $(FUZZ)/.ready
+	for name in manifest npz graph audio; do \
+	    $(FUZZ)/bin/python tests/fuzz/run.py $$name -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) .venv-floor demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENVINO) $(FUZZ) .venv-floor tests/fuzz/finds tests/fuzz/grown demo dist build \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -46,6 +56,12 @@ $(VENV)/.dev: $(VENV)/.user
 
 $(OPENVINO)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m venv $(OPENVINO)
-	$(OPENVINO)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint constraints.txt --editable '.[openvino,cli]' pytest hypothesis
+	$(OPENVINO)/bin/$(PIP_INSTALL) --constraint constraints.txt --editable '.[openvino,cli]' \
+		pytest hypothesis
+	touch $@
+
+$(FUZZ)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	$(FUZZ)/bin/$(PIP_INSTALL) --constraint constraints.txt --group fuzz
 	touch $@

@@ -40,7 +40,15 @@ from w2v_edge.errors import (
     BundleVersionError,
     ConfigError,
 )
+from w2v_edge.files import open_regular
 from w2v_edge.geometry import Geometry
+from w2v_edge.manifest_numbers import (
+    GEOMETRY,
+    LARGEST_FILE,
+    check_config,
+    check_parity,
+    check_range,
+)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -241,24 +249,23 @@ class Manifest:
 
     def __post_init__(self) -> None:
         """Refuse numbers that no front end has, and graphs that no bundle has."""
-        smallest = {
-            "sample_rate": 1,
-            "hop": 1,
-            "receptive_field": 1,
-            "min_samples": 1,
-            "left_padding": 0,
-            "right_padding": 0,
-        }
-        for name, least in smallest.items():
-            if getattr(self, name) < least:
-                found = getattr(self, name)
-                raise ConfigError(f"{name}: expected a number from {least} up, found {found}")
+        for name, bounds in GEOMETRY.items():
+            check_range(name, getattr(self, name), *bounds)
+        for name, info in self.files.items():
+            check_range(f"files.{name:.40}.size", info.size, 0, LARGEST_FILE)
+        check_config(self.config)
+        if self.parity is not None:
+            check_parity(self.parity)
         if not 0 < self.longest_context_seconds < math.inf:
             raise ConfigError("longest_context_seconds: expected a number above 0")
         for name, graph in self.graphs.items():
             outputs = tuple(tensor.name for tensor in graph.outputs)
             if name not in GRAPH_OUTPUTS or not _fit(name, outputs):
-                raise ConfigError(f"graphs.{name}: not a graph of this format")
+                raise ConfigError(f"graphs.{name:.40}: not a graph of this format")
+            inputs = tuple(tensor.name for tensor in graph.inputs)
+            expected = graph_inputs(name, self.quantizer_input)
+            if inputs != expected and (name, inputs) != ("frontend", (*expected, "statistics")):
+                raise ConfigError(f"graphs.{name}.inputs: expected {', '.join(expected)}")
             if not set(graph.data) <= set(DATA_FILES):
                 raise ConfigError(f"graphs.{name}.data: expected some of {', '.join(DATA_FILES)}")
 
@@ -314,7 +321,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
         raise BundleError(f"{folder}: expected a bundle, but it {what}; make one: w2v-edge export")
-    data = _parse(path)
+    data, text = _parse(path)
     version = data.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise BundleIntegrityError(f"{path}: damaged, format version is {version!r:.40}")
@@ -323,7 +330,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: format version {version}, this release reads up to {FORMAT_VERSION}; "
             "update w2v-edge"
         )
-    if data.get("sha256") != _content_hash(data) or path.read_bytes() != _encode(_canonical(data)):
+    if data.get("sha256") != _content_hash(data) or text != _encode(_canonical(data)):
         raise BundleIntegrityError(
             f"{path}: damaged or edited, its content does not have the SHA-256 it states; "
             "export again"
@@ -338,18 +345,45 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
+def refuse_outside(path: Path) -> None:
+    """Refuse a file of a bundle that is a link to somewhere else.
+
+    The folder itself may be a link.
+
+    Raises:
+        BundleIntegrityError: the file is not in its folder.
+    """
+    try:
+        real, folder = path.resolve(), path.parent.resolve()
+    except (OSError, RuntimeError) as error:
+        raise BundleIntegrityError(f"{path}: a link to nowhere; copy the whole bundle") from error
+    if real.parent != folder:
+        raise BundleIntegrityError(
+            f"{path}: a link out of the bundle's folder, which nothing there may be; "
+            "copy the bundle with what its links point to"
+        )
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Read a manifest; return it with its bytes."""
+    refuse_outside(path)
+    try:
+        with open_regular(path) as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(text) > MAX_MANIFEST_BYTES:
         raise BundleIntegrityError(
             f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest"
         )
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(text)
+        _canonical(data)
     except (ValueError, RecursionError) as error:
         raise BundleIntegrityError(f"{path}: damaged, not JSON ({error!s:.80})") from error
     if not isinstance(data, dict):
         raise BundleIntegrityError(f"{path}: damaged, expected a JSON object")
-    return data
+    return data, text
 
 
 def _canonical(data: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from w2v_edge.errors import ConfigError
 
 T = TypeVar("T")
 
+LONGEST_KEY = 120
+
 
 def to_plain(value: Any) -> Any:
     """Return dataclasses as dicts and tuples as lists, all the way down."""
@@ -41,7 +43,8 @@ def from_plain(cls: type[T], data: object, where: str = "") -> T:
     unknown = sorted(str(key) for key in data if key not in fields)
     if unknown:
         known = ", ".join(fields)
-        raise ConfigError(f"unknown key {_join(where, unknown[0])!r}; the keys are: {known}")
+        found = _join(where, unknown[0])
+        raise ConfigError(f"unknown key {found!r:.200}; the keys are: {known}")
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -64,7 +67,10 @@ def _convert(hint: Any, value: object, where: str) -> Any:
 
 def _scalar(hint: Any, value: object, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _wrong(where, "a smaller number", value) from None
     # bool is an int to Python, and never one to a reader of a config.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise _wrong(where, "null" if hint is type(None) else hint.__name__, value)
@@ -129,6 +135,8 @@ _GENERIC: dict[Any, Callable[[Any, object, str], Any]] = {
 
 
 def _join(where: str, key: str) -> str:
+    # Keys of a mapping may be any text: in a message they are one short line.
+    key = key if key.isprintable() and len(key) <= LONGEST_KEY else f"{key!r:.40}"
     return f"{where}.{key}" if where else key
 
 

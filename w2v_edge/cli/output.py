@@ -60,7 +60,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
     for row in rows:
         # Axes and paths may hold brackets, which rich would take for markup.
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(_printable(str(cell))) for cell in row))
     console().print(table)
 
 
@@ -97,6 +97,11 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("", total=1.0, title=title)
         yield lambda what, done: bar.update(task, description=what, completed=done)
+
+
+def _printable(text: str) -> str:
+    """Write characters that would steer a terminal as Python does: labels may hold any."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def megabytes(size: int) -> str:

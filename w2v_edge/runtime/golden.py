@@ -15,7 +15,6 @@ in any language can reproduce it.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +32,10 @@ from w2v_edge.comparison import (
     compare_most_codes,
     compare_values,
 )
-from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
+from w2v_edge.files import open_regular
 from w2v_edge.runtime.model import Model
+from w2v_edge.runtime.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -43,14 +44,23 @@ def check_golden(model: Model) -> tuple[list[Row], Tally]:
     """Run every graph of a bundle on its golden clip and compare.
 
     Raises:
-        BundleIntegrityError: `golden.npz` is missing or damaged.
+        BundleIntegrityError: `golden.npz` is missing, damaged or not of this model.
     """
     golden = read_golden(model)
-    bars = json.loads(str(golden["bars"]))[model.manifest.precision]
     tally = Tally()
-    if "cosine" in bars:
-        return compare_closely(model, golden, bars, tally), tally
-    return compare_graphs(model, golden, "golden", tally), tally
+    try:
+        bars = json.loads(str(golden["bars"]))[model.manifest.precision]
+        if "cosine" in bars:
+            return compare_closely(model, golden, bars, tally), tally
+        return compare_graphs(model, golden, "golden", tally), tally
+    except (LookupError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
+        if isinstance(error, W2VEdgeError):
+            raise
+        path = model.bundle.folder / GOLDEN
+        what = " ".join(str(error).split())
+        raise BundleIntegrityError(
+            f"{path}: does not fit what the graphs give ({what:.80}); export again"
+        ) from error
 
 
 def compare_closely(
@@ -158,10 +168,9 @@ def read_golden(model: Model) -> Arrays:
     """Read `golden.npz` of a bundle, checked against the manifest."""
     path = model.bundle.path(GOLDEN)
     try:
-        # numpy leaves a file it opened itself open when the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with open_regular(path) as stream:
+            return read_npz(stream)
+    except (OSError, ValueError) as error:
         raise BundleIntegrityError(f"{path}: damaged ({error!s:.80}); export again") from error
 
 

@@ -1,0 +1,191 @@
+"""A bundle from a stranger, manifest and hashes included, reaches nothing outside its folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import w2v_edge
+from w2v_edge.bundle_files import Bundle
+from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
+from w2v_edge.runtime.golden import check_golden
+
+CLIP = np.sin(np.arange(4_000) / 9).astype(np.float32) / 2
+GRAPH = "tokenizer.onnx"
+DATA = "quantizer.bin"
+
+Reseal = Callable[..., None]
+
+
+@pytest.fixture
+def folder(copied_bundle: Callable[[str], Path]) -> Path:
+    """A bundle of the test's own."""
+    return copied_bundle("base-small")
+
+
+@pytest.mark.parametrize("name", [GRAPH, DATA, "manifest.json"])
+def test_links_out_of_the_folder(folder: Path, name: str) -> None:
+    """A file that is a link to elsewhere is refused, though it has the right content."""
+    shutil.move(folder / name, folder.parent / name)
+    (folder / name).symlink_to(Path("..") / name)
+    with pytest.raises(BundleIntegrityError, match=f"{name}: a link out of"):
+        w2v_edge.load(folder).tokenize(CLIP)
+    (folder / name).unlink()
+    (folder / name).symlink_to(name)
+    with pytest.raises(W2VEdgeError, match=name):
+        w2v_edge.load(folder).tokenize(CLIP)
+
+
+def test_the_folder_may_be_a_link(folder: Path) -> None:
+    """A bundle that is reached through a link, as in caches, is one."""
+    link = folder.parent / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    assert w2v_edge.load(link).tokenize(CLIP).shape[1] == 2
+
+
+@pytest.mark.parametrize("name", [GRAPH, DATA, "golden.npz", "manifest.json"])
+def test_pipes_are_not_waited_for(folder: Path, name: str) -> None:
+    """What is no file is refused, not opened."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(W2VEdgeError, match=f"{name}"):
+        Bundle.open(folder).check_all()
+    with pytest.raises(W2VEdgeError, match=f"{name}"):
+        check_golden(w2v_edge.load(folder))
+
+
+def _npz(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def _npy(shape: str, descr: str = "'<f4'", data: bytes = bytes(16)) -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _npz({"waveform.npy": _npy("(1000000000000,)")}),
+        _npz({"waveform.npy": _npy("(1099511627776, 1099511627776)")}),
+        _npz({"waveform.npy": _npy("(-4,)")}),
+        _npz({"waveform.npy": _npy("()", "'<U2000000000'")}),
+        _npz({"waveform.npy": _npy("(4,)", "'|O'")}),
+        _npz({"waveform.npy": _npy("(4,)", "[('a', '<f4')]")}),
+        _npz({"waveform.npy": b"\x80\x04cos\nsystem\n."}),
+        _npz({f"{i}.npy": _npy("(4,)") for i in range(100)}),
+        _npz({"waveform.npy": _npy("(4,)")}),
+        _npz({"bars.npy": _npy("()", "'<U4'", "[[[[".encode("utf-32-le"))}),
+        b"PK\5\6" + bytes(18),
+        b"",
+    ],
+)
+def test_golden_vectors_that_are_none(folder: Path, reseal: Reseal, content: bytes) -> None:
+    """Archives that lie about sizes, expand or hold objects are refused, nothing being run."""
+    (folder / "golden.npz").write_bytes(content)
+    reseal(folder)
+    with pytest.raises(BundleIntegrityError, match=r"golden\.npz"):
+        check_golden(w2v_edge.load(folder))
+
+
+def test_archives_that_expand(
+    folder: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small archive of a large array is refused before the array is made."""
+    monkeypatch.setattr("w2v_edge.runtime.npz.MOST_BYTES", 2**20)
+    content = _npz({"waveform.npy": _npy("(1000000,)", data=bytes(4_000_000))})
+    assert len(content) < 10_000
+    (folder / "golden.npz").write_bytes(content)
+    reseal(folder)
+    with pytest.raises(BundleIntegrityError, match="more or larger arrays"):
+        check_golden(w2v_edge.load(folder))
+
+
+HUGE = 10**400
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"hop": 10**18},
+    {"hop": HUGE},
+    {"left_padding": 10**12},
+    {"receptive_field": 2**62, "min_samples": 1},
+    {"sample_rate": 10**18},
+    {"longest_context_seconds": HUGE},
+    {"config": {"context": 3}},
+    {"config": {"context": {"adapter": []}}},
+    {"config": {"context": {"adapter": {"layers": 10**9, "kernel": 1, "stride": 1, "padding": 0}}}},
+    {"config": {"context": {"adapter": {"layers": 8, "kernel": 1, "stride": HUGE, "padding": 0}}}},
+    {"parity": {}},
+    {"parity": {"passed": "yes\x1b[2J"}},
+    {"graphs": {"../x": {"inputs": [], "outputs": [], "data": [], "operators": {}}}},
+    {
+        "graphs": {
+            "encoder": {"inputs": [], "outputs": [], "data": ["/etc/passwd"], "operators": {}}
+        }
+    },
+    {"tools": {"a\nb" * 10**6: 3}},
+)
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_numbers_that_no_bundle_has(folder: Path, reseal: Reseal, changes: dict[str, Any]) -> None:
+    """Numbers and names that would exhaust memory or leave the folder are refused as read."""
+    reseal(folder, **changes)
+    with pytest.raises(BundleIntegrityError, match=r"manifest\.json") as refused:
+        Bundle.open(folder)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1_000
+
+
+def test_deep_manifests(folder: Path) -> None:
+    """Nesting without end is damage, at any depth that some reader still takes."""
+    for depth in (200, 500, 900, 5_000, 100_000):
+        nested = "[" * depth + "]" * depth
+        (folder / "manifest.json").write_text(f'{{"format_version": 1, "config": {nested}}}')
+        with pytest.raises(BundleIntegrityError, match=r"manifest\.json"):
+            Bundle.open(folder)
+
+
+def test_golden_vectors_of_another_model(folder: Path, reseal: Reseal) -> None:
+    """Golden vectors with other shapes, or some missing, are an error that names the file."""
+    with np.load(folder / "golden.npz") as archive:
+        arrays = dict(archive)
+    for name in arrays:
+        for other in (None, np.zeros((3, 2)), np.array("{}"), arrays[name].ravel()[:0]):
+            changed = {k: v for k, v in arrays.items() if k != name}
+            if other is not None:
+                changed[name] = other
+            np.savez(folder / "golden.npz", **changed)
+            reseal(folder)
+            _verify_once(folder)
+
+
+def _verify_once(folder: Path) -> None:
+    """Compare; what differs may be told as a row or as an error, and is nothing else."""
+    try:
+        check_golden(w2v_edge.load(folder))
+    except W2VEdgeError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - either way is right
+
+
+def test_manifests_are_shown_as_text(
+    folder: Path, reseal: Reseal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a manifest says cannot steer the terminal that shows it."""
+    from w2v_edge.cli.group import run
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    reseal(folder, source=manifest["source"] | {"name": "\x1b]0;owned\x07 \x1b[2J"})
+    assert run(["inspect", str(folder)]) == 0
+    assert "\x1b" not in capfd.readouterr().out
