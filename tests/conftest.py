@@ -317,9 +317,12 @@ def _sha256(data: bytes) -> str:
 @cache
 def _small_config(name: str) -> ModelConfig:
     from w2v_edge.model import preset
+    from w2v_edge.model.config import NormalisationConfig
 
     if name == "tiny":
         return preset("tiny")
+    if name == "base-normalised-small":
+        return replace(_small_config("base-small"), normalise=NormalisationConfig(eps=1e-7))
     architecture = name.removesuffix("-small")
     assert architecture in {"tutorial", "base", "large"}, name
     config = preset(architecture)

@@ -119,6 +119,23 @@ class CodebookInfo:
 
 
 @dataclass(frozen=True)
+class StatisticsInfo:
+    """What `statistics` are of, all means and variances, without regard to each other.
+
+    Attributes:
+        waveform: whether they begin with the mean and the variance of the samples.
+        channels: of so many channels the means come next, then the variances; 0 for none.
+        kernel: samples that one value of a channel is made from.
+        stride: samples from one value to the next.
+    """
+
+    waveform: bool
+    channels: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
 class CtcInfo:
     """How the labels of a CTC model's logits spell text.
 
@@ -183,6 +200,8 @@ class Manifest:
             passes four times that of the rest.
         parity: the gate's report, or None where the export was not checked.
         selection: what was taken of the checkpoint, or added to it; None for the whole of it.
+        statistics: how to put those of an utterance's stretches together; None where the front end
+            needs none.
         weight_quantization: budgets, what was measured, and every layer's precision and noise; None
             in float32.
     """
@@ -217,6 +236,7 @@ class Manifest:
     logits_meaning: Literal["one_of", "any_of", "values"] | None = None
     ctc: CtcInfo | None = None
     selection: dict[str, Any] | None = None
+    statistics: StatisticsInfo | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:

@@ -1,15 +1,35 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and are read only where they are files."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from w2v_edge.errors import OutputExistsError
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for reading, unbuffered; never wait for a pipe, never touch a device.
+
+    Raises:
+        FileNotFoundError: there is nothing, or something else than a file.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no file")
+    # What was a file may be a pipe by now.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    stream = os.fdopen(os.open(path, flags), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise FileNotFoundError(f"{path}: no file")
+    return stream
 
 
 @contextmanager

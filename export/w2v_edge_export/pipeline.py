@@ -28,6 +28,7 @@ from w2v_edge.bundle import (
     GraphInfo,
     Manifest,
     SourceInfo,
+    StatisticsInfo,
     TensorInfo,
 )
 from w2v_edge.bundle_files import file_info
@@ -288,6 +289,7 @@ def describe(
         logits_meaning=getattr(config.head, "meaning", None),
         ctc=_ctc(config),
         selection=selection.to_dict(),
+        statistics=_statistics(config),
     )
 
 
@@ -295,6 +297,16 @@ def _logits_axes(config: ModelConfig) -> tuple[str, ...]:
     if config.head is None:
         return ()
     return ("batch", "labels") if config.head.kind == "utterance" else ("batch", "frames", "labels")
+
+
+def _statistics(config: ModelConfig) -> StatisticsInfo | None:
+    encoder = config.feature_encoder
+    layer = encoder.layers[0]
+    channels = layer.channels if encoder.kind == "group_norm" else 0
+    normalised = config.normalise is not None
+    if not channels and not normalised:
+        return None
+    return StatisticsInfo(normalised, channels, layer.kernel, layer.stride)
 
 
 def _ctc(config: ModelConfig) -> CtcInfo | None:

@@ -14,7 +14,9 @@ import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
+import w2v_edge
 from w2v_edge.bundle import Manifest, read_manifest
+from w2v_edge.runtime.context_window import ContextWindow
 
 Floats = npt.NDArray[np.float32]
 Make = Callable[..., Any]
@@ -121,6 +123,31 @@ def test_a_ragged_batch(
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400, 3_999))]
     found = plain(exported(name) / "encoder.onnx", **_batch(*waveforms, extra=777))
     _assert_rows(name, found, waveforms, expected, equal)
+
+
+def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> None:
+    """Live and long audio have all that a model gives: with a wide window, what encode gives."""
+    model, waveform = w2v_edge.load(exported(name)), utterance(40_000)
+    expected = model.encode(waveform)
+    stream = model.stream(
+        statistics=model.statistics(waveform), context=ContextWindow(step=0.4, left=3, right=3)
+    )
+    pieces = [stream.push(x) for x in np.split(waveform, [1_000, 5_000, 30_000])]
+    pieces.append(stream.flush())
+    for output in ("features", "context", "times", "context_times", "codes", "logits"):
+        whole = getattr(expected, output)
+        by_frame = output != "logits" or "frames" in model.manifest.logits_axes
+        if whole is not None and by_frame:
+            found = np.concatenate([getattr(piece, output) for piece in pieces])
+            assert found.shape == whole.shape
+            np.testing.assert_allclose(found, whole, atol=1e-4 * max(1, whole.std()))
+    for output, mean in stream.means().items():
+        # Windows see more of the beginning than of the end.
+        assert mean.shape == getattr(expected, output).shape
+    long = model.encode(waveform, window=ContextWindow(step=3, left=0, right=0))
+    if long.logits is not None:
+        assert expected.logits is not None
+        np.testing.assert_allclose(long.logits, expected.logits, atol=1e-4)
 
 
 def test_the_parts_make_the_whole(

@@ -25,7 +25,8 @@ def classifier(
     def make(logits: npt.NDArray[np.float32], axes: list[str]) -> Path:
         folder: Path = copied_bundle("tiny")
         reseal(folder, logits_axes=axes, labels=["left", "right"])
-        monkeypatch.setattr(GraphRunner, "run", lambda *_: {"logits": logits[np.newaxis]})
+        made = {"logits": logits[np.newaxis], "frame_lengths": np.array([len(logits)])}
+        monkeypatch.setattr(GraphRunner, "run", lambda *_: made)
         return folder
 
     return make

@@ -123,7 +123,7 @@ def test_usage_errors_are_code_2(w2v_edge: Verb, bundle: Verb) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    "demo init export verify inspect encode transcribe classify doctor".split(),
+    "demo init export verify inspect encode transcribe classify stream doctor".split(),
 )
 def test_every_verb_has_help(w2v_edge: Verb, verb: str) -> None:
     """--help of each verb says what it does and what its options are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from w2v_edge import Classification, FrameClassification, Model, Transcription
-from w2v_edge.bundle import CtcInfo, Manifest
+from w2v_edge.bundle import CtcInfo
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import BundleError, GraphMissingError, HeadMissingError, InputError
+from w2v_edge.providers import Execution, choose
 from w2v_edge.runtime.graph_runner import GraphRunner
 
 CTC = CtcInfo(0, "|", ("<pad>",))
@@ -29,11 +30,13 @@ class _Runner:
 
     bundle: Bundle
     logits: npt.NDArray[Any]
+    execution: Execution = field(default=choose("cpu", None, allow_fallback=False))
 
     def run(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         assert graph == "encoder"
         assert inputs["waveform"].shape == (1, *inputs["lengths"])
-        return {"logits": self.logits[np.newaxis]}
+        lengths = np.array([len(self.logits)])
+        return {"logits": self.logits[np.newaxis], "frame_lengths": lengths}
 
 
 @pytest.fixture(scope="session")
@@ -163,29 +166,9 @@ def test_bad_inputs(headed: Callable[..., Model]) -> None:
     model = headed(_best([0]), **options)
     with pytest.raises(InputError, match=r"item 1 of the list"):
         model.transcribe([SECOND, SECOND[:10]])
-    longest = headed(_best([0]), longest_context_seconds=0.5, **options)
-    with pytest.raises(InputError, match=r"attention over more than 0.5 s.*split it"):
-        longest.transcribe(SECOND)
     for logits in (_best([0], 5), np.full((3, 4), np.nan, np.float32)):
         with pytest.raises(InputError):
             headed(logits, **options).transcribe(SECOND)
         for axes, shaped in ((FRAMES, logits), (UTTERANCE, logits[0])):
             with pytest.raises(InputError):
                 headed(shaped, logits_axes=axes, labels=LABELS).classify(SECOND)
-
-
-def test_longest_context_without_a_tokenizer(
-    headed: Callable[..., Model], bundle: Callable[[str], Path]
-) -> None:
-    """A model without codes does not send its user to tokenize."""
-    manifest: Manifest = Bundle.open(bundle("tiny")).manifest
-    graphs = {"encoder": manifest.graphs["encoder"]}
-    model = headed(
-        _best([0])[0],
-        logits_axes=UTTERANCE,
-        labels=LABELS,
-        graphs=graphs,
-        longest_context_seconds=0.5,
-    )
-    with pytest.raises(InputError, match=r"split it$"):
-        model.classify(SECOND)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import w2v_edge
 from w2v_edge import Encoding, Model
@@ -98,21 +96,6 @@ def test_every_way_gives_the_same(
         )
 
 
-@settings(max_examples=10)
-@given(lengths=st.lists(st.integers(400, 20_000), max_size=5))
-def test_a_list_is_one_after_the_other(
-    lengths: list[int], loaded: Callable[[str], Model], clip: Floats
-) -> None:
-    """A list of any lengths gives a list in its order, each exactly as if it were alone."""
-    model = loaded("base-small")
-    waveforms = [clip[i * 1_000 : i * 1_000 + n] for i, n in enumerate(lengths)]
-    encodings, codes = model.encode(waveforms), model.tokenize(tuple(waveforms))
-    assert len(encodings) == len(codes) == len(waveforms)
-    for waveform, encoding, tokens in zip(waveforms, encodings, codes, strict=True):
-        assert _bytes(encoding) == _bytes(model.encode(waveform))
-        assert tokens.tobytes() == model.tokenize(waveform).tobytes()
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_results_are_the_same_every_time(
     name: str, loaded: Callable[[str], Model], clip: Floats
@@ -188,17 +171,6 @@ def test_other_sample_rates(rate: int, loaded: Callable[[str], Model]) -> None:
     frames = slice(5, 90)
     deviation = np.abs(found.features[frames] - expected.features[frames]).max()
     assert deviation <= 0.05 * expected.features.std()
-
-
-def test_beyond_the_longest_context(loaded: Callable[[str], Model], clip: Floats) -> None:
-    """Audio that attention cannot take at once is refused by encode; tokenize takes any length."""
-    model = loaded("base-small")
-    longest = model.manifest.longest_context_seconds
-    assert 60 < longest < 600
-    hours = np.resize(clip, round((longest + 1) * 16_000))
-    with pytest.raises(InputError, match=r"split it, or call tokenize"):
-        model.encode(hours)
-    assert len(model.tokenize(hours)) == (len(hours) - 400) // 320 + 1
 
 
 def test_the_shortest_audio(loaded: Callable[[str], Model], clip: Floats) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,16 +16,13 @@ from w2v_edge.cli.jobs import (
     each_file,
     files_of,
     finish,
-    power_option,
-    provider_option,
-    threads_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import json_option, require
-from w2v_edge.names import Power
-from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.classes import FrameClassification
+    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.model import Model
 
 
@@ -33,17 +30,15 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
-@provider_option
-@threads_option
-@power_option
+@window_option
+@running_options
 @json_option
 def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
-    provider: ProviderChoice,
-    threads: int | None,
-    power: Power,
+    window: tuple[float, float, float] | None,
+    running: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
@@ -57,12 +52,12 @@ def command(
     import w2v_edge
     from w2v_edge.runtime.classes import class_names
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads, power=power)
+    model = w2v_edge.load(bundle, **running)
     class_names(model.manifest)
-    files = files_of(audio)
+    files, moving = files_of(audio), window_of(window)
 
     def classify(_: int, source: Path) -> Result:
-        return _classify_one(model, source, top)
+        return _classify_one(model, moving, source, top)
 
     def show(result: Result) -> None:
         scores = (entry.values() for entry in result["top"])
@@ -76,11 +71,11 @@ def command(
     finish(each_file("classify", files, classify), show, as_json=as_json)
 
 
-def _classify_one(model: Model, source: Path, top: int) -> Result:
-    from w2v_edge.audio import read_audio
+def _classify_one(model: Model, window: ContextWindow | None, source: Path, top: int) -> Result:
+    from w2v_edge.audio import AudioFile
     from w2v_edge.runtime.classes import Classification
 
-    found = model.classify(read_audio(source, model.sample_rate))
+    found = model.classify(AudioFile(source, model.sample_rate), window=window)
     if isinstance(found, Classification):
         plain = model.manifest.logits_meaning == "values"
         what = "value" if plain else "probability"

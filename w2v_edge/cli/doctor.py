@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.jobs import provider_option
+from w2v_edge.cli.options import provider_option
 from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, print_table, require
 from w2v_edge.errors import MissingExtraError, ProviderError
 from w2v_edge.providers import (

@@ -15,16 +15,13 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
-    power_option,
-    provider_option,
-    threads_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
-from w2v_edge.names import Power
-from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
+    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.encoding import Encoding
     from w2v_edge.runtime.model import Model
 
@@ -48,9 +45,8 @@ if TYPE_CHECKING:
     "there are no codes.",
 )
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
-@provider_option
-@threads_option
-@power_option
+@window_option
+@running_options
 @force_option
 @json_option
 def command(
@@ -59,9 +55,8 @@ def command(
     output: Path,
     with_context: bool,
     with_features: bool,
-    provider: ProviderChoice,
-    threads: int | None,
-    power: Power,
+    window: tuple[float, float, float] | None,
+    running: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -77,9 +72,10 @@ def command(
     import w2v_edge
 
     job = _Job(
-        w2v_edge.load(bundle, provider=provider, threads=threads, power=power),
+        w2v_edge.load(bundle, **running),
         with_context=with_context,
         with_features=with_features,
+        window=window_of(window),
     )
     files = files_of(audio)
     outputs = name_outputs(files, output, ".npz")
@@ -93,30 +89,45 @@ def command(
 class _Job:
     """What to compute of each file."""
 
-    def __init__(self, model: Model, *, with_context: bool, with_features: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        with_context: bool,
+        with_features: bool,
+        window: ContextWindow | None,
+    ) -> None:
         self.model = model
+        self.window = window
         self.has_codes = "tokenizer" in model.manifest.graphs
         self.with_context = with_context or not self.has_codes
         self.with_features = with_features
 
     def arrays(self, source: Path) -> dict[str, Any]:
-        """Return the named arrays of one file."""
-        from w2v_edge.audio import read_audio
+        """Return the named arrays of one file, which is read in blocks."""
+        from w2v_edge.audio import AudioFile
 
-        waveform = read_audio(source, self.model.sample_rate)
-        frames = self.model.manifest.geometry.frames(len(waveform))
-        made: dict[str, Any] = {"times": self.model.times(frames)}
+        model, audio = self.model, AudioFile(source, self.model.sample_rate)
         if self.with_context:
-            made |= _of_encoding(self.model.encode(waveform), with_features=self.with_features)
+            encoding = model.encode(audio, window=self.window)
+            made: dict[str, Any] = _of_encoding(encoding, with_features=self.with_features)
+        elif self.with_features and model.manifest.quantizer_input == "features":
+            features = model.features(audio)
+            codes = model.run("quantizer", features=features[np.newaxis])["codes"][0]
+            made = {"times": model.times(len(codes)), "codes": codes, "features": features}
         else:
-            made["codes"] = self.model.tokenize(waveform)
-            made["features"] = self.model.features(waveform) if self.with_features else None
+            codes = model.tokenize(audio, window=self.window)
+            of_context = model.manifest.quantizer_input == "context"
+            times = (model.context_times if of_context else model.times)(len(codes))
+            made = {"times": times, "codes": codes}
+            made["features"] = model.features(audio) if self.with_features else None
         return {name: array for name, array in made.items() if array is not None}
 
 
 def _of_encoding(encoding: Encoding, *, with_features: bool) -> dict[str, Any]:
     fewer = len(encoding.context_times) != len(encoding.times)
     return {
+        "times": encoding.times,
         "codes": encoding.codes,
         "context": encoding.context,
         "context_times": encoding.context_times if fewer else None,

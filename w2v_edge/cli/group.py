@@ -23,6 +23,7 @@ VERBS = (
     "encode",
     "transcribe",
     "classify",
+    "stream",
     "doctor",
 )
 

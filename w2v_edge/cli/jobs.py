@@ -5,65 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from w2v_edge.cli.output import print_json, progress
 from w2v_edge.errors import InputError, PartialFailureError
-from w2v_edge.names import Power, Provider
-from w2v_edge.providers import ProviderChoice
 
 Result = dict[str, Any]
 
-OPTIONS = f"{__name__}.provider_options"
-
 audio_argument = click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Default: the cores there are."
-)
-power_option = click.option(
-    "--power",
-    type=click.Choice(get_args(Power)),
-    default="high",
-    show_default=True,
-    help="Low: one thread, which sleeps whenever it waits.",
-)
-
-
-def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--provider`, and `--provider-option` for its options: one value for both."""
-    name = click.option(
-        "--provider",
-        type=click.Choice(get_args(Provider)),
-        default="cpu",
-        show_default=True,
-        callback=_with_options,
-    )
-    options = click.option(
-        "--provider-option",
-        metavar="KEY=VALUE",
-        multiple=True,
-        # Read first, for the callback of the other.
-        is_eager=True,
-        expose_value=False,
-        callback=_read_options,
-        help="An option of the provider's, in onnxruntime's words; may be repeated.",
-    )
-    return name(options(command))
-
-
-def _read_options(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> None:
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise click.BadParameter(f"found {text!r}, expected KEY=VALUE")
-        ctx.meta.setdefault(OPTIONS, {})[key] = value
-
-
-def _with_options(ctx: click.Context, _: click.Parameter, name: str) -> ProviderChoice:
-    options = ctx.meta.get(OPTIONS)
-    return (name, options) if options else name
 
 
 def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:

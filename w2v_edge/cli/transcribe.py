@@ -19,17 +19,14 @@ from w2v_edge.cli.jobs import (
     files_of,
     finish,
     name_outputs,
-    power_option,
-    provider_option,
-    threads_option,
 )
+from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
-from w2v_edge.names import Power
-from w2v_edge.providers import ProviderChoice
 from w2v_edge.subtitles import Format, subtitles
 
 if TYPE_CHECKING:
+    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.model import Model
     from w2v_edge.runtime.spelling import Spelling
     from w2v_edge.runtime.text import Decoder
@@ -53,9 +50,8 @@ FOLDER = Path("transcripts")
     type=click.IntRange(min=1),
     help="Texts kept in a beam search.  [default: 100 with --lm, else no search]",
 )
-@provider_option
-@threads_option
-@power_option
+@window_option
+@running_options
 @force_option
 @json_option
 def command(
@@ -68,9 +64,8 @@ def command(
     alpha: float | None,
     beta: float | None,
     beam_width: int | None,
-    provider: ProviderChoice,
-    threads: int | None,
-    power: Power,
+    window: tuple[float, float, float] | None,
+    running: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -90,14 +85,14 @@ def command(
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, provider=provider, threads=threads, power=power)
-    decoder = _decoder(model.spelling, lm, search)
+    model = w2v_edge.load(bundle, **running)
+    decoder, moving = _decoder(model.spelling, lm, search), window_of(window)
     files = files_of(audio)
     names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]
 
     def transcribe(i: int, source: Path) -> Result:
         outputs = {kind: paths[i] for kind, paths in zip(kinds, names, strict=True)}
-        return _transcribe_one(model, decoder, source, outputs, force=force)
+        return _transcribe_one(model, decoder, moving, source, outputs, force=force)
 
     def show(result: Result) -> None:
         if kinds:
@@ -123,16 +118,18 @@ def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Dec
 def _transcribe_one(
     model: Model,
     decoder: Decoder | None,
+    window: ContextWindow | None,
     source: Path,
     outputs: dict[Format, Path],
     *,
     force: bool,
 ) -> Result:
-    from w2v_edge.audio import read_audio
+    from w2v_edge.audio import AudioFile
 
     for path in outputs.values():
         refuse_existing(path, force=force)
-    found = model.transcribe(read_audio(source, model.sample_rate), decoder=decoder)
+    file = AudioFile(source, model.sample_rate)
+    found = model.transcribe(file, decoder=decoder, window=window)
     for kind, path in outputs.items():
         with replacing(path) as temporary:
             temporary.write_text(subtitles(found, kind), encoding="utf-8")

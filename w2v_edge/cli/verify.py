@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from w2v_edge.cli.jobs import provider_option
+from w2v_edge.cli.options import provider_option
 from w2v_edge.cli.output import (
     console,
     json_option,

@@ -42,25 +42,23 @@ class Encoding:
     @classmethod
     def of(
         cls,
-        encoded: Mapping[str, npt.NDArray[Any]],
-        quantized: Mapping[str, npt.NDArray[Any]],
+        arrays: Mapping[str, npt.NDArray[Any]],
         times: npt.NDArray[np.float64],
         context_times: npt.NDArray[np.float64],
     ) -> Encoding:
-        """Take the first of a batch from what `encoder` and `quantizer` gave."""
-        first = {name: x[0] for name, x in {**encoded, **quantized}.items()}
+        """Take the outputs of one utterance by their names in `w2v_edge.bundle`."""
         return cls(
-            context=first["context"],
-            features=first["features"],
-            codes=first.get("codes"),
-            vectors=first.get("vectors"),
+            context=arrays["context"],
+            features=arrays["features"],
+            codes=arrays.get("codes"),
+            vectors=arrays.get("vectors"),
             times=times,
             context_times=context_times,
-            logits=first.get("logits"),
+            logits=arrays.get("logits"),
             layers={
                 int(name.removeprefix(LAYER)): x
-                for name, x in first.items()
+                for name, x in arrays.items()
                 if name.startswith(LAYER)
             },
-            embedding=first.get("embedding"),
+            embedding=arrays.get("embedding"),
         )

@@ -1,22 +1,20 @@
-"""A loaded model: waveforms to features, context vectors, codes, text and classes."""
+"""A loaded model: audio to features, context vectors, codes, text and classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Waveform, as_waveform, check_length
-from w2v_edge.bundle import Manifest
+from w2v_edge.audio import Waveform
 from w2v_edge.bundle_files import Bundle
-from w2v_edge.errors import GraphMissingError, InputError
-from w2v_edge.geometry import Geometry
+from w2v_edge.errors import GraphMissingError
 from w2v_edge.names import Power
-from w2v_edge.providers import Placement, ProviderChoice, choose
-from w2v_edge.runtime.binding import run_on_device
+from w2v_edge.providers import ProviderChoice, choose
+from w2v_edge.runtime import long_audio
 from w2v_edge.runtime.classes import (
     Classification,
     FrameClassification,
@@ -24,10 +22,28 @@ from w2v_edge.runtime.classes import (
     classify_frames,
     classify_utterance,
 )
+from w2v_edge.runtime.context_window import STREAM, ContextWindow, long_window
 from w2v_edge.runtime.encoding import Encoding
-from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+from w2v_edge.runtime.frontend_stream import RunningStatistics
+from w2v_edge.runtime.graph_runner import GraphRunner
+from w2v_edge.runtime.opened_bundle import OpenedBundle
+from w2v_edge.runtime.recordings import Audio, Recordings
+from w2v_edge.runtime.sources import AudioSource
 from w2v_edge.runtime.spelling import Spelling
+from w2v_edge.runtime.statistics import Statistics
+from w2v_edge.runtime.stream import Stream, choose_statistics
 from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
+from w2v_edge.runtime.whole import WholeUtterances
+
+T = TypeVar("T")
+
+WHOLE_SECONDS = 60.0
+"""Codes of what is longer are made piece by piece: they are the same, and memory stays flat."""
+
+BATCH_SECONDS = {"cpu": 6.0}
+"""Beyond this a batch gains nothing on a CPU, which a single utterance keeps busy."""
+
+ACCELERATOR_BATCH_SECONDS = 160.0
 
 
 def load(
@@ -58,159 +74,263 @@ def load(
     return Model(GraphRunner(Bundle.open(bundle), execution))
 
 
-class Model:
-    """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once."""
+class Model(OpenedBundle):
+    """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once.
 
-    def __init__(self, runner: GraphRunner) -> None:
-        self._runner = runner
+    Audio is a waveform (samples,) of floats in [-1, 1] or int16; or an `AudioSource`, such as
+    `w2v_edge.audio.AudioFile`, which is read in blocks; or a list of such, of any lengths. A list
+    gives a list, in its order: short utterances of like length are run together, which changes
+    no result.
+    """
 
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle on disk."""
-        return self._runner.bundle
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's description of itself."""
-        return self._runner.bundle.manifest
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz that the model takes."""
-        return self.manifest.sample_rate
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that was asked for."""
-        return self._runner.execution.provider
-
-    @property
-    def threads(self) -> int:
-        """Threads that one operator may use."""
-        return self._runner.execution.threads
-
-    @property
-    def placement(self) -> dict[str, Placement]:
-        """Where each graph opened so far runs."""
-        return self._runner.placement
-
-    @overload
-    def encode(self, waveform: npt.NDArray[Any], sample_rate: int | None = None) -> Encoding: ...
     @overload
     def encode(
-        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
+    ) -> Encoding: ...
+    @overload
+    def encode(
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> list[Encoding]: ...
     def encode(
         self,
-        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> Encoding | list[Encoding]:
-        """Compute features, context and codes of one waveform, or of each in a list.
+        """Compute features, context and codes of one recording, or of each in a list.
+
+        Features, and codes made of them, are exact at any length. Attention is over the whole
+        recording up to the manifest's `longest_context_seconds`, beyond that over a window that
+        moves.
 
         Args:
-            waveform: (samples,) floats in [-1, 1] or int16; or a list of such, of any lengths.
-            sample_rate: Hz of the waveform; None says that it is the model's.
+            audio: see `Model`.
+            sample_rate: Hz of waveforms; None says that it is the model's.
+            window: what attention sees of recordings that are longer than it; by default steps of
+                20 s with 5 s before and behind, beyond `longest_context_seconds` only.
 
         Raises:
-            InputError: a waveform that cannot be right; `SampleRateError` for its rate.
+            InputError: audio that cannot be right; `SampleRateError` for its rate; too long for a
+                model whose attention cannot be taken in windows.
         """
-        if _is_batch(waveform):
-            return [self._encode(x) for x in self._prepare_all(waveform, sample_rate)]
-        return self._encode(self._prepare(waveform, sample_rate))
+        return self._recordings.map(
+            audio,
+            sample_rate,
+            self._whole.encode,
+            lambda source: self._encode_long(source, window),
+            self._longest(window),
+        )
 
     @overload
     def tokenize(
-        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
     ) -> npt.NDArray[np.int64]: ...
     @overload
     def tokenize(
-        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> list[npt.NDArray[np.int64]]: ...
     def tokenize(
         self,
-        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> npt.NDArray[np.int64] | list[npt.NDArray[np.int64]]:
-        """Compute the codes (frames, groups) of one waveform, or of each in a list.
+        """Compute the codes (frames, groups) of one recording, or of each in a list.
 
-        The transformer is neither loaded nor run, unless codes are made from what it gives.
-        Arguments and errors as for `encode`.
+        The transformer is neither loaded nor run, unless codes are made from what it gives: then
+        `window` counts. Arguments and errors as for `encode`.
 
         Raises:
             GraphMissingError: the model has no quantizer.
         """
-        if _is_batch(waveform):
-            return [self._tokenize(x) for x in self._prepare_all(waveform, sample_rate)]
-        return self._tokenize(self._prepare(waveform, sample_rate))
+        if "tokenizer" not in self.manifest.graphs:
+            raise GraphMissingError(
+                "this model has no quantizer, so there are no codes; export one that has, or with "
+                "--layer and --kmeans"
+            )
+        of_context = self.manifest.quantizer_input == "context"
+
+        def long(source: AudioSource) -> npt.NDArray[np.int64]:
+            moving = window or long_window(self.manifest) if of_context else None
+            return long_audio.codes_of(self._runner.run, self.manifest, source, moving)
+
+        longest = self._longest(window) if of_context else WHOLE_SECONDS
+        return self._recordings.map(audio, sample_rate, self._whole.tokenize, long, longest)
 
     @overload
     def transcribe(
         self,
-        waveform: npt.NDArray[Any],
+        audio: Audio,
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
+        window: ContextWindow | None = None,
     ) -> Transcription: ...
     @overload
     def transcribe(
         self,
-        waveform: Sequence[npt.NDArray[Any]],
+        audio: Sequence[Audio],
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
+        window: ContextWindow | None = None,
     ) -> list[Transcription]: ...
     def transcribe(
         self,
-        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
+        window: ContextWindow | None = None,
     ) -> Transcription | list[Transcription]:
-        """Turn the speech of one waveform, or of each in a list, into text.
+        """Turn the speech of one recording, or of each in a list, into text.
 
         Errors as for `encode`, and these.
 
         Args:
-            waveform: as for `encode`.
-            sample_rate: Hz of the waveform; None says that it is the model's.
+            audio: see `Model`.
+            sample_rate: Hz of waveforms; None says that it is the model's.
             decoder: such as `w2v_edge.runtime.beam_search.BeamSearch`; None decodes greedily.
+            window: as for `encode`.
 
         Raises:
             HeadMissingError: the model does not transcribe.
             BundleError: the bundle does not say what its labels spell.
         """
-        spelling = self.spelling
-        decode = (decoder or GreedyDecoder(spelling)).decode
-        hop = self.context_frame_seconds
-        if _is_batch(waveform):
-            prepared = self._prepare_all(waveform, sample_rate)
-            return [decode(self._logits(x), hop) for x in prepared]
-        return decode(self._logits(self._prepare(waveform, sample_rate)), hop)
+        decode = (decoder or GreedyDecoder(self.spelling)).decode
+        seconds = self.context_frame_seconds
+
+        def text(logits: npt.NDArray[Any]) -> Transcription:
+            return decode(logits, seconds)
+
+        return self._of_logits(audio, sample_rate, text, window)
 
     @overload
     def classify(
-        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
+        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
     ) -> Classification | FrameClassification: ...
     @overload
     def classify(
-        self, waveform: Sequence[npt.NDArray[Any]], sample_rate: int | None = None
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> list[Classification | FrameClassification]: ...
     def classify(
         self,
-        waveform: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
+        *,
+        window: ContextWindow | None = None,
     ) -> Classification | FrameClassification | list[Classification | FrameClassification]:
-        """Classify one waveform, or each in a list; what is classified depends on the model.
+        """Classify one recording, or each in a list; what is classified depends on the model.
 
+        Where it is the recording as a whole, a long one's logits are the mean over its windows.
         Arguments and errors as for `encode`.
 
         Raises:
             HeadMissingError: the model does not classify.
         """
         names = class_names(self.manifest)
-        if _is_batch(waveform):
-            return [self._classify(x, names) for x in self._prepare_all(waveform, sample_rate)]
-        return self._classify(self._prepare(waveform, sample_rate), names)
+
+        def classes(logits: npt.NDArray[Any]) -> Classification | FrameClassification:
+            if logits.ndim > 1:
+                return classify_frames(logits, names, self.context_times(len(logits)))
+            return classify_utterance(logits, names, self.manifest.logits_meaning)
+
+        return self._of_logits(audio, sample_rate, classes, window)
+
+    def features(self, audio: Audio, sample_rate: int | None = None) -> npt.NDArray[np.float32]:
+        """Compute what the quantizer consumes, (frames, channels), of one recording.
+
+        The transformer is neither loaded nor run. Arguments and errors as for `encode`.
+        """
+
+        def long(source: AudioSource) -> npt.NDArray[np.float32]:
+            return long_audio.features_of(self._runner.run, self.manifest, source)
+
+        source = self._recordings.source(audio, sample_rate)
+        found = self._recordings.map(source, None, self._whole.features, long, WHOLE_SECONDS)
+        assert isinstance(found, np.ndarray)
+        return found
+
+    def encode_blocks(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        context: bool = True,
+        window: ContextWindow | None = None,
+    ) -> Iterator[Encoding]:
+        """Yield the encoding of one recording in pieces of about 10 s, so that hours need no room.
+
+        Pieces in a row are what `encode` gives of a long recording: frames of the context lag
+        behind those of the features, and the last piece alone has the embedding.
+
+        Args:
+            audio: see `Model`; with a front end that needs statistics of the whole utterance, a
+                source is read twice.
+            sample_rate: Hz of a waveform; None says that it is the model's.
+            context: whether the transformer is run; without it there are features, and codes made
+                of them.
+            window: what attention sees; see `encode`.
+
+        Raises:
+            InputError: as for `encode`, some of them when the piece is reached.
+        """
+        moving = window or long_window(self.manifest) if context else None
+        source = self._recordings.source(audio, sample_rate)
+        return long_audio.encode_blocks(self._runner.run, self.manifest, source, moving)
+
+    def stream(
+        self,
+        *,
+        sample_rate: int | None = None,
+        statistics: Statistics | RunningStatistics | str | None = None,
+        context: ContextWindow | bool | None = None,
+    ) -> Stream:
+        """Open a stream, to push blocks of audio to and get frames from as soon as they are final.
+
+        Args:
+            sample_rate: Hz of what will be pushed; None says that it is the model's.
+            statistics: for a front end that needs those of the whole utterance (group norm,
+                normalised input; others ignore it): frozen ones, from `statistics`, of the same
+                speaker and microphone; or "running", over what was heard so far, brought up to date
+                each second; or `RunningStatistics` with another period.
+            context: what attention sees, with the latency that it costs; True for steps of 320 ms
+                with 4 s before and 320 ms behind; False for none. By default there is none where
+                codes are made of features.
+
+        Raises:
+            InputError: statistics are needed and were not chosen, or do not fit; a window that is
+                none, or that the model cannot have; `SampleRateError` for a rate that is none.
+        """
+        if context is None:
+            context = self.manifest.quantizer_input != "features"
+        if context is True:
+            context = STREAM
+        chosen = choose_statistics(self.manifest, statistics)
+        return Stream(self._runner.run, self.manifest, chosen, context or None, sample_rate)
+
+    def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
+        """Compute what the front end needs of a whole utterance, (k,); k is 0 if it needs nothing.
+
+        Arguments and errors as for `encode`.
+        """
+        source = self._recordings.source(audio, sample_rate)
+        found = long_audio.measure_statistics(self._runner.run, self.manifest, source)
+        return np.zeros(0, dtype=np.float32) if found is None else found
 
     @property
     def spelling(self) -> Spelling:
@@ -222,170 +342,40 @@ class Model:
         """
         return Spelling.of_manifest(self.manifest)
 
-    def features(
-        self, waveform: npt.NDArray[Any], sample_rate: int | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Compute what the quantizer consumes, (frames, channels), of one waveform.
-
-        The transformer is neither loaded nor run. Arguments and errors as for `encode`.
-        """
-        batch = _batch_of_one(self._prepare(waveform, sample_rate))
-        if "statistics" in self.manifest.graphs:
-            batch |= self._runner.run("statistics", batch)
-        features: npt.NDArray[np.float32] = self._runner.run("frontend", batch)["features"][0]
-        return features
-
-    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
-        """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        return self._runner.run(graph, tensors)
-
-    def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
-        """Run one graph as `run` does, and leave its outputs on the provider's device.
-
-        Args:
-            graph: its name.
-            tensors: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
-                `__dlpack__`, such as a torch tensor.
-
-        Returns:
-            An `onnxruntime.OrtValue` for each output: an input for the next graph, uncopied, or
-            `.numpy()`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InputError: something that is none of these.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        return run_on_device(self._runner, graph, tensors)
-
-    def prove(self, graph: str) -> Placement:
-        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            ProviderError: it does not run on the provider asked for.
-        """
-        return self._runner.prove(graph)
-
-    def times(self, frames: int) -> npt.NDArray[np.float64]:
-        """Return the middle of what each frame sees, (frames,) seconds."""
-        return self._middle(np.arange(frames))
-
-    def context_times(self, frames: int) -> npt.NDArray[np.float64]:
-        """Return the same for frames of the context and of logits.
-
-        They are fewer than those of features where the context network ends in strided
-        convolutions.
-        """
-        adapter = self._context_geometry
-        middle = (adapter.receptive_field - 1) / 2 - adapter.left_padding
-        return self._middle(np.arange(frames) * adapter.hop + middle)
+    @property
+    def _recordings(self) -> Recordings:
+        return Recordings(
+            self.manifest, BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
+        )
 
     @property
-    def context_frame_seconds(self) -> float:
-        """Seconds from one frame of the context and of logits to the next."""
-        return self._context_geometry.hop * self.manifest.hop / self.sample_rate
+    def _whole(self) -> WholeUtterances:
+        return WholeUtterances(self._runner.run, self.manifest)
 
-    @property
-    def _context_geometry(self) -> Geometry:
-        """How frames of the context lie over those of the features."""
-        adapter = self.manifest.config.get("context", {}).get("adapter")
-        if adapter is None:
-            return Geometry.of_convolutions([])
-        layer = (adapter["kernel"], adapter["stride"], adapter["padding"])
-        return Geometry.of_convolutions([layer] * adapter["layers"])
-
-    def _middle(self, frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return the middle, in seconds, of what frames of the features see."""
-        geometry = self.manifest.geometry
-        middle = (geometry.receptive_field - 1) / 2 - geometry.left_padding
-        times: npt.NDArray[np.float64] = (frames * geometry.hop + middle) / self.sample_rate
-        return times
-
-    def _prepare(self, waveform: npt.ArrayLike, sample_rate: int | None) -> Waveform:
-        prepared = as_waveform(waveform, sample_rate, self.sample_rate)
-        check_length(len(prepared), self.manifest.geometry, self.sample_rate)
-        return prepared
-
-    def _prepare_all(
-        self, waveforms: Sequence[npt.ArrayLike], sample_rate: int | None
-    ) -> list[Waveform]:
-        """Prepare a list before any of it is run; an error says which item it is about."""
-        prepared = []
-        for i, waveform in enumerate(waveforms):
-            try:
-                prepared.append(self._prepare(waveform, sample_rate))
-            except InputError as error:
-                raise type(error)(f"item {i} of the list: {error}") from error
-        return prepared
-
-    def _encode(self, waveform: Waveform) -> Encoding:
-        self._check_attention(len(waveform))
-        encoded = self._runner.run("encoder", _batch_of_one(waveform))
-        quantized: Tensors = {}
-        source = self.manifest.quantizer_input
-        if source is not None:
-            quantized = self._runner.run("quantizer", {source: encoded[source]})
-        times = self.times(encoded["features"].shape[1])
-        context_times = self.context_times(encoded["context"].shape[1])
-        return Encoding.of(encoded, quantized, times, context_times)
-
-    def _logits(self, waveform: Waveform) -> npt.NDArray[Any]:
-        """Return (frames, labels) or, of an utterance as a whole, (labels,)."""
-        self._check_attention(len(waveform))
-        logits: npt.NDArray[Any] = self._runner.run("encoder", _batch_of_one(waveform))["logits"][0]
-        return logits
-
-    def _classify(
-        self, waveform: Waveform, names: tuple[str, ...]
-    ) -> Classification | FrameClassification:
-        logits = self._logits(waveform)
-        if logits.ndim > 1:
-            return classify_frames(logits, names, self.context_times(len(logits)))
-        return classify_utterance(logits, names, self.manifest.logits_meaning)
-
-    def _tokenize(self, waveform: Waveform) -> npt.NDArray[np.int64]:
-        if "tokenizer" not in self.manifest.graphs:
-            raise GraphMissingError(
-                "this model has no quantizer, so there are no codes; export one that has, or with "
-                "--layer and --kmeans"
-            )
-        if self.manifest.quantizer_input == "context":
-            self._check_attention(len(waveform))
-        codes: npt.NDArray[np.int64] = self._runner.run("tokenizer", _batch_of_one(waveform))[
-            "codes"
-        ][0]
-        return codes
-
-    def _check_attention(self, samples: int) -> None:
-        seconds = samples / self.sample_rate
+    def _longest(self, window: ContextWindow | None) -> float:
+        """Return the seconds up to which attention is over the whole recording."""
         longest = self.manifest.longest_context_seconds
-        if seconds > longest:
-            of_features = self.manifest.quantizer_input == "features"
-            tokenizes = of_features and "tokenizer" in self.manifest.graphs
-            other = ", or call tokenize, which takes any length" if tokenizes else ""
-            raise InputError(
-                f"found {seconds:.1f} s of audio; attention over more than {longest:g} s at once "
-                f"would take too much memory or time: split it{other}"
-            )
+        return longest if window is None else min(longest, window.seconds)
 
+    def _encode_long(self, source: AudioSource, window: ContextWindow | None) -> Encoding:
+        return long_audio.encode(
+            self._runner.run, self.manifest, source, window or long_window(self.manifest)
+        )
 
-def _is_batch(waveform: object) -> TypeGuard[Sequence[npt.NDArray[Any]]]:
-    """Tell a list of waveforms from one waveform given as a list of numbers."""
-    if not isinstance(waveform, list | tuple):
-        return False
-    return (
-        not waveform or isinstance(waveform[0], list | tuple) or getattr(waveform[0], "ndim", 0) > 0
-    )
+    def _of_logits(
+        self,
+        audio: Audio | Sequence[Audio],
+        sample_rate: int | None,
+        decode: Callable[[npt.NDArray[Any]], T],
+        window: ContextWindow | None,
+    ) -> T | list[T]:
+        """Compute logits, (frames, labels) or (labels,), and decode them one by one."""
 
+        def long(source: AudioSource) -> T:
+            moving = window or long_window(self.manifest)
+            return decode(long_audio.logits_of(self._runner.run, self.manifest, source, moving))
 
-def _batch_of_one(waveform: Waveform) -> Tensors:
-    return {
-        "waveform": waveform[np.newaxis],
-        "lengths": np.array([len(waveform)], dtype=np.int64),
-    }
+        def whole(waveforms: list[Waveform]) -> list[T]:
+            return [decode(logits) for logits in self._whole.logits(waveforms)]
+
+        return self._recordings.map(audio, sample_rate, whole, long, self._longest(window))

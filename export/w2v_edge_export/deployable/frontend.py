@@ -111,13 +111,14 @@ class GroupNormFrontendTile(FrontendTile):
     def forward(self, tile: Tensor, start: Tensor, lengths: Tensor, statistics: Tensor) -> Tensor:
         """Encode a tile; see `FrontendTile`."""
         mean, variance = statistics[:, -2 * len(self.norm_bias) :].chunk(2, dim=1)
+        first = cast("Conv", self.conv[0])
         eps: float | Tensor = self.eps
         if self.normalisation is not None:
             tile = tile - statistics[:, :1]
+            mean = mean - statistics[:, :1] * first.weight.sum(dim=0)
             eps = self.eps * (statistics[:, 1:2] + self.normalisation.eps)
         scale = self.norm_weight * torch.rsqrt(variance + eps)
         shift = self.norm_bias - mean * scale
-        first = cast("Conv", self.conv[0])
         # The affine map goes into the weight, its shift to a column of ones: no pass over the
         # widest activation.
         weight = torch.cat([first.weight * scale.unsqueeze(1), shift.unsqueeze(1)], dim=1)

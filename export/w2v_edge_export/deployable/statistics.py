@@ -101,8 +101,9 @@ class UtteranceStatistics(nn.Module):
             windows: (b,) how many, int64, at least 1; None likewise.
 
         Returns:
-            The waveform's mean and variance, where it is normalised; then each channel's mean and
-            variance (2 d), of the waveform less that mean and without a bias, where it is normed.
+            The waveform's mean and variance, where it is normalised; then the mean and variance of
+            each channel (2 d), without a bias, where it is normed. All are of the waveform as it
+            is, so that those of two stretches follow from their own by the usual sums.
         """
         statistics: list[Tensor] = []
         if sums is not None and squares is not None and samples is not None:
@@ -113,8 +114,7 @@ class UtteranceStatistics(nn.Module):
             count = windows.to(torch.float64)
             seen = total / count.unsqueeze(1)
             spread = products / count[:, None, None] - seen.unsqueeze(2) * seen.unsqueeze(1)
-            # The front end subtracts the waveform's mean before anything else.
-            statistics += self._channels(seen - statistics[0] if statistics else seen, spread)
+            statistics += self._channels(seen, spread)
         return torch.cat(statistics, dim=1).to(torch.float32)
 
     def _channels(self, mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,188 @@
+"""stream: raw PCM and files, in as they come, out as soon as it is final."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+import w2v_edge as library
+
+Verb = Callable[..., Any]
+STREAM = [sys.executable, "-c", "from w2v_edge.cli import main; main()", "stream"]
+Ints = npt.NDArray[np.int16]
+
+
+@pytest.fixture
+def pcm(speech: dict[str, Any]) -> Ints:
+    """Three seconds of speech in 16 bits."""
+    samples: Ints = np.round(speech["en-demo-abouttotry"][:48_000] * 32_767).astype(np.int16)
+    return samples
+
+
+@pytest.fixture
+def clip(tmp_path: Path, pcm: Ints) -> Path:
+    """The same as a file."""
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, pcm, 16_000)
+    return path
+
+
+def _objects(out: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The pieces and the summary of a run with --json."""
+    *pieces, summary = map(json.loads, out.splitlines())
+    return pieces, summary
+
+
+def _codes(pieces: list[dict[str, Any]]) -> list[list[int]]:
+    return [codes for piece in pieces for codes in piece["codes"]]
+
+
+def _piped(data: bytes, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Run the verb in a process of its own, with bytes on its standard input."""
+    command = [*STREAM, *map(str, arguments)]
+    return subprocess.run(command, input=data, capture_output=True, check=False)
+
+
+def test_a_file(w2v_edge: Verb, bundle: Verb, clip: Path, pcm: Ints) -> None:
+    """Every frame once, with its time; --json gives the same, and how it went."""
+    model = library.load(bundle("large-small"))
+    expected = model.tokenize(pcm)
+    out = w2v_edge("stream", bundle("large-small"), clip, "--fast", "--block-ms", "100")
+    lines = [line.split() for line in out.out.splitlines()]
+    assert [[int(code) for code in line[1:]] for line in lines] == expected.tolist()
+    np.testing.assert_allclose([float(line[0]) for line in lines], model.times(149), atol=1e-4)
+    assert "3.0 s in 30 blocks" in out.err
+
+    again = w2v_edge("stream", bundle("large-small"), clip, "--fast", "--json")
+    pieces, summary = _objects(again.out)
+    assert _codes(pieces) == expected.tolist()
+    assert summary["seconds"] == 3
+    assert summary["latency_ms"] == pytest.approx(12.5, abs=0.1)
+    assert summary["context_latency_ms"] is None
+
+
+def test_statistics_of_a_recording(w2v_edge: Verb, bundle: Verb, clip: Path, pcm: Ints) -> None:
+    """Frozen statistics of the recording itself give its codes exactly; running ones begin late."""
+    folder = bundle("base-small")
+    frozen = w2v_edge("stream", folder, clip, "--fast", "--json", "--statistics", clip)
+    assert _codes(_objects(frozen.out)[0]) == library.load(folder).tokenize(pcm).tolist()
+    pieces, summary = _objects(w2v_edge("stream", folder, clip, "--fast", "--json").out)
+    assert len(_codes(pieces)) == 149
+    assert summary["start_ms"] == 1000
+
+
+def test_words(w2v_edge: Verb, ctc_bundle: Path, clip: Path) -> None:
+    """A model with a CTC head prints words, those that its windows give."""
+    window = ["--window", "0.5", "2", "0.5"]
+    out = w2v_edge("stream", ctc_bundle, clip, "--fast", "--statistics", clip, *window)
+    words = [line.split()[1] for line in out.out.splitlines()]
+    assert len(words) >= 2
+    pieces, summary = _objects(
+        w2v_edge("stream", ctc_bundle, clip, "--fast", "--statistics", clip, "--json", *window).out
+    )
+    found = [word for piece in pieces for word in piece.get("words", [])]
+    assert [word["text"] for word in found] == words
+    assert all(0 <= word["start"] < word["end"] <= 3 for word in found)
+    assert summary["context_latency_ms"] > 900
+
+
+def test_context_on_request(w2v_edge: Verb, bundle: Verb, clip: Path) -> None:
+    """--context adds a vector for each frame, later than its codes."""
+    out = w2v_edge("stream", bundle("large-small"), clip, "--fast", "--json", "--context")
+    pieces, _ = _objects(out.out)
+    context = [vector for piece in pieces for vector in piece.get("context", [])]
+    times = [x for piece in pieces for x in piece.get("context_times", [])]
+    assert len(context) == len(times) == len(_codes(pieces)) == 149
+    assert len(context[0]) == 48
+
+
+def test_standard_input(bundle: Verb, pcm: Ints) -> None:
+    """Raw PCM of both encodings, whole or at another rate, comes out as codes."""
+    model = library.load(bundle("large-small"))
+    expected = model.tokenize(pcm).tolist()
+    whole = _piped(pcm.tobytes(), bundle("large-small"), "-", "--json")
+    assert _codes(_objects(whole.stdout.decode())[0]) == expected
+    floats = (pcm / np.float32(32_768)).astype("<f4").tobytes()
+    asked = ("-", "--json", "--encoding", "f32le")
+    found = _piped(floats, bundle("large-small"), *asked)
+    assert _codes(_objects(found.stdout.decode())[0]) == expected
+    slower = _piped(pcm[::2].tobytes(), bundle("large-small"), "-", "--json", "--rate", "8000")
+    assert len(_codes(_objects(slower.stdout.decode())[0])) == pytest.approx(149, abs=1)
+
+
+def test_frames_come_before_the_end(bundle: Verb, pcm: Ints) -> None:
+    """What is final is printed while the pipe is still open."""
+    command = [*STREAM, str(bundle("large-small")), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(pcm[:8_000].tobytes())
+        process.stdin.flush()
+        first = process.stdout.readline()
+        assert float(first.split()[0]) == pytest.approx(0.0125, abs=1e-3)
+        process.stdin.close()
+        assert len(process.stdout.readlines()) == (8_000 - 400) // 320
+    assert process.returncode == 0
+
+
+def test_a_file_at_the_pace_of_time(w2v_edge: Verb, bundle: Verb, clip: Path) -> None:
+    """Without --fast a recording takes as long as it lasts."""
+    begun = time.monotonic()
+    outcome = w2v_edge("stream", bundle("large-small"), clip)
+    assert outcome.code == 0
+    assert time.monotonic() - begun >= 3
+
+
+def test_bad_input(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path, pcm: Ints
+) -> None:
+    """Each is one line; nothing hangs."""
+    folder = bundle("large-small")
+    refused(w2v_edge("stream", folder, tmp_path / "gone.wav", "--fast"), 1, "gone.wav")
+    refused(w2v_edge("stream", tmp_path, clip, "--fast"), 1, "expected a bundle")
+    wrong = ("--window", "0", "1", "1")
+    refused(w2v_edge("stream", folder, clip, "--fast", "--context", *wrong), 1, "context window")
+    gone = w2v_edge("stream", bundle("base-small"), clip, "--statistics", tmp_path / "no.wav")
+    refused(gone, 1, "no.wav")
+    refused(w2v_edge("stream", bundle("tutorial-small"), clip, "--context"), 1, "tutorial")
+    for arguments in ((), (clip, "--mic"), (clip, "--rate", "8000"), (clip, "--device", "1")):
+        assert w2v_edge("stream", folder, *arguments).code == 2
+    odd = _piped(pcm.tobytes()[:-1], folder, "-")
+    assert odd.returncode == 1
+    assert b"last whole sample" in odd.stderr
+    assert b"Traceback" not in odd.stderr
+    noise = _piped(np.full(99, 1e20, "<f4").tobytes(), folder, "-", "--encoding", "f32le")
+    assert noise.returncode == 1
+    assert b"Traceback" not in noise.stderr
+
+
+def test_a_reader_that_goes_away(bundle: Verb, pcm: Ints) -> None:
+    """Like `| head -1`: no traceback."""
+    command = [*STREAM, str(bundle("large-small")), "-"]
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writing)
+        os.close(reading)
+        _, err = process.communicate(pcm.tobytes())
+    assert b"Traceback" not in err
+
+
+def test_a_microphone_without_the_extra(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--mic says what to install."""
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    refused(w2v_edge("stream", bundle("large-small"), "--mic"), 1, "w2v-edge[mic]")

@@ -1,0 +1,192 @@
+"""Waveforms as arrays: type, rank, values and sample rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.errors import InputError, SampleRateError
+from w2v_edge.geometry import Geometry
+
+Waveform = npt.NDArray[np.float32]
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 10_000_000
+"""Hz; nothing that records speech is slower, nothing that records sound is faster."""
+
+LOUDEST = 100.0
+"""No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
+
+
+def as_waveform(waveform: npt.ArrayLike, sample_rate: int | None, model_rate: int) -> Waveform:
+    """Bring one waveform to 1-D float32 PCM at `model_rate`.
+
+    Args:
+        waveform: (samples,) floats in [-1, 1], or int16, which is scaled.
+        sample_rate: of the waveform in Hz; None says that it is the model's.
+        model_rate: the model's sample rate in Hz.
+
+    Raises:
+        InputError: wrong rank or type, not finite, or far beyond full scale.
+        SampleRateError: another rate, and no resampler installed.
+    """
+    array = _as_array(waveform)
+    if array.ndim != 1:
+        raise InputError(
+            f"found a waveform of shape {array.shape}, expected one axis of samples; "
+            "average the channels, or pass several utterances as a list"
+        )
+    samples = _as_float(array)
+    if sample_rate is None:
+        return samples
+    check_rate(sample_rate)
+    return samples if sample_rate == model_rate else resample(samples, sample_rate, model_rate)
+
+
+def check_length(samples: int, geometry: Geometry, model_rate: int) -> None:
+    """Refuse a waveform that gives no frame.
+
+    Raises:
+        InputError: it is shorter than a frame.
+    """
+    if samples < geometry.min_samples:
+        needed = geometry.min_samples
+        raise InputError(
+            f"found a waveform of {samples} samples, expected at least {needed} "
+            f"({1000 * needed / model_rate:g} ms at {model_rate} Hz), the span of one frame; "
+            "leave it out or pad it with silence"
+        )
+
+
+def check_rate(rate: object) -> None:
+    """Refuse what is no sample rate.
+
+    Raises:
+        SampleRateError: it is not a whole number of Hz, or no rate that audio has.
+    """
+    whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
+    if not whole or not LOWEST_RATE <= rate <= HIGHEST_RATE:  # type: ignore[operator]
+        found = " ".join(repr(rate).split())
+        raise SampleRateError(
+            f"found sample rate {found:.40}, expected a whole number of Hz from {LOWEST_RATE} "
+            f"to {HIGHEST_RATE}"
+        )
+
+
+def check_values(samples: Waveform, start: int = 0) -> None:
+    """Refuse numbers that are no PCM, without a copy of the array.
+
+    Args:
+        samples: (samples,), or a block of a waveform.
+        start: where the block starts in its waveform, in samples.
+
+    Raises:
+        InputError: a number is not finite, or far beyond full scale.
+    """
+    # Both are NaN if anything is: then neither comparison holds.
+    highest, lowest = samples.max(initial=0.0), samples.min(initial=0.0)
+    if highest <= LOUDEST and lowest >= -LOUDEST:
+        return
+    peak = max(highest, -lowest)
+    if np.isfinite(peak):
+        raise InputError(
+            f"found samples up to {peak:g}, expected float PCM in [-1, 1]; "
+            "divide 16-bit integers by 32768 first"
+        )
+    first = int(np.argmin(np.isfinite(samples)))
+    raise InputError(
+        f"found {samples[first]} at sample {start + first}, expected finite numbers; "
+        "mend the source"
+    )
+
+
+def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
+    """Resample a 1-D waveform at high quality.
+
+    Raises:
+        SampleRateError: the rate is no rate, or soxr is not installed.
+    """
+    check_rate(rate)
+    soxr = _import_soxr(rate, to_rate)
+    if not len(waveform):
+        return waveform
+    resampled: Waveform = soxr.resample(waveform, int(rate), to_rate, quality="HQ")
+    return np.ascontiguousarray(resampled, dtype=np.float32)
+
+
+class Resampler:
+    """Resamples a waveform that grows: in all the same samples as `resample` of the whole."""
+
+    def __init__(self, rate: int, to_rate: int) -> None:
+        """Begin with nothing.
+
+        Raises:
+            SampleRateError: a rate is no rate, or soxr is not installed.
+        """
+        check_rate(rate)
+        check_rate(to_rate)
+        soxr = _import_soxr(rate, to_rate)
+        self._stream = soxr.ResampleStream(int(rate), int(to_rate), 1, "float32", "HQ")
+
+    def push(self, samples: Waveform) -> Waveform:
+        """Add samples (n,) and return those at the other rate that are ready."""
+        ready: Waveform = self._stream.resample_chunk(samples)
+        return ready
+
+    def flush(self) -> Waveform:
+        """End the waveform and return the samples that were still waiting."""
+        ready: Waveform = self._stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        return ready
+
+
+def resample_blocks(blocks: Iterable[Waveform], rate: int, to_rate: int) -> Iterator[Waveform]:
+    """Resample a waveform block by block: in all the same samples as `resample` of the whole.
+
+    Raises:
+        SampleRateError: soxr is not installed.
+    """
+    resampler = Resampler(rate, to_rate)
+    for block in blocks:
+        yield resampler.push(block)
+    yield resampler.flush()
+
+
+def _import_soxr(rate: int, to_rate: int) -> Any:
+    try:
+        import soxr
+    except ImportError as error:
+        raise SampleRateError(
+            f"found audio at {rate} Hz, the model takes {to_rate} Hz and no resampler is "
+            "installed; run: pip install 'w2v-edge[audio]'"
+        ) from error
+    return soxr
+
+
+def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(waveform)
+    except Exception as error:
+        # Converting runs the caller's own code, which may raise anything.
+        what = " ".join(str(error).split())
+        raise InputError(f"found no array of samples ({what:.80})") from error
+    if array.dtype == object:
+        raise InputError(
+            f"found {type(waveform).__name__} that is no array of numbers, expected samples"
+        )
+    return array
+
+
+def _as_float(array: npt.NDArray[Any]) -> Waveform:
+    if array.dtype.kind == "i" and array.dtype.itemsize == 2:  # noqa: PLR2004 - int16
+        return array.astype(np.float32) / np.float32(32768)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"found samples of type {array.dtype}, expected float PCM in [-1, 1] or int16; "
+            "convert and scale them"
+        )
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(array, dtype=np.float32)
+    check_values(samples)
+    return samples

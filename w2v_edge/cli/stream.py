@@ -1,0 +1,276 @@
+"""`w2v-edge stream`: live audio to codes and text, as soon as they are final."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from w2v_edge.cli.live import (
+    ENCODINGS,
+    Block,
+    file_blocks,
+    microphone,
+    paced,
+    raw_pcm,
+    standard_input,
+)
+from w2v_edge.cli.options import running_options, window_of, window_option
+from w2v_edge.cli.output import require
+
+if TYPE_CHECKING:
+    from w2v_edge import Encoding, Model
+    from w2v_edge.runtime.stream import Stream
+    from w2v_edge.runtime.text_stream import TextStream
+
+
+@click.command("stream")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("audio", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--mic", is_flag=True, help="Record: pip install 'w2v-edge[mic]'.")
+@click.option("--device", help="Number or part of the name of the microphone.")
+@click.option("--fast", is_flag=True, help="Read a file as fast as it is worked on.")
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1_000),
+    help="Of standard input, in Hz.  [default: the model's]",
+)
+@click.option(
+    "--encoding",
+    type=click.Choice(list(ENCODINGS)),
+    default="s16le",
+    show_default=True,
+    help="Of standard input, one channel.",
+)
+@click.option(
+    "--block-ms",
+    type=click.FloatRange(min=1, max=10_000),
+    default=320,
+    show_default=True,
+    help="Audio that is waited for before it is worked on.",
+)
+@click.option(
+    "--statistics",
+    help='What a front end that normalises over the utterance goes by: "running", over what was '
+    "heard so far, or a recording of the same speaker and microphone.  [default: running]",
+)
+@click.option("--context", is_flag=True, help="Run the transformer, where codes do not need it.")
+@window_option
+@running_options
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a piece, and one last."
+)
+def command(
+    bundle: Path,
+    audio: Path | None,
+    mic: bool,
+    device: str | None,
+    fast: bool,
+    rate: int | None,
+    encoding: str,
+    block_ms: float,
+    statistics: str | None,
+    context: bool,
+    window: tuple[float, float, float] | None,
+    running: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Turn live audio into codes, with a CTC head into text, with BUNDLE.
+
+    AUDIO is a file, taken at the pace of time, or - for raw PCM on standard input:
+
+    \b
+    arecord -q -f S16_LE -r 16000 | w2v-edge stream asr-fp32 -
+    w2v-edge stream ckpt-fp32 speech.flac --json
+
+    Prints a line for each frame, its time in seconds and its codes, or words as they are complete.
+    JSON pieces hold times, codes, words, and, with --context, context vectors. What was late, by
+    how much, and the algorithmic latency come last, on standard error.
+    """  # noqa: D301 - the escape is click's, for lines that stay as they are
+    if mic == (audio is not None):
+        raise click.UsageError("Give a file, or - for standard input, or --mic.")
+    if device is not None and not mic:
+        raise click.UsageError("--device needs --mic.")
+    if rate is not None and str(audio) != "-":
+        raise click.UsageError("--rate is of standard input: files and microphones know theirs.")
+    require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
+    import w2v_edge
+
+    model = w2v_edge.load(bundle, **running)
+    opened = _open(model, statistics, window, context=context)
+    size = max(1, round(block_ms / 1000 * model.sample_rate))
+    show = _Printer(model, with_context=context, as_json=as_json)
+    pace = Pace()
+    with opened as stream:
+        _warm_up(stream, size)
+        with _blocks(model, audio, device, encoding, rate, size, fast=fast) as blocks:
+            interrupted = _pump(stream, blocks, model.sample_rate, show, pace)
+        show.piece(stream.flush(), ended=True)
+        show.summary(stream, pace, interrupted=interrupted)
+
+
+@dataclass
+class Pace:
+    """How the work kept up with the audio; times in seconds.
+
+    Attributes:
+        work: spent on each block.
+        late: blocks that were not done when the next one was there.
+        behind: by how much at worst a block was begun after it was there.
+    """
+
+    work: list[float] = field(default_factory=list)
+    late: int = 0
+    behind: float = 0.0
+
+    def note(self, due: float, begun: float, done: float, seconds: float) -> None:
+        """Take in a block of `seconds` of audio."""
+        self.work.append(done - begun)
+        self.late += done > due + seconds
+        self.behind = max(self.behind, begun - due)
+
+
+def _open(
+    model: Model,
+    statistics: str | None,
+    window: tuple[float, float, float] | None,
+    *,
+    context: bool,
+) -> Stream:
+    from w2v_edge.runtime.context_window import STREAM
+
+    chosen: Any = "running"
+    if statistics not in {None, "running"}:
+        require("reading audio files", "audio")
+        from w2v_edge.audio import AudioFile
+
+        chosen = model.statistics(AudioFile(Path(str(statistics)), model.sample_rate))
+    wanted = context or window is not None or model.manifest.ctc is not None
+    moving = window_of(window) or STREAM
+    return model.stream(statistics=chosen, context=moving if wanted else None)
+
+
+@contextmanager
+def _blocks(
+    model: Model,
+    audio: Path | None,
+    device: str | None,
+    encoding: str,
+    rate: int | None,
+    size: int,
+    *,
+    fast: bool,
+) -> Iterator[Iterable[Block]]:
+    if audio is None:
+        with microphone(device, model.sample_rate, size) as heard:
+            yield heard
+    elif str(audio) == "-":
+        rate = rate or model.sample_rate
+        yield raw_pcm(standard_input(), encoding, rate, model.sample_rate, size)
+    else:
+        blocks = file_blocks(audio, model.sample_rate)
+        yield paced(blocks, model.sample_rate, size, wait=not fast)
+
+
+def _warm_up(stream: Stream, size: int) -> None:
+    """Open the graphs before the first block comes."""
+    import numpy as np
+
+    stream.push(np.zeros(size, dtype=np.float32))
+    stream.flush()
+    stream.reset()
+
+
+def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: _Printer, pace: Pace) -> bool:
+    """Push all blocks; tell whether it was the user who ended them."""
+    try:
+        for block in blocks:
+            begun = time.perf_counter()
+            piece = stream.push(block.samples)
+            seconds = len(block.samples) / rate
+            pace.note(block.due, begun, time.perf_counter(), seconds)
+            show.piece(piece)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+class _Printer:
+    """Prints pieces: words of a model that transcribes, else codes, or all of it as JSON."""
+
+    def __init__(self, model: Model, *, with_context: bool, as_json: bool) -> None:
+        from w2v_edge.runtime.text_stream import TextStream
+
+        self._as_json = as_json
+        self._with_context = with_context
+        self._text: TextStream | None = None
+        if model.manifest.ctc is not None:
+            self._text = TextStream(model.spelling, model.context_frame_seconds)
+        self._of_context = model.manifest.quantizer_input == "context"
+
+    def piece(self, piece: Encoding, *, ended: bool = False) -> None:
+        """Print what is new."""
+        words = []
+        if self._text is not None and piece.logits is not None:
+            words = self._text.push(piece.logits) + (self._text.flush() if ended else [])
+        times = piece.context_times if self._of_context else piece.times
+        if self._as_json:
+            self._json(piece, times.tolist(), words)
+        elif self._text is not None:
+            for word in words:
+                click.echo(f"{word.start:9.2f}  {word.text}")
+        elif piece.codes is not None:
+            for when, codes in zip(times, piece.codes.tolist(), strict=True):
+                click.echo(f"{when:9.4f}  {' '.join(map(str, codes))}")
+
+    def summary(self, stream: Stream, pace: Pace, *, interrupted: bool) -> None:
+        """Print how it went; JSON goes to standard output, as the last object."""
+        work = sorted(pace.work) or [0.0]
+        seconds = stream.seconds
+        result = {
+            "seconds": round(seconds, 3),
+            "blocks": len(pace.work),
+            "late": pace.late,
+            "behind_ms": round(1000 * pace.behind, 1),
+            "work_ms": {
+                "median": round(1000 * work[len(work) // 2], 1),
+                "worst": round(1000 * work[-1], 1),
+            },
+            "real_time_factor": round(sum(work) / seconds, 4) if seconds else None,
+            "latency_ms": stream.latency_ms,
+            "context_latency_ms": stream.context_latency_ms,
+            "start_ms": stream.start_ms,
+            "interrupted": interrupted,
+        }
+        if self._as_json:
+            click.echo(json.dumps(result))
+            return
+        latency = f"{stream.latency_ms:g} ms"
+        if stream.context_latency_ms is not None:
+            latency += f", context {stream.context_latency_ms:g} ms"
+        click.echo(
+            f"{seconds:.1f} s in {len(work)} blocks, {pace.late} late; a block took "
+            f"{result['work_ms']['median']} ms, at worst {result['work_ms']['worst']} ms; "  # type: ignore[index]
+            f"algorithmic latency {latency}",
+            err=True,
+        )
+
+    def _json(self, piece: Encoding, times: list[float], words: list[Any]) -> None:
+        from w2v_edge import strict
+
+        result: dict[str, Any] = {"times": [round(x, 6) for x in times]}
+        if piece.codes is not None:
+            result["codes"] = piece.codes.tolist()
+        if self._with_context and len(piece.context):
+            result["context_times"] = [round(x, 6) for x in piece.context_times.tolist()]
+            result["context"] = piece.context.tolist()
+        if words:
+            result["words"] = strict.to_plain(words)
+        if times or words or "context" in result:
+            click.echo(json.dumps(result))
