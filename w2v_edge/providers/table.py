@@ -82,6 +82,8 @@ TABLE: dict[str, Row] = {
         "OpenVINOExecutionProvider",
         "onnxruntime-openvino",
         _wheel("w2v-edge[openvino]"),
+        # No `cache_dir`: for the CPU it takes longer to read what was compiled, another copy of
+        # the weights, than to compile. Lengths may be any: its kernels are not made for one.
         options={
             "device_type": "CPU",
             # Left to itself OpenVINO takes bf16 where the processor has it: outputs would miss
