@@ -92,7 +92,9 @@ class FiniteRange(click.FloatRange):
     type=click.Choice(("fp32", "int8")),
     help="Of the convolutions, with --precision int8.  [default: that of the rest]",
 )
-@click.option("--target", default="cpu", show_default=True, help="Profile: cpu or cuda.")
+@click.option(
+    "--target", default="cpu", show_default=True, help="Profile: cpu, cuda, web or mobile."
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
