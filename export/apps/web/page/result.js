@@ -19,6 +19,7 @@ export function show(result) {
   };
   for (const [id, text] of Object.entries(texts)) element(id).textContent = text;
   element('result').hidden = false;
+  element('zoom').value = 1;
   shown = { ...result, rows: rowsOf(found), spans: spansOf(result) };
   draw();
 }
@@ -28,8 +29,14 @@ export function hide() {
   shown = undefined;
 }
 
+/** No canvas may be wider than browsers allow, in pixels of the screen. */
+const WIDEST = 30_000;
+
 function draw() {
   if (!shown) return;
+  const { width } = element('pictures').parentElement.getBoundingClientRect();
+  const zoomed = Math.min(width * element('zoom').value, WIDEST / (window.devicePixelRatio || 1));
+  element('pictures').style.width = `${zoomed}px`;
   drawWaveform(element('waveform'), shown.waveform);
   drawRaster(element('raster'), shown.found, shown.spans, shown.manifest.codebook.entries);
 }
@@ -77,6 +84,7 @@ async function copy() {
   setTimeout(() => (button.textContent = 'Copy codes'), 1500);
 }
 
+element('zoom').addEventListener('input', draw);
 for (const id of ['raster', 'waveform']) element(id).addEventListener('pointermove', point);
 element('copy').addEventListener('click', copy);
 window.addEventListener('resize', draw);
