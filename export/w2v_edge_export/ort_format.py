@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,10 @@ def _write_operators(folder: Path) -> None:
     # It says where it wrote, which is no more than a temporary name.
     logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
     path = folder / OPERATORS
-    create_config_from_models(sorted(folder.glob("*.ort")), path, enable_type_reduction=False)
+    with warnings.catch_warnings():
+        # It leaves each file to be closed by the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        create_config_from_models(sorted(folder.glob("*.ort")), path, enable_type_reduction=False)
     # Its comments name folders of this machine.
     lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -34,9 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def program(
-    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
-) -> Program:
+def program(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Program:
     """`program(*arguments)`: the program, which ends loudly where it misuses memory."""
     folder = shared_folder / "c"
     flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"

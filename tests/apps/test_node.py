@@ -28,9 +28,10 @@ pytestmark = pytest.mark.skipif(
 def node() -> Program:
     """`node(program, *arguments)`: run one of the programs."""
 
-    def run(program: str | Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         assert NODE is not None
-        command = [NODE, str(APPS / "node" / program), *map(str, arguments)]
+        program, *others = map(str, arguments)
+        command = [NODE, str(APPS / "node" / program), *others]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     return run

@@ -19,13 +19,13 @@ from w2v_edge.errors import OutputExistsError, ParityError
 from w2v_edge_export.ort_format import ort_folder, write_ort_format
 from w2v_edge_export.pipeline import export_bundle
 
-NAME = "large-small"
-
 
 @pytest.fixture
-def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare one length only; the graphs are gated at length elsewhere."""
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (10.0,))
+def source(shared_folder: Path, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of `ctc_bundle`, compared at one length only: others gate it at all."""
+    assert ctc_bundle.is_dir()
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    return shared_folder / "checkpoints/ctc"
 
 
 @pytest.fixture
@@ -47,27 +47,25 @@ def _run(path: Path, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-@pytest.mark.usefixtures("quick_gate")
 def test_graphs_for_the_web_are_those_of_cpu(
-    checkpoint: Callable[[str], Path], bundle: Callable[[str], Path], tmp_path: Path
+    source: Path, ctc_bundle: Path, tmp_path: Path
 ) -> None:
     """Graphs and weights are the same to the byte; only the manifest tells the target."""
-    export_bundle(checkpoint(NAME), tmp_path / "web", target="web")
+    export_bundle(source, tmp_path / "web", target="web")
     manifest = Bundle.open(tmp_path / "web").manifest
     assert manifest.target == "web"
-    assert manifest.files == Bundle.open(bundle(NAME)).manifest.files
+    assert manifest.files == Bundle.open(ctc_bundle).manifest.files
     assert [x.name for x in tmp_path.iterdir()] == ["web"]
 
 
-@pytest.mark.usefixtures("quick_gate", "quick_trace")
 def test_an_export_for_phones_is_two_folders(
-    checkpoint: Callable[[str], Path], bundle: Callable[[str], Path], tmp_path: Path
+    source: Path, ctc_bundle: Path, tmp_path: Path
 ) -> None:
     """The bundle is that of cpu; beside it are its graphs, each hashed, tied to its manifest."""
     output = tmp_path / "phone"
-    export_bundle(checkpoint(NAME), output, target="mobile")
+    export_bundle(source, output, target="mobile")
     opened = Bundle.open(output)
-    assert opened.manifest.files == Bundle.open(bundle(NAME)).manifest.files
+    assert opened.manifest.files == Bundle.open(ctc_bundle).manifest.files
     beside = ort_folder(output)
     contents = json.loads((beside / "contents.json").read_text())
     assert contents["bundle"] == opened.manifest.sha256
@@ -82,26 +80,22 @@ def test_an_export_for_phones_is_two_folders(
     assert {x.name for x in tmp_path.iterdir()} == {"phone", "phone-ort"}
 
 
-@pytest.mark.usefixtures("quick_gate", "quick_trace")
-def test_neither_folder_is_overwritten_unasked(
-    checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_neither_folder_is_overwritten_unasked(source: Path, tmp_path: Path) -> None:
     """What is there stays, and somebody's own files stay even with `force`."""
     beside = tmp_path / "phone-ort"
     beside.mkdir()
     with pytest.raises(OutputExistsError, match="phone-ort is already there"):
-        export_bundle(checkpoint(NAME), tmp_path / "phone", target="mobile")
+        export_bundle(source, tmp_path / "phone", target="mobile")
     (beside / "notes.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="phone-ort is more or other"):
-        export_bundle(checkpoint(NAME), tmp_path / "phone", target="mobile", force=True)
+        export_bundle(source, tmp_path / "phone", target="mobile", force=True)
     (beside / "notes.txt").unlink()
-    export_bundle(checkpoint(NAME), tmp_path / "phone", target="mobile", force=True)
+    export_bundle(source, tmp_path / "phone", target="mobile", force=True)
     assert (beside / "encoder.ort").is_file()
 
 
-@pytest.mark.usefixtures("quick_gate", "quick_trace")
 def test_a_conversion_that_fails_leaves_nothing(
-    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither folder is there, nor any part of one."""
 
@@ -111,7 +105,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 
     monkeypatch.setattr("w2v_edge_export.pipeline.write_ort_format", fail)
     with pytest.raises(ParityError):
-        export_bundle(checkpoint(NAME), tmp_path / "phone", target="mobile")
+        export_bundle(source, tmp_path / "phone", target="mobile")
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +120,7 @@ def test_ort_format_that_differs_is_refused(
     np.savez_compressed(folder / "golden.npz", **golden)
     reseal(folder)
     (tmp_path / "out").mkdir()
-    with pytest.raises(ParityError, match="in ORT format: .* first: context of encoder golden"):
+    with pytest.raises(ParityError, match=r"in ORT format: .* first: context of encoder golden"):
         write_ort_format(Bundle.open(folder), tmp_path / "out")
 
 

@@ -33,12 +33,12 @@ class Handler(SimpleHTTPRequestHandler):
 
 def main() -> None:
     """Serve until interrupted."""
-    folder, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8000  # noqa: PLR2004
+    folder, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8000
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=folder))
     except OSError as error:
         sys.exit(f"error: port {port}: {error.strerror}; choose another one")
-    print(f"http://localhost:{server.server_port}/  (Ctrl-C ends it)", flush=True)  # noqa: T201
+    print(f"http://localhost:{server.server_port}/  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
