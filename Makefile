@@ -44,7 +44,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.peers
 
 clean:
-	rm -rf $(VENV) .venv-floor demo dist build export/apps/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floor demo dist build export/apps/*/node_modules export/apps/c/build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 build/web/index.html: $(VENV)/.user export/apps/web/node_modules $(wildcard export/apps/web/page/* export/apps/web/page/bundle/*)
 	mkdir -p build

@@ -15,6 +15,7 @@ import pytest
 
 import w2v_edge
 from w2v_edge.bundle_files import Bundle
+from w2v_edge.cli.group import run
 from w2v_edge.errors import OutputExistsError, ParityError
 from w2v_edge_export.ort_format import ort_folder, write_ort_format
 from w2v_edge_export.pipeline import export_bundle
@@ -59,11 +60,13 @@ def test_graphs_for_the_web_are_those_of_cpu(
 
 
 def test_an_export_for_phones_is_two_folders(
-    source: Path, ctc_bundle: Path, tmp_path: Path
+    source: Path, ctc_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The bundle is that of cpu; beside it are its graphs, each hashed, tied to its manifest."""
     output = tmp_path / "phone"
-    export_bundle(source, output, target="mobile")
+    capfd.readouterr()
+    assert run(["export", str(source), "-o", str(output), "--target", "mobile", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["ort_format"] == str(ort_folder(output))
     opened = Bundle.open(output)
     assert opened.manifest.files == Bundle.open(ctc_bundle).manifest.files
     beside = ort_folder(output)

@@ -76,6 +76,20 @@ for (const file of ['clip.wav', 'clip.flac']) {
   });
 }
 
+test('a recording may be dropped on the page', async (t) => {
+  const { page } = await opened(t);
+  const bytes = (await readFile(CLIP)).toString('base64');
+  const transfer = await page.evaluateHandle((text) => {
+    const data = new DataTransfer();
+    const content = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    data.items.add(new File([content], 'dropped.wav'));
+    return data;
+  }, bytes);
+  await page.dispatchEvent('#drop', 'drop', { dataTransfer: transfer });
+  assert.deepEqual(await shownCodes(page), expected['tiny-fp32']);
+  assert.equal(await page.textContent('#name'), 'dropped.wav');
+});
+
 test('int8 codes are those of Python, up to what an export allows', async (t) => {
   const { page } = await opened(t);
   await choose(page, 'tiny-int8');
