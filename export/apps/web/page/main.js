@@ -85,6 +85,7 @@ async function toggleRecording() {
     stopRecording = await record(manifest.sample_rate);
     button.textContent = 'Stop';
     button.classList.add('on');
+    element('bundle').disabled = true;
     say('Recording …');
     return;
   }
@@ -92,6 +93,7 @@ async function toggleRecording() {
   stopRecording = undefined;
   button.textContent = 'Record';
   button.classList.remove('on');
+  element('bundle').disabled = false;
   await tokenize('Microphone', await stop());
 }
 

@@ -9,16 +9,22 @@ import { UserError } from './bundle/errors.js';
 export async function record(rate) {
   const stream = await microphone();
   const context = new AudioContext();
-  await context.audioWorklet.addModule(new URL('./recorder-worklet.js', import.meta.url));
-  const recorder = new AudioWorkletNode(context, 'recorder', { numberOfOutputs: 0 });
   const blocks = [];
-  recorder.port.onmessage = ({ data }) => blocks.push(data);
-  new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(recorder);
-  return async () => {
+  const stop = async () => {
     for (const track of stream.getTracks()) track.stop();
     await context.close();
     return resample(joined(blocks), context.sampleRate, rate);
   };
+  try {
+    await context.audioWorklet.addModule(new URL('./recorder-worklet.js', import.meta.url));
+    const recorder = new AudioWorkletNode(context, 'recorder', { numberOfOutputs: 0 });
+    recorder.port.onmessage = ({ data }) => blocks.push(data);
+    new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(recorder);
+  } catch {
+    await stop();
+    throw new UserError('this browser cannot record here; choose a recording');
+  }
+  return stop;
 }
 
 async function microphone() {
