@@ -22,6 +22,8 @@ Manifest read_manifest(const char *bundle) {
     const char *text = (const char *)file.bytes;
     if (number(text, "format_version") != 1)
         fail("manifest.json: format version %u, this program reads 1", number(text, "format_version"));
+    if (!strncmp(value_of(text, "quantizer_input"), "null", 4))
+        fail("%s: this model has no quantizer, so there are no codes; export one that has", bundle);
     Manifest manifest = {
         .codes_of_context = !strncmp(value_of(text, "quantizer_input"), "\"context\"", 9),
         .sample_rate = number(text, "sample_rate"),
