@@ -8,7 +8,15 @@ FUZZ_SECONDS ?= 300
 PIP_INSTALL := python -m pip --disable-pip-version-check install --quiet
 PIP := $(BIN)/$(PIP_INSTALL) --constraint constraints.txt
 
-.PHONY: demo test test-openvino fuzz lint bench clean
+# Nothing of a package is run when it is installed: onnxruntime-node's script would fetch CUDA.
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --silent
+PORT ?= 8000
+CHROMIUM ?= /usr/bin/chromium
+# The library is that of Python's onnxruntime unless another one is given.
+ORT_INCLUDE ?= /usr/include/onnxruntime
+ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
+
+.PHONY: demo test test-openvino fuzz lint bench clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo
@@ -27,6 +35,19 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+web: build/web/index.html
+	$(BIN)/python export/apps/web/serve.py build/web $(PORT)
+
+test-web: chromium export/apps/web/node_modules $(VENV)/.dev
+	CHROMIUM='$(CHROMIUM)' OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/apps/test_web.py
+
+test-node: export/apps/node/node_modules $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/apps/test_node.py
+
+test-c: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -C export/apps/c needed ORT_INCLUDE='$(ORT_INCLUDE)' ORT_LIBRARY='$(ORT_LIBRARY)'
+	ORT_INCLUDE='$(ORT_INCLUDE)' ORT_LIBRARY='$(ORT_LIBRARY)' OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/apps/test_c.py
+
 bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
@@ -38,8 +59,23 @@ fuzz: $(FUZZ)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(FUZZ) .venv-floor tests/fuzz/finds tests/fuzz/grown demo dist build \
+	rm -rf $(VENV) $(OPENVINO) $(FUZZ) .venv-floor export/apps/*/node_modules \
+		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+build/web/index.html: $(VENV)/.user export/apps/web/node_modules $(wildcard export/apps/web/page/* export/apps/web/page/bundle/*)
+	mkdir -p build
+	test -d build/tiny-fp32 || { $(BIN)/w2v-edge init --preset tiny --seed 1 -o build/tiny.pt --force && $(BIN)/w2v-edge export build/tiny.pt --target web; }
+	test -d build/tiny-int8 || $(BIN)/w2v-edge export build/tiny.pt --target web --precision int8 --require-speedup 0
+	node export/apps/web/build.mjs build/web build/tiny-fp32 build/tiny-int8
+
+chromium:
+	@test -x '$(CHROMIUM)' || { echo 'error: no Chromium at $(CHROMIUM); apt-get install chromium, or give CHROMIUM' >&2; exit 1; }
+
+export/apps/%/node_modules: export/apps/%/package-lock.json
+	@command -v npm >/dev/null || { echo 'error: no npm; install Node 20.12 or newer' >&2; exit 1; }
+	$(NPM_CI) --prefix export/apps/$*
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

@@ -31,7 +31,7 @@ from w2v_edge.bundle import (
     StatisticsInfo,
     TensorInfo,
 )
-from w2v_edge.bundle_files import file_info
+from w2v_edge.bundle_files import Bundle, file_info
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, ParityError
@@ -43,6 +43,8 @@ from w2v_edge_export.data_files import DataWriter
 from w2v_edge_export.gate import run_gate_of
 from w2v_edge_export.golden import write_golden
 from w2v_edge_export.graphs import GraphAssembler
+from w2v_edge_export.ort_format import FILE_NAMES as ORT_FILE_NAMES
+from w2v_edge_export.ort_format import ort_folder, write_ort_format
 from w2v_edge_export.parity import Report
 from w2v_edge_export.parts import PartObserver, ignore, lower_parts, trace_parts
 from w2v_edge_export.progress import Progress
@@ -77,7 +79,8 @@ def export_bundle(
 
     Args:
         checkpoint: whatever `w2v_edge.checkpoints.load_source` reads.
-        output: the bundle's folder; it appears whole or not at all.
+        output: the bundle's folder; it appears whole or not at all, and so does the one beside it
+            that some targets have.
         precision: of the weights.
         target: name of a target profile.
         language: whose adapter and vocabulary are taken, in a model with several.
@@ -109,6 +112,9 @@ def export_bundle(
         )
     refuse_existing(output, force=force)
     refuse_foreign(output, FILE_NAMES | {MANIFEST}, "a bundle")
+    if profile.ort_format:
+        refuse_existing(ort_folder(output), force=force)
+        refuse_foreign(ort_folder(output), ORT_FILE_NAMES, "graphs in ORT format")
     progress("loading the checkpoint", 0.0)
     found = load_source(checkpoint, language)
     selection = replace(selection, language=language)
@@ -149,6 +155,10 @@ def export_bundle(
         if not report.passed:
             raise GateError(report)
         _write_manifest(replace(manifest, parity=report.to_dict()), folder)
+        if profile.ort_format:
+            progress("converting to ORT format", 1.0)
+            with replacing_folder(ort_folder(output), force=force) as beside:
+                write_ort_format(Bundle.open(folder), beside)
     return report
 
 

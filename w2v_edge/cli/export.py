@@ -92,7 +92,9 @@ class FiniteRange(click.FloatRange):
     type=click.Choice(("fp32", "int8")),
     help="Of the convolutions, with --precision int8.  [default: that of the rest]",
 )
-@click.option("--target", default="cpu", show_default=True, help="Profile: cpu or cuda.")
+@click.option(
+    "--target", default="cpu", show_default=True, help="Profile: cpu, cuda, web or mobile."
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -159,8 +161,10 @@ def command(
     _refuse_idle_options(precision)
     require("exporting", "export", "cpu")
     from w2v_edge_export.explanation import Explanation
+    from w2v_edge_export.ort_format import ort_folder
     from w2v_edge_export.pipeline import GateError, export_bundle
     from w2v_edge_export.selection import Selection, read_centroids
+    from w2v_edge_export.targets import load_target
     from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
     from w2v_edge_export.weight_quantization.search import (
         DEFAULT_COSINES,
@@ -209,10 +213,12 @@ def command(
             print_quantization(error.outcome.to_dict())
         raise
     manifest = read_manifest(output)
+    beside = ort_folder(output) if load_target(target).ort_format else None
     quantization = manifest.weight_quantization
     if as_json:
         result = {"bundle": str(output), "parity": report.to_dict()}
         result |= {"weight_quantization": quantization} if quantization else {}
+        result |= {"ort_format": str(beside)} if beside else {}
         print_json(result | ({"passes": explanation.rows} if explain else {}))
         return
     if explain:
@@ -221,8 +227,10 @@ def command(
         print_quantization(quantization)
     print_report(report)
     print_source(manifest.source)
-    size = sum(path.stat().st_size for path in output.iterdir())
-    console().print(f"{output}: verified, {megabytes(size)}")
+    for folder in (output, beside):
+        if folder is not None:
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            console().print(f"{folder}: verified, {megabytes(size)}")
 
 
 def default_output(checkpoint: str, precision: str) -> Path:

@@ -28,6 +28,7 @@ class Target:
         ir_version: of the file format.
         domains: operator domains that may be used.
         precisions: what can be asked for.
+        ort_format: whether the graphs are also written in ORT format, beside the bundle.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     ir_version: int
     domains: tuple[str, ...]
     precisions: tuple[str, ...]
+    ort_format: bool = False
 
 
 def target_names() -> list[str]:

@@ -1,0 +1,16 @@
+/* Ends the program with one line that says what was found and what to do. */
+#ifndef W2V_FAIL_H
+#define W2V_FAIL_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define fail(...)                     \
+    do {                              \
+        fprintf(stderr, "error: ");   \
+        fprintf(stderr, __VA_ARGS__); \
+        fputc('\n', stderr);          \
+        exit(1);                      \
+    } while (0)
+
+#endif

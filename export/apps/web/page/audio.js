@@ -1,0 +1,48 @@
+/** Recordings as mono PCM at the model's rate, decoded and resampled by the browser. */
+import { UserError } from './bundle/errors.js';
+
+const LONGEST_SECONDS = 600;
+
+/**
+ * @param {ArrayBuffer} bytes of a file in any format that the browser decodes
+ * @param {number} rate in Hz
+ * @returns {Promise<Float32Array>}
+ */
+export async function decode(bytes, rate) {
+  if (!bytes.byteLength) throw new UserError('this file is empty; choose a recording');
+  const context = new OfflineAudioContext(1, 1, rate);
+  let buffer;
+  try {
+    buffer = await context.decodeAudioData(bytes);
+  } catch {
+    throw new UserError('this file is not readable as audio; choose a WAV, FLAC, MP3 or the like');
+  }
+  if (buffer.duration > LONGEST_SECONDS) {
+    throw new UserError(`found ${Math.round(buffer.duration)} s of audio, this page takes up to ${LONGEST_SECONDS} s`);
+  }
+  return mixDown(buffer);
+}
+
+/**
+ * @param {Float32Array} waveform mono PCM at `from` Hz
+ * @returns {Promise<Float32Array>} the same at `to` Hz
+ */
+export async function resample(waveform, from, to) {
+  if (from === to || !waveform.length) return waveform;
+  const context = new OfflineAudioContext(1, Math.ceil((waveform.length * to) / from), to);
+  const buffer = new AudioBuffer({ length: waveform.length, sampleRate: from });
+  buffer.copyToChannel(waveform, 0);
+  const source = new AudioBufferSourceNode(context, { buffer });
+  source.connect(context.destination);
+  source.start();
+  return (await context.startRendering()).getChannelData(0);
+}
+
+function mixDown(buffer) {
+  const mono = new Float32Array(buffer.length);
+  for (let c = 0; c < buffer.numberOfChannels; c += 1) {
+    const channel = buffer.getChannelData(c);
+    for (let i = 0; i < mono.length; i += 1) mono[i] += channel[i] / buffer.numberOfChannels;
+  }
+  return mono;
+}

@@ -1,0 +1,122 @@
+"""Writes a bundle's graphs in ORT format, for apps that are built with a reduced onnxruntime.
+
+They go to a folder of their own beside the bundle: a bundle is a closed list of files, and an app
+has use for one or the other. The folder appears whole or not at all and holds
+
+    NAME.ort                    each graph of the bundle, its weights inside
+    required_operators.config   what onnxruntime's build is given as --include_ops_by_config
+    contents.json               size and SHA-256 of both kinds, and the manifest's SHA-256
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from w2v_edge import strict
+from w2v_edge.bundle import GRAPH_INPUTS
+from w2v_edge.bundle_files import Bundle, file_info
+from w2v_edge.errors import ParityError
+from w2v_edge.providers import choose
+from w2v_edge.runtime.golden import check_golden
+from w2v_edge.runtime.graph_runner import GraphRunner
+from w2v_edge.runtime.model import Model
+
+OPERATORS = "required_operators.config"
+CONTENTS = "contents.json"
+FILE_NAMES = frozenset((*(f"{name}.ort" for name in GRAPH_INPUTS), OPERATORS, CONTENTS))
+
+
+def ort_folder(bundle: Path) -> Path:
+    """Return the folder beside a bundle that has its graphs in ORT format."""
+    return bundle.with_name(f"{bundle.name}-ort")
+
+
+def write_ort_format(bundle: Bundle, folder: Path) -> None:
+    """Convert every graph of a bundle and check the result against its golden vectors.
+
+    Args:
+        bundle: a finished one.
+        folder: is there and empty.
+
+    Raises:
+        ParityError: a converted graph gives something else than the bundle's golden vectors.
+    """
+    for name in bundle.manifest.graphs:
+        _convert(bundle.graph_path(name), folder / f"{name}.ort")
+    _write_operators(folder)
+    _write_contents(bundle, folder)
+    rows, _ = check_golden(open_ort_format(bundle, folder))
+    failures = [row for row in rows if not row.ok]
+    if failures:
+        first = failures[0]
+        raise ParityError(
+            f"graphs in ORT format: {len(failures)} of {len(rows)} comparisons with the golden "
+            f"vectors failed, first: {first.output} of {first.case}; nothing was written"
+        )
+
+
+def open_ort_format(bundle: Bundle, folder: Path) -> Model:
+    """Return the model of a bundle, run from its graphs in ORT format."""
+    found = _OrtBundle(bundle.folder, bundle.manifest, ort_folder=folder)
+    return Model(GraphRunner(found, choose("cpu", None, allow_fallback=False)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OrtBundle(Bundle):
+    """A bundle whose graphs are read from another folder."""
+
+    ort_folder: Path
+
+    def path(self, name: str) -> Path:
+        if name.endswith(".onnx"):
+            return (self.ort_folder / name).with_suffix(".ort")
+        return super().path(name)
+
+
+def _convert(graph: Path, output: Path) -> None:
+    """Write one graph in ORT format, its weights inside.
+
+    Fusions up to `extended` are fixed in the file, since a minimal build has no optimiser of its
+    own. The level above them lays weights out for the processor at hand, and a phone has another.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(output)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.log_severity_level = 3
+    ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def _write_operators(folder: Path) -> None:
+    """List the operators that the graphs in ORT format use."""
+    from onnxruntime.tools.ort_format_model import create_config_from_models
+
+    # It says where it wrote, which is no more than a temporary name.
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    path = folder / OPERATORS
+    with warnings.catch_warnings():
+        # It leaves each file to be closed by the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        create_config_from_models(sorted(folder.glob("*.ort")), path, enable_type_reduction=False)
+    # Its comments name folders of this machine.
+    lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_contents(bundle: Bundle, folder: Path) -> None:
+    """Tie the folder to its bundle, and each file to its hash."""
+    import onnxruntime as ort
+
+    contents = {
+        "bundle": bundle.manifest.sha256,
+        "onnxruntime": ort.__version__,
+        "files": {x.name: strict.to_plain(file_info(x)) for x in sorted(folder.iterdir())},
+    }
+    text = json.dumps(contents, indent=1, sort_keys=True) + "\n"
+    (folder / CONTENTS).write_text(text, encoding="utf-8")

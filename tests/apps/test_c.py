@@ -1,0 +1,146 @@
+"""The program in C against Python, compiled here with sanitizers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+
+import w2v_edge
+
+from .conftest import APPS, Clip, Program
+
+INCLUDE = Path(os.environ.get("ORT_INCLUDE", "/usr/include/onnxruntime"))
+LIBRARY = os.environ.get("ORT_LIBRARY") or next(
+    map(str, Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*")), ""
+)
+
+pytestmark = pytest.mark.skipif(
+    not (INCLUDE / "onnxruntime_c_api.h").is_file()
+    or not LIBRARY
+    or shutil.which("cc") is None
+    or shutil.which("make") is None,
+    reason="needs make, a C compiler and onnxruntime's header: make test-c",
+)
+
+
+@pytest.fixture(scope="module")
+def program(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Program:
+    """`program(*arguments)`: the program, which ends loudly where it misuses memory."""
+    folder = shared_folder / "c"
+    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    settings = (f"OUT={folder}", f"ORT_INCLUDE={INCLUDE}", f"ORT_LIBRARY={LIBRARY}")
+    make = ["make", "-C", str(APPS / "c"), *settings, f"CFLAGS={flags}"]
+    with locked("c"):
+        built = subprocess.run(make, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [str(folder / "w2v-codes"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["tiny", "base-small"])
+def test_codes_are_those_of_python(
+    program: Program, bundle: Callable[[str], Path], clip: Clip, name: str
+) -> None:
+    """On real speech every code is the one that Python gives."""
+    outcome = program("tokenize", bundle(name), clip.path)
+    assert outcome.returncode == 0, outcome
+    expected = w2v_edge.load(bundle(name)).tokenize(clip.waveform)
+    assert json.loads(outcome.stdout) == expected.tolist()
+
+
+def test_float_samples_and_channels(
+    program: Program, bundle: Callable[[str], Path], clip: Clip, tmp_path: Path
+) -> None:
+    """Float samples are taken as they are, channels are averaged."""
+    stereo = np.stack([clip.waveform, clip.waveform[::-1]], axis=1)[:32_000]
+    soundfile.write(tmp_path / "stereo.wav", stereo, 16_000, subtype="FLOAT")
+    expected = w2v_edge.load(bundle("tiny")).tokenize(stereo.mean(axis=1, dtype=np.float32))
+    outcome = program("tokenize", bundle("tiny"), tmp_path / "stereo.wav")
+    assert json.loads(outcome.stdout) == expected.tolist()
+
+
+def test_golden_codes_are_reproduced(
+    program: Program,
+    bundle: Callable[[str], Path],
+    int8_bundle: Callable[[str], Path],
+    units_bundle: Path,
+) -> None:
+    """Of models with codes of the features and of the context, in float32 and in int8."""
+    for folder in (bundle("tiny"), bundle("base-small"), int8_bundle("tiny"), units_bundle):
+        outcome = program("verify", folder)
+        assert outcome.returncode == 0, outcome
+        assert outcome.stdout.endswith("verified\n")
+
+
+@pytest.mark.parametrize("output", ["codes", "frame_lengths"])
+def test_a_difference_is_exit_code_3(
+    program: Program, copied_bundle: Callable[[str], Path], output: str
+) -> None:
+    """One golden value that the graph does not give is found; stored members are read too."""
+    folder = copied_bundle("tiny")
+    with np.load(folder / "golden.npz") as archive:
+        golden = dict(archive)
+    np.savez(folder / "golden.npz", **golden)
+    assert program("verify", folder).returncode == 0
+    golden[output].flat[0] -= 1
+    np.savez(folder / "golden.npz", **golden)
+    outcome = program("verify", folder)
+    assert outcome.returncode == 3, outcome
+    assert "DIFFERS" in outcome.stdout
+
+
+def test_damaged_golden_vectors_are_refused(
+    program: Program, copied_bundle: Callable[[str], Path], refuses: Callable[..., None]
+) -> None:
+    """Wherever the file ends, and whatever its bytes claim, the program says one line."""
+    folder = copied_bundle("tiny")
+    whole = (folder / "golden.npz").read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        (folder / "golden.npz").write_bytes(whole[:length])
+        refuses(program("verify", folder), "golden.npz")
+    directory = whole.rindex(b"PK\x05\x06")
+    # The directory's place, and the last member's sizes: 20 and 24 bytes into an entry of 54.
+    for at in (directory + 16, directory - 34, directory - 30):
+        damaged = bytearray(whole)
+        damaged[at : at + 4] = b"\xff\xff\xff\x7f"
+        (folder / "golden.npz").write_bytes(damaged)
+        refuses(program("verify", folder), "golden.npz")
+
+
+def test_what_a_user_gets_wrong_is_one_line(
+    program: Program,
+    bundle: Callable[[str], Path],
+    ctc_bundle: Path,
+    clip: Clip,
+    tmp_path: Path,
+    refuses: Callable[..., None],
+) -> None:
+    """Files and folders that cannot be used are an error that says what was found."""
+    tiny, wav = bundle("tiny"), tmp_path / "x.wav"
+    refuses(program("tokenize", tmp_path / "none", clip.path), "manifest.json")
+    refuses(program("tokenize", tiny, tmp_path / "none.wav"), "none.wav", "cannot be read")
+    refuses(program("tokenize", ctc_bundle, clip.path), "no quantizer")
+    soundfile.write(wav, clip.waveform, 8_000)
+    refuses(program("tokenize", tiny, wav), "found 8000 Hz", "16000 Hz")
+    soundfile.write(wav, clip.waveform[:399], 16_000)
+    refuses(program("tokenize", tiny, wav), "too short", "399", "400")
+    soundfile.write(wav, clip.waveform, 16_000, subtype="PCM_24")
+    refuses(program("tokenize", tiny, wav), "24 bits")
+    for length in (4, 20, 40, 1000):
+        wav.write_bytes(clip.path.read_bytes()[:length])
+        refuses(program("tokenize", tiny, wav), "x.wav")
+    assert program("tokenize").returncode == 2

@@ -1,0 +1,168 @@
+"""Exports for browsers and phones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+
+import w2v_edge
+from w2v_edge.bundle_files import Bundle
+from w2v_edge.cli.group import run
+from w2v_edge.errors import OutputExistsError, ParityError
+from w2v_edge_export.ort_format import ort_folder, write_ort_format
+from w2v_edge_export.pipeline import export_bundle
+
+
+@pytest.fixture
+def source(shared_folder: Path, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of `ctc_bundle`, compared at one length only: others gate it at all."""
+    assert ctc_bundle.is_dir()
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    return shared_folder / "checkpoints/ctc"
+
+
+@pytest.fixture
+def converted(tmp_path: Path) -> Callable[[Path], Path]:
+    """`converted(bundle)`: a folder with its graphs in ORT format."""
+
+    def convert(folder: Path) -> Path:
+        output = tmp_path / f"{folder.name}-ort"
+        output.mkdir()
+        write_ort_format(Bundle.open(folder), output)
+        return output
+
+    return convert
+
+
+def _run(path: Path, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [x.name for x in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def test_graphs_for_the_web_are_those_of_cpu(
+    source: Path, ctc_bundle: Path, tmp_path: Path
+) -> None:
+    """Graphs and weights are the same to the byte; only the manifest tells the target."""
+    export_bundle(source, tmp_path / "web", target="web")
+    manifest = Bundle.open(tmp_path / "web").manifest
+    assert manifest.target == "web"
+    assert manifest.files == Bundle.open(ctc_bundle).manifest.files
+    assert [x.name for x in tmp_path.iterdir()] == ["web"]
+
+
+def test_an_export_for_phones_is_two_folders(
+    source: Path, ctc_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The bundle is that of cpu; beside it are its graphs, each hashed, tied to its manifest."""
+    output = tmp_path / "phone"
+    capfd.readouterr()
+    assert run(["export", str(source), "-o", str(output), "--target", "mobile", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["ort_format"] == str(ort_folder(output))
+    opened = Bundle.open(output)
+    assert opened.manifest.files == Bundle.open(ctc_bundle).manifest.files
+    beside = ort_folder(output)
+    contents = json.loads((beside / "contents.json").read_text())
+    assert contents["bundle"] == opened.manifest.sha256
+    assert contents["onnxruntime"] == onnxruntime.__version__
+    found = {x.name: x.read_bytes() for x in beside.iterdir() if x.name != "contents.json"}
+    assert contents["files"] == {
+        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in found.items()
+    }
+    graphs = {f"{name}.ort" for name in opened.manifest.graphs}
+    assert found.keys() == graphs | {"required_operators.config"}
+    assert {x.name for x in tmp_path.iterdir()} == {"phone", "phone-ort"}
+
+
+def test_neither_folder_is_overwritten_unasked(source: Path, tmp_path: Path) -> None:
+    """What is there stays, and somebody's own files stay even with `force`."""
+    beside = tmp_path / "phone-ort"
+    beside.mkdir()
+    with pytest.raises(OutputExistsError, match="phone-ort is already there"):
+        export_bundle(source, tmp_path / "phone", target="mobile")
+    (beside / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="phone-ort is more or other"):
+        export_bundle(source, tmp_path / "phone", target="mobile", force=True)
+    (beside / "notes.txt").unlink()
+    export_bundle(source, tmp_path / "phone", target="mobile", force=True)
+    assert (beside / "encoder.ort").is_file()
+
+
+def test_a_conversion_that_fails_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither folder is there, nor any part of one."""
+
+    def fail(_: Bundle, folder: Path) -> None:
+        (folder / "encoder.ort").write_bytes(b"half")
+        raise ParityError("differs")
+
+    monkeypatch.setattr("w2v_edge_export.pipeline.write_ort_format", fail)
+    with pytest.raises(ParityError):
+        export_bundle(source, tmp_path / "phone", target="mobile")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ort_format_that_differs_is_refused(
+    copied_bundle: Callable[[str], Path], reseal: Callable[..., None], tmp_path: Path
+) -> None:
+    """Converted graphs must give the bundle's golden vectors, or they are not written."""
+    folder = copied_bundle("tiny")
+    with np.load(folder / "golden.npz") as archive:
+        golden = dict(archive)
+    golden["context"][0, 3] += 1
+    np.savez_compressed(folder / "golden.npz", **golden)
+    reseal(folder)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ParityError, match=r"in ORT format: .* first: context of encoder golden"):
+        write_ort_format(Bundle.open(folder), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["tiny", "base-small"])
+def test_ort_format_gives_the_codes_of_the_bundle(
+    bundle: Callable[[str], Path],
+    converted: Callable[[Path], Path],
+    speech: dict[str, npt.NDArray[np.float32]],
+    name: str,
+) -> None:
+    """On real speech, run by onnxruntime alone, with no other file at hand: every code is equal."""
+    path = converted(bundle(name)) / "tokenizer.ort"
+    model = w2v_edge.load(bundle(name))
+    for waveform in speech.values():
+        found = _run(path, waveform=waveform[None], lengths=np.array([len(waveform)]))
+        np.testing.assert_array_equal(found["codes"][0], model.tokenize(waveform))
+
+
+def test_ort_format_gives_golden_codes(
+    bundle: Callable[[str], Path],
+    int8_bundle: Callable[[str], Path],
+    converted: Callable[[Path], Path],
+) -> None:
+    """In float32 and in int8, for the padded batch of the golden vectors."""
+    for folder in (bundle("tiny"), int8_bundle("tiny")):
+        with np.load(folder / "golden.npz") as golden:
+            batch = {name: golden[name] for name in ("waveform", "lengths")}
+            found = _run(converted(folder) / "tokenizer.ort", **batch)
+            np.testing.assert_array_equal(found["codes"], golden["codes"])
+
+
+def test_ort_format_is_of_no_one_machine(
+    int8_bundle: Callable[[str], Path], converted: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """No operator of a layout that one processor has, and no folder of this machine, is in it."""
+    folder = converted(int8_bundle("tiny"))
+    listed = (folder / "required_operators.config").read_text().splitlines()
+    domains = {line.split(";")[0] for line in listed}
+    assert domains == {"ai.onnx", "com.microsoft"}
+    assert "MatMulIntegerToFloat" in listed[-1]
+    for path in folder.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()

@@ -1,0 +1,90 @@
+"""The page in a real browser; what it must do is in `page.test.mjs`, which this prepares."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import w2v_edge
+
+from .conftest import APPS, Clip
+
+WEB = APPS / "web"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+NODE = shutil.which("node")
+
+pytestmark = pytest.mark.skipif(
+    NODE is None
+    or not Path(CHROMIUM).is_file()
+    or not (WEB / "node_modules/playwright-core").is_dir()
+    or not (WEB / "node_modules/onnxruntime-web").is_dir(),
+    reason="needs node, chromium and the page's npm packages: make test-web",
+)
+
+
+def test_the_page_in_chromium(
+    bundle: Callable[[str], Path],
+    int8_bundle: Callable[[str], Path],
+    clip: Clip,
+    tmp_path: Path,
+) -> None:
+    """Every rule of `page.test.mjs` holds for a page that is built from bundles of today."""
+    assert NODE is not None
+    folders = (bundle("tiny"), int8_bundle("tiny"))
+    build = [NODE, str(WEB / "build.mjs"), str(tmp_path / "page"), *map(str, folders)]
+    subprocess.run(build, check=True, timeout=60)
+    shutil.copy(clip.path, tmp_path / "clip.wav")
+    soundfile.write(tmp_path / "clip.flac", clip.waveform, 16_000, subtype="PCM_16")
+    codes = {x.name: w2v_edge.load(x).tokenize(clip.waveform).tolist() for x in folders}
+    (tmp_path / "expected.json").write_text(json.dumps(codes))
+    places = {"FIXTURE": str(tmp_path), "PAGE": str(tmp_path / "page"), "PYTHON": sys.executable}
+    outcome = subprocess.run(
+        [NODE, "--test", "--test-reporter=spec", str(WEB / "page.test.mjs")],
+        env={**os.environ, **places},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    print(outcome.stdout)
+    assert outcome.returncode == 0, outcome.stdout[-6000:] + outcome.stderr[-2000:]
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "no-bundle"]])
+def test_building_says_what_is_missing(tmp_path: Path, arguments: list[str]) -> None:
+    """One line and nothing written, where there is no bundle to build from."""
+    assert NODE is not None
+    outcome = subprocess.run(
+        [NODE, str(WEB / "build.mjs"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode in {1, 2}
+    assert len(outcome.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_building_replaces_only_pages_of_its_own(
+    bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A folder with somebody's files stays as it is; a page is built anew."""
+    assert NODE is not None
+    command = [NODE, str(WEB / "build.mjs"), str(tmp_path / "page"), str(bundle("tiny"))]
+    for _ in range(2):
+        subprocess.run(command, check=True, timeout=60)
+    (tmp_path / "page/.w2v-edge-page").unlink()
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 1
+    assert "no page of ours" in outcome.stderr
+    assert (tmp_path / "page/index.html").is_file()
