@@ -66,7 +66,8 @@ def test_opening_holds_up_no_other_graph(bundle: Callable[[str], Path]) -> None:
     """While one graph is being opened, another runs."""
     model = w2v_edge.load(bundle("base-small"))
     clip = np.full(4_000, 0.1, np.float32)
-    with model._runner._opening["encoder"], ThreadPoolExecutor(1) as pool:
+    # The lock is let go of first, or a failure would wait for ever.
+    with ThreadPoolExecutor(1) as pool, model._runner._opening["encoder"]:
         assert len(pool.submit(model.tokenize, clip).result(timeout=PATIENCE))
 
 
