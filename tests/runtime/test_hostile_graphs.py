@@ -254,3 +254,21 @@ def test_giant_results_are_typed_errors(folder: Path, reseal: Reseal) -> None:
     reseal(folder)
     with pytest.raises(InferenceError, match="tokenizer"):
         w2v_edge.load(folder).tokenize(CLIP)
+
+
+def test_results_of_another_rank(folder: Path, reseal: Reseal) -> None:
+    """A graph may give other axes than it declares, where nobody can see it before: an error."""
+    model = onnx.load(folder / GRAPH, load_external_data=False)
+    nodes = model.graph.node
+    (node,) = (x for x in nodes if "codes" in x.output)
+    node.output[list(node.output).index("codes")] = "codes_before"
+    for name, value in (("flat", -1), ("nothing", 0)):
+        tensor = helper.make_tensor(name, TensorProto.INT64, [1], [value])
+        nodes.append(helper.make_node("Constant", [], [f"{name}_value"], value=tensor))
+    # How many numbers are in the shape depends on the lengths that come in.
+    nodes.append(helper.make_node("Slice", ["flat_value", "nothing_value", "lengths"], ["shape_"]))
+    nodes.append(helper.make_node("Reshape", ["codes_before", "shape_"], ["codes"]))
+    (folder / GRAPH).write_bytes(model.SerializeToString())
+    reseal(folder)
+    with pytest.raises(InferenceError, match=r"gave 'codes' of shape .*expected axes batch"):
+        w2v_edge.load(folder).tokenize(CLIP)

@@ -80,7 +80,9 @@ class GraphRunner:
                 values = session.run(names, given)
             except Exception as error:
                 raise refused(graph, error) from error
-        return self._trimmed(graph, dict(zip(names, values, strict=True)), frames)
+        outputs = dict(zip(names, values, strict=True))
+        self._check_ranks(graph, outputs)
+        return self._trimmed(graph, outputs, frames)
 
     def run_bound(self, graph: str, binding: Any) -> None:
         """Run a graph with inputs and outputs that are bound already; errors as for `run`."""
@@ -159,6 +161,16 @@ class GraphRunner:
                 ) from error
             checked.result()
         return opened
+
+    def _check_ranks(self, graph: str, outputs: Tensors) -> None:
+        """Refuse outputs with other axes than the graph declares: onnxruntime lets them pass."""
+        for tensor in self.bundle.manifest.graphs[graph].outputs:
+            found = outputs[tensor.name].shape
+            if len(found) != len(tensor.axes):
+                raise InferenceError(
+                    f"graph {graph!r}: gave {tensor.name!r} of shape {found}, "
+                    f"expected axes {', '.join(map(str, tensor.axes))}; export again"
+                )
 
     def _padded(self, inputs: Tensors) -> tuple[Tensors, int | None]:
         """Pad waveforms to one of a few lengths; also return the frames there are without."""
