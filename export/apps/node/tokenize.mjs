@@ -2,9 +2,9 @@
 import { readFile } from 'node:fs/promises';
 
 import { UserError } from '../web/page/bundle/errors.js';
+import { readWav } from '../web/page/bundle/wav.js';
 import { main } from './cli.mjs';
 import { load } from './load.mjs';
-import { readWav } from './wav.mjs';
 
 await main('node tokenize.mjs BUNDLE FILE.wav', 2, async (folder, path) => {
   const model = await load(folder);

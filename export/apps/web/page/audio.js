@@ -1,5 +1,6 @@
 /** Recordings as mono PCM at the model's rate, decoded and resampled by the browser. */
 import { UserError } from './bundle/errors.js';
+import { readWav } from './bundle/wav.js';
 
 const LONGEST_SECONDS = 600;
 
@@ -10,6 +11,11 @@ const LONGEST_SECONDS = 600;
  */
 export async function decode(bytes, rate) {
   if (!bytes.byteLength) throw new UserError('this file is empty; choose a recording');
+  const wav = exactly(bytes);
+  if (wav) {
+    checkDuration(wav.waveform.length / wav.rate);
+    return resample(wav.waveform, wav.rate, rate);
+  }
   const context = new OfflineAudioContext(1, 1, rate);
   let buffer;
   try {
@@ -17,25 +23,49 @@ export async function decode(bytes, rate) {
   } catch {
     throw new UserError('this file is not readable as audio; choose a WAV, FLAC, MP3 or the like');
   }
-  if (buffer.duration > LONGEST_SECONDS) {
-    throw new UserError(`found ${Math.round(buffer.duration)} s of audio, this page takes up to ${LONGEST_SECONDS} s`);
-  }
+  checkDuration(buffer.duration);
   return mixDown(buffer);
 }
 
 /**
+ * The samples of the usual kinds of WAV as they are. Chromium divides positive 16-bit samples by
+ * 32767 and negative ones by 32768: too little to hear, enough to change a few int8 codes.
+ */
+function exactly(bytes) {
+  try {
+    return readWav(new Uint8Array(bytes));
+  } catch {
+    return null;
+  }
+}
+
+function checkDuration(seconds) {
+  if (seconds > LONGEST_SECONDS) {
+    throw new UserError(
+      `found ${Math.round(seconds)} s of audio, this page takes up to ${LONGEST_SECONDS} s`,
+    );
+  }
+}
+
+/**
  * @param {Float32Array} waveform mono PCM at `from` Hz
+ * @param {number} from in Hz
+ * @param {number} to in Hz
  * @returns {Promise<Float32Array>} the same at `to` Hz
  */
 export async function resample(waveform, from, to) {
   if (from === to || !waveform.length) return waveform;
-  const context = new OfflineAudioContext(1, Math.ceil((waveform.length * to) / from), to);
-  const buffer = new AudioBuffer({ length: waveform.length, sampleRate: from });
-  buffer.copyToChannel(waveform, 0);
-  const source = new AudioBufferSourceNode(context, { buffer });
-  source.connect(context.destination);
-  source.start();
-  return (await context.startRendering()).getChannelData(0);
+  try {
+    const context = new OfflineAudioContext(1, Math.ceil((waveform.length * to) / from), to);
+    const buffer = new AudioBuffer({ length: waveform.length, sampleRate: from });
+    buffer.copyToChannel(waveform, 0);
+    const source = new AudioBufferSourceNode(context, { buffer });
+    source.connect(context.destination);
+    source.start();
+    return (await context.startRendering()).getChannelData(0);
+  } catch {
+    throw new UserError(`found ${from} Hz, which this browser cannot bring to ${to} Hz`);
+  }
 }
 
 function mixDown(buffer) {

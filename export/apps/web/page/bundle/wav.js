@@ -1,5 +1,5 @@
 /** Reads WAV files: 16-bit integers or 32-bit floats, any number of channels. */
-import { UserError } from '../web/page/bundle/errors.js';
+import { UserError } from './errors.js';
 
 const PCM = 1;
 const FLOAT = 3;
