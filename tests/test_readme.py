@@ -9,9 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+
+import w2v_edge
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def _block(word: str) -> str:
+    """The one snippet that has this word."""
+    (found,) = (block for block in BLOCKS if word in block)
+    return str(found)
 
 
 @pytest.fixture
@@ -32,6 +41,21 @@ def test_the_first_python_is_four_lines_and_runs(at_demo: Path, speech: dict[str
     assert at_demo.exists()
 
 
+def test_many_long_and_live_runs(at_demo: Path, speech: dict[str, Any]) -> None:
+    """A list, a file in blocks, and a stream at another rate."""
+    clip = speech["en-demo-abouttotry"]
+    soundfile.write(at_demo / "talk.mp3", clip, 16_000)
+    scope: dict[str, Any] = {
+        "model": w2v_edge.load("demo/tiny-fp32"),
+        **dict.fromkeys(("one", "two", "three"), clip),
+        "microphone": np.split(np.repeat(clip, 3), [100, 70_000]),
+    }
+    exec(_block("microphone"), scope)  # noqa: S102 - our own README
+    assert len(scope["encodings"]) == 3
+    assert len(scope["codes"]) == pytest.approx(len(clip) / 320, abs=4)
+    assert len(scope["piece"].context) > 0
+
+
 def test_the_training_snippet_runs(speech: dict[str, Any]) -> None:
     """A fresh model gives a loss with gradients."""
     import torch
@@ -41,7 +65,7 @@ def test_the_training_snippet_runs(speech: dict[str, Any]) -> None:
         "waveforms": clip[None],
         "lengths": torch.tensor([len(clip)]),
     }
-    exec(BLOCKS[1], scope)  # noqa: S102 - our own README
+    exec(_block("backward"), scope)  # noqa: S102 - our own README
     assert all(p.grad is not None for p in scope["model"].parameters())
 
 
@@ -55,7 +79,7 @@ def test_the_plain_onnxruntime_snippet_runs(at_demo: Path, speech: dict[str, Any
         "padded_batch": np.stack([clip, clip]),
         "lengths": np.array([len(clip), 8000]),
     }
-    exec(BLOCKS[2], scope)  # noqa: S102 - our own README
+    exec(_block("InferenceSession"), scope)  # noqa: S102 - our own README
     assert scope["frame_lengths"].tolist() == [52, 24]
     assert at_demo.exists()
 

@@ -130,9 +130,7 @@ def test_verify_against_its_checkpoint(w2v_edge: Verb, bundle: Verb, checkpoint:
     assert outcome.json["passed"]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"sample_rate": 8000}, {"hop": 160}, {"min_samples": 1}, {"graphs": {}}]
-)
+@pytest.mark.parametrize("changes", [{"sample_rate": 8000}, {"hop": 160}, {"min_samples": 1}])
 def test_verify_finds_a_changed_manifest(
     w2v_edge: Verb,
     refused: Verb,
@@ -147,6 +145,17 @@ def test_verify_finds_a_changed_manifest(
     _redo_hashes(folder, **changes)
     outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint("large-small"))
     refused(outcome, 3, f"{next(iter(changes))} of manifest")
+
+
+def test_verify_misses_a_graph(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb, tmp_path: Path
+) -> None:
+    """A manifest without a graph that is there is a damaged bundle."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle("large-small"), folder)
+    _redo_hashes(folder, graphs={})
+    outcome = w2v_edge("verify", folder, "--checkpoint", checkpoint("large-small"))
+    refused(outcome, 1, "the manifest has no such graph")
 
 
 @pytest.mark.parametrize("changes", [{"hop": 0}, {"sample_rate": -1}, {"left_padding": -3}])

@@ -190,11 +190,11 @@ class Stream:
         """Put pieces in one, empty ones included, with the times of their frames."""
         frames = self._frontend.frames
         context_frames = 0 if self._context is None else self._context.context_frames
-        found: dict[str, list[npt.NDArray[Any]]] = {x: [empty] for x, empty in self._empty.items()}
+        found: dict[str, list[npt.NDArray[Any]]] = {}
         for piece in pieces:
             for name, values in piece.items():
-                found[name].append(values)
-        arrays = {x: np.concatenate(values) for x, values in found.items()}
+                found.setdefault(name, []).append(values)
+        arrays = self._empty | {x: np.concatenate(values) for x, values in found.items()}
         times = self._times.of_features(len(arrays["features"]), frames)
         context_times = self._times.of_context(len(arrays["context"]), context_frames)
         return Encoding.of(arrays, times, context_times)
