@@ -46,7 +46,7 @@ class AudioFile:
         MissingExtraError: soundfile is not installed.
     """
 
-    path: Path
+    path: str | Path
     sample_rate: int
     max_seconds: float = LONGEST_SECONDS
 
@@ -102,7 +102,7 @@ class AudioFile:
         """Open the file; whatever goes wrong until it is closed is an error that names it."""
         soundfile = _import_soundfile()
         try:
-            with open_regular(self.path) as stream:
+            with open_regular(Path(self.path)) as stream:
                 refuse_cut_short(stream)
                 guessed = not states_mp3_length(stream)
                 stream.seek(0)
@@ -155,7 +155,9 @@ class _Opened:
             )
 
 
-def read_audio(path: Path, model_rate: int, *, max_seconds: float = LONGEST_SECONDS) -> Waveform:
+def read_audio(
+    path: str | Path, model_rate: int, *, max_seconds: float = LONGEST_SECONDS
+) -> Waveform:
     """Read an audio file, mixed down to mono and resampled to `model_rate` Hz.
 
     Raises:
