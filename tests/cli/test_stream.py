@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,24 @@ def test_frames_come_before_the_end(bundle: Verb, pcm: Ints) -> None:
     assert process.returncode == 0
 
 
+def test_ctrl_c_loses_nothing(bundle: Verb, pcm: Ints) -> None:
+    """Frames of all that was heard are printed, then how it went; the exit code is 0."""
+    command = [*STREAM, str(bundle("large-small")), "-", "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(pcm[:16_000].tobytes())
+        process.stdin.flush()
+        lines = [process.stdout.readline()]
+        while sum(len(json.loads(line)["codes"]) for line in lines) < 49:
+            lines.append(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, summary = _objects((b"".join(lines) + process.stdout.read()).decode())
+    assert process.returncode == 0
+    assert summary["interrupted"]
+    assert summary["seconds"] == 1
+
+
 def test_a_file_at_the_pace_of_time(w2v_edge: Verb, bundle: Verb, clip: Path) -> None:
     """Without --fast a recording takes as long as it lasts."""
     begun = time.monotonic()
@@ -152,15 +171,29 @@ def test_bad_input(
     refused(w2v_edge("stream", folder, tmp_path / "gone.wav", "--fast"), 1, "gone.wav")
     refused(w2v_edge("stream", tmp_path, clip, "--fast"), 1, "expected a bundle")
     wrong = ("--window", "0", "1", "1")
-    refused(w2v_edge("stream", folder, clip, "--fast", "--context", *wrong), 1, "context window")
+    refused(w2v_edge("stream", folder, clip, "--fast", *wrong), 1, "context window")
     gone = w2v_edge("stream", bundle("base-small"), clip, "--statistics", tmp_path / "no.wav")
     refused(gone, 1, "no.wav")
-    refused(w2v_edge("stream", bundle("tutorial-small"), clip, "--context"), 1, "tutorial")
-    for arguments in ((), (clip, "--mic"), (clip, "--rate", "8000"), (clip, "--device", "1")):
+    asked = ("--json", "--context")
+    refused(w2v_edge("stream", bundle("tutorial-small"), clip, *asked), 1, "tutorial")
+    for arguments in (
+        (),
+        (clip, "--mic"),
+        (clip, "--rate", "8000"),
+        (clip, "--encoding", "f32le"),
+        (clip, "--device", "1"),
+        ("-", "--fast"),
+        (clip, "--context"),
+        (clip, "--fast", "--block-ms", "nan"),
+    ):
         assert w2v_edge("stream", folder, *arguments).code == 2
     odd = _piped(pcm.tobytes()[:-1], folder, "-")
     assert odd.returncode == 1
     assert b"last whole sample" in odd.stderr
+    assert len(odd.stdout.splitlines()) == 149
+    nothing = _piped(b"", folder, "-")
+    assert nothing.returncode == 1
+    assert b"no samples" in nothing.stderr
     assert b"Traceback" not in odd.stderr
     noise = _piped(np.full(99, 1e20, "<f4").tobytes(), folder, "-", "--encoding", "f32le")
     assert noise.returncode == 1

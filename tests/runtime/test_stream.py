@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import w2v_edge
 from w2v_edge import Encoding, Model
-from w2v_edge.errors import InputError
+from w2v_edge.errors import InferenceError, InputError
 from w2v_edge.runtime.context_window import ContextWindow
 from w2v_edge.runtime.frontend_stream import RunningStatistics
 from w2v_edge.runtime.stream import Stream
@@ -285,8 +285,21 @@ def test_other_sample_rates(rate: int, loaded: Callable[[str], Model], talk: Flo
     found = _pushed(model.stream(sample_rate=rate), _cut(given_at, [777, 3]))
     expected = model.tokenize(resample(given_at, rate, 16_000))
     assert np.array_equal(found["codes"], expected)
-    with pytest.raises(InputError, match="sample rate"):
-        model.stream(sample_rate=3)
+    for wrong in (0, 3, -16_000):
+        with pytest.raises(InputError, match="sample rate"):
+            model.stream(sample_rate=wrong)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_latency_at_other_rates(rate: int, loaded: Callable[[str], Model], talk: Floats) -> None:
+    """No frame waits longer than stated, resampling included, and some nearly as long."""
+    stream = loaded("large-small").stream(sample_rate=rate)
+    block, waits = rate // 1_000, []
+    for i in range(1_500):
+        piece = stream.push(talk[i * block : (i + 1) * block])
+        heard = (i + 1) * block / rate
+        waits += [1000 * (heard - time) for time in piece.times]
+    assert stream.latency_ms - 25 <= max(waits) <= stream.latency_ms + 1
 
 
 def test_streams_of_one_model_are_apart(loaded: Callable[[str], Model], talk: Floats) -> None:
@@ -299,6 +312,31 @@ def test_streams_of_one_model_are_apart(loaded: Callable[[str], Model], talk: Fl
         pieces[1].append(two.push(talk[96_000 + begin : 100_000 + begin]))
     alone = _pushed(model.stream(statistics="running"), _cut(talk[:48_000], [4_000]))
     assert np.array_equal(_joined([*pieces[0], one.flush()])["features"], alone["features"])
+    alone = _pushed(model.stream(statistics="running"), _cut(talk[96_000:144_000], [4_000]))
+    assert np.array_equal(_joined([*pieces[1], two.flush()])["features"], alone["features"])
+
+
+def test_a_stream_that_failed_says_so(loaded: Callable[[str], Model], talk: Floats) -> None:
+    """After a run that failed frames are missing: nothing is given until it begins anew."""
+    model, failing = loaded("large-small"), [False]
+
+    def run(graph: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        if failing[0]:
+            raise InferenceError("no memory")
+        return model.run(graph, **inputs)
+
+    stream = Stream(run, model.manifest, None, None)
+    stream.push(talk[:16_000])
+    failing[0] = True
+    with pytest.raises(InferenceError):
+        stream.push(talk[16_000:32_000])
+    failing[0] = False
+    with pytest.raises(InputError, match=r"failed part-way.*reset"):
+        stream.push(talk[:10])
+    with pytest.raises(InputError, match=r"failed part-way.*reset"):
+        stream.flush()
+    stream.reset()
+    assert len(stream.push(talk[:16_000]).features) == 49
 
 
 def test_what_is_not_said_is_asked_for(loaded: Callable[[str], Model], talk: Floats) -> None:
@@ -315,6 +353,10 @@ def test_what_is_not_said_is_asked_for(loaded: Callable[[str], Model], talk: Flo
             model.stream(statistics="running", context=ContextWindow(*window))
     with pytest.raises(InputError, match="period"):
         RunningStatistics(0.0)
+    frozen = model.statistics(talk)
+    for spoilt in (frozen * np.nan, -frozen, frozen[:, None]):
+        with pytest.raises(InputError, match=f"needs {len(frozen)} statistics"):
+            model.stream(statistics=spoilt)
     stream = loaded("large-small").stream(statistics="running")
     for samples in (np.zeros((2, 5), np.float32), np.array([np.nan]), np.zeros(3, np.int64)):
         with pytest.raises(InputError):

@@ -12,6 +12,7 @@ from w2v_edge.audio.waveform import (
     check_length,
     resample,
     resample_blocks,
+    resampling_seconds,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "read_audio",
     "resample",
     "resample_blocks",
+    "resampling_seconds",
 ]

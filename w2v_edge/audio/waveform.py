@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,16 @@ LOUDEST = 100.0
 """No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
 
 
-def as_waveform(waveform: npt.ArrayLike, sample_rate: int | None, model_rate: int) -> Waveform:
+def as_waveform(
+    waveform: npt.ArrayLike, sample_rate: int | None, model_rate: int, *, start: int = 0
+) -> Waveform:
     """Bring one waveform to 1-D float32 PCM at `model_rate`.
 
     Args:
         waveform: (samples,) floats in [-1, 1], or int16, which is scaled.
         sample_rate: of the waveform in Hz; None says that it is the model's.
         model_rate: the model's sample rate in Hz.
+        start: where it starts in the recording that it is a block of, in samples.
 
     Raises:
         InputError: wrong rank or type, not finite, or far beyond full scale.
@@ -38,7 +42,7 @@ def as_waveform(waveform: npt.ArrayLike, sample_rate: int | None, model_rate: in
             f"found a waveform of shape {array.shape}, expected one axis of samples; "
             "average the channels, or pass several utterances as a list"
         )
-    samples = _as_float(array)
+    samples = _as_float(array, start)
     if sample_rate is None:
         return samples
     check_rate(sample_rate)
@@ -141,6 +145,22 @@ class Resampler:
         return ready
 
 
+@cache
+def resampling_seconds(rate: int, to_rate: int) -> float:
+    """Return how far a `Resampler` lags behind what is pushed to it, at worst.
+
+    Raises:
+        SampleRateError: a rate is no rate, or soxr is not installed.
+    """
+    resampler = Resampler(rate, to_rate)
+    millisecond = np.zeros(rate // 1000, dtype=np.float32)
+    ready, worst = 0, 0.0
+    for pushed in range(1, 1001):
+        ready += len(resampler.push(millisecond))
+        worst = max(worst, pushed * len(millisecond) / rate - ready / to_rate)
+    return worst
+
+
 def resample_blocks(blocks: Iterable[Waveform], rate: int, to_rate: int) -> Iterator[Waveform]:
     """Resample a waveform block by block: in all the same samples as `resample` of the whole.
 
@@ -173,12 +193,13 @@ def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
         raise InputError(f"found no array of samples ({what:.80})") from error
     if array.dtype == object:
         raise InputError(
-            f"found {type(waveform).__name__} that is no array of numbers, expected samples"
+            f"found {type(waveform).__name__} that is no array of numbers, expected samples; "
+            "pass an array, or a list of recordings"
         )
     return array
 
 
-def _as_float(array: npt.NDArray[Any]) -> Waveform:
+def _as_float(array: npt.NDArray[Any], start: int) -> Waveform:
     if array.dtype.kind == "i" and array.dtype.itemsize == 2:  # noqa: PLR2004 - int16
         return array.astype(np.float32) / np.float32(32768)
     if not np.issubdtype(array.dtype, np.floating):
@@ -188,5 +209,5 @@ def _as_float(array: npt.NDArray[Any]) -> Waveform:
         )
     with np.errstate(over="ignore"):
         samples = np.ascontiguousarray(array, dtype=np.float32)
-    check_values(samples)
+    check_values(samples, start)
     return samples

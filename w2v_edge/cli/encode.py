@@ -106,15 +106,19 @@ class _Job:
     def arrays(self, source: Path) -> dict[str, Any]:
         """Return the named arrays of one file, which is read in blocks."""
         from w2v_edge.audio import AudioFile
+        from w2v_edge.runtime.growing import GrowingArray
 
         model, audio = self.model, AudioFile(source, self.model.sample_rate)
         if self.with_context:
             encoding = model.encode(audio, window=self.window)
             made: dict[str, Any] = _of_encoding(encoding, with_features=self.with_features)
         elif self.with_features and model.manifest.quantizer_input == "features":
-            features = model.features(audio)
-            codes = model.run("quantizer", features=features[np.newaxis])["codes"][0]
-            made = {"times": model.times(len(codes)), "codes": codes, "features": features}
+            grown = {"codes": GrowingArray(), "features": GrowingArray()}
+            for piece in model.encode_blocks(audio, context=False):
+                for name, rows in grown.items():
+                    rows.append(getattr(piece, name))
+            made = {name: rows.take() for name, rows in grown.items()}
+            made["times"] = model.times(len(made["codes"]))
         else:
             codes = model.tokenize(audio, window=self.window)
             of_context = model.manifest.quantizer_input == "context"

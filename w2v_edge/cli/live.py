@@ -107,7 +107,9 @@ def standard_input() -> BinaryIO:
     Raises:
         InputError: it is a terminal, which gives no audio.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("found no standard input; pipe raw PCM in, name a file, or use --mic")
+    if sys.stdin.isatty():
         raise InputError(
             "found a terminal on standard input, expected raw PCM; pipe it in, name a file, "
             "or use --mic"

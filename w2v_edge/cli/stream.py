@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from w2v_edge.cli.live import (
 )
 from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import require
+from w2v_edge.errors import InputError
 
 if TYPE_CHECKING:
     from w2v_edge import Encoding, Model
@@ -44,9 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--encoding",
     type=click.Choice(list(ENCODINGS)),
-    default="s16le",
-    show_default=True,
-    help="Of standard input, one channel.",
+    help="Of standard input, one channel.  [default: s16le]",
 )
 @click.option(
     "--block-ms",
@@ -73,7 +74,7 @@ def command(
     device: str | None,
     fast: bool,
     rate: int | None,
-    encoding: str,
+    encoding: str | None,
     block_ms: float,
     statistics: str | None,
     context: bool,
@@ -95,23 +96,32 @@ def command(
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
     if mic == (audio is not None):
         raise click.UsageError("Give a file, or - for standard input, or --mic.")
-    if device is not None and not mic:
-        raise click.UsageError("--device needs --mic.")
-    if rate is not None and str(audio) != "-":
-        raise click.UsageError("--rate is of standard input: files and microphones know theirs.")
+    _check_usage(audio, rate, encoding, device, block_ms, mic=mic, fast=fast)
+    if context and not as_json:
+        raise click.UsageError("--context needs --json: vectors are not printed otherwise.")
     require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
     import w2v_edge
 
     model = w2v_edge.load(bundle, **running)
+    _check_output(model, as_json=as_json)
     opened = _open(model, statistics, window, context=context)
-    size = max(1, round(block_ms / 1000 * model.sample_rate))
+    size = _samples(block_ms, model.sample_rate)
     show = _Printer(model, with_context=context, as_json=as_json)
     pace = Pace()
     with opened as stream:
-        _warm_up(stream, size)
-        with _blocks(model, audio, device, encoding, rate, size, fast=fast) as blocks:
-            interrupted = _pump(stream, blocks, model.sample_rate, show, pace)
+        _warm_up(stream, max(size, model.manifest.receptive_field))
+        interrupted, problem = False, None
+        with _blocks(model, audio, device, encoding, rate, block_ms, fast=fast) as blocks:
+            try:
+                interrupted = _pump(stream, blocks, model.sample_rate, show, pace)
+            except InputError as error:
+                # What was heard before is good, and is given first.
+                problem = error
         show.piece(stream.flush(), ended=True)
+        if problem is not None:
+            raise problem
+        if not stream.samples and not interrupted:
+            raise InputError("found no samples, expected audio; check where it comes from")
         show.summary(stream, pace, interrupted=interrupted)
 
 
@@ -134,6 +144,37 @@ class Pace:
         self.work.append(done - begun)
         self.late += done > due + seconds
         self.behind = max(self.behind, begun - due)
+
+
+def _check_usage(
+    audio: Path | None,
+    rate: int | None,
+    encoding: str | None,
+    device: str | None,
+    block_ms: float,
+    *,
+    mic: bool,
+    fast: bool,
+) -> None:
+    piped = str(audio) == "-"
+    if device is not None and not mic:
+        raise click.UsageError("--device needs --mic.")
+    if not piped and (rate is not None or encoding is not None):
+        raise click.UsageError(
+            "--rate and --encoding are of standard input: files and microphones know theirs."
+        )
+    if fast and (mic or piped):
+        raise click.UsageError("--fast is for files: live audio comes when it comes.")
+    if math.isnan(block_ms):
+        raise click.BadParameter("expected a number of milliseconds.", param_hint="--block-ms")
+
+
+def _check_output(model: Model, *, as_json: bool) -> None:
+    manifest = model.manifest
+    if manifest.ctc is None and manifest.codebook is None and not as_json:
+        raise InputError(
+            "this model has neither codes nor words to print; use --json --context for vectors"
+        )
 
 
 def _open(
@@ -161,21 +202,27 @@ def _blocks(
     model: Model,
     audio: Path | None,
     device: str | None,
-    encoding: str,
+    encoding: str | None,
     rate: int | None,
-    size: int,
+    block_ms: float,
     *,
     fast: bool,
 ) -> Iterator[Iterable[Block]]:
+    size = _samples(block_ms, model.sample_rate)
     if audio is None:
         with microphone(device, model.sample_rate, size) as heard:
             yield heard
     elif str(audio) == "-":
-        rate = rate or model.sample_rate
-        yield raw_pcm(standard_input(), encoding, rate, model.sample_rate, size)
+        given_at = rate or model.sample_rate
+        size = _samples(block_ms, given_at)
+        yield raw_pcm(standard_input(), encoding or "s16le", given_at, model.sample_rate, size)
     else:
         blocks = file_blocks(audio, model.sample_rate)
         yield paced(blocks, model.sample_rate, size, wait=not fast)
+
+
+def _samples(block_ms: float, rate: int) -> int:
+    return max(1, round(block_ms / 1000 * rate))
 
 
 def _warm_up(stream: Stream, size: int) -> None:
@@ -192,13 +239,27 @@ def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: _Printer, pa
     try:
         for block in blocks:
             begun = time.perf_counter()
-            piece = stream.push(block.samples)
+            with _uninterrupted():
+                piece = stream.push(block.samples)
             seconds = len(block.samples) / rate
             pace.note(block.due, begun, time.perf_counter(), seconds)
             show.piece(piece)
     except KeyboardInterrupt:
         return True
     return False
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: a block that is worked on in part would leave a gap."""
+    asked = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 class _Printer:

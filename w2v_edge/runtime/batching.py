@@ -26,7 +26,7 @@ class BatchLimits:
 
     samples: int
     padding: float = 0.1
-    waiting: int = 600 * 16_000
+    waiting: int = 2**24
 
 
 def plan(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:

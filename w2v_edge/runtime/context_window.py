@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,13 @@ class ContextWindow:
         """Refuse what is no window."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, int | float) and 0 <= value < math.inf) or not self.step:
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and 0 <= value < math.inf) or not self.step:
                 raise InputError(
                     f"found a context window of {self}, expected seconds: a step above 0, left and "
                     "right of at least 0"
                 )
+            object.__setattr__(self, field.name, float(value))
 
     @property
     def seconds(self) -> float:
@@ -59,6 +62,26 @@ def long_window(manifest: Manifest) -> ContextWindow:
     """Return the window for recordings, smaller where the model's attention takes less at once."""
     share = min(1.0, manifest.longest_context_seconds / LONG.seconds)
     return ContextWindow(LONG.step * share, LONG.left * share, LONG.right * share)
+
+
+def check_window(window: object, manifest: Manifest) -> ContextWindow:
+    """Refuse what is no window, or longer than the model's attention should be.
+
+    Raises:
+        InputError: it is.
+    """
+    if not isinstance(window, ContextWindow):
+        raise InputError(
+            f"found {window!r:.60} for a window, expected a ContextWindow(step, left, right) of "
+            "w2v_edge.runtime.context_window"
+        )
+    longest = manifest.longest_context_seconds
+    if window.seconds > longest:
+        raise InputError(
+            f"found a context window of {window.seconds:g} s, expected at most {longest:g} s; "
+            "take a smaller step, left or right"
+        )
+    return window
 
 
 @dataclass(frozen=True)
@@ -83,12 +106,7 @@ class WindowPlan:
                 "each other, so its context of a whole cannot be put together from pieces; "
                 "tokenize takes any length"
             )
-        longest = manifest.longest_context_seconds
-        if window.seconds > longest:
-            raise InputError(
-                f"found a context window of {window.seconds:g} s, expected at most {longest:g} s; "
-                "take a smaller step, left or right"
-            )
+        check_window(window, manifest)
         seconds = hop * manifest.hop / manifest.sample_rate
         # A multiple of a frame's length is often not quite one in floating point.
         step, left, right = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from w2v_edge.runtime.statistics import GrowingStatistics, Statistics
 Tensors = dict[str, npt.NDArray[Any]]
 Features = npt.NDArray[np.float32]
 
-SHORTEST_PERIOD = 0.1
+SHORTEST_PERIOD, LONGEST_PERIOD = 0.1, 600.0
 
 
 class Graphs(Protocol):
@@ -42,11 +43,13 @@ class RunningStatistics:
 
     def __post_init__(self) -> None:
         """Refuse what is no period."""
-        if not isinstance(self.period, int | float) or not SHORTEST_PERIOD <= self.period < 1e6:  # noqa: PLR2004
+        period: object = self.period
+        if not isinstance(period, Real) or not SHORTEST_PERIOD <= self.period < LONGEST_PERIOD:
             raise InputError(
                 f"found a period of {self.period!r:.40} for running statistics, expected seconds, "
-                f"at least {SHORTEST_PERIOD}"
+                f"from {SHORTEST_PERIOD} to {LONGEST_PERIOD:g}"
             )
+        object.__setattr__(self, "period", float(self.period))
 
 
 class FrontendStream:

@@ -60,7 +60,7 @@ class GrowingArray:
         if needed > len(self._rows):
             # In place where the allocator can move pages; new room is filled with zeros, so that
             # much of it would be memory held for nothing.
-            self._rows.resize((needed + needed // 8, *rows.shape[1:]), refcheck=False)
+            self._rows.resize((needed + needed // 64, *rows.shape[1:]), refcheck=False)
         self._rows[self._count : needed] = rows
         self._count = needed
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,19 @@ def encode_blocks(
     Raises:
         InputError: the recording is shorter than a frame.
     """
-    statistics = measure_statistics(run, manifest, source)
-    stream = Stream(run, manifest, statistics, window)
+    # A choice that cannot be is refused now, not at the first piece.
+    open_stream = partial(Stream, run, manifest, window=window)
+    open_stream(None)
+    return _pieces(run, manifest, source, open_stream)
+
+
+def _pieces(
+    run: Graphs,
+    manifest: Manifest,
+    source: AudioSource,
+    open_stream: Callable[[Statistics | None], Stream],
+) -> Iterator[Encoding]:
+    stream = open_stream(measure_statistics(run, manifest, source))
     for piece in in_pieces(source.blocks(), round(BLOCK_SECONDS * manifest.sample_rate)):
         yield stream.push(piece)
     check_length(stream.samples, manifest.geometry, manifest.sample_rate)

@@ -22,7 +22,7 @@ from w2v_edge.runtime.classes import (
     classify_frames,
     classify_utterance,
 )
-from w2v_edge.runtime.context_window import STREAM, ContextWindow, long_window
+from w2v_edge.runtime.context_window import STREAM, ContextWindow, check_window, long_window
 from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.frontend_stream import RunningStatistics
 from w2v_edge.runtime.graph_runner import GraphRunner
@@ -260,7 +260,7 @@ class Model(OpenedBundle):
         def long(source: AudioSource) -> npt.NDArray[np.float32]:
             return long_audio.features_of(self._runner.run, self.manifest, source)
 
-        source = self._recordings.source(audio, sample_rate)
+        source = self._recordings.one(audio, sample_rate)
         found = self._recordings.map(source, None, self._whole.features, long, WHOLE_SECONDS)
         assert isinstance(found, np.ndarray)
         return found
@@ -279,8 +279,8 @@ class Model(OpenedBundle):
         behind those of the features, and the last piece alone has the embedding.
 
         Args:
-            audio: see `Model`; with a front end that needs statistics of the whole utterance, a
-                source is read twice.
+            audio: see `Model`; a source is read a second time, or a third, for statistics where the
+                front end needs those of the whole.
             sample_rate: Hz of a waveform; None says that it is the model's.
             context: whether the transformer is run; without it there are features, and codes made
                 of them.
@@ -290,7 +290,7 @@ class Model(OpenedBundle):
             InputError: as for `encode`, some of them when the piece is reached.
         """
         moving = window or long_window(self.manifest) if context else None
-        source = self._recordings.source(audio, sample_rate)
+        source = self._recordings.one(audio, sample_rate)
         return long_audio.encode_blocks(self._runner.run, self.manifest, source, moving)
 
     def stream(
@@ -328,7 +328,7 @@ class Model(OpenedBundle):
 
         Arguments and errors as for `encode`.
         """
-        source = self._recordings.source(audio, sample_rate)
+        source = self._recordings.one(audio, sample_rate)
         found = long_audio.measure_statistics(self._runner.run, self.manifest, source)
         return np.zeros(0, dtype=np.float32) if found is None else found
 
@@ -355,7 +355,7 @@ class Model(OpenedBundle):
     def _longest(self, window: ContextWindow | None) -> float:
         """Return the seconds up to which attention is over the whole recording."""
         longest = self.manifest.longest_context_seconds
-        return longest if window is None else min(longest, window.seconds)
+        return longest if window is None else check_window(window, self.manifest).seconds
 
     def _encode_long(self, source: AudioSource, window: ContextWindow | None) -> Encoding:
         return long_audio.encode(

@@ -13,10 +13,13 @@ from w2v_edge.audio import Waveform, as_waveform, check_length
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import InputError
 from w2v_edge.runtime.batching import BatchLimits, map_batches
-from w2v_edge.runtime.sources import ArraySource, AudioSource, read_whole
+from w2v_edge.runtime.sources import ArraySource, AudioSource, CheckedSource, read_whole
 
 Audio = npt.NDArray[Any] | AudioSource
 T = TypeVar("T")
+
+WAITING = 600.0
+"""Seconds of audio that may wait for company of like length."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Recordings:
             InputError: of a list, it says which item it is about.
         """
         if is_batch(audio):
-            sources = [self._item(item, sample_rate, i) for i, item in enumerate(audio)]
+            sources = [
+                _named(i, partial(self.source, item, sample_rate)) for i, item in enumerate(audio)
+            ]
             return list(self._results(sources, whole, long, longest, of_list=True))
         source = self.source(audio, sample_rate)
         (result,) = self._results([source], whole, long, longest, of_list=False)
@@ -60,16 +65,20 @@ class Recordings:
             InputError: a waveform that cannot be right.
         """
         if isinstance(audio, AudioSource):
-            return audio
+            if sample_rate is not None:
+                raise InputError(
+                    "found a sample rate beside a source, which knows its own; leave it out"
+                )
+            return CheckedSource(audio, self.manifest.sample_rate)
         waveform = as_waveform(audio, sample_rate, self.manifest.sample_rate)  # type: ignore[arg-type]
         check_length(len(waveform), self.manifest.geometry, self.manifest.sample_rate)
         return ArraySource(waveform, self.manifest.sample_rate)
 
-    def _item(self, audio: Audio, sample_rate: int | None, index: int) -> AudioSource:
-        try:
-            return self.source(audio, sample_rate)
-        except InputError as error:
-            raise _of_item(error, index) from error
+    def one(self, audio: object, sample_rate: int | None) -> AudioSource:
+        """Check a recording that is not to be a list of them; errors as for `source`."""
+        if is_batch(audio):
+            raise InputError(f"found a list of {len(audio)} recordings, expected one at a time")
+        return self.source(audio, sample_rate)
 
     def _results(
         self,
@@ -84,13 +93,15 @@ class Recordings:
 
         def items() -> Iterator[Waveform | Callable[[], T]]:
             for i, source in enumerate(sources):
-                try:
-                    waveform = self._read(source, most)
-                except InputError as error:
-                    raise (_of_item(error, i) if of_list else error) from error
-                yield partial(long, source) if waveform is None else waveform
+                index = i if of_list else None
+                waveform = _named(index, partial(self._read, source, most))
+                if waveform is None:
+                    yield partial(_named, index, partial(long, source))
+                else:
+                    yield waveform
 
-        limits = BatchLimits(samples=round(self.batch_seconds * self.manifest.sample_rate))
+        rate = self.manifest.sample_rate
+        limits = BatchLimits(round(self.batch_seconds * rate), waiting=round(WAITING * rate))
         return map_batches(whole, items(), limits)
 
     def _read(self, source: AudioSource, most: int) -> Waveform | None:
@@ -109,5 +120,11 @@ def is_batch(audio: object) -> TypeGuard[Sequence[Audio]]:
     return getattr(audio[0], "ndim", 0) > 0
 
 
-def _of_item(error: InputError, index: int) -> InputError:
-    return type(error)(f"item {index} of the list: {error}")
+def _named(index: int | None, work: Callable[[], T]) -> T:
+    """Do work on an item of a list; an error says which."""
+    try:
+        return work()
+    except InputError as error:
+        if index is None:
+            raise
+        raise type(error)(f"item {index} of the list: {error}") from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Resampler, Waveform, as_waveform
+from w2v_edge.audio import Resampler, Waveform, as_waveform, resampling_seconds
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.runtime.context_window import ContextWindow, ContextWindows, WindowPlan
@@ -62,7 +63,7 @@ class Stream:
         self._empty = _empty_outputs(manifest)
         hop = self._times.context.hop
         self._plan = None if window is None else WindowPlan.of(window, manifest, hop)
-        self._sample_rate = sample_rate or manifest.sample_rate
+        self._sample_rate = manifest.sample_rate if sample_rate is None else sample_rate
         self.reset()
 
     def reset(self) -> None:
@@ -81,12 +82,19 @@ class Stream:
         if self._sample_rate != self._manifest.sample_rate:
             self._resampler = Resampler(self._sample_rate, self._manifest.sample_rate)
         self._ended = False
+        self._broken = False
 
     @property
     def latency_ms(self) -> float:
-        """Audio that must follow the middle of a frame before its features and codes are given."""
+        """Audio that must follow the middle of a frame before its features and codes are given.
+
+        At another sample rate than the model's that is at worst: the resampler works in blocks.
+        """
         geometry = self._manifest.geometry
-        return 1000 * (geometry.receptive_field - 1) / 2 / self._manifest.sample_rate
+        wait = (geometry.receptive_field - 1) / 2 / self._manifest.sample_rate
+        if self._resampler is not None:
+            wait += resampling_seconds(self._sample_rate, self._manifest.sample_rate)
+        return 1000 * wait
 
     @property
     def context_latency_ms(self) -> float | None:
@@ -120,22 +128,32 @@ class Stream:
             samples: (n,) floats in [-1, 1] or int16 at the stream's sample rate, n of 0 or more.
 
         Raises:
-            InputError: samples that cannot be right, or the stream has ended.
-            InferenceError: onnxruntime ran out of memory.
+            InputError: samples that cannot be right, which leave the stream as it was; or the
+                stream has ended, or failed.
+            InferenceError: onnxruntime ran out of memory. The stream has failed.
         """
+        self._check_whole()
         if self._ended:
             raise InputError("found samples behind the end of a stream; call reset() to begin anew")
         # A copy: microphones fill the same block again.
         waveform = as_waveform(samples, None, self._manifest.sample_rate).copy()
-        if self._resampler is not None:
-            waveform = self._resampler.push(waveform)
-        return self._collect(self._pushed(waveform))
+        with self._all_or_broken():
+            if self._resampler is not None:
+                waveform = self._resampler.push(waveform)
+            return self._collect(self._pushed(waveform))
 
     def flush(self) -> Encoding:
-        """End the stream and return the frames that were still waiting."""
+        """End the stream and return the frames that were still waiting.
+
+        Raises:
+            InputError: the stream has failed.
+            InferenceError: as for `push`.
+        """
+        self._check_whole()
         pieces = [] if self._ended else self._rest()
-        self._ended = True
-        return self._collect(pieces)
+        with self._all_or_broken():
+            self._ended = True
+            return self._collect(pieces)
 
     def means(self) -> Tensors:
         """Return what there is one vector of for the utterance, over the context given so far."""
@@ -153,6 +171,22 @@ class Stream:
         """Let go of what is held; frames that still wait are lost without `flush`."""
         self.reset()
         self._ended = True
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise InputError(
+                "found a stream that failed part-way, so frames are missing; call reset() to begin "
+                "anew"
+            )
+
+    @contextmanager
+    def _all_or_broken(self) -> Iterator[None]:
+        """Frames that were cut and never given would leave a gap that nobody sees."""
+        try:
+            yield
+        except BaseException:
+            self._broken = True
+            raise
 
     def _pushed(self, waveform: Waveform) -> Iterator[Tensors]:
         size = round(LONGEST_PIECE * self._manifest.sample_rate)
@@ -214,14 +248,26 @@ def choose_statistics(
         return RunningStatistics()
     if isinstance(statistics, RunningStatistics):
         return statistics
-    width = manifest.graphs["statistics"].outputs[0].axes[1]
-    if isinstance(statistics, np.ndarray) and statistics.shape == (width,):
+    width = int(manifest.graphs["statistics"].outputs[0].axes[1])
+    if isinstance(statistics, np.ndarray) and _are_statistics(statistics, width, manifest):
         return statistics.astype(np.float32)
-    found = "none" if statistics is None else f"{statistics!r:.40}"
+    found = "none" if statistics is None else f"{type(statistics).__name__} that are none"
     raise InputError(
-        f"the front end of this model needs statistics of the whole utterance, found {found}; "
-        'choose statistics="running", or frozen ones: model.statistics(recording)'
+        f"the front end of this model needs {width} statistics of the whole utterance, found "
+        f'{found}; choose statistics="running", or frozen ones: model.statistics(recording)'
     )
+
+
+def _are_statistics(values: npt.NDArray[Any], width: int, manifest: Manifest) -> bool:
+    """Tell whether an array is as long as statistics are, finite, and has no negative variance."""
+    if values.shape != (width,) or not np.isfinite(values).all():
+        return False
+    info = manifest.statistics
+    if info is None:
+        return True
+    channels = values[width - info.channels :]
+    samples = values[1:2] if info.waveform else values[:0]
+    return bool((channels >= 0).all() and (samples >= 0).all())
 
 
 def _check_graphs(manifest: Manifest) -> None:

@@ -16,7 +16,10 @@ LONGEST_WORD = 30.0
 
 
 class TextStream:
-    """Decodes logits greedily as they come; all words are those that the whole would give."""
+    """Decodes logits greedily as they come; words are those that the whole would give.
+
+    But for one of `LONGEST_WORD`, which is given in parts.
+    """
 
     def __init__(self, spelling: Spelling, frame_seconds: float) -> None:
         """Begin with nothing; a frame of logits comes every `frame_seconds`."""

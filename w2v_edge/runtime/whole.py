@@ -38,15 +38,14 @@ class WholeUtterances:
     def tokenize(self, waveforms: list[Waveform]) -> list[npt.NDArray[np.int64]]:
         """Compute the codes (frames, groups) of a batch."""
         made = self.run("tokenizer", collate(waveforms))
-        return [x[:n] for x, n in zip(made["codes"], made["frame_lengths"], strict=True)]
+        return _cut(made["codes"], made["frame_lengths"])
 
     def logits(self, waveforms: list[Waveform]) -> list[npt.NDArray[np.float32]]:
         """Compute logits (frames, labels), or (labels,), of a batch."""
         made = self.run("encoder", collate(waveforms))
         if "frames" not in self.manifest.logits_axes:
-            return list(made["logits"])
-        lengths = made.get("context_lengths", made["frame_lengths"])
-        return [x[:n] for x, n in zip(made["logits"], lengths, strict=True)]
+            return _cut(made["logits"])
+        return _cut(made["logits"], made.get("context_lengths", made["frame_lengths"]))
 
     def features(self, waveforms: list[Waveform]) -> list[npt.NDArray[np.float32]]:
         """Compute features (frames, channels) of a batch."""
@@ -54,7 +53,7 @@ class WholeUtterances:
         if "statistics" in self.manifest.graphs:
             batch |= self.run("statistics", batch)
         made = self.run("frontend", batch)
-        return [x[:n] for x, n in zip(made["features"], made["frame_lengths"], strict=True)]
+        return _cut(made["features"], made["frame_lengths"])
 
     def _rows(self, made: Tensors) -> list[dict[str, npt.NDArray[Any]]]:
         """Part the rows of a batch, each array cut to the frames it has."""
@@ -63,12 +62,20 @@ class WholeUtterances:
         if self.manifest.quantizer_input == "context":
             of_codes = lengths["context"] or of_codes
         lengths |= {"codes": of_codes, "vectors": of_codes}
-        rows = []
-        for i in range(len(made["frame_lengths"])):
-            row = {}
-            for name, values in made.items():
-                if name not in {"frame_lengths", "context_lengths"}:
-                    by = lengths[name]
-                    row[name] = values[i] if by is None else values[i, : made[by][i]]
-            rows.append(row)
+        rows: list[dict[str, npt.NDArray[Any]]] = [{} for _ in made["frame_lengths"]]
+        for name in made.keys() - {"frame_lengths", "context_lengths"}:
+            by = lengths[name]
+            for row, values in zip(
+                rows, _cut(made[name], None if by is None else made[by]), strict=True
+            ):
+                row[name] = values
         return rows
+
+
+def _cut(
+    batch: npt.NDArray[Any], lengths: npt.NDArray[np.int64] | None = None
+) -> list[npt.NDArray[Any]]:
+    """Part the rows of (batch, frames, ...), without padding; one kept row keeps no other."""
+    ends = [None] * len(batch) if lengths is None else lengths.tolist()
+    rows = [row[:end] for row, end in zip(batch, ends, strict=True)]
+    return rows if len(rows) == 1 else [row.copy() for row in rows]
