@@ -216,9 +216,9 @@ def test_blocks_of_a_source_are_checked(
     model, waveform = loaded("base-small"), minutes[: seconds * 16_000] / 2
     pcm = np.round(waveform * 32_768).astype(np.int16)
     expected = model.tokenize(pcm)
-    given: Any
-    for given in (pcm, pcm.astype(np.float64) / 32_768):
-        assert np.array_equal(model.tokenize(_Source(given)), expected)
+    others: list[Any] = [pcm, pcm.astype(np.float64) / 32_768]
+    for other in others:
+        assert np.array_equal(model.tokenize(_Source(other)), expected)
     spoilt = waveform.copy()
     spoilt[20_001] = np.nan
     with pytest.raises(InputError, match="nan at sample 20001"):

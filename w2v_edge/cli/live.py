@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,6 +27,27 @@ class Block:
 
     samples: Waveform
     due: float
+
+
+@dataclass
+class Pace:
+    """How the work kept up with the audio; times in seconds.
+
+    Attributes:
+        work: spent on each block.
+        late: blocks that were not done when the next one was there.
+        behind: by how much at worst a block was begun after it was there.
+    """
+
+    work: list[float] = field(default_factory=list)
+    late: int = 0
+    behind: float = 0.0
+
+    def note(self, due: float, begun: float, done: float, seconds: float) -> None:
+        """Take in a block of `seconds` of audio."""
+        self.work.append(done - begun)
+        self.late += done > due + seconds
+        self.behind = max(self.behind, begun - due)
 
 
 def raw_pcm(
