@@ -213,12 +213,12 @@ def test_blocks_of_a_source_are_checked(
     seconds: int, loaded: Callable[[str], Model], minutes: Floats
 ) -> None:
     """Blocks may be int16 or float64, as waveforms may; what is no PCM is an error."""
-    model, waveform = loaded("base-small"), minutes[: seconds * 16_000] / 2
+    model, waveform = loaded("base-small"), minutes[: seconds * 16_000] * np.float32(0.5)
     pcm = np.round(waveform * 32_768).astype(np.int16)
     expected = model.tokenize(pcm)
-    others: list[Any] = [pcm, pcm.astype(np.float64) / 32_768]
-    for other in others:
-        assert np.array_equal(model.tokenize(_Source(other)), expected)
+    floats: Any = pcm.astype(np.float64) / 32_768
+    for same in (_Source(pcm), _Source(floats)):  # type: ignore[arg-type]
+        assert np.array_equal(model.tokenize(same), expected)
     spoilt = waveform.copy()
     spoilt[20_001] = np.nan
     with pytest.raises(InputError, match="nan at sample 20001"):
