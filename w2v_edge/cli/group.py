@@ -62,6 +62,7 @@ def cli() -> None:
     w2v-edge export owner/model                likewise, here, of one on the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
     w2v-edge transcribe asr-fp32 speech.wav    turn speech into text, with a CTC head
+    w2v-edge stream asr-fp32 -                 the same live, of raw PCM on standard input
 
     Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
