@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +141,10 @@ def test_frames_come_before_the_end(bundle: Verb, pcm: Ints) -> None:
 def test_ctrl_c_loses_nothing(bundle: Verb, pcm: Ints) -> None:
     """Frames of all that was heard are printed, then how it went; the exit code is 0."""
     command = [*STREAM, str(bundle("large-small")), "-", "--json"]
+    # Where these tests run in the background of a shell, children would be deaf to it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(pcm[:16_000].tobytes())
@@ -149,7 +153,10 @@ def test_ctrl_c_loses_nothing(bundle: Verb, pcm: Ints) -> None:
         while sum(len(json.loads(line)["codes"]) for line in lines) < 49:
             lines.append(process.stdout.readline())
         process.send_signal(signal.SIGINT)
+        giving_up = threading.Timer(60, process.kill)
+        giving_up.start()
         _, summary = _objects((b"".join(lines) + process.stdout.read()).decode())
+        giving_up.cancel()
     assert process.returncode == 0
     assert summary["interrupted"]
     assert summary["seconds"] == 1

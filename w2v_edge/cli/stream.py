@@ -231,7 +231,12 @@ def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: Printer, pac
 def _uninterrupted() -> Iterator[None]:
     """Let Ctrl-C wait: a block that is worked on in part would leave a gap."""
     asked = []
-    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        # Jobs in the background of a shell are not to be interrupted at all.
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: asked.append(True))
     try:
         yield
     finally:
