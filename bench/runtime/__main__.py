@@ -1,6 +1,6 @@
 """What the runtime's ways with long and live audio cost, and how far they are from the whole.
 
-    python -m bench.runtime BUNDLE [--audio DIR] [--only windows statistics streaming memory]
+    python -m bench.runtime BUNDLE [--audio DIR] [--only chunks windows ...]
 
 Speech is that of `--audio`, a folder of recordings, or the clips that ship with the package, end to
 end. Streaming runs at the pace of time: ten minutes by default. Run it from the repository's root.
@@ -19,12 +19,12 @@ import numpy.typing as npt
 import w2v_edge
 from bench.peers.hardware import describe
 from bench.peers.speech import RATE, speech
-from bench.runtime import memory, statistics, streaming, windows
+from bench.runtime import chunks, memory, statistics, streaming, windows
 from bench.runtime.tables import markdown
 from w2v_edge.audio import find_audio, read_audio
 
 RESULTS = Path(__file__).parents[1] / "results"
-PARTS = ("windows", "statistics", "memory", "streaming")
+PARTS = ("chunks", "windows", "statistics", "memory", "streaming")
 
 
 def main() -> None:
@@ -44,7 +44,9 @@ def main() -> None:
         results = {x: kept[x] for x in PARTS if x in kept} | results
     for part in options.only:
         print(part, flush=True)
-        if part == "windows":
+        if part == "chunks":
+            results[part] = chunks.measure(model, _speech(options.audio, 60))
+        elif part == "windows":
             results[part] = windows.measure(model, _speech(options.audio, 120))
         elif part == "statistics":
             results[part] = statistics.measure(model, _recordings(options.audio))

@@ -20,6 +20,8 @@ def markdown(results: dict[str, Any]) -> str:
         ),
         "",
     ]
+    if results.get("chunks"):
+        lines += _chunks(results["chunks"])
     if results.get("windows"):
         lines += _windows(results["windows"])
     if results.get("statistics"):
@@ -29,6 +31,21 @@ def markdown(results: dict[str, Any]) -> str:
     if results.get("streaming"):
         lines += _streaming(results["streaming"])
     return "\n".join(lines)
+
+
+def _chunks(rows: list[dict[str, Any]]) -> list[str]:
+    table = [
+        [
+            f"{row['samples']}",
+            f"{row['largest_deviation']:.1e}",
+            f"{row['worst_cosine']:.6f}",
+            f"{100 * row['codes_changed']:.2f} %",
+        ]
+        for row in rows
+    ]
+    head = "samples a block,largest deviation in standard deviations,worst cosine,codes that change"
+    title = "## Features of a stream of 60 s, given the statistics of the whole"
+    return [title, "", *_table(head.split(","), table)]
 
 
 def _windows(rows: list[dict[str, Any]]) -> list[str]:

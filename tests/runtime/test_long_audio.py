@@ -228,6 +228,24 @@ def test_blocks_of_a_source_are_checked(
             model.encode(_Source(wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("seconds", [2, 70])
+def test_a_block_may_be_filled_again(
+    seconds: int, loaded: Callable[[str], Model], minutes: Floats
+) -> None:
+    """A reader that hands out one buffer over and over gives what separate blocks would."""
+
+    class Reusing(_Source):
+        def blocks(self) -> Iterator[Floats]:
+            buffer = np.empty(self.size, np.float32)
+            for block in super().blocks():
+                buffer[: len(block)] = block
+                yield buffer[: len(block)]
+                buffer[:] = 0.5
+
+    model, waveform = loaded("base-small"), minutes[: seconds * 16_000]
+    assert np.array_equal(model.tokenize(Reusing(waveform)), model.tokenize(waveform))
+
+
 def test_a_source_has_to_begin_anew(loaded: Callable[[str], Model], minutes: Floats) -> None:
     """One that can be read once, or is another the second time, is an error, not other codes."""
 

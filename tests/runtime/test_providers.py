@@ -29,7 +29,7 @@ CLIP = (np.sin(np.arange(4_000) / 9) / 2).astype(np.float32)
 
 needs_no_gpu = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
-    reason="this onnxruntime has the provider",
+    reason="nothing to refuse: this onnxruntime is the build for CUDA",
 )
 
 
@@ -103,7 +103,7 @@ def test_the_first_of_a_list_must_run(folder: Path) -> None:
 def test_each_provider_is_refused_with_its_remedy(folder: Path, provider: str) -> None:
     """A provider that the installed onnxruntime lacks names what brings it, in one line."""
     if TABLE[provider].ort_name in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has the provider")
+        pytest.skip(f"nothing to refuse: this onnxruntime has {provider}")
     with pytest.raises(ProviderError, match=f"'{provider}' is not in the installed") as refused:
         w2v_edge.load(folder, provider=provider)
     assert "\n" not in str(refused.value)

@@ -69,7 +69,8 @@ class CheckedSource:
         """
         samples = 0
         for block in self._begin():
-            waveform = as_waveform(block, None, self._sample_rate, start=samples)
+            # A copy: readers may fill the same block again.
+            waveform = as_waveform(block, None, self._sample_rate, start=samples).copy()
             if not len(waveform):
                 continue
             if not samples:
