@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge import Model
-from w2v_edge.cli.live import Pace, paced
+from w2v_edge.runtime.pace import Pace, paced
 from w2v_edge.runtime.context_window import STREAM
 
 BLOCK_SECONDS = 0.32

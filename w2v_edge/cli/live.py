@@ -1,53 +1,24 @@
-"""Audio as it comes: raw PCM on standard input, a file at the pace of time, a microphone."""
+"""Audio as it comes: raw PCM on standard input, a file, a microphone."""
 
 from __future__ import annotations
 
 import queue
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from w2v_edge.errors import InputError, MissingExtraError
+from w2v_edge.runtime.pace import Block
 
 if TYPE_CHECKING:
     from w2v_edge.audio import Waveform
 
 ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
-
-
-@dataclass(frozen=True)
-class Block:
-    """Samples (n,) at the model's rate, and when the last of them was there to be worked on."""
-
-    samples: Waveform
-    due: float
-
-
-@dataclass
-class Pace:
-    """How the work kept up with the audio; times in seconds.
-
-    Attributes:
-        work: spent on each block.
-        late: blocks that were not done when the next one was there.
-        behind: by how much at worst a block was begun after it was there.
-    """
-
-    work: list[float] = field(default_factory=list)
-    late: int = 0
-    behind: float = 0.0
-
-    def note(self, due: float, begun: float, done: float, seconds: float) -> None:
-        """Take in a block of `seconds` of audio."""
-        self.work.append(done - begun)
-        self.late += done > due + seconds
-        self.behind = max(self.behind, begun - due)
 
 
 def raw_pcm(
@@ -76,18 +47,6 @@ def raw_pcm(
             )
 
     return (Block(samples, time.perf_counter()) for samples in _at(blocks(), rate, model_rate))
-
-
-def paced(blocks: Iterable[Waveform], rate: int, size: int, *, wait: bool) -> Iterator[Block]:
-    """Yield a recording in blocks of `size` samples, each when a microphone would have it."""
-    from w2v_edge.runtime.sources import in_pieces
-
-    start, samples = time.perf_counter(), 0
-    for piece in in_pieces(blocks, size):
-        samples += len(piece)
-        due = start + samples / rate if wait else time.perf_counter()
-        time.sleep(max(0.0, due - time.perf_counter()))
-        yield Block(piece, due)
 
 
 @contextmanager

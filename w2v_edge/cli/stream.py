@@ -14,11 +14,8 @@ import click
 
 from w2v_edge.cli.live import (
     ENCODINGS,
-    Block,
-    Pace,
     file_blocks,
     microphone,
-    paced,
     raw_pcm,
     standard_input,
 )
@@ -26,6 +23,7 @@ from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import require
 from w2v_edge.cli.stream_printer import Printer
 from w2v_edge.errors import InputError
+from w2v_edge.runtime.pace import Block, Pace, paced
 
 if TYPE_CHECKING:
     from w2v_edge import Model

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from w2v_edge import Encoding, Model
-    from w2v_edge.cli.live import Pace
+    from w2v_edge.runtime.pace import Pace
     from w2v_edge.runtime.stream import Stream
     from w2v_edge.runtime.text_stream import TextStream
 

@@ -83,6 +83,7 @@ class Trial:
         latencies_ms: each query of the steady state, from its being issued (scenario streaming:
             from its last sample being there) to its result.
         steady_s: wall-clock time of the steady state.
+        reference_ms: a fixed matrix product, just before the process and just after it.
         audio_s: audio worked on in the steady state.
         loaded_mb: resident memory after loading, in 10^6 bytes; null where the system does not say.
         peak_mb: the highest resident memory of the process's life, likewise.
@@ -103,6 +104,7 @@ class Trial:
     latencies_ms: tuple[float, ...]
     steady_s: float
     audio_s: float
+    reference_ms: tuple[float, ...] = ()
     loaded_mb: float | None = None
     peak_mb: float | None = None
     energy_j: float | None = None

@@ -7,7 +7,7 @@ from w2v_edge.providers.choice import Execution, ProviderChoice, choose
 from w2v_edge.providers.installation import import_onnxruntime
 from w2v_edge.providers.machine import cgroup_cores, cgroup_memory, usable_cores
 from w2v_edge.providers.placement import Placement
-from w2v_edge.providers.session import open_and_prove, open_session
+from w2v_edge.providers.session import open_and_prove, open_session, profiled
 
 __all__ = [
     "Execution",
@@ -19,5 +19,6 @@ __all__ = [
     "import_onnxruntime",
     "open_and_prove",
     "open_session",
+    "profiled",
     "usable_cores",
 ]

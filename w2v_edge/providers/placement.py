@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,13 +71,6 @@ def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[A
         else:
             made[tensor.name] = noise
     return made
-
-
-def measure(session: Any, inputs: dict[str, npt.NDArray[Any]], execution: Execution) -> Placement:
-    """Run a session that was opened with profiling once, and end the profiling."""
-    session.run(None, inputs)
-    path = Path(session.end_profiling())
-    return judge(json.loads(path.read_bytes()), tuple(session.get_providers()), execution)
 
 
 def judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from w2v_edge.providers.installation import (
     preload_libraries,
     why_not_started,
 )
-from w2v_edge.providers.placement import Placement, check, measure, refusal
+from w2v_edge.providers.placement import Placement, check, judge, refusal
 from w2v_edge.providers.table import TABLE
 
 FATAL = 4
@@ -62,15 +63,39 @@ def open_and_prove(
     Raises:
         ProviderError: the provider did not start, or does not run the graph.
     """
+    session, events = _profile(path, execution, inputs, cache_key, runs=1)
+    placement = judge(events, tuple(session.get_providers()), execution)
+    check(placement, path.stem, execution)
+    return session, placement
+
+
+def profiled(
+    path: Path, execution: Execution, inputs: Inputs, *, runs: int
+) -> tuple[list[dict[str, Any]], Placement]:
+    """Run a graph so often with onnxruntime's profiler on; return its events and what they say.
+
+    Raises:
+        ProviderError: as for `open_and_prove`.
+    """
+    session, events = _profile(path, execution, inputs, "", runs=runs)
+    placement = judge(events, tuple(session.get_providers()), execution)
+    check(placement, path.stem, execution)
+    return events, placement
+
+
+def _profile(
+    path: Path, execution: Execution, inputs: Inputs, cache_key: str, *, runs: int
+) -> tuple[Any, list[dict[str, Any]]]:
     ort = import_onnxruntime()
     with tempfile.TemporaryDirectory(prefix="w2v-edge-") as folder:
         options = _options(ort, execution)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = _open(ort, path, execution, options, cache_key)
-        placement = measure(session, dict(inputs), execution)
-    check(placement, path.stem, execution)
-    return session, placement
+        for _ in range(runs):
+            session.run(None, dict(inputs))
+        events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_bytes())
+    return session, events
 
 
 def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache_key: str) -> Any:

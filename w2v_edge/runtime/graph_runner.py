@@ -17,6 +17,7 @@ from w2v_edge.providers import (
     Placement,
     open_and_prove,
     open_session,
+    profiled,
     usable_cores,
 )
 from w2v_edge.providers.lengths import bucketed
@@ -122,6 +123,16 @@ class GraphRunner:
             ProviderError: it does not run on the provider asked for.
         """
         return self._guarded(graph, lambda: self._open_proven(graph))[1]
+
+    def profile(self, graph: str, runs: int, inputs: Tensors) -> list[dict[str, Any]]:
+        """Run a graph so often in a profiled session of its own; errors as for `run`."""
+        path = self.bundle.path(f"{graph}.onnx")
+        given = self._padded(inputs)[0]
+
+        def opened() -> tuple[list[dict[str, Any]], Placement]:
+            return profiled(path, self.execution, given, runs=runs)
+
+        return self._guarded(graph, opened)[0]
 
     def _open(self, graph: str) -> tuple[Any, Placement]:
         if self.execution.needs_proof:

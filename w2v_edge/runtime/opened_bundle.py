@@ -51,6 +51,16 @@ class OpenedBundle:
         """Where each graph opened so far runs."""
         return self._runner.placement
 
+    def prepare(self, graph: str) -> None:
+        """Open a graph now rather than when it is first used.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            BundleIntegrityError: a file of it is missing or damaged.
+            ProviderError: it does not run on the provider asked for.
+        """
+        self._runner.session(graph)
+
     def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
         """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
 
@@ -87,6 +97,15 @@ class OpenedBundle:
             ProviderError: it does not run on the provider asked for.
         """
         return self._runner.prove(graph)
+
+    def profile(
+        self, graph: str, runs: int, **tensors: npt.NDArray[Any]
+    ) -> list[dict[str, Any]]:
+        """Run one graph so often in a profiled session of its own; return onnxruntime's events.
+
+        Errors as for `run`.
+        """
+        return self._runner.profile(graph, runs, tensors)
 
     def times(self, frames: int) -> npt.NDArray[np.float64]:
         """Return the middle of what each frame sees, (frames,) seconds."""

@@ -55,7 +55,7 @@ class Stream:
             GraphMissingError: the bundle lacks one of its parts.
             InputError: the model's context cannot be had by windows, or not by this one.
         """
-        _check_graphs(manifest)
+        check_graphs(manifest)
         self._run = run
         self._manifest = manifest
         self._statistics = statistics
@@ -270,7 +270,12 @@ def _are_statistics(values: npt.NDArray[Any], width: int, manifest: Manifest) ->
     return bool((channels >= 0).all() and (samples >= 0).all())
 
 
-def _check_graphs(manifest: Manifest) -> None:
+def check_graphs(manifest: Manifest) -> None:
+    """Check that a bundle has the graphs that audio in pieces needs.
+
+    Raises:
+        GraphMissingError: it lacks one.
+    """
     needed = ["frontend", "context"]
     needed += [] if manifest.quantizer_input is None else ["quantizer"]
     lacking = [name for name in needed if name not in manifest.graphs]

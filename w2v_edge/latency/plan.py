@@ -1,0 +1,175 @@
+"""What is to be measured: the cases of a matrix, all checked before the first is begun."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from w2v_edge.bundle_files import Bundle
+from w2v_edge.errors import GraphMissingError, InputError, ProviderError
+from w2v_edge.latency.report import BundleRecord, Case, Driver, Scenario
+from w2v_edge.names import Power
+from w2v_edge.providers import choose, usable_cores
+from w2v_edge.runtime.context_window import STREAM, check_window
+from w2v_edge.runtime.stream import check_graphs
+
+GRAPHS = ("encoder", "tokenizer", "frontend", "context", "quantizer")
+USUAL = ("encoder", "tokenizer")
+MOST_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is varied; each value is combined with each other.
+
+    Attributes:
+        graphs: none for the encoder, and the tokenizer where there is one.
+        seconds: of audio.
+        threads: none for all cores.
+        batches: utterances at once.
+        providers: their names.
+        provider_options: for the one provider that is named.
+        power: as for `w2v_edge.load`.
+        scenarios: how queries come.
+        driver: who issues them.
+        block_ms: of a stream's blocks.
+    """
+
+    graphs: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = (1.0, 10.0)
+    threads: tuple[int, ...] = ()
+    batches: tuple[int, ...] = (1,)
+    providers: tuple[str, ...] = ("cpu",)
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    power: Power = "high"
+    scenarios: tuple[Scenario, ...] = ("single",)
+    driver: Driver = "w2v-edge"
+    block_ms: float = 320.0
+
+
+@dataclass(frozen=True)
+class Named:
+    """A bundle and the name it has in the report."""
+
+    bundle: Bundle
+    record: BundleRecord
+
+
+def open_bundles(folders: Sequence[Path]) -> list[Named]:
+    """Open bundles and name them after their folders.
+
+    Raises:
+        BundleError: one is none.
+    """
+    names: Counter[str] = Counter()
+    opened = []
+    for folder in folders:
+        bundle = Bundle.open(folder)
+        name = bundle.folder.resolve().name
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}-{names[name]}"
+        manifest = bundle.manifest
+        record = BundleRecord(
+            name,
+            manifest.sha256,
+            str(manifest.config.get("architecture", "")),
+            manifest.precision,
+            manifest.target,
+            round(sum(file.size for file in manifest.files.values()) / 1e6, 3),
+        )
+        opened.append(Named(bundle, record))
+    return opened
+
+
+def make_cases(named: Sequence[Named], matrix: Matrix) -> list[Case]:
+    """Combine all values; bundles and providers that share the others are neighbours.
+
+    Raises:
+        ProviderError: one does not run here, or more threads than there are cores.
+        GraphMissingError: a bundle has not the graph that was asked for.
+        InputError: audio too short for a frame, or too long for one run.
+    """
+    cases: list[Case] = []
+    threads = matrix.threads or (1 if matrix.power == "low" else usable_cores(),)
+    for provider, count in itertools.product(matrix.providers, threads):
+        _check_execution(provider, count, matrix)
+    for scenario, seconds, batch, count in itertools.product(
+        matrix.scenarios, matrix.seconds, matrix.batches, threads
+    ):
+        for one, provider in itertools.product(named, matrix.providers):
+            for graph in _graphs(one, matrix.graphs, scenario):
+                _check_length(one, graph, seconds, scenario)
+                cases.append(
+                    Case(
+                        one.record.name,
+                        graph,
+                        provider,
+                        dict(matrix.provider_options),
+                        count,
+                        matrix.power,
+                        float(seconds),
+                        batch,
+                        scenario,
+                        "w2v-edge" if scenario == "streaming" else matrix.driver,
+                        matrix.block_ms if scenario == "streaming" else 0.0,
+                    )
+                )
+    return list({_key(case): case for case in cases}.values())
+
+
+def _key(case: Case) -> str:
+    return repr(case)
+
+
+def _check_execution(provider: str, threads: int, matrix: Matrix) -> None:
+    cores = usable_cores()
+    if threads > cores:
+        raise ProviderError(
+            f"found {threads} threads, expected at most the {cores} cores that there are: "
+            "threads without a core only wait"
+        )
+    if matrix.provider_options and len(matrix.providers) > 1:
+        raise ProviderError(
+            f"found provider options with providers {', '.join(matrix.providers)}; "
+            "name one provider with them"
+        )
+    choose(
+        (provider, matrix.provider_options), threads, allow_fallback=False, power=matrix.power
+    )
+
+
+def _graphs(one: Named, asked: tuple[str, ...], scenario: Scenario) -> list[str]:
+    there = one.bundle.manifest.graphs
+    if scenario == "streaming":
+        check_graphs(one.bundle.manifest)
+        if "tokenizer" not in asked:
+            check_window(STREAM, one.bundle.manifest)
+        wrong = [graph for graph in asked if graph not in USUAL]
+        if wrong:
+            raise InputError(
+                f"found graph {wrong[0]!r} in the scenario streaming, expected encoder (context "
+                "and codes) or tokenizer (codes)"
+            )
+    for graph in asked:
+        if graph not in there:
+            raise GraphMissingError(
+                f"{one.bundle.folder}: has no graph {graph!r}; it has: {', '.join(there)}"
+            )
+    return list(asked or (graph for graph in USUAL if graph in there))
+
+
+def _check_length(one: Named, graph: str, seconds: float, scenario: Scenario) -> None:
+    manifest = one.bundle.manifest
+    fewest = manifest.min_samples / manifest.sample_rate
+    most = MOST_SECONDS
+    if graph in {"encoder", "context"} and scenario != "streaming":
+        most = min(most, manifest.longest_context_seconds)
+    if not fewest <= seconds <= most:
+        raise InputError(
+            f"{one.bundle.folder}: found {seconds:g} s of audio for {graph!r}, expected "
+            f"{fewest:g} to {most:g} s"
+        )
