@@ -65,6 +65,12 @@ def temperature_c(handle: Any) -> float | None:
     return _float(ask("nvmlDeviceGetTemperature", handle, 0))  # NVML_TEMPERATURE_GPU
 
 
+def busy(handle: Any) -> float | None:
+    """Return the share of the last moments, up to a second, in which a GPU worked."""
+    rates = ask("nvmlDeviceGetUtilizationRates", handle)
+    return None if rates is None else float(rates.gpu) / 100
+
+
 def energy_j(handle: Any) -> float | None:
     """Return the joules a GPU took since its driver was loaded."""
     millijoules = _float(ask("nvmlDeviceGetTotalEnergyConsumption", handle))

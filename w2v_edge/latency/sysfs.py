@@ -38,3 +38,8 @@ def numbered(folder: Path, pattern: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def is_battery(supply: Path) -> bool:
+    """Tell whether a power supply is a battery of the machine, not one of its mouse."""
+    return text(supply / "type") == "Battery" and text(supply / "scope") != "Device"
