@@ -156,12 +156,3 @@ def test_what_is_wrong_is_refused_by_both(
     assert not _validator().is_valid(wrong)
     with pytest.raises(ConfigError):
         strict.from_plain(Report, wrong)
-
-
-def test_no_number_is_not_one() -> None:
-    """A figure that is no number has no JSON text, so that no report can hold it."""
-    spoilt = dataclasses.replace(
-        REPORT, audio=dataclasses.replace(REPORT.audio, seconds=float("nan"))
-    )
-    with pytest.raises(ValueError, match="JSON compliant"):
-        json.dumps(strict.to_plain(spoilt), allow_nan=False)
