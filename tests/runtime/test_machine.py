@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from w2v_edge.providers.machine import cgroup_cores, cgroup_memory, total_memory, usable_cores
+from w2v_edge.providers.machine import (
+    cgroup_cores,
+    cgroup_memory,
+    throttle_files,
+    throttled_s,
+    total_memory,
+    usable_cores,
+)
 
 MAX = "9223372036854771712"
 
@@ -70,6 +77,45 @@ def test_memory_limits(
     """So does the smallest limit of memory."""
     _write(tmp_path, files, membership)
     assert cgroup_memory(tmp_path / "root", tmp_path / "membership") == limit
+
+
+THROTTLED = [
+    ({"cpu.stat": "usage_usec 900\nnr_throttled 3\nthrottled_usec 250000\n"}, "0::/", 0.25),
+    ({"cpu.stat": "usage_usec 900\nuser_usec 500\n"}, "0::/", None),
+    ({}, "", None),
+    # Each group on the way up has a quota of its own that may hold it back.
+    (
+        {"a/b/cpu.stat": "throttled_usec 1000000", "a/cpu.stat": "throttled_usec 500000"},
+        "0::/a/b",
+        1.5,
+    ),
+    (
+        {
+            "cpu,cpuacct/a/cpu.stat": "nr_periods 9\nnr_throttled 2\nthrottled_time 2000000000\n",
+            "cpu,cpuacct/cpu.stat": "nr_periods 0\nnr_throttled 0\nthrottled_time 0\n",
+        },
+        "4:cpu,cpuacct:/a\n0::/",
+        2.0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "membership", "seconds"), THROTTLED)
+def test_throttling(
+    tmp_path: Path, files: dict[str, str], membership: str, seconds: float | None
+) -> None:
+    """What quotas held back is summed from the own control group up, in both versions of them."""
+    _write(tmp_path, files, membership)
+    found = throttle_files(tmp_path / "root", tmp_path / "membership")
+    assert throttled_s(found) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_controller_of_two_names_counts_once(tmp_path: Path) -> None:
+    """Systems link a controller's own name to the folder that it shares with another."""
+    _write(tmp_path, {"cpu,cpuacct/a/cpu.stat": "throttled_time 2000000000"}, "4:cpu,cpuacct:/a")
+    (tmp_path / "root/cpu").symlink_to("cpu,cpuacct")
+    found = throttle_files(tmp_path / "root", tmp_path / "membership")
+    assert throttled_s(found) == pytest.approx(2.0)
 
 
 def test_this_process() -> None:

@@ -14,9 +14,11 @@ class Sample:
 
     Attributes:
         at_s: seconds since the benchmark began.
-        mhz: mean frequency of the cores that may be used.
+        mhz: frequency of the fastest core that may be used, and so of a busy one: the mean would
+            be that of idle ones.
         temperature_c: the hottest sensor of the processor, in degrees Celsius.
         others: cores kept busy by other processes since the sample before.
+        own: cores kept busy by this benchmark meanwhile, by all of its processes.
         steal: cores' time that the host gave to other guests meanwhile.
         throttled_ms: time that a quota held this control group back meanwhile.
         thermal_events: how often the processor slowed down for heat meanwhile.
@@ -24,12 +26,14 @@ class Sample:
         on_battery: whether it runs on its battery.
         gpu_mhz: frequency of the first GPU.
         gpu_temperature_c: its temperature.
+        gpu_busy: share of the time just before in which it worked.
     """
 
     at_s: float
     mhz: float | None = None
     temperature_c: float | None = None
     others: float | None = None
+    own: float | None = None
     steal: float | None = None
     throttled_ms: float | None = None
     thermal_events: int | None = None
@@ -37,6 +41,7 @@ class Sample:
     on_battery: bool | None = None
     gpu_mhz: float | None = None
     gpu_temperature_c: float | None = None
+    gpu_busy: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,20 @@ def cgroup_memory(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | Non
     return None if limit is None else int(limit)
 
 
+def throttle_files(root: Path = ROOT, membership: Path = MEMBERSHIP) -> list[Path]:
+    """Return the files that say how long quotas held back this process's control groups."""
+    found = (group / "cpu.stat" for group in _groups(root, membership, {"cpu"}))
+    # A controller's folder may have two names, one a link to the other.
+    distinct = dict.fromkeys(path.resolve() for path in found)
+    return [path for path in distinct if _throttled(path) is not None]
+
+
+def throttled_s(files: list[Path]) -> float | None:
+    """Return for how many seconds quotas held cores back so far; None where no file says so."""
+    times = [time for time in map(_throttled, files) if time is not None]
+    return sum(times) if times else None
+
+
 def total_memory() -> int | None:
     """Return bytes of memory of the machine, None where the system does not say."""
     try:
@@ -88,6 +102,18 @@ def _memory(group: Path) -> float | None:
     except ValueError:
         return None
     return limit if 0 < limit < UNLIMITED else None
+
+
+def _throttled(path: Path) -> float | None:
+    """Version 2 counts microseconds, version 1 nanoseconds."""
+    words = _text(path).split()
+    values = dict(zip(words[::2], words[1::2], strict=False))
+    for key, unit in (("throttled_usec", 1e-6), ("throttled_time", 1e-9)):
+        try:
+            return int(values[key]) * unit
+        except (KeyError, ValueError):
+            continue
+    return None
 
 
 def _text(path: Path) -> str:

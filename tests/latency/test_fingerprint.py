@@ -1,0 +1,226 @@
+"""What identifies a device."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from w2v_edge import strict
+from w2v_edge.latency import nvidia
+from w2v_edge.latency.device import Cpu, Device, Gpu
+from w2v_edge.latency.fingerprint import container, describe_device, identity
+from w2v_edge.latency.processor import describe_cpu, is_virtual, parse_sysctl
+
+INTEL = """processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: 11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz
+cpu MHz\t\t: 2800.000
+flags\t\t: fpu sse2 ssse3 fma f16c avx avx2 avx512f avx512dq avx512bw avx512vl avx512_vnni
+vmx flags\t: vnmi preemption_timer
+
+processor\t: 1
+model name\t: 11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz
+flags\t\t: fpu sse2 ssse3 fma f16c avx avx2 avx512f avx512dq avx512bw avx512vl avx512_vnni
+"""
+
+RASPBERRY_PI_5 = """processor\t: 0
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU part\t: 0xd0b
+
+Revision\t: d04170
+Model\t\t: Raspberry Pi 5 Model B Rev 1.0
+"""
+
+BIG_LITTLE = """processor\t: 0
+Features\t: fp asimd asimddp sve2
+CPU implementer\t: 0x41
+CPU part\t: 0xd05
+processor\t: 4
+Features\t: fp asimd asimddp
+CPU implementer\t: 0x41
+CPU part\t: 0xd0b
+"""
+
+MACOS = """machdep.cpu.brand_string: Apple M2
+hw.optional.arm.FEAT_I8MM: 1
+hw.optional.arm.FEAT_SME: 0
+"""
+
+CPU = Cpu("A", "x86_64", ("avx",), 4, 4, 4, (0, 1, 2, 3), None, "powersave", 400.0, 4000.0)
+
+CARD = Gpu("NVIDIA T4", "550.54", 16e3)
+
+
+def test_an_intel_laptop(tmp_path: Path) -> None:
+    """Model, instruction sets of matrix products, governor and range are those of the system."""
+    _write(tmp_path, {"proc/cpuinfo": INTEL})
+    for core in range(os.cpu_count() or 1):
+        folder = f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        _write(
+            tmp_path,
+            {
+                f"{folder}/scaling_governor": "powersave\n",
+                f"{folder}/cpuinfo_min_freq": "400000\n",
+                f"{folder}/cpuinfo_max_freq": "4700000\n",
+            },
+        )
+    cpu = describe_cpu(tmp_path)
+    assert cpu.model == "11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz"
+    assert cpu.features == (
+        *("avx", "avx2", "fma", "f16c"),
+        *("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"),
+    )
+    assert (cpu.governor, cpu.min_mhz, cpu.max_mhz) == ("powersave", 400.0, 4700.0)
+    assert is_virtual(tmp_path) is False
+
+
+def test_an_arm_board(tmp_path: Path) -> None:
+    """ARM's designs are numbers: they get their names, and the board's beside them."""
+    _write(
+        tmp_path,
+        {
+            "proc/cpuinfo": RASPBERRY_PI_5,
+            "sys/firmware/devicetree/base/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        },
+    )
+    cpu = describe_cpu(tmp_path)
+    assert cpu.model == "Cortex-A76 (Raspberry Pi 5 Model B Rev 1.0)"
+    assert cpu.features == ("asimd", "asimddp", "asimdhp", "fphp")
+    # Such a processor has no word for being virtual.
+    assert is_virtual(tmp_path) is None
+
+
+def test_cores_that_differ(tmp_path: Path) -> None:
+    """Both designs are named, and only what all cores can do is a feature."""
+    _write(tmp_path, {"proc/cpuinfo": BIG_LITTLE})
+    cpu = describe_cpu(tmp_path)
+    assert cpu.model == "Cortex-A55 + Cortex-A76"
+    assert cpu.features == ("asimd", "asimddp")
+
+
+def test_a_virtual_machine(tmp_path: Path) -> None:
+    """The processor's own flag tells a virtual machine."""
+    _write(tmp_path, {"proc/cpuinfo": INTEL.replace("sse2", "sse2 hypervisor")})
+    assert is_virtual(tmp_path) is True
+
+
+def test_lines_of_macos() -> None:
+    """What sysctl prints is read by name."""
+    values = parse_sysctl(MACOS)
+    assert values["machdep.cpu.brand_string"] == "Apple M2"
+    assert values["hw.optional.arm.FEAT_SME"] == "0"
+
+
+CONTAINERS = [
+    ({}, {}, None),
+    ({"proc/1/cgroup": "0::/init.scope\n"}, {}, None),
+    ({".dockerenv": ""}, {}, "docker"),
+    ({"run/.containerenv": ""}, {}, "podman"),
+    ({"proc/1/cgroup": "4:cpu,cpuacct:/docker/0123abcd\n0::/\n"}, {}, "docker"),
+    ({"proc/1/cgroup": "0::/kubepods.slice/cri-containerd-01.scope\n"}, {}, "kubernetes"),
+    ({".dockerenv": ""}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
+    ({}, {"container": "systemd-nspawn"}, "systemd-nspawn"),
+]
+
+
+@pytest.mark.parametrize(("files", "environment", "kind"), CONTAINERS)
+def test_containers(
+    tmp_path: Path, files: dict[str, str], environment: dict[str, str], kind: str | None
+) -> None:
+    """A container shows by what its runtime leaves in it."""
+    _write(tmp_path, files)
+    assert container(tmp_path, environment) == kind
+
+
+def test_the_same_device_twice() -> None:
+    """A device described twice has one identity, and the report of it can be read again."""
+    device = describe_device()
+    assert device.identity == describe_device().identity
+    assert len(device.identity) == 16
+    assert strict.from_plain(Device, strict.to_plain(device)) == device
+    assert {"w2v-edge", "numpy"} <= device.packages.keys()
+    assert device.onnxruntime in device.packages.values()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_core_taken_away() -> None:
+    """With a core less it is another device."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("this process has one core only")
+    before = describe_device()
+    os.sched_setaffinity(0, set(sorted(cores)[1:]))
+    try:
+        after = describe_device()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert len(after.cpu.affinity) == len(before.cpu.affinity) - 1
+    assert after.identity != before.identity
+
+
+def test_what_makes_another_device() -> None:
+    """Processor, cores, memory, its limit, GPUs and system make another device; nothing else."""
+    same = identity(CPU, 16_000_000_000, None, (CARD,), "Linux")
+    changed = [
+        identity(replace(CPU, model="B"), 16_000_000_000, None, (CARD,), "Linux"),
+        identity(replace(CPU, features=()), 16_000_000_000, None, (CARD,), "Linux"),
+        identity(replace(CPU, usable_cores=3), 16_000_000_000, None, (CARD,), "Linux"),
+        identity(replace(CPU, architecture="aarch64"), 16_000_000_000, None, (CARD,), "Linux"),
+        identity(CPU, 8_000_000_000, None, (CARD,), "Linux"),
+        identity(CPU, 16_000_000_000, 2_000_000_000, (CARD,), "Linux"),
+        identity(CPU, 16_000_000_000, None, (), "Linux"),
+        identity(CPU, 16_000_000_000, None, (CARD,), "Windows"),
+    ]
+    assert len({same, *changed}) == 1 + len(changed)
+    kernel_took_more = 15_990_000_000
+    other_driver = replace(CARD, driver="560.1")
+    other_governor = replace(CPU, governor="performance", max_mhz=None)
+    assert identity(other_governor, kernel_took_more, None, (other_driver,), "Linux") == same
+
+
+def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
+    """Where nothing can be read there is a device all the same, of what Python itself knows."""
+    device = describe_device(tmp_path)
+    assert device.cpu.features == ()
+    assert device.cpu.governor is None
+    assert device.virtual is None
+    assert device.identity != describe_device().identity or sys.platform != "linux"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the command")
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        (
+            "echo 'NVIDIA H100 80GB HBM3, 550.54.15, 81559'; echo 'Orin, 540.4, [N/A]'",
+            (
+                Gpu("NVIDIA H100 80GB HBM3", "550.54.15", 81559 * 2**20 / 1e6),
+                Gpu("Orin", "540.4", None),
+            ),
+        ),
+        ("echo 'NVIDIA-SMI has failed because it could not communicate'; exit 9", ()),
+        ("echo 'No devices were found'", ()),
+    ],
+)
+def test_gpus_that_a_command_lists(tmp_path: Path, script: str, found: tuple[Gpu, ...]) -> None:
+    """The GPUs of nvidia-smi are those it lists; one that fails lists none."""
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    assert nvidia.by_command(str(command)) == found
+    assert nvidia.by_command(str(tmp_path / "missing")) == ()
+
+
+def _write(root: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
