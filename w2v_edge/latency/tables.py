@@ -129,7 +129,7 @@ def _summaries(report: Report) -> list[tuple[str, CaseResult, Summary]]:
 
 
 def _steady(report: Report, intervals: bool) -> Table:
-    names = "queries p50 p90 p95 p99 max RTF speed throughput".split()
+    names = "p50 p90 p95 p99 max RTF speed throughput queries".split()
     columns = (Column("case", right=False), *map(Column, names), Column("spread", right=False))
     rows = []
     low, high = span(report)
@@ -145,7 +145,6 @@ def _steady(report: Report, intervals: bool) -> Table:
         rows.append(
             (
                 Cell(label),
-                Cell(str(s.queries)),
                 cell("p50", s.p50_ms, "ms", full=True),
                 cell("p90", s.p90_ms, "ms"),
                 cell("p95", s.p95_ms, "ms"),
@@ -154,6 +153,7 @@ def _steady(report: Report, intervals: bool) -> Table:
                 cell("RTF", s.real_time_factor, ""),
                 cell("speed", s.speed, "×"),
                 cell("throughput", s.throughput, "s/s"),
+                Cell(str(s.queries)),
                 Cell(sparkline(all_latencies(result), low, high)),
             )
         )

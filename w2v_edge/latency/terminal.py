@@ -15,7 +15,7 @@ from w2v_edge.latency.report import Report
 from w2v_edge.latency.tables import BARS, UNSTABLE, Cell, Table, tables
 
 ASCII = str.maketrans({"µ": "u", "×": "x", "°": " ", **dict(zip(BARS, ".:-=+*%@", strict=True))})
-LABEL_SHARE = 0.4
+LABEL_SHARE = 0.28
 """Of the width, for what names a row."""
 
 

@@ -101,7 +101,7 @@ def case_words(case: Case) -> dict[str, str]:
         "power": f"{case.power} power" if case.power else "",
         "provider": case.provider.removesuffix("ExecutionProvider"),
         "provider_options": options,
-        "driver": "LoadGen" if case.driver == "loadgen" else case.driver,
+        "driver": "LoadGen" if case.driver == "loadgen" else "",
     }
     return {key: clean(word) for key, word in words.items()}
 
@@ -199,7 +199,7 @@ def _state(samples: tuple[Sample, ...]) -> tuple[str, ...]:
             told.append(f"{word} {low if low == high else f'{low} to {high}'} {unit}")
     if any(sample.on_battery for sample in samples):
         told.append("on battery")
-    return ("; ".join(told).capitalize() + ".",) if told else ()
+    return ("State: " + "; ".join(told) + ".",) if told else ()
 
 
 def _listed(words: list[str]) -> str:
