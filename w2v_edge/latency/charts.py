@@ -107,20 +107,21 @@ def _spread(
 def _mark_name(across: svg.Axis, x: float, y: float, name: str) -> str:
     near_end = x > across.end - 16
     return svg.text(
-        x, y - (9 if name == "p99" else 0), name, "small", "end" if near_end else "middle"
+        x, y - 0, name, "small", "end" if near_end else "middle"
     )
 
 
 def _density(across: svg.Axis, base: float, values: list[float]) -> str:
-    bins = 96
+    bins = int((across.end - across.begin) / 4)
     counts = histogram(values, across.low, across.high, bins)
     heights = np.sqrt(counts / max(1, counts.max())) * (SHAPE - 4)
     edges = np.linspace(across.begin, across.end, bins + 1)
-    points = [(across.begin, base)]
+    points: list[tuple[float, float]] = []
     for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
-        if height or points[-1][1] != base:
-            points += [(left, base - height), (right, base - height)]
-    points.append((float(points[-1][0]), base))
+        if height:
+            if not points or points[-1] != (left, base):
+                points.append((left, base))
+            points += [(left, base - height), (right, base - height), (right, base)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
     return svg.element("path", d=path, class_="shape")
 
