@@ -14,6 +14,8 @@ from w2v_edge.latency.wording import clean, count, figure, interval
 COLOURS = 7
 MOST_DOTS = 20_000
 """In one chart of spreads; what is drawn is thinned to it, what is computed never."""
+NARROWEST = 500
+"""Pixels from which p90 and p99 are written beside the median."""
 SHAPE = 34
 LABEL = 19
 BAR = 16
@@ -76,7 +78,9 @@ def _spread(
     most: int,
 ) -> str:
     base = y + LABEL + SHAPE
-    right = f"p50 {figure(summary.p50_ms.value, 'ms')}"
+    named = [("p50", summary.p50_ms), ("p90", summary.p90_ms), ("p99", summary.p99_ms)]
+    shown = named if across.end > NARROWEST else named[:1]
+    right = ", ".join(f"{name} {figure(x.value, 'ms')}" for name, x in shown)
     parts = [_heading(across, y, label, right), _density(across, base, values)]
     for number, trial in enumerate(result.trials, 1):
         ms = np.sort(np.array(trial.latencies_ms))
@@ -96,19 +100,20 @@ def _spread(
     parts.append(svg.rect(across(p50.low), y + LABEL + 4, across(p50.high) - across(p50.low),
                           bottom - y - LABEL - 4, "interval", f"p50 {interval(p50, 'ms')}"))  # fmt: skip
     parts.append(svg.line(across(p50.value), y + LABEL + 4, across(p50.value), bottom, "median"))
-    for name, estimate in (("p90", summary.p90_ms), ("p99", summary.p99_ms)):
+    for name, estimate in named[1:]:
         x = across(estimate.value)
         mark = svg.line(x, base - 14, x, bottom, "mark")
         hover = svg.title(f"{name} {interval(estimate, 'ms')}")
-        parts.append(svg.element("g", hover, mark, _mark_name(across, x, base - 17, name)))
+        # Close to the median, names of marks would lie upon each other.
+        far = x > across(p50.value) + 24 and name == "p99"
+        words = _mark_name(across, x, base - 17, name) if far else ""
+        parts.append(svg.element("g", hover, mark, words))
     return svg.element("g", *parts, class_=colour)
 
 
 def _mark_name(across: svg.Axis, x: float, y: float, name: str) -> str:
     near_end = x > across.end - 16
-    return svg.text(
-        x, y - 0, name, "small", "end" if near_end else "middle"
-    )
+    return svg.text(x, y, name, "small", "end" if near_end else "middle")
 
 
 def _density(across: svg.Axis, base: float, values: list[float]) -> str:

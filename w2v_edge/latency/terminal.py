@@ -114,7 +114,7 @@ def _lines(console: Console, title: str, lines: tuple[str, ...]) -> None:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(_shown(console, text), style, overflow="fold"))
+    console.print(Text(_shown(console, wording.clean(text)), style, overflow="fold"))
 
 
 def _shown(console: Console, text: str) -> str:
