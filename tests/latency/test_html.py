@@ -1,0 +1,153 @@
+"""The page of a report: whole, closed in itself, and the same in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.latency import reports
+from tests.latency.chromium import CHROMIUM, Browser, browser
+from w2v_edge import strict
+from w2v_edge.latency.html import page
+from w2v_edge.latency.report import Report
+from w2v_edge.latency.tables import tables
+
+KINDS = pytest.mark.parametrize("kind", reports.KINDS)
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Structure(HTMLParser):
+    """Checks that tags are balanced; keeps elements, attributes, and the text of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+
+
+@KINDS
+def test_structure_does_not_depend_on_names(kind: str) -> None:
+    """Tags are balanced; there are two scripts, the data and ours; no element is a stranger."""
+    structure = Structure(page(reports.KINDS[kind]()))
+    assert len([tag for tag, _ in structure.tags if tag == "script"]) == 2
+    assert not {tag for tag, _ in structure.tags} & {"img", "link", "iframe", "object", "a", "base"}
+    names = {name for _, attributes in structure.tags for name in attributes}
+    assert not {name for name in names if name.startswith("on") or name == "style"}
+
+
+@KINDS
+def test_the_page_asks_nothing_of_the_network(kind: str) -> None:
+    """No address in any attribute, none in the style; and the policy forbids all that is not ours."""
+    text = page(reports.KINDS[kind]())
+    structure = Structure(text)
+    assert not {n for _, attributes in structure.tags for n in attributes if n in {"src", "href"}}
+    style = text.split("<style>")[1].split("</style>")[0]
+    assert not re.search(r"@import|url\(|https?:", style)
+    policy = next(a["content"] or "" for _, a in structure.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+@KINDS
+def test_the_data_in_the_page_is_the_report(kind: str) -> None:
+    """The whole report, with every sample, comes back out of the page; or all but the samples."""
+    report = reports.KINDS[kind]()
+    text = page(report)
+    assert strict.from_plain(Report, json.loads(Structure(text).scripts[0])) == report
+    thin = json.loads(Structure(page(report, raw=False)).scripts[0])
+    assert not any(trial["latencies_ms"] for case in thin["cases"] for trial in case["trials"])
+    assert [case["summary"] for case in thin["cases"]] == [
+        strict.to_plain(case.summary) for case in report.cases
+    ]
+
+
+@KINDS
+def test_every_figure_is_in_a_table(kind: str) -> None:
+    """All cells, with all intervals."""
+    report = reports.KINDS[kind]()
+    text = unescape(page(report, raw=False))
+    for table in tables(report, intervals=True):
+        assert all(cell.text in text for row in table.rows for cell in row)
+
+
+def test_cases_without_figures_are_said() -> None:
+    """Failed cases have their reason; empty reports say that they are."""
+    assert "no CUDA device was found" in page(reports.usual(), raw=False)
+    assert "time was up" in page(reports.no_trials(), raw=False)
+    assert "Nothing was measured" in page(reports.empty(), raw=False)
+    assert "Not available" in page(reports.nothing_known(), raw=False)
+
+
+def test_long_benchmarks_make_pages_that_can_be_sent() -> None:
+    """60 cases of 20 trials of 5000 queries take less than 3 MB without the raw samples."""
+    text = page(reports.large(), raw=False)
+    assert len(text) < 3_000_000
+    assert "dots of a trial are drawn" in text
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not Path(CHROMIUM).is_file():
+        pytest.skip("needs Chromium, at /usr/bin/chromium or as CHROMIUM says")
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+SHOWN = """[...document.querySelectorAll("svg")].map(e => e.getBoundingClientRect())
+    .filter(box => box.width > 100 && box.height > 20).length"""
+WIDER = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+@KINDS
+def test_the_page_in_chromium(kind: str, width: int, tab: Browser, tmp_path: Path) -> None:
+    """Each chart is there once, nothing is beside the window, and nobody complains or asks."""
+    path = tmp_path / "report.html"
+    path.write_text(page(reports.KINDS[kind]()), "utf-8")
+    tab.window(width, 900)
+    tab.open(path)
+    charts = tab.evaluate('document.querySelectorAll("svg").length')
+    assert tab.evaluate(SHOWN) == charts / 2
+    assert not tab.evaluate(WIDER)
+    assert not tab.evaluate("'alert' in globalThis && document.title.includes('alert')")
+    assert tab.requests() == [path.as_uri()]
+    assert tab.troubles() == []
+
+
+def test_saving_gives_the_report(tab: Browser, tmp_path: Path) -> None:
+    """The button makes a file of the JSON that is in the page."""
+    path = tmp_path / "report.html"
+    report = reports.hostile()
+    path.write_text(page(report), "utf-8")
+    tab.open(path)
+    tab.evaluate("URL.createObjectURL = blob => { globalThis.saved = blob; return '#'; }")
+    tab.evaluate('document.getElementById("save").click()')
+    text = tab.send(
+        "Runtime.evaluate", expression="saved.text()", awaitPromise=True, returnByValue=True
+    )["result"]["value"]
+    assert strict.from_plain(Report, json.loads(text)) == report

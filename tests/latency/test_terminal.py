@@ -1,0 +1,70 @@
+"""A report on a terminal says everything, in any width, and takes no text for markup."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.latency import reports
+from w2v_edge.latency.report import Report
+from w2v_edge.latency.tables import tables
+from w2v_edge.latency.terminal import print_report
+from w2v_edge.latency.wording import failures, unstable
+
+
+def printed(report: Report, width: int = 80, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    print_report(report, Console(file=file, width=width, markup=False, highlight=False))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("kind", reports.KINDS)
+def test_every_figure_is_whole_at_any_width(kind: str, width: int) -> None:
+    """No line is wider than the terminal, and each figure of each table stands in one line."""
+    report = reports.KINDS[kind]()
+    text = printed(report, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    for table in tables(report):
+        for index, column in enumerate(table.columns):
+            if column.right:
+                assert all(any(row[index].text in line for line in lines) for row in table.rows)
+
+
+def test_text_is_not_markup_and_steers_nothing() -> None:
+    """Brackets are shown, and control characters are written as Python does."""
+    text = printed(reports.hostile(), 400)
+    assert "[bold]x[/bold]" in text
+    assert "\\x1b[31m" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_what_failed_and_what_was_disturbed_is_said() -> None:
+    """Each failure and each disturbance has its reason; unstable cases are marked."""
+    report = reports.usual()
+    text = printed(report, 300)
+    for label, why in (*failures(report), *unstable(report)):
+        assert f"{label}: {why}" in text
+    assert "~ tiny-fp32 1 s" in text
+
+
+def test_cases_without_a_trial_are_shown() -> None:
+    """A case of which nothing is known is no less a case; an empty report says that it is."""
+    assert "time was up" in printed(reports.no_trials())
+    assert "no figures" in printed(reports.no_trials())
+    assert "Nothing was measured" in printed(reports.empty())
+
+
+def test_what_the_system_does_not_say_is_said_to_be_missing() -> None:
+    """Memory and energy that were not measured are not zero."""
+    assert printed(reports.nothing_known(), 200).count("not available") >= 3
+
+
+def test_ascii_terminals_get_ascii() -> None:
+    """A terminal that cannot show block elements gets other ones, and no error."""
+    assert printed(reports.usual(), encoding="ascii").isascii()
