@@ -21,7 +21,9 @@ builtin error a caller would reach for, and carries the exit code of the command
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
     |-- PartialFailureError              some inputs of a job failed, the others are done
     |-- ParityError                      exit 3: the bundle differs from PyTorch
-    `-- AccuracyError                    exit 3: quantized weights break a budget
+    |-- AccuracyError                    exit 3: quantized weights break a budget
+    |-- RegressionError                  exit 4: slower than before
+    `-- BudgetError                      exit 5: slower or larger than a limit
 """
 
 from __future__ import annotations
@@ -119,6 +121,18 @@ class AccuracyError(W2VEdgeError):
     """Quantized weights that cost more accuracy, or gain less speed, than was asked for."""
 
     exit_code: ClassVar[int] = 3
+
+
+class RegressionError(W2VEdgeError):
+    """A bundle that became slower, beyond doubt and beyond a threshold."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class BudgetError(W2VEdgeError):
+    """A bundle that takes more than a limit on latency, memory or the like."""
+
+    exit_code: ClassVar[int] = 5
 
 
 def one_line(error: Exception) -> str:

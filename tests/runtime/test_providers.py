@@ -20,7 +20,7 @@ from w2v_edge.errors import ProviderError
 from w2v_edge.names import Provider
 from w2v_edge.providers import Execution, usable_cores
 from w2v_edge.providers.installation import installed_wheels
-from w2v_edge.providers.placement import check, judge, measure, sample_inputs
+from w2v_edge.providers.placement import check, judge, sample_inputs
 from w2v_edge.providers.table import TABLE
 
 CPU, OPENVINO = (TABLE[name].ort_name for name in ("cpu", "openvino"))
@@ -119,16 +119,9 @@ def test_the_table_has_every_provider_that_onnxruntime_knows_by_that_name() -> N
 def test_operators_that_fall_to_the_cpu_are_named(folder: Path) -> None:
     """A graph whose products ran elsewhere than was asked is refused, and they are named."""
     wanted = Execution((("openvino", {}),), threads=1)
-    with tempfile.TemporaryDirectory() as profiles:
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = f"{profiles}/profile"
-        session = onnxruntime.InferenceSession(
-            folder / "encoder.onnx", options, providers=["CPUExecutionProvider"]
-        )
-        manifest = w2v_edge.load(folder).manifest
-        inputs = sample_inputs(manifest.graphs["encoder"], manifest.sample_rate)
-        placement = measure(session, inputs, wanted)
+    model = w2v_edge.load(folder)
+    inputs = sample_inputs(model.manifest.graphs["encoder"], model.sample_rate)
+    placement = judge(model.profile("encoder", 1, **inputs), (CPU,), wanted)
     assert {"MatMul", "Conv"} <= set(placement.elsewhere)
     with pytest.raises(ProviderError, match=r"'encoder' on provider 'openvino': .*MatMul") as error:
         check(placement, "encoder", wanted)

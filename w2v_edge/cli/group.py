@@ -24,6 +24,7 @@ VERBS = (
     "transcribe",
     "classify",
     "stream",
+    "bench",
     "doctor",
 )
 
@@ -64,7 +65,10 @@ def cli() -> None:
     w2v-edge transcribe asr-fp32 speech.wav    turn speech into text, with a CTC head
     w2v-edge stream asr-fp32 -                 the same live, of raw PCM on standard input
 
-    Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch.
+    w2v-edge bench ckpt-fp32                   measure it on this device
+
+    Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch;
+    4 a regression; 5 a missed budget.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
 
 

@@ -44,18 +44,23 @@ def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
         # Read first, for the callback of the other.
         is_eager=True,
         expose_value=False,
-        callback=_read_options,
+        callback=_keep_options,
         help="An option of the provider's, in onnxruntime's words; may be repeated.",
     )
     return name(options(command))
 
 
-def _read_options(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> None:
-    for text in given:
-        key, equals, value = text.partition("=")
+def read_options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Read options of a provider's, written KEY=VALUE."""
+    pairs = [text.partition("=") for text in given]
+    for key, equals, value in pairs:
         if not key or not equals:
-            raise click.BadParameter(f"found {text!r}, expected KEY=VALUE")
-        ctx.meta.setdefault(OPTIONS, {})[key] = value
+            raise click.BadParameter(f"found {key + equals + value!r}, expected KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def _keep_options(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> None:
+    ctx.meta[OPTIONS] = read_options(ctx, parameter, given)
 
 
 def _with_options(ctx: click.Context, _: click.Parameter, name: str) -> ProviderChoice:

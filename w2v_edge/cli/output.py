@@ -25,11 +25,12 @@ force_option = click.option("--force", is_flag=True, help="Replace an output tha
 EXTRAS = {
     "cpu": ("onnxruntime",),
     "audio": ("soundfile", "soxr"),
-    "cli": ("pysubs2",),
+    "cli": ("pysubs2", "psutil"),
     "lm": ("ctc_beam_decoder",),
     "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "hub": ("huggingface_hub",),
     "report": ("matplotlib",),
+    "mlperf": ("mlperf_loadgen",),
 }
 
 

@@ -137,9 +137,7 @@ def _check_execution(provider: str, threads: int, matrix: Matrix) -> None:
             f"found provider options with providers {', '.join(matrix.providers)}; "
             "name one provider with them"
         )
-    choose(
-        (provider, matrix.provider_options), threads, allow_fallback=False, power=matrix.power
-    )
+    choose((provider, matrix.provider_options), threads, allow_fallback=False, power=matrix.power)
 
 
 def _graphs(one: Named, asked: tuple[str, ...], scenario: Scenario) -> list[str]:

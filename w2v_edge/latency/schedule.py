@@ -84,8 +84,8 @@ def measure(
             if not progress.failure:
                 _profile(progress, folder, profile=profile)
         _rounds(all_, folder, settings, rounds, clock, show, module)
-        watch.sample()
-        conditions = watch.conditions()
+    # Leaving takes the last sample.
+    conditions = watch.conditions()
     return tuple(_result(progress, conditions, settings) for progress in all_), conditions
 
 
@@ -209,7 +209,7 @@ def _result(progress: Progress, conditions: Conditions, settings: Settings) -> C
         progress.case,
         trials,
         None if progress.failure else summary,
-        unstable([(t.begin_s, t.end_s) for t in trials], conditions),
+        unstable(trials, conditions),
         progress.nodes,
         progress.operators,
         progress.failure,

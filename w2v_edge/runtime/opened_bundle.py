@@ -98,9 +98,7 @@ class OpenedBundle:
         """
         return self._runner.prove(graph)
 
-    def profile(
-        self, graph: str, runs: int, **tensors: npt.NDArray[Any]
-    ) -> list[dict[str, Any]]:
+    def profile(self, graph: str, runs: int, **tensors: npt.NDArray[Any]) -> list[dict[str, Any]]:
         """Run one graph so often in a profiled session of its own; return onnxruntime's events.
 
         Errors as for `run`.

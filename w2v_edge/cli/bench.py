@@ -1,0 +1,258 @@
+"""`w2v-edge bench`: how long does a bundle take on this device, and how sure is that?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from w2v_edge.cli.lists import ListOf, OptionalFile
+from w2v_edge.cli.options import power_option, read_options
+from w2v_edge.cli.output import console, progress, require
+from w2v_edge.errors import BudgetError, InputError, OutputExistsError
+from w2v_edge.latency.budget import METRICS
+from w2v_edge.latency.plan import GRAPHS
+from w2v_edge.latency.report import Scenario
+from w2v_edge.names import Power, Provider
+
+if TYPE_CHECKING:
+    from w2v_edge.latency.budget import Budget, Check
+    from w2v_edge.latency.report import Report
+
+
+@click.command("bench")
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--seconds",
+    type=ListOf(click.FloatRange(min=0, min_open=True)),
+    help="Lengths of audio, such as 1,10,30.  [default: 1,10; streaming: 10]",
+)
+@click.option("--threads", type=ListOf(click.IntRange(min=1)), help="Default: the cores there are.")
+@click.option("--batch", type=ListOf(click.IntRange(min=1)), default="1", show_default=True)
+@click.option(
+    "--provider", type=ListOf(click.Choice(get_args(Provider))), default="cpu", show_default=True
+)
+@click.option(
+    "--provider-option",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=read_options,
+    help="An option of the one provider's, in onnxruntime's words; may be repeated.",
+)
+@click.option(
+    "--graph",
+    type=ListOf(click.Choice(GRAPHS)),
+    help="Default: encoder, and tokenizer where there is one.",
+)
+@power_option
+@click.option(
+    "--scenario",
+    type=ListOf(click.Choice(get_args(Scenario))),
+    default="single",
+    show_default=True,
+    help="single: a query after the other (p90 counts); multi: queries of 8 utterances (p99); "
+    "offline: all at once (throughput); streaming: blocks at the pace of time (late ones).",
+)
+@click.option(
+    "--block-ms",
+    type=click.FloatRange(min=1, max=10_000),
+    default=320,
+    show_default=True,
+    help="Audio in a block of the scenario streaming.",
+)
+@click.option(
+    "--loadgen",
+    is_flag=True,
+    help="Let MLPerf LoadGen issue the queries: pip install 'w2v-edge[mlperf]'.",
+)
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
+)
+@click.option(
+    "--time",
+    "time_s",
+    type=click.FloatRange(min=0, max=86_400),
+    default=40,
+    show_default=True,
+    help="Seconds for all of it, if five rounds fit.",
+)
+@click.option(
+    "--precision",
+    type=click.FloatRange(min=0, max=1),
+    default=0.02,
+    show_default=True,
+    help="End sooner when all medians are as sure: half of the interval, relative to them.",
+)
+@click.option("--rounds", type=click.IntRange(min=2, max=10_000), help="Exactly so many processes.")
+@click.option(
+    "--steady",
+    type=click.FloatRange(min=0.01, max=3600),
+    default=0.5,
+    show_default=True,
+    help="Seconds of the steady state of each process, at least.",
+)
+@click.option("--profile", is_flag=True, help="Also show what each type of operator takes.")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="METRIC<LIMIT[@CASE]",
+    help="Such as 'p99<50ms@1s', 'rss<200MB', 'speed>20x@tokenizer'; exit code 5 when missed. "
+    f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
+    "threads=N, batch=N.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=OptionalFile(),
+    is_flag=False,
+    flag_value="-",
+    help="Write the report with every sample as JSON, to FILE or standard output.",
+)
+@click.option(
+    "--markdown",
+    "markdown_file",
+    type=OptionalFile(),
+    is_flag=False,
+    flag_value="-",
+    help="Write the tables as Markdown, likewise.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    help="Write one self-contained page with charts.",
+)
+def command(bundles: tuple[Path, ...], **given: Any) -> None:
+    """Measure BUNDLES on this device, side by side, on real speech.
+
+    Each case is measured in several processes of its own, in rounds of shuffled order: start,
+    imports, loading, first query, warm-up, steady state, and the most memory that it took.
+    Intervals are 95 % over processes. What else the machine did is watched, and a case that was
+    disturbed is marked.
+
+    \b
+    w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --html report.html
+    w2v-edge bench ckpt-int8 --scenario streaming --graph tokenizer
+    w2v-edge bench ckpt-int8 --json new.json && w2v-edge compare old.json new.json
+    """  # noqa: D301 - the escape is click's
+    require("measuring", "cpu", "audio", "cli")
+    from w2v_edge.latency.budget import Budget, check_budgets
+    from w2v_edge.latency.files import to_json, write
+    from w2v_edge.latency.html import page
+    from w2v_edge.latency.markdown import markdown
+
+    bundles, given = _reclaim(bundles, given)
+    budgets = [Budget.parse(text) for text in given["budgets"]]
+    outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
+    _refuse_unwritable([path for path in outputs.values() if path])
+    report = _measure(bundles, given, budgets)
+    made = {"json": to_json, "markdown": markdown, "html": page}
+    for name, path in outputs.items():
+        if path and str(path) != "-":
+            write(Path(path), made[name](report))
+    printed = [name for name, path in outputs.items() if str(path) == "-"]
+    for name in printed:
+        click.echo(made[name](report))
+    checks = check_budgets(report, budgets)
+    if not printed:
+        _print(report, outputs, checks)
+    _finish(report, checks)
+
+
+def _measure(bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Budget]) -> Report:
+    from w2v_edge.latency.benchmark import USUAL, benchmark
+    from w2v_edge.latency.budget import refuse_idle
+    from w2v_edge.latency.plan import Matrix, make_cases, open_bundles
+
+    if given["loadgen"]:
+        require("MLPerf LoadGen", "mlperf")
+    streaming = set(given["scenario"]) == {"streaming"}
+    matrix = Matrix(
+        graphs=given["graph"] or (),
+        seconds=given["seconds"] or ((10.0,) if streaming else (1.0, 10.0)),
+        threads=given["threads"] or (),
+        batches=given["batch"],
+        providers=given["provider"],
+        provider_options=given["provider_option"],
+        power=given["power"],
+        scenarios=given["scenario"],
+        driver="loadgen" if given["loadgen"] else "w2v-edge",
+        block_ms=given["block_ms"],
+    )
+    refuse_idle(budgets, make_cases(open_bundles(bundles), matrix))
+    settings = replace(
+        USUAL, steady_s=given["steady"], precision=given["precision"], time_s=given["time_s"]
+    )
+    with progress("bench") as show:
+        return benchmark(
+            bundles,
+            matrix,
+            settings,
+            audio=given["audio"],
+            rounds=given["rounds"],
+            profile=given["profile"],
+            command=shlex.join(["w2v-edge", *sys.argv[1:]]),
+            show=show,
+        )
+
+
+def _reclaim(
+    bundles: tuple[Path, ...], given: dict[str, Any]
+) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """Take a folder behind `--json` for the bundle that it is, and not for a file to write."""
+    for name in ("json_file", "markdown_file"):
+        if given[name] not in {None, "-"} and Path(given[name]).is_dir():
+            bundles = (*bundles, Path(given[name]))
+            given = given | {name: "-"}
+    return bundles, given
+
+
+def _refuse_unwritable(paths: list[str | Path]) -> None:
+    """Raise before any work for outputs that could not be written after it."""
+    from w2v_edge.files import replacing
+
+    if sum(str(path) == "-" for path in paths) > 1:
+        raise InputError("found two reports for standard output; name a file for one of them")
+    for path in (Path(x) for x in paths if str(x) != "-"):
+        if path.is_dir():
+            raise OutputExistsError(f"{path} is a folder; choose a file to write")
+        missing = not path.parent.is_dir()
+        if missing:
+            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+        with replacing(path.with_name(f".{path.name}.try")) as temporary:
+            temporary.write_text("")
+        path.with_name(f".{path.name}.try").unlink()
+
+
+def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:
+    from w2v_edge.latency.terminal import print_report
+
+    print_report(report, console())
+    for path in outputs.values():
+        if path:
+            console().print(f"written: {path}")
+
+
+def _finish(report: Report, checks: list[Check]) -> None:
+    failed = [result for result in report.cases if result.failure]
+    if failed and len(failed) == len(report.cases):
+        raise InputError(failed[0].failure)
+    missed = [check for check in checks if not check.met]
+    if missed:
+        first = missed[0]
+        found = "no figure" if first.figure is None else f"{first.figure:.4g} {first.unit}".strip()
+        more = f"; {len(missed) - 1} more" if len(missed) > 1 else ""
+        raise BudgetError(
+            f"budget {first.budget.text} missed by {first.case.bundle} {first.case.graph} "
+            f"{first.case.seconds:g} s: found {found}{more}"
+        )
+    if failed:
+        raise InputError(f"{len(failed)} of {len(report.cases)} cases failed: {failed[0].failure}")

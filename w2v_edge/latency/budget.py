@@ -1,0 +1,141 @@
+"""Budgets, such as `p99<50ms@1s`: is a figure of each case that it is for within a limit?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from w2v_edge.errors import InputError
+from w2v_edge.latency.report import Case, CaseResult, Report, Summary
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3, "%": 0.01, "x": 1.0}
+TIME, SIZE, SHARE, TIMES, PLAIN = ("us", "ms", "s"), ("kb", "mb", "gb"), ("%",), ("x",), ("",)
+
+METRICS: dict[str, tuple[str, Callable[[Summary], float | None], tuple[str, ...]]] = {
+    "p50": ("ms", lambda s: s.p50_ms.value, TIME),
+    "p90": ("ms", lambda s: s.p90_ms.value, TIME),
+    "p95": ("ms", lambda s: s.p95_ms.value, TIME),
+    "p99": ("ms", lambda s: s.p99_ms.value, TIME),
+    "max": ("ms", lambda s: s.max_ms.value, TIME),
+    "import": ("ms", lambda s: s.import_ms.value, TIME),
+    "load": ("ms", lambda s: s.load_ms.value, TIME),
+    "first": ("ms", lambda s: s.first_ms.value, TIME),
+    "cold": (
+        "ms",
+        lambda s: s.start_ms.value + s.import_ms.value + s.load_ms.value + s.first_ms.value,
+        TIME,
+    ),
+    "rss": ("MB", lambda s: s.peak_mb, SIZE),
+    "rtf": ("", lambda s: s.real_time_factor.value, PLAIN),
+    "speed": ("x", lambda s: s.speed.value, (*TIMES, *PLAIN)),
+    "throughput": ("x", lambda s: s.throughput.value, (*TIMES, *PLAIN)),
+    "energy": ("J", lambda s: None if s.energy_j is None else s.energy_j.value, ("j", *PLAIN)),
+    "missed": ("%", lambda s: None if s.miss_rate is None else s.miss_rate, (*SHARE, *PLAIN)),
+    "behind": ("ms", lambda s: s.behind_ms, TIME),
+}
+PATTERN = re.compile(
+    r"\s*(?P<metric>[a-z0-9]+)\s*(?P<sign><=?|>=?)\s*(?P<number>\d+\.?\d*|\.\d+)\s*"
+    r"(?P<unit>[a-zA-Z%]*)\s*(?P<where>(@.+)?)",
+    re.ASCII,
+)
+SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)s")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit.
+
+    Attributes:
+        text: as it was written.
+        metric: which figure.
+        most: whether the limit is the most; else the least.
+        limit: in the figure's own unit.
+        where: values that a case must have: `1s`, a graph, a provider, a bundle, a scenario,
+            `threads=2` or `batch=4`.
+    """
+
+    text: str
+    metric: str
+    most: bool
+    limit: float
+    where: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a budget.
+
+        Raises:
+            InputError: it is none.
+        """
+        found = PATTERN.fullmatch(text)
+        example = "expected METRIC<LIMIT[@CASE], such as p99<50ms@1s or rss<200MB"
+        if found is None:
+            raise InputError(f"found budget {text!r:.60}, {example}")
+        metric, unit = found["metric"], found["unit"].lower()
+        if metric not in METRICS:
+            raise InputError(
+                f"found budget {text!r:.60} on {metric!r}; choose one of: {', '.join(METRICS)}"
+            )
+        allowed = METRICS[metric][2]
+        if unit not in allowed:
+            wanted = " or ".join(x or "no unit" for x in allowed)
+            raise InputError(f"found budget {text!r:.60}, expected {metric} in {wanted}")
+        where = tuple(x.strip() for x in re.split(r"[@,]", found["where"]) if x.strip())
+        limit = float(found["number"]) * UNITS.get(unit, 1.0)
+        return cls(text.strip(), metric, found["sign"][0] == "<", limit, where)
+
+    def holds_for(self, case: Case) -> bool:
+        """Tell whether a case is one that the budget is for."""
+        return all(_matches(case, word) for word in self.where)
+
+    def check(self, result: CaseResult) -> Check:
+        """Compare a case's figure with the limit; what failed, or has no figure, misses it."""
+        figure = METRICS[self.metric][1](result.summary) if result.summary else None
+        within = figure is not None and (figure < self.limit if self.most else figure > self.limit)
+        return Check(self, result.case, figure, within)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A budget and what a case came to; `figure` is None where there is none."""
+
+    budget: Budget
+    case: Case
+    figure: float | None
+    met: bool
+
+    @property
+    def unit(self) -> str:
+        """The unit of the figure."""
+        return METRICS[self.budget.metric][0]
+
+
+def refuse_idle(budgets: list[Budget], cases: list[Case]) -> None:
+    """Raise `InputError` for a budget that no case is measured for: it would hold for nothing."""
+    for budget in budgets:
+        if not any(budget.holds_for(case) for case in cases):
+            raise InputError(
+                f"budget {budget.text!r}: none of the {len(cases)} cases is meant by "
+                f"{'@'.join(('', *budget.where))!r}; add it to --seconds, --graph or the like"
+            )
+
+
+def check_budgets(report: Report, budgets: list[Budget]) -> list[Check]:
+    """Check each budget against each case that it is for."""
+    return [
+        budget.check(result)
+        for budget in budgets
+        for result in report.cases
+        if budget.holds_for(result.case)
+    ]
+
+
+def _matches(case: Case, word: str) -> bool:
+    seconds = SECONDS.fullmatch(word)
+    if seconds and float(seconds[1]) == case.seconds:
+        return True
+    key, equals, value = word.partition("=")
+    if equals:
+        return str(getattr(case, key.strip(), None)) == value.strip()
+    return word in {case.graph, case.bundle, case.provider, case.scenario}
