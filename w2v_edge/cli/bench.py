@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="End sooner when all medians are as sure: half of the interval, relative to them.",
 )
-@click.option("--rounds", type=click.IntRange(min=2, max=10_000), help="Exactly so many processes.")
+@click.option("--rounds", type=click.IntRange(min=3, max=10_000), help="Exactly so many processes.")
 @click.option(
     "--steady",
     type=click.FloatRange(min=0.01, max=3600),
