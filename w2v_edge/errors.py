@@ -19,6 +19,7 @@ builtin error a caller would reach for, and carries the exit code of the command
     |-- ProviderError (RuntimeError)     an execution provider that does not run
     |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
+    |-- TuningError (ValueError)         a tuning that is not there, or not for this device
     |-- PartialFailureError              some inputs of a job failed, the others are done
     |-- ParityError                      exit 3: the bundle differs from PyTorch
     |-- AccuracyError                    exit 3: quantized weights break a budget
@@ -105,6 +106,10 @@ class MissingExtraError(W2VEdgeError, ImportError):
             f"{purpose} needs {module!r}, which is not installed; "
             f"run: pip install 'w2v-edge[{extra}]'"
         )
+
+
+class TuningError(W2VEdgeError, ValueError):
+    """A tuning that is not there, damaged, or of another device."""
 
 
 class PartialFailureError(W2VEdgeError):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from w2v_edge import strict
 from w2v_edge.errors import InferenceError, W2VEdgeError
 from w2v_edge.latency.report import Case
+from w2v_edge.providers.tuning import Tuning
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ class Job:
         case: what is measured.
         inputs: a file of (excerpts, samples) waveforms.
         steady_s: shortest steady state.
+        tuning: how it is run; None for the defaults.
         spawned: when the process was started, by `time.perf_counter`, which all processes share.
     """
 
@@ -37,6 +39,7 @@ class Job:
     case: Case
     inputs: str
     steady_s: float
+    tuning: Tuning | None = None
     spawned: float = 0.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from w2v_edge.errors import ProviderError
 from w2v_edge.names import Power, Provider
@@ -28,6 +28,8 @@ class Execution:
         allow_fallback: whether the CPU may stand in for a provider that does not run.
         power: `low` lets threads sleep as soon as they have nothing to do.
         buckets: whether waveforms are padded to a few lengths.
+        spinning: when threads with nothing to do spin; see `Tuning`.
+        block_base: how an operator's work is parted among threads; see `Tuning`.
     """
 
     providers: tuple[tuple[str, dict[str, str]], ...]
@@ -35,6 +37,8 @@ class Execution:
     allow_fallback: bool = False
     power: Power = "high"
     buckets: bool = field(default=False)
+    spinning: Literal["always", "in_runs", "never"] = "always"
+    block_base: int = 0
 
     @property
     def provider(self) -> str:

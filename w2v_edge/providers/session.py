@@ -163,9 +163,13 @@ def _options(ort: ModuleType, execution: Execution) -> Any:
     # DirectML requires that there are none.
     options.enable_mem_pattern = False
     options.log_severity_level = FATAL
-    if execution.power == "low":
+    if execution.power == "low" or execution.spinning == "never":
         # A thread that waits for work otherwise spins for it, at full power.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    elif execution.spinning == "in_runs":
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if execution.block_base:
+        options.add_session_config_entry("session.dynamic_block_base", str(execution.block_base))
     return options
 
 

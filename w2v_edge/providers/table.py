@@ -15,6 +15,7 @@ class Row:
         install: what to type to get it.
         options: defaults; `{threads}` stands for the number of threads.
         cached: options for a folder in which compiled graphs are kept, `{cache}`.
+        tunable: options that `w2v-edge tune` tries, with their values; none makes results less exact.
         device: where its tensors lie, by onnxruntime's name; `cpu` also for those that copy
             themselves.
         library: of NVIDIA's, the file that onnxruntime loads it from.
@@ -28,6 +29,7 @@ class Row:
     install: str
     options: dict[str, str] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
+    tunable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     device: str = "cpu"
     library: str = ""
     buckets: bool = False
@@ -56,6 +58,10 @@ TABLE: dict[str, Row] = {
             "use_tf32": "0",
             # The default doubles what it holds at each step: lengths vary, peaks would stay.
             "arena_extend_strategy": "kSameAsRequested",
+        },
+        tunable={
+            "cudnn_conv_algo_search": ("EXHAUSTIVE", "DEFAULT"),
+            "cudnn_conv_use_max_workspace": ("0",),
         },
         device="cuda",
         library="libonnxruntime_providers_cuda.so",

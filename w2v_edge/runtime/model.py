@@ -33,6 +33,7 @@ from w2v_edge.runtime.spelling import Spelling
 from w2v_edge.runtime.statistics import Statistics
 from w2v_edge.runtime.stream import Stream, choose_statistics
 from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
+from w2v_edge.runtime.tuned import find_tuning
 from w2v_edge.runtime.whole import WholeUtterances
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ def load(
     threads: int | None = None,
     power: Power = "high",
     allow_fallback: bool = False,
+    tuned: bool | str | Path = False,
 ) -> Model:
     """Open a bundle. Graphs are loaded when first used.
 
@@ -64,14 +66,19 @@ def load(
         threads: for one operator; by default the cores this process may use.
         power: `low` for one thread, which sleeps whenever it waits.
         allow_fallback: run on the CPU where `provider` does not; `placement` tells.
+        tuned: use what `w2v-edge tune` found on this device, or wrote to this file; `threads` and
+            options of a provider that are given here win.
 
     Raises:
         BundleError: no bundle there, or damaged, or of a newer format.
         ProviderError: the provider does not run here.
         MissingExtraError: onnxruntime is not installed.
+        TuningError: nothing was tuned here, or for another bundle, device or onnxruntime.
     """
     execution = choose(provider, threads, allow_fallback=allow_fallback, power=power)
-    return Model(GraphRunner(Bundle.open(bundle), execution))
+    opened = Bundle.open(bundle)
+    tuning = find_tuning(tuned, opened.manifest, execution)
+    return Model(GraphRunner(opened, tuning.applied(execution, threads)), tuning.batch_seconds)
 
 
 class Model(OpenedBundle):
@@ -82,6 +89,10 @@ class Model(OpenedBundle):
     gives a list, in its order: short utterances of like length are run together, which changes
     no result.
     """
+
+    def __init__(self, runner: GraphRunner, batch_seconds: float | None = None) -> None:
+        super().__init__(runner)
+        self._batch_seconds = batch_seconds
 
     @overload
     def encode(
@@ -344,9 +355,9 @@ class Model(OpenedBundle):
 
     @property
     def _recordings(self) -> Recordings:
-        return Recordings(
-            self.manifest, BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
-        )
+        usual = BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
+        tuned = self._batch_seconds
+        return Recordings(self.manifest, usual if tuned is None else tuned)
 
     @property
     def _whole(self) -> WholeUtterances:
