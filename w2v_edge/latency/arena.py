@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Arena:
         folder: for files.
         deadline: when all is to be over, by `time.perf_counter`.
         shuffler: of the order in rounds.
+        show: told what is done.
         cost_s: of one process, by the last ones.
         failures: what tunings failed of, by their text.
     """
@@ -35,6 +36,7 @@ class Arena:
     folder: Path
     deadline: float
     shuffler: random.Random
+    show: Callable[[str], None] = lambda _what: None
     cost_s: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class Arena:
         Raises:
             W2VEdgeError: it does not run.
         """
+        self.show("first process")
         self._time_ms(tuning)
 
     def affordable(self, tunings: int, until: float) -> int:
@@ -51,13 +54,14 @@ class Arena:
         left = min(until, self.deadline) - time.perf_counter()
         return max(0, int(left / (self.cost_s * tunings)))
 
-    def rounds(self, tunings: Sequence[Tuning], count: int) -> list[list[float]]:
+    def rounds(self, tunings: Sequence[Tuning], count: int, what: str) -> list[list[float]]:
         """Return the times of each tuning in ms, one a round; none for one that failed.
 
         The first one is to run: what it fails of is raised.
         """
         times: list[list[float]] = [[] for _ in tunings]
-        for _ in range(count):
+        for number in range(count):
+            self.show(f"{what}, round {number + 1} of {count}")
             order = list(range(len(tunings)))
             self.shuffler.shuffle(order)
             for i in order:

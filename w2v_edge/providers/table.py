@@ -15,7 +15,8 @@ class Row:
         install: what to type to get it.
         options: defaults; `{threads}` stands for the number of threads.
         cached: options for a folder in which compiled graphs are kept, `{cache}`.
-        tunable: options that `w2v-edge tune` tries, with their values; none makes results less exact.
+        tunable: options that `w2v-edge tune` tries, with their values; none makes results less
+            exact.
         device: where its tensors lie, by onnxruntime's name; `cpu` also for those that copy
             themselves.
         library: of NVIDIA's, the file that onnxruntime loads it from.

@@ -43,7 +43,9 @@ class Tuning:
         """
         cores = usable_cores()
         if self.threads is not None and not 1 <= self.threads <= cores:
-            raise ConfigError(f"found {self.threads!r:.20} threads, expected 1 to {cores}, the cores")
+            raise ConfigError(
+                f"found {self.threads!r:.20} threads, expected 1 to {cores}, the cores"
+            )
         for key, value in self.provider_options.items():
             if value not in TABLE[provider].tunable.get(key, ()):
                 raise ConfigError(f"found option {key:.40}={value!r:.40}, which is not one to tune")

@@ -1,0 +1,172 @@
+"""`w2v-edge tune`: the settings that suit this device best, each of them measured."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from w2v_edge import strict
+from w2v_edge.cli.lists import ListOf
+from w2v_edge.cli.output import console, json_option, print_json, print_table, progress, require
+from w2v_edge.errors import OutputExistsError
+from w2v_edge.names import Provider
+
+if TYPE_CHECKING:
+    from w2v_edge.latency.report import Estimate
+    from w2v_edge.latency.tune import Outcome
+
+
+@click.command("tune")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
+@click.option(
+    "--graph",
+    type=click.Choice(("encoder", "tokenizer")),
+    default="encoder",
+    show_default=True,
+    help="What is to be fast.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(("single", "offline")),
+    default="single",
+    show_default=True,
+    help="single: the latency of an utterance, then batches for lists; offline: lists alone.",
+)
+@click.option(
+    "--seconds",
+    type=ListOf(click.FloatRange(min=0, min_open=True)),
+    default="1,10",
+    show_default=True,
+    help="Lengths of audio of single utterances; each counts alike.",
+)
+@click.option(
+    "--threads",
+    type=ListOf(click.IntRange(min=1)),
+    help="Counts to try besides all cores.  [default: powers of two, half of the cores]",
+)
+@click.option(
+    "--audio",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
+)
+@click.option(
+    "--time",
+    "time_s",
+    type=click.FloatRange(min=0, max=86_400),
+    default=120,
+    show_default=True,
+    help="Seconds for all of it; what does not fit is not tried, and that is said.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write to this file, for load(..., tuned=FILE).  [default: a file of this user's for this "
+    "bundle, provider and device, which load(..., tuned=True) finds]",
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing.")
+@json_option
+def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """Find the fastest settings for BUNDLE on this device; `load(..., tuned=True)` uses them.
+
+    Tried are threads, whether they spin, how work is parted among them, options of the provider,
+    and how much audio of a list is run at once; never what makes results less exact. The length of
+    tiles is part of the exported graph: another one takes another export.
+
+    Candidates and the best settings so far are measured side by side, each time in a process of
+    its own. What looks better is taken only if fresh rounds say so beyond doubt (95 %, at least
+    1 %), and all that was taken is measured against the defaults once more. Where nothing is better
+    the defaults stay.
+
+    \b
+    w2v-edge tune ckpt-fp32
+    w2v-edge tune ckpt-int8 --graph tokenizer --seconds 1 --time 60
+    """  # noqa: D301 - the escape is click's
+    require("measuring", "cpu", "audio", "cli")
+    from w2v_edge.bundle_files import Bundle
+    from w2v_edge.latency.tune import Wanted, tune
+    from w2v_edge.runtime.tuned import describe, usual_path, write_tuning
+
+    path = output or usual_path(Bundle.open(bundle).manifest, given["provider"])
+    if not dry_run:
+        _refuse_unwritable(path, make=output is None)
+    wanted = Wanted(
+        provider=given["provider"],
+        graph=given["graph"],
+        seconds=given["seconds"],
+        threads=given["threads"] or (),
+        scenario=given["scenario"],
+        time_s=given["time_s"],
+    )
+    with progress("tune") as show:
+        outcome = tune(bundle, wanted, audio=given["audio"], show=show)
+    written = None if dry_run else path
+    if written is not None:
+        created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        found = describe(outcome.manifest, wanted.provider, outcome.tuning, outcome.gains, created)
+        write_tuning(written, found)
+    if as_json:
+        plain = strict.to_plain(outcome)
+        del plain["manifest"]
+        print_json(plain | {"written": written and str(written)})
+    else:
+        _print(outcome, written, default=output is None)
+
+
+def _refuse_unwritable(path: Path, *, make: bool) -> None:
+    """Raise before any work for a file that could not be written after it."""
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder; choose a file to write")
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:
+    from w2v_edge.providers.tuning import Tuning
+
+    print_table(
+        "tried: times as fast as what was best until then, with 95 % intervals",
+        ("timed", "setting", "value", ">first look", ">fresh rounds", "result"),
+        (
+            (x.what, x.knob, x.value, _ratio(x.explored), _ratio(x.confirmed), x.result)
+            for x in outcome.attempts
+        ),
+    )
+    say = console().print
+    for attempt in outcome.attempts:
+        if attempt.detail:
+            say(f"{attempt.knob} {attempt.value}: {attempt.detail}", soft_wrap=True)
+    if any(attempt.result == "no time" for attempt in outcome.attempts):
+        enough = 10 * int(outcome.enough_s / 10 + 1)
+        say(f"not everything could be tried in the time; for that: --time {enough}")
+    chosen = {
+        key: value
+        for key, value in strict.to_plain(outcome.tuning).items()
+        if value != getattr(Tuning(), key)
+    }
+    if chosen:
+        say(f"chosen: {', '.join(f'{key} {value}' for key, value in chosen.items())}")
+    else:
+        say("chosen: the defaults; nothing was measured to be better")
+    for gain in outcome.gains:
+        verdict = "; slower than with the defaults" if gain.high < 1 else ""
+        say(
+            f"{gain.what}: {gain.times:.3g} times as fast as with the defaults "
+            f"({gain.low:.3g} to {gain.high:.3g}, {gain.rounds} fresh rounds){verdict}"
+        )
+    if written is not None:
+        use = "True" if default else f"{str(written)!r}"
+        say(f"written: {written}", soft_wrap=True)
+        say(f"use it: w2v_edge.load(..., tuned={use})", soft_wrap=True)
+
+
+def _ratio(found: Estimate | None) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
