@@ -27,6 +27,10 @@ power_option = click.option(
     help="Low: one thread, which sleeps whenever it waits.",
 )
 
+tuned_option = click.option(
+    "--tuned", is_flag=True, help="Use what w2v-edge tune found for this bundle on this device."
+)
+
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--provider`, and `--provider-option` for its options: one value for both."""
@@ -73,12 +77,17 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def collected(
-        *arguments: Any, provider: ProviderChoice, threads: int | None, power: Power, **others: Any
+        *arguments: Any,
+        provider: ProviderChoice,
+        threads: int | None,
+        power: Power,
+        tuned: bool,
+        **others: Any,
     ) -> Any:
-        running = {"provider": provider, "threads": threads, "power": power}
+        running = {"provider": provider, "threads": threads, "power": power, "tuned": tuned}
         return command(*arguments, running=running, **others)
 
-    return provider_option(threads_option(power_option(collected)))
+    return provider_option(threads_option(power_option(tuned_option(collected))))
 
 
 window_option = click.option(

@@ -12,7 +12,7 @@ import click
 from w2v_edge import strict
 from w2v_edge.cli.lists import ListOf
 from w2v_edge.cli.output import console, json_option, print_json, print_table, progress, require
-from w2v_edge.errors import OutputExistsError
+from w2v_edge.errors import InputError, OutputExistsError
 from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
@@ -121,12 +121,17 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
 
 def _refuse_unwritable(path: Path, *, make: bool) -> None:
     """Raise before any work for a file that could not be written after it."""
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder; choose a file to write")
-    if make:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise OutputExistsError(f"{path} is {what}; choose a file to write")
+    try:
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({why}); choose another: -o FILE") from error
 
 
 def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:
