@@ -23,5 +23,5 @@ def work(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all job
         cost = planted.get(tuning.spinning, 1.0)
         cost *= planted["block_base"] if tuning.block_base else 1.0
         cost *= planted["threads"] if tuning.threads else 1.0
-    noise = random.gauss(1, 0.005)  # noqa: S311 - no secret
+    noise = random.gauss(1, 0.005)
     return {"times_ms": [cost * noise, 10 * cost * noise]}

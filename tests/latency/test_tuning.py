@@ -16,11 +16,11 @@ import pytest
 
 from w2v_edge.errors import W2VEdgeError
 from w2v_edge.latency.arena import Arena
-from w2v_edge.latency.gain import gain
+from w2v_edge.latency.gain import FEWEST, gain
 from w2v_edge.latency.jobs import Job
 from w2v_edge.latency.knobs import Knob, batch_knob, session_knobs
 from w2v_edge.latency.report import Case
-from w2v_edge.latency.search import FEWEST, Found, search
+from w2v_edge.latency.search import Found, search
 from w2v_edge.latency.tune import LISTS, QUERIES, Wanted, tune
 from w2v_edge.providers.table import TABLE
 from w2v_edge.providers.tuning import Tuning
@@ -32,6 +32,7 @@ KNOBS = [
 ]
 CASE = Case("tiny", "encoder", "cpu", {}, 1, "high", 1.0, 1, "single")
 HOUR = 3600.0
+DEFAULTS = Tuning()
 
 Cost = Callable[[Tuning], float]
 
@@ -40,7 +41,7 @@ Cost = Callable[[Tuning], float]
 class Simulated(Arena):
     """Times of a machine that drifts, as neighbours on it come and go, with outliers.
 
-    A process is slowed by what slowed the one before, by 2 % of its own, and one in 20 by a third.
+    A process is slowed by what slowed the one before, by 2 % of its own, and one in 50 by a third.
     """
 
     cost: Cost = field(default=lambda _: 1.0)
@@ -50,17 +51,22 @@ class Simulated(Arena):
         self.cost_s = 0.1
         draw = self.shuffler
         self.drift = 0.9 * self.drift + draw.gauss(0, 0.02)
-        noise = draw.gauss(0, 0.02) + (draw.random() < 0.05) * math.log(4 / 3)
+        noise = draw.gauss(0, 0.02) + (draw.random() < 0.02) * math.log(4 / 3)
         return self.cost(tuning) * math.exp(self.drift + noise)
 
 
 def simulate(
-    cost: Cost, seed: int, knobs: Sequence[Knob] = KNOBS, start: Tuning = Tuning()
-) -> Found:  # noqa: B008, E501 - it is frozen
+    cost: Cost, seed: int, knobs: Sequence[Knob] = KNOBS, start: Tuning = DEFAULTS
+) -> Found:
+    """Search with times of a simulated machine."""
     job = Job("", CASE, "", 0.0)
     now = time.perf_counter()
-    arena = Simulated(job, "", Path(), now + HOUR, random.Random(seed), cost=cost)
+    arena = Simulated(job, "", Path(), now + HOUR, _order(seed), cost=cost)
     return search(arena, QUERIES, knobs, start, now + HOUR)
+
+
+def _order(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - no secret
 
 
 def test_what_only_luck_favours_is_not_taken() -> None:
@@ -123,8 +129,8 @@ def test_what_does_not_hold_at_last_is_dropped() -> None:
     calls = iter(range(10**6))
 
     def cost(tuning: Tuning) -> float:
-        # The first process, three rounds of three values, and eight of two come before.
-        early = next(calls) < 1 + 3 * 3 + 8 * 2
+        # The first process, three rounds of three values, and twelve of two come before.
+        early = next(calls) < 1 + 3 * 3 + 12 * 2
         return 1 / 1.5 if tuning.spinning == "never" and early else 1.0
 
     start = Tuning(block_base=4)
@@ -137,7 +143,7 @@ def test_what_does_not_hold_at_last_is_dropped() -> None:
 
 
 def test_a_value_that_fails_is_left_out() -> None:
-    """What does not run is said, and the others are tried; defaults that do not run are an error."""
+    """What does not run is said, the others are tried; defaults that do not run are an error."""
 
     def cost(tuning: Tuning) -> float:
         if tuning.spinning == "never":
@@ -155,10 +161,9 @@ def test_a_value_that_fails_is_left_out() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 2.5, 4.0, 8.0])
 def test_the_time_is_kept(seconds: float) -> None:
-    """A process that takes 0.1 s: so many are run as fit, what was not tried says so, and nothing
-    is taken that was not confirmed."""
+    """No more processes are run than fit, and nothing is taken that was not confirmed."""
     clock = Clock()
-    arena = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, random.Random(0), clock=clock)
+    arena = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, _order(0), clock=clock)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.perf_counter", lambda: clock.now)
         found = search(arena, QUERIES, KNOBS, Tuning(), seconds)
@@ -195,20 +200,19 @@ class Clocked(Arena):
 
 def test_a_gain_pairs_what_was_run_together() -> None:
     """What slows both of a pair is not in the interval; times of another scale change nothing."""
-    slow = np.array([1, 5, 2, 9, 3.0])
-    found = gain(1.2 * slow, slow)
+    slow = np.array([1, 5, 2, 9, 3, 7.0])
+    found = gain((1.2 * slow).tolist(), slow.tolist())
     assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2, 1.2))
-    noisy = gain(slow[::-1], slow)
+    noisy = gain(slow[::-1].tolist(), slow.tolist())
     assert noisy.value == pytest.approx(1)
-    assert noisy.low < 0.4
+    assert noisy.low < 0.5
     assert noisy.high == pytest.approx(1 / noisy.low)
 
 
 def test_planted_effects_are_found_in_processes(
     bundle: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a bundle to an outcome, each time in a process: what was made better is chosen, for
-    single utterances and for lists, and what was made worse is not."""
+    """From a bundle to an outcome, by processes: what was made better is chosen, worse is not."""
     planted = {
         QUERIES: {"never": 0.75, "in_runs": 1.2, "block_base": 1.1, "threads": 1.3},
         LISTS: {"12": 0.8, "3": 1.1, "0": 1.4},

@@ -138,10 +138,10 @@ def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:
     from w2v_edge.providers.tuning import Tuning
 
     print_table(
-        "tried: times as fast as what was best until then, with 95 % intervals",
+        "tried: times as fast as the best until then; intervals are 95 %",
         ("timed", "setting", "value", ">first look", ">fresh rounds", "result"),
         (
-            (x.what, x.knob, x.value, _ratio(x.explored), _ratio(x.confirmed), x.result)
+            (x.what, x.knob, x.value, _times(x.explored), _ratio(x.confirmed), x.result)
             for x in outcome.attempts
         ),
     )
@@ -171,6 +171,10 @@ def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:
         use = "True" if default else f"{str(written)!r}"
         say(f"written: {written}", soft_wrap=True)
         say(f"use it: w2v_edge.load(..., tuned={use})", soft_wrap=True)
+
+
+def _times(found: float | None) -> str:
+    return "" if found is None else f"{found:.3f}"
 
 
 def _ratio(found: Estimate | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from w2v_edge.latency.arena import Arena
-from w2v_edge.latency.gain import gain, is_better, promises
+from w2v_edge.latency.gain import FEWEST, gain, is_better, promises, ratio
 from w2v_edge.latency.knobs import Knob
 from w2v_edge.latency.report import Estimate
 from w2v_edge.providers.tuning import Tuning
@@ -20,10 +20,8 @@ from w2v_edge.runtime.tuned import Gain
 EXPLORE = 3
 """Rounds of all values of a knob."""
 
-CONFIRM = 8
+CONFIRM = 12
 """Rounds of the best one, and of all that was taken; where time is short, `FEWEST`."""
-
-FEWEST = 5
 
 Result = Literal["taken", "no gain", "less", "in doubt", "failed", "no time"]
 
@@ -47,7 +45,7 @@ class Attempt:
     knob: str
     value: str
     result: Result
-    explored: Estimate | None = None
+    explored: float | None = None
     confirmed: Estimate | None = None
     detail: str = ""
 
@@ -113,7 +111,7 @@ def _turn(
             attempts[value] = replace(attempt, result="failed", detail=why)
     promising = [x for x in attempts.values() if x.result == "less"]
     if promising:
-        first = max(promising, key=lambda x: x.explored.value if x.explored else 0.0)
+        first = max(promising, key=lambda x: x.explored or 0.0)
         attempts[first.value] = _confirmed(arena, first, best, tunings[first.value], until)
         if attempts[first.value].result == "taken":
             best = tunings[first.value]
@@ -124,7 +122,7 @@ def _explored(attempt: Attempt, base: list[float], times: list[float]) -> Attemp
     """Note what a first look says; what promises something is `less` until it is confirmed."""
     if not times:
         return attempt
-    explored = gain(base, times)
+    explored = ratio(base, times)
     return replace(attempt, explored=explored, result="less" if promises(explored) else "no gain")
 
 

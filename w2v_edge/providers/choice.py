@@ -15,6 +15,8 @@ from w2v_edge.providers.table import TABLE, Row
 ProviderChoice = str | tuple[str, Mapping[str, Any]]
 """A provider's name, or with options of onnxruntime's, such as `("cuda", {"device_id": 1})`."""
 
+Spinning = Literal["always", "in_runs", "never"]
+
 MAX_THREADS = 1024
 
 
@@ -37,7 +39,7 @@ class Execution:
     allow_fallback: bool = False
     power: Power = "high"
     buckets: bool = field(default=False)
-    spinning: Literal["always", "in_runs", "never"] = "always"
+    spinning: Spinning = "always"
     block_base: int = 0
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from w2v_edge.errors import ConfigError
-from w2v_edge.providers.choice import Execution
+from w2v_edge.providers.choice import Execution, Spinning
 from w2v_edge.providers.machine import usable_cores
 from w2v_edge.providers.table import TABLE
 
@@ -30,7 +30,7 @@ class Tuning:
     """
 
     threads: int | None = None
-    spinning: Literal["always", "in_runs", "never"] = "always"
+    spinning: Spinning = "always"
     block_base: Literal[0, 4] = 0
     provider_options: dict[str, str] = field(default_factory=dict)
     batch_seconds: float | None = None

@@ -1,0 +1,147 @@
+"""`w2v-edge tune`, from a bundle to a file that `load` takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import w2v_edge as package
+from w2v_edge.bundle_files import Bundle
+from w2v_edge.providers import usable_cores
+from w2v_edge.runtime.tuned import read_tuning, usual_path
+
+Verb = Any
+
+
+@pytest.fixture(autouse=True)
+def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for settings that is this test's own, on every system."""
+    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "settings"))
+    return tmp_path / "settings"
+
+
+@pytest.fixture
+def tiny(bundle: Callable[[str], Path]) -> Path:
+    return bundle("tiny")
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_what_tune_writes_load_uses(w2v_edge: Verb, tiny: Path, settings_folder: Path) -> None:
+    """A tuning of a few seconds ends, and `load(tuned=True)` and `--tuned` take what it wrote."""
+    outcome = w2v_edge("tune", tiny, "--time", "3", "--seconds", "0.5")
+    assert outcome.code == 0, outcome.err
+    (path,) = files(settings_folder)
+    assert path == usual_path(Bundle.open(tiny).manifest, "cpu")
+    assert str(path) in outcome.out.replace("\n", "")
+    assert "tuned=True" in outcome.out
+    found = read_tuning(path)
+    model = package.load(tiny, tuned=True)
+    assert model.threads == (found.tuning.threads or usable_cores())
+    clip = package.__path__[0] + "/data/en-activated.flac"
+    tuned = w2v_edge("encode", tiny, clip, "-o", settings_folder / "tuned", "--tuned")
+    usual = w2v_edge("encode", tiny, clip, "-o", settings_folder / "usual")
+    assert (tuned.code, usual.code) == (0, 0), tuned.err
+    arrays = [np.load(next((settings_folder / x).glob("*.npz"))) for x in ("tuned", "usual")]
+    for name in arrays[0].files:
+        np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
+
+
+def test_output_and_json(w2v_edge: Verb, tiny: Path, tmp_path: Path, settings_folder: Path) -> None:
+    """`-o` writes elsewhere, `--json` says all that was tried, `--dry-run` writes nothing."""
+    path = tmp_path / "mine.json"
+    small = ("--time", "1", "--seconds", "0.5", "--graph", "tokenizer")
+    report = w2v_edge("tune", tiny, *small, "-o", path, "--json").json
+    assert report["written"] == str(path)
+    assert report["tuning"] == json.loads(path.read_text())["tuning"]
+    assert {"spinning", "block_base", "batch_seconds"} <= {x["knob"] for x in report["attempts"]}
+    # In a second nothing can be confirmed: nothing is taken, and that is said.
+    assert {x["result"] for x in report["attempts"]} == {"no time"}
+    assert report["gains"] == []
+    assert package.load(tiny, tuned=path).threads == usable_cores()
+    before = path.read_bytes()
+    outcome = w2v_edge("tune", tiny, *small, "-o", path, "--dry-run")
+    assert path.read_bytes() == before
+    assert "not everything could be tried" in outcome.out
+    assert "the defaults" in outcome.out
+    assert "written" not in outcome.out
+    assert not files(settings_folder)
+
+
+def test_bad_input_is_one_line(
+    w2v_edge: Verb, refused: Verb, tiny: Path, tmp_path: Path, settings_folder: Path
+) -> None:
+    """What cannot be tuned is refused before anything is measured, and nothing is written."""
+    begun = time.monotonic()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    silent = tmp_path / "none.wav"
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(silent, np.zeros(0, np.float32), 16_000)
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    cases: dict[tuple[Any, ...], tuple[str, ...]] = {
+        (tmp_path / "gone",): ("expected a bundle",),
+        (tiny, "--threads", "999"): ("999 threads", "cores"),
+        (tiny, "--provider", "qnn"): ("'qnn'",),
+        (tiny, "--audio", empty): ("no audio",),
+        (tiny, "--audio", silent): ("holds no samples",),
+        (tiny, "--seconds", "0.0001"): ("0.0001 s",),
+        (tiny, "-o", tmp_path): ("is a folder",),
+        (tiny, "-o", in_the_way / "x.json"): ("cannot be written", "-o FILE"),
+        (tiny, "-o", tmp_path / "no" / "x.json"): ("cannot be written",),
+    }
+    if Path("/dev/null").exists():
+        cases[(tiny, "-o", "/dev/null")] = ("/dev/null is no file",)
+    for arguments, words in cases.items():
+        refused(w2v_edge("tune", *arguments), 1, *words)
+    assert not files(settings_folder)
+    assert time.monotonic() - begun < 20
+    blocked = settings_folder / "w2v-edge"
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("")
+    refused(w2v_edge("tune", tiny), 1, "cannot be written", "-o FILE")
+
+
+def test_usage_errors(w2v_edge: Verb, tiny: Path) -> None:
+    """Values that are none are errors of usage."""
+    for wrong in (("--threads", "0"), ("--time", "-1"), ("--seconds", "x"), ("--graph", "y"), ()):
+        target = (tiny,) if wrong else ()
+        assert w2v_edge("tune", *target, *wrong).code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process of its own")
+def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends it with one line; a tuning that was there stays, and no process goes on."""
+    path = tmp_path / "mine" / "tuning.json"
+    path.parent.mkdir()
+    path.write_text("before")
+    code = "from w2v_edge.cli import main; main()"
+    command = [sys.executable, "-c", code, "tune", str(tiny), "--time", "60", "-o", str(path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        time.sleep(4)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.decode().strip().splitlines() == [
+        "error: interrupted; nothing half-written was left"
+    ]
+    assert path.read_text() == "before"
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
