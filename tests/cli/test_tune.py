@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import w2v_edge as package
@@ -82,7 +83,12 @@ def test_output_and_json(w2v_edge: Verb, tiny: Path, tmp_path: Path, settings_fo
 
 
 def test_bad_input_is_one_line(
-    w2v_edge: Verb, refused: Verb, tiny: Path, tmp_path: Path, settings_folder: Path
+    w2v_edge: Verb,
+    refused: Verb,
+    tiny: Path,
+    tmp_path: Path,
+    settings_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What cannot be tuned is refused before anything is measured, and nothing is written."""
     begun = time.monotonic()
@@ -110,9 +116,8 @@ def test_bad_input_is_one_line(
         refused(w2v_edge("tune", *arguments), 1, *words)
     assert not files(settings_folder)
     assert time.monotonic() - begun < 20
-    blocked = settings_folder / "w2v-edge"
-    blocked.parent.mkdir(exist_ok=True)
-    blocked.write_text("")
+    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(in_the_way))
     refused(w2v_edge("tune", tiny), 1, "cannot be written", "-o FILE")
 
 
@@ -134,7 +139,10 @@ def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
-        time.sleep(4)
+        measuring = psutil.Process(process.pid)
+        while not measuring.children():
+            time.sleep(0.05)
+        time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
