@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -87,6 +88,29 @@ def test_what_is_worse_is_never_taken() -> None:
     assert not [seed for seed in range(200) if simulate(cost, seed).tuning.spinning == "never"]
 
 
+def test_what_gains_nothing_is_not_taken_along() -> None:
+    """Beside a knob that gains much, one that gains nothing is left alone 19 times of 20."""
+
+    def cost(tuning: Tuning) -> float:
+        return 1 / 1.5 if tuning.spinning == "never" else 1.0
+
+    found = [simulate(cost, seed).tuning for seed in range(200)]
+    assert sum(one.spinning == "never" for one in found) > 190
+    assert sum(one.block_base == 4 for one in found) <= 10
+    assert sum(one.batch_seconds is not None for one in found) <= 10
+
+
+def test_the_order_in_a_round_favours_nobody() -> None:
+    """Where each second process is a tenth faster, whatever it runs, nothing is found."""
+    turns = itertools.count()
+
+    def cost(_: Tuning) -> float:
+        return 1 - 0.1 * (next(turns) % 2)
+
+    found = [simulate(cost, seed, KNOBS[1:2]).tuning for seed in range(100)]
+    assert sum(one != Tuning() for one in found) <= 5
+
+
 def test_what_is_better_is_found() -> None:
     """A fifth is found nearly always, for the knob that has it, and the gain is about that."""
 
@@ -159,7 +183,7 @@ def test_a_value_that_fails_is_left_out() -> None:
         simulate(cost, 0, start=Tuning(spinning="never"))
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.5, 4.0, 8.0])
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.5, 3.65, 8.0])
 def test_the_time_is_kept(seconds: float) -> None:
     """No more processes are run than fit, and nothing is taken that was not confirmed."""
     clock = Clock()
@@ -171,11 +195,11 @@ def test_the_time_is_kept(seconds: float) -> None:
     assert clock.now <= max(seconds, 0.1) + 1e-6
     assert [one.knob for one in found.attempts].count("batch_seconds") == 3
     tried = [one for one in found.attempts if one.result != "no time"]
-    assert bool(tried) == (seconds >= 4)
+    assert bool(tried) == (seconds > 3)
     assert (found.gain is None) == (found.tuning == Tuning())
     for one in tried:
         assert one.result != "taken" or one.confirmed is not None
-    if seconds == 8:
+    if tried:
         assert found.tuning.spinning == "never"
         assert found.gain is not None
         assert found.gain.rounds >= FEWEST
