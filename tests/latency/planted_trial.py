@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from typing import Any
 
 from w2v_edge.latency.jobs import Job
@@ -13,7 +14,9 @@ from w2v_edge.providers.tuning import Tuning
 
 
 def work(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
-    """Answer with times of two lengths of audio, with noise of half a percent."""
+    """Answer with times of two lengths of audio, with noise of half a percent, or hang."""
+    if os.environ["PLANTED"] == "hang":
+        time.sleep(600)
     tuning = job.tuning or Tuning()
     if job.case.scenario == "offline":
         planted = json.loads(os.environ["PLANTED"])[LISTS]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from w2v_edge.errors import W2VEdgeError
-from w2v_edge.latency.arena import Arena
+from w2v_edge.latency.arena import Arena, OutOfTimeError
 from w2v_edge.latency.gain import FEWEST, gain
 from w2v_edge.latency.jobs import Job
 from w2v_edge.latency.knobs import Knob, batch_knob, session_knobs
@@ -62,7 +62,7 @@ def simulate(
     """Search with times of a simulated machine."""
     job = Job("", CASE, "", 0.0)
     now = time.perf_counter()
-    arena = Simulated(job, "", Path(), now + HOUR, _order(seed), cost=cost)
+    arena = Simulated(job, "", Path(), now + HOUR, now + HOUR, _order(seed), cost=cost)
     return search(arena, QUERIES, knobs, start, now + HOUR)
 
 
@@ -187,7 +187,7 @@ def test_a_value_that_fails_is_left_out() -> None:
 def test_the_time_is_kept(seconds: float) -> None:
     """No more processes are run than fit, and nothing is taken that was not confirmed."""
     clock = Clock()
-    arena = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, _order(0), clock=clock)
+    arena = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, seconds, _order(0), clock=clock)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.perf_counter", lambda: clock.now)
         found = search(arena, QUERIES, KNOBS, Tuning(), seconds)
@@ -233,6 +233,12 @@ def test_a_gain_pairs_what_was_run_together() -> None:
     assert noisy.high == pytest.approx(1 / noisy.low)
 
 
+def with_planted_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes find the module `planted_trial`."""
+    path = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+
+
 def test_planted_effects_are_found_in_processes(
     bundle: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,8 +250,7 @@ def test_planted_effects_are_found_in_processes(
     monkeypatch.setenv("PLANTED", json.dumps(planted))
     # Noise is small: few processes tell.
     monkeypatch.setattr("w2v_edge.latency.search.CONFIRM", FEWEST)
-    path = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    with_planted_trial(monkeypatch)
     outcome = tune(bundle("tiny"), Wanted(seconds=(0.5,), time_s=HOUR), module="planted_trial")
     assert outcome.tuning == Tuning(spinning="never", batch_seconds=12.0)
     assert [one.what for one in outcome.gains] == [QUERIES, LISTS]
@@ -261,3 +266,33 @@ def test_nothing_is_tuned_that_makes_results_less_exact() -> None:
         assert not exact & set(row.tunable)
         for key, values in row.tunable.items():
             assert row.options.get(key) not in values
+
+
+@pytest.mark.parametrize("slow_from", [0, 1, 5, 12])
+def test_a_process_that_never_ends_is_ended(slow_from: int) -> None:
+    """Whenever a process hangs, the defaults stay, and each value is said to be tried or not."""
+    turns = itertools.count()
+
+    def cost(tuning: Tuning) -> float:
+        if next(turns) >= slow_from:
+            raise OutOfTimeError
+        return 1 / 1.3 if tuning.spinning == "never" else 1.0
+
+    found = simulate(cost, 0)
+    assert found.tuning == Tuning()
+    assert found.gain is None
+    tried = [(one.knob, one.value) for one in found.attempts]
+    assert sorted(tried) == sorted((knob.name, value) for knob in KNOBS for value in knob.values)
+    assert not [one for one in found.attempts if one.result == "taken"]
+
+
+def test_an_arena_ends_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs is ended at the time that was set."""
+    monkeypatch.setenv("PLANTED", "hang")
+    with_planted_trial(monkeypatch)
+    now = time.perf_counter()
+    job = Job("", CASE, "", 0.0)
+    arena = Arena(job, "planted_trial", tmp_path, now, now + 2, _order(0))
+    with pytest.raises(OutOfTimeError):
+        arena.begin(Tuning())
+    assert time.perf_counter() - now < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,10 @@ from w2v_edge.latency.jobs import Job
 from w2v_edge.providers.tuning import Tuning
 
 
+class OutOfTimeError(Exception):
+    """A process had to be ended; it never leaves the search."""
+
+
 @dataclass
 class Arena:
     """Runs processes and knows what one costs.
@@ -24,7 +29,8 @@ class Arena:
         job: what each does, but for its tuning.
         module: what does it: `work(job, begun)` gives `times_ms`, one for each length of audio.
         folder: for files.
-        deadline: when all is to be over, by `time.perf_counter`.
+        deadline: when all should be over, by `time.perf_counter`.
+        end: when all is over: a process that still runs is ended.
         shuffler: of the order in rounds.
         show: told what is done.
         cost_s: of one process, by the last ones.
@@ -35,6 +41,7 @@ class Arena:
     module: str
     folder: Path
     deadline: float
+    end: float
     shuffler: random.Random
     show: Callable[[str], None] = lambda _what: None
     cost_s: float = 0.0
@@ -45,6 +52,7 @@ class Arena:
 
         Raises:
             W2VEdgeError: it does not run.
+            OutOfTimeError: it takes longer than there is time.
         """
         self.show("first process")
         self._time_ms(tuning)
@@ -58,6 +66,9 @@ class Arena:
         """Return the times of each tuning in ms, one a round; none for one that failed.
 
         The first one is to run: what it fails of is raised.
+
+        Raises:
+            OutOfTimeError: they take longer than there is time.
         """
         times: list[list[float]] = [[] for _ in tunings]
         for number in range(count):
@@ -78,7 +89,12 @@ class Arena:
     def _time_ms(self, tuning: Tuning) -> float:
         """Return the geometric mean over lengths of audio: each counts alike."""
         begun = time.perf_counter()
-        found = jobs.start(self.module, replace(self.job, tuning=tuning), self.folder)
-        took = time.perf_counter() - begun
-        self.cost_s = took if not self.cost_s else 0.7 * self.cost_s + 0.3 * took
+        job = replace(self.job, tuning=tuning)
+        try:
+            found = jobs.start(self.module, job, self.folder, timeout_s=max(0.0, self.end - begun))
+        except subprocess.TimeoutExpired as error:
+            raise OutOfTimeError from error
+        finally:
+            took = time.perf_counter() - begun
+            self.cost_s = took if not self.cost_s else 0.7 * self.cost_s + 0.3 * took
         return float(np.exp(np.mean(np.log(found["times_ms"]))))

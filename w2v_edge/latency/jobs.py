@@ -43,16 +43,18 @@ class Job:
     spawned: float = 0.0
 
 
-def start(module: str, job: Job, folder: Path) -> dict[str, Any]:
+def start(module: str, job: Job, folder: Path, *, timeout_s: float | None = None) -> dict[str, Any]:
     """Do a job in a new process, in the module `module`, and return what it found.
 
     Args:
         module: with a function `work(job, begun) -> dict`.
         job: for it.
         folder: for the files that carry the job there and the answer back.
+        timeout_s: when to end the process.
 
     Raises:
         W2VEdgeError: what the process raised, in one line; or it was killed.
+        TimeoutExpired: of `subprocess`, where it took longer than it may.
     """
     question, answer = folder / "job.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
@@ -63,7 +65,7 @@ def start(module: str, job: Job, folder: Path) -> dict[str, Any]:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         try:
-            _, said = process.communicate()
+            _, said = process.communicate(timeout=timeout_s)
         except BaseException:
             process.kill()
             raise

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from w2v_edge.latency.arena import Arena
+from w2v_edge.latency.arena import Arena, OutOfTimeError
 from w2v_edge.latency.gain import FEWEST, gain, is_better, promises, ratio
 from w2v_edge.latency.knobs import Knob
 from w2v_edge.latency.report import Estimate
@@ -77,14 +77,20 @@ def search(arena: Arena, what: str, knobs: Sequence[Knob], start: Tuning, until:
     Raises:
         W2VEdgeError: `start` does not run.
     """
-    arena.begin(start)
     best, attempts = start, list[Attempt]()
-    for knob in knobs:
-        # Time is kept for the last rounds, without which nothing is taken.
-        last = FEWEST * (len(_distinct([Tuning(), start])) + 1)
-        best, tried = _turn(arena, what, knob, best, until - last * arena.cost_s)
-        attempts += tried
-    found, gained = _confirm_all(arena, what, start, best)
+    try:
+        arena.begin(start)
+        for knob in knobs:
+            # Time is kept for the last rounds, without which nothing is taken.
+            last = FEWEST * (len(_distinct([Tuning(), start])) + 1)
+            best, tried = _turn(arena, what, knob, best, until - last * arena.cost_s)
+            attempts += tried
+        found, gained = _confirm_all(arena, what, start, best)
+    except OutOfTimeError:
+        found, gained = start, None
+        done = {attempt.knob for attempt in attempts}
+        left = [knob for knob in knobs if knob.name not in done]
+        attempts += [Attempt(what, x.name, value, "no time") for x in left for value in x.values]
     if found != best:
         attempts = [replace(x, result="in doubt") if x.result == "taken" else x for x in attempts]
     return Found(found, tuple(attempts), gained)

@@ -32,6 +32,9 @@ Goal = Literal["single", "offline"]
 QUERIES_SHARE = 0.7
 """Of the time, for single utterances; the rest is for lists."""
 
+GRACE, GRACE_S = 0.2, 5.0
+"""Of the time, and seconds, by which the last process may be late before it is ended."""
+
 UTTERANCE_S = 1.0
 """Shortest utterance of a list; the longest has a tenth more, so that all go together."""
 
@@ -120,6 +123,7 @@ def tune(
                 module,
                 Path(name),
                 begun + wanted.time_s,
+                begun + wanted.time_s * (1 + GRACE) + GRACE_S,
                 random.Random(wanted.seed),  # noqa: S311 - an order of trials, no secret
                 lambda what: show(what, min(1.0, (time.perf_counter() - begun) / wanted.time_s)),
             )
