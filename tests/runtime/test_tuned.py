@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,19 @@ def test_a_damaged_file_is_refused(text: str, tiny: Path, tmp_path: Path) -> Non
     refused(tiny, path, "tuning.json", "w2v-edge tune")
     path.write_bytes(b"\xff\xfe" + text.encode())
     refused(tiny, path, "tuning.json", "w2v-edge tune")
+
+
+def test_a_device_needs_no_more_than_to_run(write: Write, tiny: Path) -> None:
+    """What was tuned is used where there are numpy and onnxruntime, and nothing else of ours."""
+    missing = ("psutil", "click", "rich", "soundfile", "soxr", "torch", "pysubs2")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
+        "import w2v_edge\n"
+        "print(w2v_edge.load(sys.argv[1], tuned=sys.argv[2]).threads)"
+    )
+    path = write(Tuning(threads=1))
+    command = [sys.executable, "-c", code, str(tiny), str(path)]
+    assert subprocess.check_output(command, text=True).strip() == "1"
 
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ from w2v_edge.providers import usable_cores
 from w2v_edge.providers.table import TABLE
 from w2v_edge.providers.tuning import Tuning
 
-BATCHES = {"cpu": (0.0, 3.0, 12.0)}
+BATCHES = {"cpu": (0.0, 3.0, 12.0), "openvino": (0.0, 6.0, 40.0), "xnnpack": (0.0, 6.0, 40.0)}
 ACCELERATOR_BATCHES = (0.0, 40.0, 80.0, 320.0)
 """Seconds of audio in a batch, besides those of `w2v_edge.runtime.model`."""
 

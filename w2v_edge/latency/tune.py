@@ -23,6 +23,7 @@ from w2v_edge.latency.report import Case
 from w2v_edge.latency.search import Attempt, processes, search
 from w2v_edge.latency.speech import Speech
 from w2v_edge.providers.tuning import Tuning
+from w2v_edge.runtime.model import ACCELERATOR_BATCH_SECONDS, BATCH_SECONDS
 from w2v_edge.runtime.tuned import Gain
 
 TRIAL = "w2v_edge.latency.tuning_trial"
@@ -165,8 +166,13 @@ def _inputs(what: str, wanted: Wanted, speech: Speech) -> list[Tensors]:
     if what == QUERIES:
         return [x for s in wanted.seconds for x in waveform_inputs(speech.excerpts(s), 1)]
     # More than the largest batch has room for: what is called a batch of so much is one.
-    most = max(float(value) for value in batch_knob(wanted.provider).values)
+    usual = BATCH_SECONDS.get(wanted.provider, ACCELERATOR_BATCH_SECONDS)
+    most = max(usual, *map(float, batch_knob(wanted.provider).values))
     count = math.ceil(1.2 * most / UTTERANCE_S)
-    lengths = np.linspace(UTTERANCE_S, 1.1 * UTTERANCE_S, count)
-    pieces = [speech.excerpts(s, count)[i] for i, s in enumerate(lengths.tolist())]
+    sizes = np.linspace(UTTERANCE_S, 1.1 * UTTERANCE_S, count) * speech.rate
+    starts = np.linspace(0, len(speech.samples), count, endpoint=False)
+    pieces = [
+        speech.samples.take(np.arange(start, start + size, dtype=int), mode="wrap")
+        for start, size in zip(starts.astype(int), sizes.astype(int), strict=True)
+    ]
     return [tensors for piece in pieces for tensors in waveform_inputs([piece], 1)]
