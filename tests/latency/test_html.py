@@ -62,7 +62,7 @@ def test_structure_does_not_depend_on_names(kind: str) -> None:
 
 @KINDS
 def test_the_page_asks_nothing_of_the_network(kind: str) -> None:
-    """No address in any attribute, none in the style; and the policy forbids all that is not ours."""
+    """No address in any attribute, none in the style; the policy forbids what is not ours."""
     text = page(reports.KINDS[kind]())
     structure = Structure(text)
     assert not {n for _, attributes in structure.tags for n in attributes if n in {"src", "href"}}
