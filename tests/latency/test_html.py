@@ -101,6 +101,12 @@ def test_cases_without_figures_are_said() -> None:
     assert "time was up" in page(reports.no_trials(), raw=False)
     assert "Nothing was measured" in page(reports.empty(), raw=False)
     assert "Not available" in page(reports.nothing_known(), raw=False)
+    assert "quiet machine" not in page(reports.nothing_known(), raw=False)
+
+
+def test_a_report_has_one_page() -> None:
+    """Pages of one report are equal, byte for byte."""
+    assert page(reports.usual()) == page(reports.usual())
 
 
 def test_long_benchmarks_make_pages_that_can_be_sent() -> None:

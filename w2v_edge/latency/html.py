@@ -91,11 +91,10 @@ def _said(text: str) -> str:
 
 def _header(report: Report, title: str) -> str:
     doubtful = bool(report.conditions.disturbances) or any(r.unstable for r in report.cases)
-    badge = (
-        '<span class="badge alarm"><span>the machine was disturbed</span></span>'
-        if doubtful
-        else '<span class="badge quiet"><span>quiet machine</span></span>'
-    )
+    kind, state = ("alarm", "the machine was disturbed") if doubtful else ("quiet", "quiet machine")
+    if not doubtful and not report.conditions.samples:
+        kind, state = "soft", "state of the machine not known"
+    badge = f'<span class="badge {kind}"><span>{state}</span></span>'
     machine, software = wording.device(report)
     same = wording.shared(report)
     trials = sum(len(result.trials) for result in report.cases)

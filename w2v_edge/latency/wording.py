@@ -142,7 +142,9 @@ def conditions(report: Report) -> tuple[str, ...]:
     if len(found) > MOST_LINES:
         told.append(f"and {len(found) - MOST_LINES} more")
     doubtful = sum(bool(result.unstable) for result in report.cases)
-    if not found and not doubtful:
+    if not found and not doubtful and not report.conditions.samples:
+        told.append("Whether anything disturbed the benchmark is not known: no state was recorded.")
+    elif not found and not doubtful:
         told.append("Stable: nothing disturbed the benchmark.")
     elif doubtful:
         told.insert(0, f"Not stable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
