@@ -23,7 +23,7 @@ from w2v_edge.latency.report import (
 )
 
 HOSTILE = (
-    "<script>alert(1)</script> | [bold]x[/bold] `a` ](http://x.y) \x1b[31m\n\u202e--> "
+    "<script>alert(1)</script x> | [bold]x[/bold] `a` ](http://x.y) \x1b[31m\n\u202e--> "
     "<!-- &amp; \"'"
 )
 CASE = Case("tiny-fp32", "encoder", "CPUExecutionProvider", {}, 1, "normal", 1.0, 1, "single")

@@ -78,6 +78,7 @@ def test_the_data_in_the_page_is_the_report(kind: str) -> None:
     """The whole report, with every sample, comes back out of the page; or all but the samples."""
     report = reports.KINDS[kind]()
     text = page(report)
+    assert "<" not in Structure(text).scripts[0]
     assert strict.from_plain(Report, json.loads(Structure(text).scripts[0])) == report
     thin = json.loads(Structure(page(report, raw=False)).scripts[0])
     assert not any(trial["latencies_ms"] for case in thin["cases"] for trial in case["trials"])
