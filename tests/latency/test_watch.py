@@ -170,9 +170,38 @@ def test_a_child_that_is_just_going_is_no_figure(tmp_path: Path, stat: str | Non
     _write(tmp_path, {"77/stat": "77 (a) b) S 1 1 1 0 -1 0 0 0 0 0 500 20 30 40 20"})
     _write(tmp_path, {"77/task/77/children": ""})
     own = own_time(tmp_path)
+    without = time.process_time() + sum(os.times()[2:4])
     assert own is not None
     assert own.living == {77}
-    assert own.seconds >= (500 + 20 + 30 + 40) / os.sysconf("SC_CLK_TCK")
+    of_the_child = (500 + 20 + 30 + 40) / os.sysconf("SC_CLK_TCK")
+    assert own.seconds - without == pytest.approx(of_the_child, abs=0.1)
+
+
+def test_a_child_waited_for_meanwhile_is_read_again(tmp_path: Path) -> None:
+    """A child that was seen living, and is its parent's by the end, counts once.
+
+    The list of children is a pipe, so that the child is waited for at that very moment.
+    """
+    me = f"{os.getpid()}"
+    _write(tmp_path, {f"{me}/task/{me}/none": "", "77/task/77/children": ""})
+    _write(tmp_path, {"77/stat": "77 (a) S 1 1 1 0 -1 0 0 0 0 0 5000 0 0 0 20"})
+    children = tmp_path / me / "task" / me / "children"
+    os.mkfifo(children)
+    child = subprocess.Popen([sys.executable, "-c", WORK.format(seconds=0.1)])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    def answer() -> None:
+        with children.open("w") as pipe:
+            child.wait()
+            children.with_name("none").replace(children)
+            pipe.write("77")
+
+    threading.Thread(target=answer, daemon=True).start()
+    before = time.process_time() + sum(os.times()[2:4])
+    own = own_time(tmp_path)
+    assert own is not None
+    assert own.living == frozenset()
+    assert own.seconds - before < 5000 / os.sysconf("SC_CLK_TCK")
 
 
 def test_without_lists_of_children(tmp_path: Path) -> None:

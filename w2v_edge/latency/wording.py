@@ -23,11 +23,17 @@ MOST_LINES = 12
 MATTERS = {"single": "p90", "multi": "p99", "offline": "throughput", "streaming": "p99"}
 """What counts in each scenario, as MLPerf has it; streaming: the share of late blocks too."""
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 FACTS = (
-    "Intervals in brackets hold with 95 % confidence, over processes: what differs from one start "
-    "to the next is in them.",
-    "Percentiles are nearest ranks of the queries that are counted: of 30 queries p99 is the "
-    "largest. Bold is what counts in the scenario.",
+    (
+        "Intervals in brackets hold with 95 % confidence, over processes: what differs from one "
+        "start to the next is in them."
+    ),
+    (
+        "Percentiles are nearest ranks of the queries that are counted: of 30 queries p99 is the "
+        "largest. Bold is what counts in the scenario."
+    ),
     "Joules are all that the counter covers, which is more than this process.",
 )
 
@@ -59,9 +65,9 @@ def percent(share: float | None) -> str:
     return NOT_AVAILABLE if share is None else f"{_digits(100 * share)} %"
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, thing: str, several: str = "") -> str:
     """Write how many there are, such as `1 trial` and `2 trials`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number} {several or f'{thing}s'}"
 
 
 def labels(report: Report, *, everything: bool = False) -> tuple[str, ...]:
@@ -136,7 +142,9 @@ def conditions(report: Report) -> tuple[str, ...]:
     if len(found) > MOST_LINES:
         told.append(f"and {len(found) - MOST_LINES} more")
     doubtful = sum(bool(result.unstable) for result in report.cases)
-    if not found and not doubtful:
+    if not found and not doubtful and not report.conditions.samples:
+        told.append("Whether anything disturbed the benchmark is not known: no state was recorded.")
+    elif not found and not doubtful:
         told.append("Stable: nothing disturbed the benchmark.")
     elif doubtful:
         told.insert(0, f"Not stable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
