@@ -17,7 +17,7 @@ from w2v_edge.errors import BudgetError, InputError, OutputExistsError
 from w2v_edge.latency.budget import METRICS
 from w2v_edge.latency.plan import GRAPHS
 from w2v_edge.latency.report import Scenario
-from w2v_edge.names import Power, Provider
+from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check

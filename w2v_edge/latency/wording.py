@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from w2v_edge.latency.conditions import Disturbance, Sample
 from w2v_edge.latency.report import Case, CaseResult, Estimate, Report
@@ -72,7 +72,12 @@ def count(number: int, thing: str, several: str = "") -> str:
 
 def labels(report: Report, *, everything: bool = False) -> tuple[str, ...]:
     """Name each case by what differs between the cases, or by everything."""
-    words = [case_words(result.case) for result in report.cases]
+    return labels_of([result.case for result in report.cases], everything=everything)
+
+
+def labels_of(cases: Sequence[Case], *, everything: bool = False) -> tuple[str, ...]:
+    """Name each of these cases likewise."""
+    words = [case_words(case) for case in cases]
     differing = {key for key in case_fields() if len({w[key] for w in words}) > 1}
     shown = set(case_fields()) if everything else differing or {"bundle", "graph", "seconds"}
     return tuple(_join({k: v for k, v in w.items() if k in shown}) for w in words)
