@@ -22,6 +22,7 @@ from w2v_edge.latency.benchmark import USUAL, benchmark
 from w2v_edge.latency.comparison import compare
 from w2v_edge.latency.plan import Matrix
 from w2v_edge.latency.report import Report
+from w2v_edge.latency.schedule import TRIAL
 
 SLOWED = "bench.latency.slowed"
 FOLDER = Path(__file__).parent.parent / "results"
@@ -54,9 +55,9 @@ def main() -> None:
 def _run(given: argparse.Namespace, slowed: bool, number: int) -> Report:
     matrix = Matrix(seconds=tuple(given.seconds))
     settings = replace(USUAL, time_s=given.time, precision=0.0)
-    module = {"module": SLOWED} if slowed else {}
     begun = time.time()
-    report = benchmark([given.bundle], matrix, settings, **module)
+    module = SLOWED if slowed else TRIAL
+    report = benchmark([given.bundle], matrix, settings, module=module)
     if given.keep:
         given.keep.mkdir(exist_ok=True)
         name = f"{number:02d}-{'slowed' if slowed else 'plain'}.json"
@@ -107,7 +108,9 @@ def summarise(trials: list[dict[str, Any]]) -> dict[str, Any]:
 def _words(number: int, pair: list[dict[str, Any]]) -> str:
     words = [f"{number:2d}"]
     for trial in pair:
-        ratios = " ".join(f"{c['ratio'][1]:.3f}{'' if c['overlap'] else '!'}" for c in trial["cases"])
+        ratios = " ".join(
+            f"{c['ratio'][1]:.3f}{'' if c['overlap'] else '!'}" for c in trial["cases"]
+        )
         words.append(f"{trial['kind']} {ratios} {'FLAGGED' if trial['flagged'] else ''}")
     return "  ".join(words)
 

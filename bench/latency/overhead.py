@@ -73,7 +73,7 @@ def _bare(bundle: Path, threads: int, inputs: list[Tensors]) -> list[float]:
         str(path), open_session(path, choose("cpu", threads, allow_fallback=False))
     )
     names = [output.name for output in session.get_outputs()]  # type: ignore[attr-defined]
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + BLOCK_S
     while (start := time.perf_counter()) < end:
         session.run(names, inputs[len(times) % len(inputs)])  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import click
 
 from w2v_edge.cli.lists import ListOf, OptionalFile
 from w2v_edge.cli.options import power_option, read_options
-from w2v_edge.cli.output import console, progress, require
+from w2v_edge.cli.output import console, print_table, progress, require
 from w2v_edge.errors import BudgetError, InputError, OutputExistsError
 from w2v_edge.latency.budget import METRICS
 from w2v_edge.latency.plan import GRAPHS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
     type=ListOf(click.FloatRange(min=0, min_open=True)),
@@ -150,6 +150,8 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     from w2v_edge.latency.markdown import markdown
 
     bundles, given = _reclaim(bundles, given)
+    if not bundles:
+        raise click.UsageError("Missing argument 'BUNDLES...'.")
     budgets = [Budget.parse(text) for text in given["budgets"]]
     outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
     _refuse_unwritable([path for path in outputs.values() if path])
@@ -234,8 +236,21 @@ def _refuse_unwritable(paths: list[str | Path]) -> None:
 
 def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:
     from w2v_edge.latency.terminal import print_report
+    from w2v_edge.latency.wording import labels_of
 
     print_report(report, console())
+    if checks:
+        names = labels_of([check.case for check in checks])
+        rows = [
+            (
+                check.budget.text,
+                name,
+                check.found,
+                "met" if check.met else "missed",
+            )
+            for name, check in zip(names, checks, strict=True)
+        ]
+        print_table("budgets", ("budget", "case", ">found", ""), rows)
     for path in outputs.values():
         if path:
             console().print(f"written: {path}")
@@ -248,11 +263,10 @@ def _finish(report: Report, checks: list[Check]) -> None:
     missed = [check for check in checks if not check.met]
     if missed:
         first = missed[0]
-        found = "no figure" if first.figure is None else f"{first.figure:.4g} {first.unit}".strip()
         more = f"; {len(missed) - 1} more" if len(missed) > 1 else ""
         raise BudgetError(
             f"budget {first.budget.text} missed by {first.case.bundle} {first.case.graph} "
-            f"{first.case.seconds:g} s: found {found}{more}"
+            f"{first.case.seconds:g} s: found {first.found}{more}"
         )
     if failed:
         raise InputError(f"{len(failed)} of {len(report.cases)} cases failed: {failed[0].failure}")

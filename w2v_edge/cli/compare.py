@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MANY = 2
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[Any]):
     """A share: `0.05`, or `5%`."""
 
     name = "share"
@@ -92,7 +92,7 @@ def command(
         raise RegressionError(_worst(found))
 
 
-HEAD = ("case", "metric", ">before", ">after", ">ratio", "95 %", ">p", "")
+HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p", "")
 
 
 def _print(found: Comparison, threshold: float) -> None:
@@ -104,7 +104,7 @@ def _print(found: Comparison, threshold: float) -> None:
         if cases:
             show(f"only in the {which} report: {len(cases)} cases, such as {label(cases[0])}")
     if any(pair.unstable for pair in found.pairs):
-        show("~ something disturbed the machine meanwhile; the reports say what and when")
+        show("~ too few trials were undisturbed; the reports say what disturbed them and when")
 
 
 def _rows(pairs: tuple[Pair, ...]) -> list[tuple[str, ...]]:
@@ -117,13 +117,14 @@ def _rows(pairs: tuple[Pair, ...]) -> list[tuple[str, ...]]:
 def _row(label: str, pair: Pair) -> tuple[str, ...]:
     name = ("~ " if pair.unstable else "") + label
     if pair.failure:
-        return name, pair.metric, "", "", "", "", "", f"{pair.verdict}: {pair.failure}"
+        return name, pair.metric, "", "", "", "", "", "", f"{pair.verdict}: {pair.failure}"
     low, high = pair.ratio.low, pair.ratio.high
     return (
         name,
         pair.metric,
         f"{pair.before:.4g}",
         f"{pair.after:.4g}",
+        f"{pair.machine:.3f}",
         f"{pair.ratio.value:.3f}",
         f"{low:.3f} to {high:.3f}",
         f"{pair.p:.2g}",

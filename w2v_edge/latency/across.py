@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from w2v_edge.latency.report import Case, Estimate, Report
+from w2v_edge.latency.summary import summarise
 from w2v_edge.latency.wording import interval
 
 
@@ -45,7 +46,13 @@ def across(reports: Sequence[Report]) -> list[Row]:
     columns: list[dict[str, Estimate]] = []
     for report in reports:
         cases |= {k: x.case for x in report.cases if (k := key(x.case)) not in cases}
-        columns.append({key(x.case): x.summary.p50_ms for x in report.cases if x.summary})
+        columns.append(
+            {
+                key(x.case): summarise(x.case, x.trials, seed=report.settings.seed).p50_ms
+                for x in report.cases
+                if x.summary
+            }
+        )
     return [Row(case, tuple(column.get(k) for column in columns)) for k, case in cases.items()]
 
 

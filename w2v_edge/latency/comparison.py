@@ -3,6 +3,10 @@
 A process is one observation, whatever it ran: its percentile is compared with those of the other
 report's processes. A regression is a ratio beyond the threshold that is no chance, by a permutation
 test over processes and by an interval that is widened for what neighbouring trials share.
+
+Machines are a little faster or slower at another time. How fast each was is known of a fixed piece
+of work around each trial: as far as it explains the trials of one report, what it says of two is
+taken off (analysis of covariance). Disturbed trials are left out if enough others are there.
 """
 
 from __future__ import annotations
@@ -17,13 +21,24 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.errors import InputError
+from w2v_edge.latency.conditions import Conditions
+from w2v_edge.latency.disturbances import quiet
 from w2v_edge.latency.report import Case, CaseResult, Estimate, Report, Trial
-from w2v_edge.latency.statistics import NORMAL, percentile, student, widening
+from w2v_edge.latency.statistics import CARRIED, percentile, student
 from w2v_edge.latency.summary import PERCENTILES
 
 SIGNIFICANT = 0.05
 EXACT = 20_000
 """Permutations that are all gone through; of more, so many are drawn."""
+
+ENOUGH = 5
+"""Undisturbed trials that are taken alone."""
+
+ENOUGH_TO_TELL = 8
+"""Trials of both reports from which a slope is estimated."""
+
+SIZES = ("rss",)
+"""Metrics that do not follow the machine's speed."""
 
 Verdict = Literal["same", "slower", "faster", "unclear", "failed"]
 Value = Callable[[Trial], float | None]
@@ -53,10 +68,11 @@ class Pair:
         metric: what is compared.
         before: the first report's figure, a geometric mean over its processes.
         after: the second's.
-        ratio: second by first: above 1 it became slower, or larger.
+        machine: what of it the machine itself is the cause of, by its reference work.
+        ratio: the rest of second by first: above 1 it became slower, or larger.
         p: chance of such a ratio, or one further from 1, if nothing had changed.
         verdict: `same` and `unclear` are no cause for alarm, the latter is only not sure enough.
-        unstable: whether something disturbed either.
+        unstable: whether disturbed trials had to be counted.
         failure: why the second has no figures.
     """
 
@@ -64,6 +80,7 @@ class Pair:
     metric: str
     before: float
     after: float
+    machine: float
     ratio: Estimate
     p: float
     verdict: Verdict
@@ -123,7 +140,18 @@ def compare(
     matched, only_before, only_after = match(before, after)
     if not matched:
         raise InputError("the reports share no case; measure the same lengths, graphs and threads")
-    pairs = [_pair(a, b, metric, threshold) for a, b in matched for metric in metrics if a.summary]
+    same_device = before.device.identity == after.device.identity
+    pairs = [
+        _pair(
+            _Side(a, before.conditions, metric),
+            _Side(b, after.conditions, metric),
+            threshold,
+            same_device=same_device,
+        )
+        for a, b in matched
+        for metric in metrics
+        if a.summary
+    ]
     return Comparison(tuple(pairs), (*grave, *light), only_before, only_after)
 
 
@@ -171,9 +199,13 @@ def match(
     alone = len(before.bundles) == len(after.bundles) == 1
 
     def keys(report: Report) -> dict[str, CaseResult]:
+        hashes = [x.sha256 for x in report.bundles]
         names = {
-            x.name: x.sha256 if x.sha256 in shared else "" if alone else x.name
-            for x in report.bundles
+            # Copies of one bundle are told apart by their order.
+            x.name: f"{x.sha256} {hashes[:i].count(x.sha256)}"
+            if x.sha256 in shared
+            else ("" if alone else x.name)
+            for i, x in enumerate(report.bundles)
         }
         return {
             repr(replace(x.case, bundle=names.get(x.case.bundle, x.case.bundle))): x
@@ -189,45 +221,111 @@ def match(
     )
 
 
-def _pair(before: CaseResult, after: CaseResult, metric: str, threshold: float) -> Pair:
-    disturbed = bool(before.unstable or after.unstable)
-    old, new = (_logs(result.trials, metric) for result in (before, after))
-    if after.failure or not len(new) or not len(old):
-        nothing = Estimate(math.nan, math.nan, math.nan)
-        why = after.failure or f"no figure for {metric}"
-        verdict: Verdict = "failed" if after.failure else "unclear"
-        return Pair(before.case, metric, 0.0, 0.0, nothing, 1.0, verdict, disturbed, why)
-    ratio, p = ratio_of(old, new), permutation_p(old, new)
-    verdict = judge(ratio, p, threshold)
-    figures = (float(np.exp(x.mean())) for x in (old, new))
-    return Pair(before.case, metric, *figures, ratio, p, verdict, disturbed)
+class _Side:
+    """A case of one report: what its processes took, and what their machine did."""
+
+    def __init__(self, result: CaseResult, conditions: Conditions, metric: str) -> None:
+        self.result = result
+        self.metric = metric
+        calm = quiet(result.trials, conditions)
+        self.unstable = len(calm) < min(ENOUGH, len(result.trials))
+        trials = [
+            trial
+            for trial in (result.trials if self.unstable else calm)
+            if (METRICS[metric](trial) or 0) > 0
+        ]
+        self.values = np.log([METRICS[metric](trial) or 1.0 for trial in trials])
+        speeds = [np.mean(trial.reference_ms or (0.0,)) for trial in trials]
+        self.reference = np.log(speeds) if all(x > 0 for x in speeds) else np.zeros(len(trials))
 
 
-def judge(ratio: Estimate, p: float, threshold: float) -> Verdict:
-    """Say what a ratio means."""
+def _pair(before: _Side, after: _Side, threshold: float, *, same_device: bool) -> Pair:
+    case, metric = before.result.case, before.metric
+    disturbed = before.unstable or after.unstable
+    if after.result.failure or not len(after.values) or not len(before.values):
+        nothing = Estimate(0.0, 0.0, 0.0)
+        why = after.result.failure or f"no figure for {metric}"
+        verdict: Verdict = "failed" if after.result.failure else "unclear"
+        return Pair(case, metric, 0.0, 0.0, 1.0, nothing, 1.0, verdict, disturbed, why)
+    timed = same_device and metric not in SIZES
+    slope = common_slope(before, after) if timed else 0.0
+    machine = slope * float(after.reference.mean() - before.reference.mean())
+    old, new = (side.values - slope * side.reference for side in (before, after))
+    doubt = slope_doubt(before, after, slope) if slope else 0.0
+    ratio, p = ratio_of(old, new, doubt), permutation_p(old, new)
+    first, second = (float(np.exp(side.values.mean())) for side in (before, after))
+    verdict = judge(ratio, p, threshold, least_p(len(old), len(new)))
+    return Pair(case, metric, first, second, math.exp(machine), ratio, p, verdict, disturbed)
+
+
+def common_slope(before: _Side, after: _Side) -> float:
+    """Return by how much figures follow the machine's speed, trial by trial within each report.
+
+    From 0, not at all, to 1, in proportion; 0 where there are too few trials to tell.
+    """
+    x, y = _within(before, after)
+    if len(x) < ENOUGH_TO_TELL or not (x**2).sum():
+        return 0.0
+    return float(np.clip((x * y).sum() / (x**2).sum(), 0.0, 1.0))
+
+
+def slope_doubt(before: _Side, after: _Side, slope: float) -> float:
+    """Return the standard error that comes of not knowing the slope for sure."""
+    x, y = _within(before, after)
+    residual = float(((y - slope * x) ** 2).sum()) / max(1, len(x) - 3)
+    apart = float(after.reference.mean() - before.reference.mean())
+    return math.sqrt(residual / float((x**2).sum())) * abs(apart)
+
+
+def _within(before: _Side, after: _Side) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return how reference and figures differ from their means of the same report."""
+    sides = (before, after)
+    return (
+        np.concatenate([side.reference - side.reference.mean() for side in sides]),
+        np.concatenate([side.values - side.values.mean() for side in sides]),
+    )
+
+
+def judge(ratio: Estimate, p: float, threshold: float, least: float = 0.0) -> Verdict:
+    """Say what a ratio means.
+
+    Args:
+        ratio: with its interval.
+        p: of the permutation test.
+        threshold: share by which a figure may grow.
+        least: the smallest p that so few processes can give; the interval decides where that is
+            too large.
+    """
     beyond = ratio.value > 1 + threshold or ratio.value < 1 / (1 + threshold)
-    sure = p < SIGNIFICANT and not ratio.low <= 1 <= ratio.high
+    sure = p <= max(SIGNIFICANT, least) and not ratio.low <= 1 <= ratio.high
     if beyond and sure:
         return "slower" if ratio.value > 1 else "faster"
     return "unclear" if beyond else "same"
 
 
-def ratio_of(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> Estimate:
+def least_p(before: int, after: int) -> float:
+    """Return the smallest p that a permutation test of such groups can give."""
+    ways = math.comb(before + after, before)
+    return 2 / ways if before == after else 1 / ways
+
+
+def ratio_of(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], doubt: float = 0.0
+) -> Estimate:
     """Return the ratio of two groups of processes with its 95 % interval.
 
     Args:
         before: logarithms of the first group's figures, (processes,).
         after: of the second's.
+        doubt: a further standard error.
     """
     shift = float(after.mean() - before.mean())
     freedom = len(before) + len(after) - 2
     if freedom < 1:
         return Estimate(math.exp(shift), 0.0, math.inf)
     squares = sum(float(((x - x.mean()) ** 2).sum()) for x in (before, after))
-    error = math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after)))
-    # What neighbouring processes share, as in the intervals of a report.
-    many = 10**6
-    half = error * student(freedom) * widening(many) / NORMAL
+    error = squares / freedom * (1 / len(before) + 1 / len(after)) * CARRIED**2
+    half = math.sqrt(error + doubt**2) * student(freedom)
     return Estimate(math.exp(shift), math.exp(shift - half), math.exp(shift + half))
 
 
@@ -251,9 +349,3 @@ def permutation_p(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64
     sums = random.permuted(np.tile(values, (EXACT, 1)), axis=1)[:, :size].sum(axis=1)
     # The arrangement that was found is one of them.
     return float((1 + np.sum(np.abs(sums) >= found - 1e-12)) / (1 + EXACT))
-
-
-def _logs(trials: Sequence[Trial], metric: str) -> npt.NDArray[np.float64]:
-    values = [METRICS[metric](trial) for trial in trials]
-    known = [x for x in values if x is not None and x > 0]
-    return np.log(np.array(known)) if known else np.zeros(0)
