@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="A folder for all reports.")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER / "latency-agreement.json")
     given = parser.parse_args()
+    # The processes of slowed trials import this folder's neighbours.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     runs = [_run(given, False, 0)]
     trials = []
     for number in range(1, given.trials + 1):

@@ -204,6 +204,14 @@ def test_reports_with_impossible_figures_are_refused(
         refused(w2v_edge("compare", measured, path), 1, str(path))
 
 
+def test_the_schema_can_be_had(w2v_edge: Verb) -> None:
+    """It is JSON Schema, with a version in its name."""
+    outcome = w2v_edge("bench", "--schema")
+    assert outcome.code == 0, outcome
+    jsonschema.Draft202012Validator.check_schema(outcome.json)
+    assert outcome.json["$id"].endswith(":1")
+
+
 def test_compare_wants_two(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) -> None:
     """One report has nothing to be compared with; a missing one is named."""
     refused(w2v_edge("compare", measured), 1, "two or more")

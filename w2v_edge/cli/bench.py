@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +23,18 @@ from w2v_edge.names import Provider
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
     from w2v_edge.latency.report import Report
+
+
+MOST_EMBEDDED = 500_000
+"""Samples that a page carries for those who want them; it would load slowly with more."""
+
+
+def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    from w2v_edge.latency.schema import shipped
+
+    if wanted:
+        click.echo(shipped().rstrip())
+        ctx.exit()
 
 
 @click.command("bench")
@@ -130,6 +143,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write one self-contained page with charts.",
 )
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of reports and exit.",
+)
 def command(bundles: tuple[Path, ...], **given: Any) -> None:
     """Measure BUNDLES on this device, side by side, on real speech.
 
@@ -156,17 +177,25 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
     _refuse_unwritable([path for path in outputs.values() if path])
     report = _measure(bundles, given, budgets)
-    made = {"json": to_json, "markdown": markdown, "html": page}
+    made: dict[str, Callable[[Report], str]] = {
+        "json": to_json,
+        "markdown": markdown,
+        "html": lambda report: page(report, raw=_samples(report) <= MOST_EMBEDDED),
+    }
     for name, path in outputs.items():
         if path and str(path) != "-":
             write(Path(path), made[name](report))
     printed = [name for name, path in outputs.items() if str(path) == "-"]
     for name in printed:
-        click.echo(made[name](report))
+        click.echo(made[name](report).rstrip())
     checks = check_budgets(report, budgets)
     if not printed:
         _print(report, outputs, checks)
     _finish(report, checks)
+
+
+def _samples(report: Report) -> int:
+    return sum(len(trial.latencies_ms) for result in report.cases for trial in result.trials)
 
 
 def _measure(bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Budget]) -> Report:

@@ -37,6 +37,9 @@ ENOUGH = 5
 ENOUGH_TO_TELL = 8
 """Trials of both reports from which a slope is estimated."""
 
+ANYTHING = 1e9
+"""A ratio that one process on each side cannot rule out; JSON has no infinity."""
+
 SIZES = ("rss",)
 """Metrics that do not follow the machine's speed."""
 
@@ -322,7 +325,7 @@ def ratio_of(
     shift = float(after.mean() - before.mean())
     freedom = len(before) + len(after) - 2
     if freedom < 1:
-        return Estimate(math.exp(shift), 0.0, math.inf)
+        return Estimate(math.exp(shift), 0.0, ANYTHING)
     squares = sum(float(((x - x.mean()) ** 2).sum()) for x in (before, after))
     error = squares / freedom * (1 / len(before) + 1 / len(after)) * CARRIED**2
     half = math.sqrt(error + doubt**2) * student(freedom)
