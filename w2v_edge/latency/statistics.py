@@ -73,7 +73,11 @@ def estimate(trials: Trials, statistic: Statistic, *, seed: int = 0) -> Estimate
     """
     value = float(statistic(np.concatenate(list(trials))))
     spread = _spread(trials, statistic, seed)
-    return Estimate(value, value * math.exp(-spread), value * math.exp(spread))
+    low = value * math.exp(-spread)
+    if min(map(len, trials)) > 1:
+        # Few trials that differ much would allow for what no query ever showed.
+        low = min(value, max(low, min(float(x.min()) for x in trials)))
+    return Estimate(value, low, value * math.exp(spread))
 
 
 def estimate_median(values: Sequence[float]) -> Estimate:

@@ -25,6 +25,9 @@ MATTERS = {"single": "p90", "multi": "p99", "offline": "throughput", "streaming"
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
+NAMED = 3
+"""Cases that are named where many are meant."""
+
 FACTS = (
     (
         "Intervals in brackets hold with 95 % confidence, over processes: what differs from one "
@@ -159,9 +162,18 @@ def conditions(report: Report) -> tuple[str, ...]:
 
 
 def unstable(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return label and reason for each thing that disturbed a case."""
-    pairs = zip(labels(report), report.cases, strict=True)
-    return tuple((label, clean(why)) for label, result in pairs for why in result.unstable)
+    """Return, for each thing that disturbed cases, which ones and what it was."""
+    cases: dict[str, list[str]] = {}
+    for label, result in zip(labels(report), report.cases, strict=True):
+        for why in result.unstable:
+            cases.setdefault(clean(why), []).append(label)
+    return tuple((_some(names), why) for why, names in cases.items())
+
+
+def _some(names: list[str]) -> str:
+    """List names, of many the first ones and how many more there are."""
+    more = len(names) - NAMED
+    return "; ".join(names) if more <= 1 else f"{'; '.join(names[:NAMED])} and {more} more"
 
 
 def failures(report: Report) -> tuple[tuple[str, str], ...]:
