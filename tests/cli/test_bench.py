@@ -69,6 +69,7 @@ def test_all_forms_of_a_report(w2v_edge: Verb, folder: Path, tmp_path: Path) -> 
 def test_trials_are_processes_whose_order_is_shuffled(measured: Path) -> None:
     """No two trials overlap, each round has each case once, and cases take turns in being first."""
     report = read_report(measured)
+    assert all(x.nodes.keys() == {"CPUExecutionProvider"} for x in report.cases)
     trials = sorted((t.begin_s, t.end_s, x.case.graph) for x in report.cases for t in x.trials)
     assert all(a[1] <= b[0] for a, b in pairwise(trials))
     rounds = [{x[2] for x in trials[i : i + 2]} for i in range(0, len(trials), 2)]

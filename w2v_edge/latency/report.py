@@ -194,7 +194,7 @@ class CaseResult:
         trials: raw figures.
         summary: what they say; null where the case failed.
         unstable: what disturbed its trials, and when; empty for a quiet run.
-        nodes: operators by the provider that ran them, of a profiled run; empty without one.
+        nodes: operators by the provider that ran them, in a profiled run of this graph.
         operators: what takes the time, longest first; of `--profile` only.
         failure: why there are no figures; empty where there are.
     """
