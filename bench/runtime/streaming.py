@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge import Model
-from w2v_edge.runtime.pace import Pace, paced
 from w2v_edge.runtime.context_window import STREAM
+from w2v_edge.runtime.pace import Pace, paced
 
 BLOCK_SECONDS = 0.32
 

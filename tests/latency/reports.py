@@ -23,7 +23,8 @@ from w2v_edge.latency.report import (
 )
 
 HOSTILE = (
-    "<script>alert(1)</script> | [bold]x[/bold] `a` ](http://x.y) \x1b[31m\n‮--> <!-- &amp; \"'"
+    "<script>alert(1)</script x> | [bold]x[/bold] `a` ](http://x.y) \x1b[31m\n\u202e--> "
+    "<!-- &amp; \"'"
 )
 CASE = Case("tiny-fp32", "encoder", "CPUExecutionProvider", {}, 1, "normal", 1.0, 1, "single")
 
@@ -129,9 +130,18 @@ def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Re
     )
     names = dict.fromkeys(c.case.bundle for c in cases)
     cpu = Cpu(
-        "Cortex-A76", "aarch64", ("asimd", "asimddp"), 4, 4, 2, (0, 1), None, "performance",
-        600.0, 2400.0,
-    )  # fmt: skip
+        "Cortex-A76",
+        "aarch64",
+        ("asimd", "asimddp"),
+        4,
+        4,
+        2,
+        (0, 1),
+        None,
+        "performance",
+        600.0,
+        2400.0,
+    )
     return Report(
         format="w2v-edge-latency",
         version=1,
@@ -151,7 +161,7 @@ def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Re
             "Release",
             ("CPU",),
             {"w2v-edge": "0.1.0", "numpy": "2.4.0"},
-        ),  # fmt: skip
+        ),
         bundles=tuple(
             BundleRecord(n, "ab12" * 16, "tiny", "int8" if "int8" in n else "fp32", "cpu", 12.3)
             for n in names
@@ -170,7 +180,7 @@ def change(of: CaseResult, **fields: object) -> CaseResult:
 
 def usual() -> Report:
     """Two bundles, three lengths, threads, a stream, a profile, one unstable and one failed."""
-    cases = []
+    cases: list[CaseResult] = []
     for bundle in ("tiny-fp32", "tiny-int8"):
         for seconds in (1.0, 5.0, 20.0):
             case = dataclasses.replace(CASE, bundle=bundle, seconds=seconds)

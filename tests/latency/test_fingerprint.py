@@ -206,7 +206,7 @@ def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
                 Gpu("Orin", "540.4", None),
             ),
         ),
-        ("echo 'NVIDIA-SMI has failed because it could not communicate'; exit 9", ()),
+        ("echo 'Failed, 12: driver, not loaded'; exit 9", ()),
         ("echo 'No devices were found'", ()),
     ],
 )

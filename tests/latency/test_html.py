@@ -62,7 +62,7 @@ def test_structure_does_not_depend_on_names(kind: str) -> None:
 
 @KINDS
 def test_the_page_asks_nothing_of_the_network(kind: str) -> None:
-    """No address in any attribute, none in the style; and the policy forbids all that is not ours."""
+    """No address in any attribute, none in the style; the policy forbids what is not ours."""
     text = page(reports.KINDS[kind]())
     structure = Structure(text)
     assert not {n for _, attributes in structure.tags for n in attributes if n in {"src", "href"}}
@@ -78,6 +78,7 @@ def test_the_data_in_the_page_is_the_report(kind: str) -> None:
     """The whole report, with every sample, comes back out of the page; or all but the samples."""
     report = reports.KINDS[kind]()
     text = page(report)
+    assert "<" not in Structure(text).scripts[0]
     assert strict.from_plain(Report, json.loads(Structure(text).scripts[0])) == report
     thin = json.loads(Structure(page(report, raw=False)).scripts[0])
     assert not any(trial["latencies_ms"] for case in thin["cases"] for trial in case["trials"])
@@ -101,6 +102,12 @@ def test_cases_without_figures_are_said() -> None:
     assert "time was up" in page(reports.no_trials(), raw=False)
     assert "Nothing was measured" in page(reports.empty(), raw=False)
     assert "Not available" in page(reports.nothing_known(), raw=False)
+    assert "quiet machine" not in page(reports.nothing_known(), raw=False)
+
+
+def test_a_report_has_one_page() -> None:
+    """Pages of one report are equal, byte for byte."""
+    assert page(reports.usual()) == page(reports.usual())
 
 
 def test_long_benchmarks_make_pages_that_can_be_sent() -> None:

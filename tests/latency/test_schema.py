@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import jsonschema
 import pytest
@@ -24,6 +24,12 @@ CLASSES = [
 ]
 
 ESTIMATE = report.Estimate(12.0, 11.5, 13.0)
+
+FIGURES: dict[str, Any] = {
+    name: ESTIMATE
+    for name, hint in get_type_hints(report.Summary).items()
+    if hint is report.Estimate
+}
 
 REPORT = Report(
     format="w2v-edge-latency",
@@ -56,7 +62,7 @@ REPORT = Report(
         report.CaseResult(
             case=report.Case("base", "encoder", "cpu", {}, 2, "low", 5.0, 1, "single"),
             trials=(report.Trial(0.0, 1.0, 20.0, 90.0, 50.0, 30.0, (21.0,), (20.0, 20.5), 1, 10),),
-            summary=report.Summary(2, *[ESTIMATE] * 13),
+            summary=report.Summary(2, **FIGURES),
             nodes={"CPUExecutionProvider": 210},
             operators=(report.Operator("MatMul", "CPUExecutionProvider", 72.0, 14.0, 0.7),),
         ),

@@ -62,7 +62,10 @@ def test_cases_without_a_trial_are_shown() -> None:
 
 def test_what_the_system_does_not_say_is_said_to_be_missing() -> None:
     """Memory and energy that were not measured are not zero."""
-    assert printed(reports.nothing_known(), 200).count("not available") >= 3
+    text = printed(reports.nothing_known(), 200)
+    assert text.count("not available") >= 3
+    assert "Stable" not in text
+    assert "is not known" in text
 
 
 def test_ascii_terminals_get_ascii() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,20 +13,32 @@ import click
 
 from w2v_edge.cli.lists import ListOf, OptionalFile
 from w2v_edge.cli.options import power_option, read_options
-from w2v_edge.cli.output import console, progress, require
+from w2v_edge.cli.output import console, print_table, progress, require
 from w2v_edge.errors import BudgetError, InputError, OutputExistsError
 from w2v_edge.latency.budget import METRICS
 from w2v_edge.latency.plan import GRAPHS
 from w2v_edge.latency.report import Scenario
-from w2v_edge.names import Power, Provider
+from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
     from w2v_edge.latency.report import Report
 
 
+MOST_EMBEDDED = 500_000
+"""Samples that a page carries for those who want them; it would load slowly with more."""
+
+
+def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    from w2v_edge.latency.schema import shipped
+
+    if wanted:
+        click.echo(shipped().rstrip())
+        ctx.exit()
+
+
 @click.command("bench")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
     type=ListOf(click.FloatRange(min=0, min_open=True)),
@@ -130,6 +143,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write one self-contained page with charts.",
 )
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of reports and exit.",
+)
 def command(bundles: tuple[Path, ...], **given: Any) -> None:
     """Measure BUNDLES on this device, side by side, on real speech.
 
@@ -150,21 +171,31 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     from w2v_edge.latency.markdown import markdown
 
     bundles, given = _reclaim(bundles, given)
+    if not bundles:
+        raise click.UsageError("Missing argument 'BUNDLES...'.")
     budgets = [Budget.parse(text) for text in given["budgets"]]
     outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
     _refuse_unwritable([path for path in outputs.values() if path])
     report = _measure(bundles, given, budgets)
-    made = {"json": to_json, "markdown": markdown, "html": page}
+    made: dict[str, Callable[[Report], str]] = {
+        "json": to_json,
+        "markdown": markdown,
+        "html": lambda report: page(report, raw=_samples(report) <= MOST_EMBEDDED),
+    }
     for name, path in outputs.items():
         if path and str(path) != "-":
             write(Path(path), made[name](report))
     printed = [name for name, path in outputs.items() if str(path) == "-"]
     for name in printed:
-        click.echo(made[name](report))
+        click.echo(made[name](report).rstrip())
     checks = check_budgets(report, budgets)
     if not printed:
         _print(report, outputs, checks)
     _finish(report, checks)
+
+
+def _samples(report: Report) -> int:
+    return sum(len(trial.latencies_ms) for result in report.cases for trial in result.trials)
 
 
 def _measure(bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Budget]) -> Report:
@@ -234,8 +265,21 @@ def _refuse_unwritable(paths: list[str | Path]) -> None:
 
 def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:
     from w2v_edge.latency.terminal import print_report
+    from w2v_edge.latency.wording import labels_of
 
     print_report(report, console())
+    if checks:
+        names = labels_of([check.case for check in checks])
+        rows = [
+            (
+                check.budget.text,
+                name,
+                check.found,
+                "met" if check.met else "missed",
+            )
+            for name, check in zip(names, checks, strict=True)
+        ]
+        print_table("budgets", ("budget", "case", ">found", ""), rows)
     for path in outputs.values():
         if path:
             console().print(f"written: {path}")
@@ -248,11 +292,10 @@ def _finish(report: Report, checks: list[Check]) -> None:
     missed = [check for check in checks if not check.met]
     if missed:
         first = missed[0]
-        found = "no figure" if first.figure is None else f"{first.figure:.4g} {first.unit}".strip()
         more = f"; {len(missed) - 1} more" if len(missed) > 1 else ""
         raise BudgetError(
             f"budget {first.budget.text} missed by {first.case.bundle} {first.case.graph} "
-            f"{first.case.seconds:g} s: found {found}{more}"
+            f"{first.case.seconds:g} s: found {first.found}{more}"
         )
     if failed:
         raise InputError(f"{len(failed)} of {len(report.cases)} cases failed: {failed[0].failure}")

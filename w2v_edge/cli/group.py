@@ -25,6 +25,7 @@ VERBS = (
     "classify",
     "stream",
     "bench",
+    "compare",
     "tune",
     "doctor",
 )

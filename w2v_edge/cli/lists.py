@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 
-class ListOf(click.ParamType):
+class ListOf(click.ParamType[Any]):
     """Values with commas between them; each is checked by a type of click's."""
 
-    def __init__(self, of: click.ParamType) -> None:
+    def __init__(self, of: click.ParamType[Any]) -> None:
         self.of = of
         self.name = f"{of.name},..."
 
@@ -29,7 +29,7 @@ class ListOf(click.ParamType):
         return f"{inner or self.of.name.upper().split()[0]}[,...]"
 
 
-class OptionalFile(click.ParamType):
+class OptionalFile(click.ParamType[Any]):
     """A file to write, or nothing for standard output."""
 
     name = "[FILE]"

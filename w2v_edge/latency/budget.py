@@ -106,9 +106,12 @@ class Check:
     met: bool
 
     @property
-    def unit(self) -> str:
-        """The unit of the figure."""
-        return METRICS[self.budget.metric][0]
+    def found(self) -> str:
+        """The figure with its unit."""
+        if self.figure is None:
+            return "no figure"
+        unit = METRICS[self.budget.metric][0]
+        return f"{self.figure * (100 if unit == '%' else 1):.4g} {unit}".strip()
 
 
 def refuse_idle(budgets: list[Budget], cases: list[Case]) -> None:

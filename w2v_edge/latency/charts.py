@@ -53,9 +53,8 @@ def spreads(report: Report, width: int) -> str:
     made, y = [], 22.0
     for label, colour, result, summary, values in rows:
         step = 5.0 if len(result.trials) <= 8 else 3.0  # noqa: PLR2004
-        made.append(
-            _spread(across, y, label, colour, result, summary, values, step, thinning(report))
-        )
+        most = thinning(report)
+        made.append(_spread(across, y, label, colour, result, summary, values, step, most))
         y += LABEL + SHAPE + step * len(result.trials) + 16
     name = "Distribution of latencies by case"
     words = (
@@ -88,17 +87,19 @@ def _spread(
             continue
         places = np.unique(np.linspace(0, len(ms) - 1, min(len(ms), most)).astype(int))
         at = base + step * (number - 0.5) + 2
+        queries = count(len(ms), "query", "queries")
+        middle, last = figure(float(np.median(ms)), "ms"), figure(float(ms[-1]), "ms")
         hover = (
-            f"trial {number} of {len(result.trials)}: {count(len(ms), 'query').replace('querys', 'queries')}"
-            f", median {figure(float(np.median(ms)), 'ms')}, slowest {figure(float(ms[-1]), 'ms')}"
+            f"trial {number} of {len(result.trials)}: {queries}, median {middle}, slowest {last}"
         )
         parts.append(
             svg.dots(((across(float(ms[i])), at) for i in places), f"dots t{number % 2}", hover)
         )
     bottom = base + step * len(result.trials) + 4
     p50 = summary.p50_ms
-    parts.append(svg.rect(across(p50.low), y + LABEL + 4, across(p50.high) - across(p50.low),
-                          bottom - y - LABEL - 4, "interval", f"p50 {interval(p50, 'ms')}"))  # fmt: skip
+    left, right_end, top = across(p50.low), across(p50.high), y + LABEL + 4
+    said = f"p50 {interval(p50, 'ms')}"
+    parts.append(svg.rect(left, top, right_end - left, bottom - top, "interval", said))
     parts.append(svg.line(across(p50.value), y + LABEL + 4, across(p50.value), bottom, "median"))
     for name, estimate in named[1:]:
         x = across(estimate.value)

@@ -27,7 +27,7 @@ def series(report: Report, along: Literal["seconds", "threads"]) -> list[Series]
     for _, _, result, summary in drawn(report):
         if result.case.scenario == "streaming":
             continue
-        same = dataclasses.replace(result.case, **{along: 1})
+        same = _without(result.case, along)
         groups.setdefault(repr(same), []).append(
             (getattr(result.case, along), result.case, summary)
         )
@@ -37,6 +37,12 @@ def series(report: Report, along: Literal["seconds", "threads"]) -> list[Series]
     differing = [f for f in fields if len({w[f] for w in words}) > 1] or ["bundle", "graph"]
     names = [" ".join(w[f] for f in differing if w[f]) for w in words]
     return list(zip(names, several, strict=True))
+
+
+def _without(case: Case, along: Literal["seconds", "threads"]) -> Case:
+    if along == "seconds":
+        return dataclasses.replace(case, seconds=0.0)
+    return dataclasses.replace(case, threads=0)
 
 
 def by_length(report: Report, width: int) -> str:
@@ -90,7 +96,7 @@ def _curves(
         colour = f"c{index % COLOURS}" if label.startswith("ideal") else None
         made.append(svg.element("g", drawn_line, class_=colour))
         if colour is None:
-            made.append(svg.text(ends[-1][0], ends[-1][1] + 16, label, "small", "end"))
+            made.append(svg.text(ends[-1][0], ends[-1][1] + 34, label, "small", "end"))
     for index, (label, group) in enumerate(found):
         made.append(_curve(across, up, label, group, index))
     return svg.picture(name, words, width, HEIGHT, *made)
@@ -227,8 +233,11 @@ def run(report: Report, width: int) -> str:
         if values:
             made.append(_panel(across, y + 10, title, unit, values))
             y += 56
-    back = [svg.line(x := across(t), 16, x, y + 4, "grid") + svg.text(x, 11, f"{t:g} s", "tick", "middle")
-            for t in across.ticks(max(2, width // 110))]  # fmt: skip
+    back = [
+        svg.line(x := across(t), 16, x, y + 4, "grid")
+        + svg.text(x, 11, f"{t:g} s", "tick", "middle")
+        for t in across.ticks(max(2, width // 110))
+    ]
     for d in found.disturbances:
         hover = f"{d.kind}: {clean(d.detail)}, {d.begin_s:.1f} s to {d.end_s:.1f} s"
         back.append(
@@ -236,7 +245,10 @@ def run(report: Report, width: int) -> str:
                 across(d.begin_s), 16, across(d.end_s) - across(d.begin_s), y - 12, "trouble", hover
             )
         )
-    words = "Each trial as a bar by its time, a lane for each case; below, the machine's state; shaded: disturbances."
+    words = (
+        "Each trial as a bar by its time, a lane for each case; below, the machine's state; "
+        "shaded: disturbances."
+    )
     return svg.picture("The whole run", words, width, y + 8, *back, *made)
 
 
@@ -248,7 +260,10 @@ def _panel(
     path = svg.polyline(
         [(across(t), up(v)) for t, v in values], "state", f"{title}, {low:.4g} to {high:.4g} {unit}"
     )
-    words = [svg.text(78, y + 12, title, "tick", "end"),
-             svg.text(78, y + 24, f"{low:.3g}-{high:.3g}" if unit == "cores" else f"{low:.0f}-{high:.0f}", "small", "end"),
-             svg.text(78, y + 36, unit, "small", "end")]  # fmt: skip
+    digits = 2 if unit == "cores" else 0
+    words = (
+        svg.text(78, y + 12, title, "tick", "end"),
+        svg.text(78, y + 24, f"{low:.{digits}f}-{high:.{digits}f}", "small", "end"),
+        svg.text(78, y + 36, unit, "small", "end"),
+    )
     return path + "".join(words)

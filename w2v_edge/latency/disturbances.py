@@ -70,6 +70,11 @@ def unstable(trials: Iterable[Trial], conditions: Conditions) -> tuple[str, ...]
     )
 
 
+def quiet(trials: Iterable[Trial], conditions: Conditions) -> tuple[Trial, ...]:
+    """Return the trials that nothing disturbed."""
+    return tuple(trial for trial in trials if not unstable([trial], conditions))
+
+
 class _Run:
     """Neighbouring samples, with the time each of them is about."""
 

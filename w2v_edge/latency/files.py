@@ -16,7 +16,7 @@ MOST_BYTES = 2**30
 
 def to_json(report: Report) -> str:
     """Write a report as one JSON document."""
-    return json.dumps(strict.to_plain(report), indent=1, allow_nan=False)
+    return json.dumps(strict.to_plain(report), allow_nan=False) + "\n"
 
 
 def write(path: Path, text: str) -> None:

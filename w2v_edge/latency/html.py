@@ -49,7 +49,10 @@ def page(report: Report, *, raw: bool = True) -> str:
         _footer(report, raw),
     )
     # Hashes, not 'unsafe-inline': what a name might smuggle in would not run.
-    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(SCRIPT)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
     head = (
         '<meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -88,11 +91,10 @@ def _said(text: str) -> str:
 
 def _header(report: Report, title: str) -> str:
     doubtful = bool(report.conditions.disturbances) or any(r.unstable for r in report.cases)
-    badge = (
-        '<span class="badge alarm"><span>the machine was disturbed</span></span>'
-        if doubtful
-        else '<span class="badge quiet"><span>quiet machine</span></span>'
-    )
+    kind, state = ("alarm", "the machine was disturbed") if doubtful else ("quiet", "quiet machine")
+    if not doubtful and not report.conditions.samples:
+        kind, state = "soft", "state of the machine not known"
+    badge = f'<span class="badge {kind}"><span>{state}</span></span>'
     machine, software = wording.device(report)
     same = wording.shared(report)
     trials = sum(len(result.trials) for result in report.cases)
@@ -100,7 +102,8 @@ def _header(report: Report, title: str) -> str:
     return (
         f"<header><h1>{title}</h1>"
         f'<p class="meta">{_said(machine)}</p><p class="meta soft">{_said(software)}</p>'
-        f'<p class="meta soft">{_said(report.created)}, {counts}, <code>{_said(report.command)}</code></p>'
+        f'<p class="meta soft">{_said(report.created)}, {counts}, '
+        f"<code>{_said(report.command)}</code></p>"
         + (f'<p class="meta soft">All cases: {_said(same)}</p>' if same else "")
         + (f"<p>{badge}</p>" if report.cases else "")
         + "</header>"
@@ -119,18 +122,21 @@ def _cards(report: Report) -> str:
         record = records.get(name)
         what = f"{record.precision}, {figure(record.size_mb, 'MB')}" if record else ""
         facts = (
-            ("times real time", figure(s.speed.value, "×")),
+            ("times real time", figure(s.speed.value, wording.TIMES)),
             ("p99", figure(s.p99_ms.value, "ms")),
             ("peak memory", figure(s.peak_mb, "MB")),
-            ("load", interval(s.load_ms, "ms")),
+            ("load", figure(s.load_ms.value, "ms")),
         )
+        items = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts)
         value, _, rest = interval(s.p50_ms, "ms").partition(" [")
         limits, _, unit = rest.partition("] ")
         made.append(
-            f'<article class="card {colour}"><h3>{_said(name)}</h3><p class="note">{_said(what)}</p>'
+            f'<article class="card {colour}"><h3>{_said(name)}</h3>'
+            f'<p class="note">{_said(what)}</p>'
             f'<div class="big">{value} {unit}</div>'
-            f'<div class="note">median, [{limits}] {unit}; {_said(label)}</div>'
-            f"<dl>{''.join(f'<div><dt>{k}</dt><dd>{v}</dd></div>' for k, v in facts)}</dl></article>"
+            f'<div class="note">median, [{limits}] {unit}; '
+            f"{_said(label)}</div>"
+            f"<dl>{items}</dl></article>"
         )
     return f'<div class="cards">{"".join(made)}</div>' if made else ""
 
@@ -158,7 +164,7 @@ def _charts(report: Report) -> Iterable[str]:
         "Shape: all queries, heights as square roots of counts. Each row of dots is one trial, a "
         "process of its own: rows that are shifted show drift. Line: median, with its interval; "
         f"dashed: p90 and p99.{thinned}",
-        [draw(report, width) for width in (WIDE, NARROW) for draw in (charts.spreads,)],
+        [charts.spreads(report, width) for width in (WIDE, NARROW)],
     )
     lengths, threads = curves.series(report, "seconds"), curves.series(report, "threads")
     yield _pair(
@@ -270,9 +276,11 @@ def _device(report: Report) -> str:
         "processor": f"{cpu.model}, {cpu.architecture}",
         "cores": f"{cpu.cores} ({cpu.physical_cores or 'unknown'} physical), {cpu.usable_cores} "
         f"usable, affinity {' '.join(map(str, cpu.affinity)) or 'unknown'}{quota}",
-        "frequency": f"{_or(cpu.min_mhz)} to {_or(cpu.max_mhz)} MHz, governor {cpu.governor or 'unknown'}",
+        "frequency": f"{_or(cpu.min_mhz)} to {_or(cpu.max_mhz)} MHz, "
+        f"governor {cpu.governor or 'unknown'}",
         "instructions": " ".join(cpu.features) or "unknown",
-        "memory": f"{figure(it.memory_mb, 'MB')}, limit {figure(it.memory_limit_mb, 'MB') if it.memory_limit_mb else 'none'}",
+        "memory": f"{figure(it.memory_mb, 'MB')}, "
+        + (f"limit {figure(it.memory_limit_mb, 'MB')}" if it.memory_limit_mb else "no limit"),
         "GPUs": "; ".join(
             f"{g.name}, driver {g.driver}, {figure(g.memory_mb, 'MB')}" for g in it.gpus
         )
@@ -285,7 +293,7 @@ def _device(report: Report) -> str:
         "packages": ", ".join(f"{name} {version}" for name, version in it.packages.items()),
         "speech": f"{audio.source}: {wording.count(audio.recordings, 'recording')}, "
         f"{audio.seconds:.1f} s, sha256 {audio.sha256}",
-        "settings": f"{wording.count(how.rounds, 'process')} for each case".replace(
+        "settings": f"{wording.count(how.rounds, 'process', 'processes')} for each case".replace(
             "processs", "processes"
         )
         + f", steady state of {how.steady_s:g} s or more, precision {100 * how.precision:g} %, "

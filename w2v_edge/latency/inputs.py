@@ -29,7 +29,9 @@ def waveform_inputs(excerpts: Sequence[npt.NDArray[np.float32]], batch: int) -> 
 
 def write_inputs(path: Path, inputs: Sequence[Tensors]) -> None:
     """Keep inputs in a file, for another process."""
-    arrays = {f"{i}.{name}": x for i, batch in enumerate(inputs) for name, x in batch.items()}
+    arrays: dict[str, Any] = {
+        f"{i}.{name}": x for i, batch in enumerate(inputs) for name, x in batch.items()
+    }
     with path.open("wb") as stream:
         np.savez(stream, **arrays)
 

@@ -59,7 +59,8 @@ def start(module: str, job: Job, folder: Path, *, timeout_s: float | None = None
     question, answer = folder / "job.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
     code = f"{WORK}; from w2v_edge.latency.jobs import serve; serve(begun)"
-    command = [sys.executable, "-c", code, module, str(question), str(answer)]
+    # What lies in the folder where it was started is none of its modules.
+    command = [sys.executable, "-P", "-c", code, module, str(question), str(answer)]
     question.write_text(json.dumps(strict.to_plain(job) | {"spawned": time.perf_counter()}))
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

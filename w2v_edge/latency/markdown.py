@@ -41,8 +41,10 @@ def _table(table: Table) -> str:
         _row(_escape(column.name) for column in table.columns),
         _row("---:" if column.right else ":---" for column in table.columns),
     ]
-    for row in table.rows:
-        lines.append(_row(f"**{_escape(c.text)}**" if c.strong else _escape(c.text) for c in row))
+    lines += [
+        _row(f"**{_escape(c.text)}**" if c.strong else _escape(c.text) for c in row)
+        for row in table.rows
+    ]
     return f"**{_escape(table.title)}**\n\n" + "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What each type of operator takes: onnxruntime's profile of a few runs, in a process of its own."""
+"""What each type of operator takes, by onnxruntime's profile of a few runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def work(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all job
 def sum_up(
     events: Iterable[dict[str, Any]], warm_ups: int
 ) -> tuple[dict[str, int], tuple[Operator, ...]]:
-    """Return the nodes that each provider ran in one run, and what operators take, longest first."""
+    """Return each provider's nodes in one run, and what operators take, longest first."""
     events = list(events)
     begins = sorted(int(x["ts"]) for x in events if x.get("name") == "model_run")
     kept = begins[warm_ups:]

@@ -24,7 +24,7 @@ class Reference:
 
     def time_ms(self) -> float:
         """Return the median time of a product, in ms."""
-        times = []
+        times: list[float] = []
         end = time.perf_counter() + SHORTEST_S
         while (start := time.perf_counter()) < end or not times:
             np.matmul(self._left, self._right)

@@ -8,13 +8,13 @@ them: every summary can be computed again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from w2v_edge.latency.conditions import Conditions
 from w2v_edge.latency.device import Device
 
-FORMAT = "w2v-edge-latency"
-VERSION = 1
+FORMAT: Final = "w2v-edge-latency"
+VERSION: Final = 1
 
 Scenario = Literal["single", "multi", "offline", "streaming"]
 Driver = Literal["w2v-edge", "loadgen"]
@@ -83,8 +83,8 @@ class Trial:
         latencies_ms: each query of the steady state, from its being issued (scenario streaming:
             from its last sample being there) to its result.
         steady_s: wall-clock time of the steady state.
-        reference_ms: a fixed matrix product, just before the process and just after it.
         audio_s: audio worked on in the steady state.
+        reference_ms: a fixed matrix product, just before the process and just after it.
         loaded_mb: resident memory after loading, in 10^6 bytes; null where the system does not say.
         peak_mb: the highest resident memory of the process's life, likewise.
         energy_j: joules in the steady state, of all that the counter covers; null without one.
@@ -194,7 +194,7 @@ class CaseResult:
         trials: raw figures.
         summary: what they say; null where the case failed.
         unstable: what disturbed its trials, and when; empty for a quiet run.
-        nodes: operators by the provider that ran them, of a profiled run; empty without one.
+        nodes: operators by the provider that ran them, in a profiled run of this graph.
         operators: what takes the time, longest first; of `--profile` only.
         failure: why there are no figures; empty where there are.
     """

@@ -82,7 +82,7 @@ class Queries:
 
     def steady(self, seconds: float) -> Steady:
         """Do one query after the other."""
-        latencies = []
+        latencies: list[float] = []
         begun = now = time.perf_counter()
         while now < begun + seconds or len(latencies) < FEWEST:
             self.query()

@@ -80,9 +80,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, Watch(clock) as watch:
         folder = Path(name)
         all_ = _prepare(cases, bundles, speech, settings, folder)
-        for progress in all_:
-            if not progress.failure:
-                _profile(progress, folder, profile=profile)
+        _profiles(all_, folder, profile=profile)
         _rounds(all_, folder, settings, rounds, clock, show, module)
     # Leaving takes the last sample.
     conditions = watch.conditions()
@@ -122,10 +120,24 @@ def _prepare(
     return made
 
 
+def _profiles(all_: list[Progress], folder: Path, *, profile: bool) -> None:
+    """Find out which provider runs which operators, in processes apart from the trials.
+
+    Once for cases that differ in lengths and the like only, unless a `profile` of each is wanted.
+    """
+    known: dict[object, dict[str, int]] = {}
+    for progress in all_:
+        case = progress.case
+        key = (case.bundle, case.graph, case.provider, tuple(case.provider_options.items()))
+        if progress.failure or case.scenario == "streaming":
+            continue
+        if profile or key not in known:
+            _profile(progress, folder, profile=profile)
+            known[key] = progress.nodes
+        progress.nodes = known[key]
+
+
 def _profile(progress: Progress, folder: Path, *, profile: bool) -> None:
-    """Find out which provider runs which operators, in a process apart from the trials."""
-    if progress.case.scenario == "streaming" or not (profile or progress.case.provider != "cpu"):
-        return
     try:
         found = jobs.start(PROFILE, progress.job, folder)
     except W2VEdgeError as error:

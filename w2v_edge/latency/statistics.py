@@ -5,7 +5,7 @@ lies elsewhere, the machine does other things), and neighbouring trials resemble
 what slows one lasts into the next. So whole trials are resampled, not queries, and the spread that
 comes out is widened for few trials (Student's t) and for what carries over between them.
 
-Kalibera and Jones, "Rigorous benchmarking in reasonable time" (ISMM 2013), resample levels likewise.
+Kalibera and Jones, "Rigorous benchmarking in reasonable time" (ISMM 2013), do so by levels.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ CARRY_OVER = 0.5
 """Correlation of the medians of neighbouring trials: 0.2 to 0.7 was found over ten minutes on a
 virtual machine that did nothing else (`bench/latency`). From a few trials it cannot be told."""
 
+CARRIED = math.sqrt((1 + CARRY_OVER) / (1 - CARRY_OVER))
+"""What a standard error is multiplied by for it: neighbours that are alike count as fewer."""
+
 MOST_RESAMPLED = 2_000
 """Queries of a trial that are resampled: of more, as many that lie evenly among the sorted ones."""
 
 Trials = Sequence[npt.NDArray[np.float64]]
 Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
-# Two-sided 95 % points of Student's t, by degrees of freedom; beyond, an expansion is exact to 1e-4.
+# Two-sided 95 % points of Student's t, by degrees of freedom; beyond, there is an expansion.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 NORMAL = 1.959964
 
@@ -40,7 +43,10 @@ def student(freedom: int) -> float:
     if freedom <= len(STUDENT):
         return STUDENT[freedom - 1]
     z = NORMAL
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def percentile(share: float) -> Statistic:
@@ -67,7 +73,11 @@ def estimate(trials: Trials, statistic: Statistic, *, seed: int = 0) -> Estimate
     """
     value = float(statistic(np.concatenate(list(trials))))
     spread = _spread(trials, statistic, seed)
-    return Estimate(value, value * math.exp(-spread), value * math.exp(spread))
+    low = value * math.exp(-spread)
+    if min(map(len, trials)) > 1:
+        # Few trials that differ much would allow for what no query ever showed.
+        low = min(value, max(low, min(float(x.min()) for x in trials)))
+    return Estimate(value, low, value * math.exp(spread))
 
 
 def estimate_median(values: Sequence[float]) -> Estimate:
@@ -83,8 +93,7 @@ def widening(trials: int) -> float:
     """
     if trials < 2:  # noqa: PLR2004 - of one trial there is no spread
         return NORMAL
-    carried = math.sqrt((1 + CARRY_OVER) / (1 - CARRY_OVER))
-    return student(trials - 1) * math.sqrt(trials / (trials - 1)) * carried
+    return student(trials - 1) * math.sqrt(trials / (trials - 1)) * CARRIED
 
 
 def _spread(trials: Trials, statistic: Statistic, seed: int) -> float:
@@ -109,4 +118,5 @@ def _spread(trials: Trials, statistic: Statistic, seed: int) -> float:
 def _thinned(values: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
     """Return `size` of the values, evenly among the sorted ones, the largest with them."""
     ranks = np.round(np.linspace(len(values) - 1, 0, size)).astype(int)
-    return np.sort(values)[ranks]
+    thinned: npt.NDArray[np.float64] = np.sort(values)[ranks]
+    return thinned

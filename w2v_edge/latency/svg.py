@@ -6,9 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import count
-
-_NUMBERS = count()
 
 
 @dataclass(frozen=True)
@@ -120,15 +117,15 @@ def dots(points: Iterable[tuple[float, float]], class_: str, hover: str = "") ->
 
 def picture(name: str, description: str, width: int, height: float, *children: str) -> str:
     """Write a picture that says in words what it shows."""
-    number = next(_NUMBERS)
+    number = f"{name.lower().replace(' ', '-')}-{width}"
     return element(
         "svg",
-        f'<title id="t{number}">{escape(name)}</title>',
-        f'<desc id="d{number}">{escape(description)}</desc>',
+        f'<title id="{number}-title">{escape(name)}</title>',
+        f'<desc id="{number}-words">{escape(description)}</desc>',
         *children,
         viewBox=f"0 0 {width} {_number(height)}",
         role="img",
-        aria_labelledby=f"t{number} d{number}",
+        aria_labelledby=f"{number}-title {number}-words",
         class_="wide" if width > 500 else "narrow",  # noqa: PLR2004
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from w2v_edge.latency.report import CaseResult, Estimate, Report, Summary
 from w2v_edge.latency.wording import (
     MATTERS,
+    TIMES,
     clean,
     figure,
     interval,
@@ -151,7 +152,7 @@ def _steady(report: Report, intervals: bool) -> Table:
                 cell("p99", s.p99_ms, "ms"),
                 cell("max", s.max_ms, "ms"),
                 cell("RTF", s.real_time_factor, ""),
-                cell("speed", s.speed, "×"),
+                cell("speed", s.speed, TIMES),
                 cell("throughput", s.throughput, "s/s"),
                 Cell(str(s.queries)),
                 Cell(sparkline(all_latencies(result), low, high)),

@@ -14,7 +14,9 @@ from w2v_edge.latency import wording
 from w2v_edge.latency.report import Report
 from w2v_edge.latency.tables import BARS, UNSTABLE, Cell, Table, tables
 
-ASCII = str.maketrans({"µ": "u", "×": "x", "°": " ", **dict(zip(BARS, ".:-=+*%@", strict=True))})
+ASCII = str.maketrans(
+    {"µ": "u", wording.TIMES: "x", "°": " ", **dict(zip(BARS, ".:-=+*%@", strict=True))}
+)
 LABEL_SHARE = 0.28
 """Of the width, for what names a row."""
 

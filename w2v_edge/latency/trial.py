@@ -47,7 +47,7 @@ def work(job: Job, begun: float) -> dict[str, Any]:
     before = counter.joules() if counter else 0.0
     steady = scenario.steady(job.steady_s)
     return {
-        "start_ms": _ms(begun - job.spawned),
+        "start_ms": max(0.0, _ms(begun - job.spawned)),
         "import_ms": _ms(imported - begun),
         "load_ms": _ms(loaded - prepared),
         "first_ms": _ms(first),

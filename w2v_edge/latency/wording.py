@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from w2v_edge.latency.conditions import Disturbance, Sample
 from w2v_edge.latency.report import Case, CaseResult, Estimate, Report
@@ -23,11 +23,20 @@ MOST_LINES = 12
 MATTERS = {"single": "p90", "multi": "p99", "offline": "throughput", "streaming": "p99"}
 """What counts in each scenario, as MLPerf has it; streaming: the share of late blocks too."""
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+NAMED = 3
+"""Cases that are named where many are meant."""
+
 FACTS = (
-    "Intervals in brackets hold with 95 % confidence, over processes: what differs from one start "
-    "to the next is in them.",
-    "Percentiles are nearest ranks of the queries that are counted: of 30 queries p99 is the "
-    "largest. Bold is what counts in the scenario.",
+    (
+        "Intervals in brackets hold with 95 % confidence, over processes: what differs from one "
+        "start to the next is in them."
+    ),
+    (
+        "Percentiles are nearest ranks of the queries that are counted: of 30 queries p99 is the "
+        "largest. Bold is what counts in the scenario."
+    ),
     "Joules are all that the counter covers, which is more than this process.",
 )
 
@@ -59,14 +68,19 @@ def percent(share: float | None) -> str:
     return NOT_AVAILABLE if share is None else f"{_digits(100 * share)} %"
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, thing: str, several: str = "") -> str:
     """Write how many there are, such as `1 trial` and `2 trials`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number} {several or f'{thing}s'}"
 
 
 def labels(report: Report, *, everything: bool = False) -> tuple[str, ...]:
     """Name each case by what differs between the cases, or by everything."""
-    words = [case_words(result.case) for result in report.cases]
+    return labels_of([result.case for result in report.cases], everything=everything)
+
+
+def labels_of(cases: Sequence[Case], *, everything: bool = False) -> tuple[str, ...]:
+    """Name each of these cases likewise."""
+    words = [case_words(case) for case in cases]
     differing = {key for key in case_fields() if len({w[key] for w in words}) > 1}
     shown = set(case_fields()) if everything else differing or {"bundle", "graph", "seconds"}
     return tuple(_join({k: v for k, v in w.items() if k in shown}) for w in words)
@@ -136,7 +150,9 @@ def conditions(report: Report) -> tuple[str, ...]:
     if len(found) > MOST_LINES:
         told.append(f"and {len(found) - MOST_LINES} more")
     doubtful = sum(bool(result.unstable) for result in report.cases)
-    if not found and not doubtful:
+    if not found and not doubtful and not report.conditions.samples:
+        told.append("Whether anything disturbed the benchmark is not known: no state was recorded.")
+    elif not found and not doubtful:
         told.append("Stable: nothing disturbed the benchmark.")
     elif doubtful:
         told.insert(0, f"Not stable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
@@ -146,9 +162,18 @@ def conditions(report: Report) -> tuple[str, ...]:
 
 
 def unstable(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return label and reason for each thing that disturbed a case."""
-    pairs = zip(labels(report), report.cases, strict=True)
-    return tuple((label, clean(why)) for label, result in pairs for why in result.unstable)
+    """Return, for each thing that disturbed cases, which ones and what it was."""
+    cases: dict[str, list[str]] = {}
+    for label, result in zip(labels(report), report.cases, strict=True):
+        for why in result.unstable:
+            cases.setdefault(clean(why), []).append(label)
+    return tuple((_some(names), why) for why, names in cases.items())
+
+
+def _some(names: list[str]) -> str:
+    """List names, of many the first ones and how many more there are."""
+    more = len(names) - NAMED
+    return "; ".join(names) if more <= 1 else f"{'; '.join(names[:NAMED])} and {more} more"
 
 
 def failures(report: Report) -> tuple[tuple[str, str], ...]:

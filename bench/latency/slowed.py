@@ -1,0 +1,28 @@
+"""A trial whose every run takes a known share longer: what a comparison has to find."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from w2v_edge.latency import scenarios, trial
+from w2v_edge.latency.jobs import Job
+
+SHARE = 0.10
+
+
+class Slowed(scenarios.Queries):
+    """Queries that keep their core busy for a while after each run."""
+
+    def _run(self) -> None:
+        begun = time.perf_counter()
+        super()._run()
+        end = time.perf_counter() + SHARE * (time.perf_counter() - begun)
+        while time.perf_counter() < end:
+            pass
+
+
+def work(job: Job, begun: float) -> dict[str, Any]:
+    """Do a trial with them."""
+    scenarios.Queries = Slowed  # type: ignore[misc]
+    return trial.work(job, begun)

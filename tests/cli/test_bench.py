@@ -1,0 +1,315 @@
+"""bench and compare: reports of real runs, budgets, refusals, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import soundfile
+
+from w2v_edge.latency.files import read_report
+from w2v_edge.latency.schema import shipped
+
+Verb = Callable[..., Any]
+QUICK = ("--rounds", "3", "--steady", "0.02")
+
+
+@pytest.fixture(scope="session")
+def folder(bundle: Callable[[str], Path]) -> Path:
+    """A small bundle with a quantizer."""
+    return bundle("tiny")
+
+
+@pytest.fixture
+def measured(w2v_edge: Verb, folder: Path, tmp_path: Path) -> Path:
+    """A report of one length and two graphs."""
+    path = tmp_path / "a.json"
+    outcome = w2v_edge("bench", folder, "--seconds", "0.5", *QUICK, "--json", path)
+    assert outcome.code == 0, outcome
+    return path
+
+
+def test_all_forms_of_a_report(w2v_edge: Verb, folder: Path, tmp_path: Path) -> None:
+    """One run gives the terminal's tables, JSON that the schema describes, Markdown and HTML."""
+    paths = {name: tmp_path / f"out.{name}" for name in ("json", "markdown", "html")}
+    outcome = w2v_edge(
+        "bench", folder, "--seconds", "0.3,0.5", "--batch", "1,2", "--graph", "encoder,quantizer",
+        *QUICK, "--profile", *(x for name, path in paths.items() for x in (f"--{name}", path)),
+    )  # fmt: skip
+    assert outcome.code == 0, outcome
+    data = json.loads(paths["json"].read_text())
+    jsonschema.validate(data, json.loads(shipped()))
+    cases = {(x["case"]["graph"], x["case"]["seconds"], x["case"]["batch"]) for x in data["cases"]}
+    assert cases == {
+        (g, s, b) for g in ("encoder", "quantizer") for s in (0.3, 0.5) for b in (1, 2)
+    }
+    report = read_report(paths["json"])
+    for result in report.cases:
+        assert result.summary is not None
+        assert len(result.trials) == 3
+        assert sum(len(trial.latencies_ms) for trial in result.trials) == result.summary.queries
+        assert {x.operator for x in result.operators} & {"MatMul", "FusedMatMul", "Gemm"}
+        peak = [trial.peak_mb for trial in result.trials]
+        assert all(x is not None and 20 < x < 2000 for x in peak)
+        for trial in result.trials:
+            assert min(trial.start_ms, trial.import_ms, trial.load_ms, trial.first_ms) > 0
+    assert f"{folder.name}" in outcome.out
+    assert paths["html"].read_text().startswith("<!DOCTYPE html>")
+    assert "| ---" in paths["markdown"].read_text()
+
+
+def test_trials_are_processes_whose_order_is_shuffled(measured: Path) -> None:
+    """No two trials overlap, each round has each case once, and cases take turns in being first."""
+    report = read_report(measured)
+    assert all(x.nodes.keys() == {"CPUExecutionProvider"} for x in report.cases)
+    trials = sorted((t.begin_s, t.end_s, x.case.graph) for x in report.cases for t in x.trials)
+    assert all(a[1] <= b[0] for a, b in pairwise(trials))
+    rounds = [{x[2] for x in trials[i : i + 2]} for i in range(0, len(trials), 2)]
+    assert rounds == [{"encoder", "tokenizer"}] * 3
+
+
+def test_json_alone_goes_to_standard_output(w2v_edge: Verb, folder: Path) -> None:
+    """And a bundle behind --json is a bundle, not a file to overwrite."""
+    outcome = w2v_edge(
+        "bench", *QUICK, "--seconds", "0.3", "--graph", "tokenizer", "--json", folder
+    )
+    assert outcome.code == 0, outcome
+    jsonschema.validate(outcome.json, json.loads(shipped()))
+
+
+def test_several_bundles_side_by_side(
+    w2v_edge: Verb, folder: Path, copied_bundle: Callable[..., Path]
+) -> None:
+    """Each has its own cases; folders of one name are told apart."""
+    other = copied_bundle("tiny")
+    outcome = w2v_edge("bench", folder, other, *QUICK, "--seconds", "0.3", "--graph", "encoder",
+                       "--json")  # fmt: skip
+    assert outcome.code == 0, outcome
+    names = [x["name"] for x in outcome.json["bundles"]]
+    assert len(set(names)) == 2
+    assert [x["case"]["bundle"] for x in outcome.json["cases"]] == names
+
+
+@pytest.mark.parametrize("scenario", ["multi", "offline", "streaming"])
+def test_scenarios(w2v_edge: Verb, folder: Path, scenario: str) -> None:
+    """Each gives figures of its own: queries of eight, all at once, blocks at the pace of time."""
+    outcome = w2v_edge("bench", folder, *QUICK, "--scenario", scenario, "--seconds", "1",
+                       "--block-ms", "250", "--graph", "tokenizer", "--json")  # fmt: skip
+    assert outcome.code == 0, outcome
+    (case,) = outcome.json["cases"]
+    trial, found = case["trials"][0], case["summary"]
+    if scenario == "multi":
+        assert trial["audio_s"] == pytest.approx(8 * len(trial["latencies_ms"]))
+    elif scenario == "offline":
+        assert len(trial["latencies_ms"]) == 1
+        assert trial["audio_s"] >= 24
+    else:
+        assert len(trial["latencies_ms"]) == 4
+        assert trial["steady_s"] >= 0.95
+        assert 0 <= found["miss_rate"] <= 1
+        assert found["behind_ms"] >= 0
+
+
+@pytest.mark.parametrize("scenario", ["single", "multi", "offline"])
+def test_loadgen_issues_the_queries(w2v_edge: Verb, folder: Path, scenario: str) -> None:
+    """What MLPerf LoadGen says is in the report, and agrees with what was timed beside it."""
+    pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen has no wheel here")
+    outcome = w2v_edge("bench", folder, *QUICK, "--loadgen", "--scenario", scenario, "--seconds",
+                       "0.5", "--graph", "tokenizer", "--json")  # fmt: skip
+    assert outcome.code == 0, outcome
+    (case,) = outcome.json["cases"]
+    for trial in case["trials"]:
+        said, timed = trial["loadgen"], trial["latencies_ms"]
+        assert case["case"]["driver"] == "loadgen"
+        assert float(said["Max latency (ns)"]) / 1e6 == pytest.approx(max(timed), rel=0.2, abs=2)
+        per_query = {"single": 1, "multi": 8, "offline": int(said["samples_per_query"])}[scenario]
+        assert trial["audio_s"] == pytest.approx(0.5 * per_query * len(timed))
+
+
+def test_budgets(w2v_edge: Verb, folder: Path) -> None:
+    """A missed one is exit code 5 and one line; met ones are exit code 0."""
+    base = ("bench", folder, *QUICK, "--seconds", "0.3", "--graph", "tokenizer")
+    assert w2v_edge(*base, "--budget", "p99<60s@0.3s", "--budget", "rss<20GB").code == 0
+    missed = w2v_edge(*base, "--budget", "p50<1us", "--budget", "rss<20GB")
+    assert missed.code == 5
+    assert missed.err.startswith("error: budget p50<1us missed by")
+
+
+def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) -> None:
+    """The same report is no regression; one with samples twice as long is, with exit code 4."""
+    same = w2v_edge("compare", measured, measured)
+    assert same.code == 0, same
+    data = json.loads(measured.read_text())
+    for case in data["cases"]:
+        for trial in case["trials"]:
+            trial["latencies_ms"] = [2 * x for x in trial["latencies_ms"]]
+    slow = tmp_path / "slow.json"
+    slow.write_text(json.dumps(data))
+    outcome = w2v_edge("compare", measured, slow)
+    refused(outcome, 4, "regression in 2 of 2 comparisons", "takes 2.0")
+    assert "slower" in outcome.out
+    assert w2v_edge("compare", slow, measured).code == 0
+    assert w2v_edge("compare", measured, slow, "--threshold", "150%").code == 0
+    told = w2v_edge("compare", measured, slow, "--json")
+    assert told.code == 4
+    assert json.loads(told.out)["regressions"] == 2
+    assert "| 2.000 |" in w2v_edge("compare", measured, slow, "--markdown").out
+    data["device"]["identity"] = "0" * 16
+    slow.write_text(json.dumps(data))
+    refused(w2v_edge("compare", measured, slow), 1, "different devices", "--force")
+    assert w2v_edge("compare", measured, slow, "--force").code == 4
+    table = w2v_edge("compare", measured, slow, measured)
+    assert table.code == 0, table
+    assert "(2.00x)" in table.out
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"format": "w2v-edge-latency", "version": 1, "x": NaN}', "not JSON"),
+        ("[]", "not a latency report"),
+        ('{"format": "other"}', "not a latency report"),
+        ('{"format": "w2v-edge-latency", "version": 2}', "format version 2, expected 1"),
+        ('{"format": "w2v-edge-latency", "version": 1}', "missing key"),
+    ],
+)
+def test_what_is_no_report_is_refused(
+    w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb, text: str, word: str
+) -> None:
+    """One line names the file and what is wrong with it."""
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    refused(w2v_edge("compare", measured, path), 1, str(path), word)
+    refused(w2v_edge("compare", path, measured), 1, str(path), word)
+
+
+def test_reports_with_impossible_figures_are_refused(
+    w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb
+) -> None:
+    """Times below zero, or none at all, are no measurement."""
+    for values in ([], [-1.0], [0.0], ["fast"], [1e999]):
+        data = json.loads(measured.read_text())
+        data["cases"][0]["trials"][0]["latencies_ms"] = values
+        path = tmp_path / "other.json"
+        path.write_text(json.dumps(data))
+        refused(w2v_edge("compare", measured, path), 1, str(path))
+
+
+def test_the_schema_can_be_had(w2v_edge: Verb) -> None:
+    """It is JSON Schema, with a version in its name."""
+    outcome = w2v_edge("bench", "--schema")
+    assert outcome.code == 0, outcome
+    jsonschema.Draft202012Validator.check_schema(outcome.json)
+    assert outcome.json["$id"].endswith(":1")
+
+
+def test_compare_wants_two(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) -> None:
+    """One report has nothing to be compared with; a missing one is named."""
+    refused(w2v_edge("compare", measured), 1, "two or more")
+    refused(w2v_edge("compare", measured, tmp_path / "none.json"), 1, "none.json", "no file")
+    refused(w2v_edge("compare", measured, tmp_path), 1, str(tmp_path))
+
+
+def _silent(path: Path) -> Path:
+    soundfile.write(path, np.zeros(0, dtype=np.float32), 16_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--threads", "4096"), ("4096 threads", "cores")),
+        (("--provider", "cuda"), ("'cuda'",)),
+        (("--provider", "cpu,cuda"), ("'cuda'",)),
+        (("--seconds", "0.001"), ("0.001 s", "expected")),
+        (("--seconds", "100000"), ("expected",)),
+        (("--graph", "statistics"), ()),
+        (("--audio", "EMPTY"), ("holds no samples",)),
+        (("--audio", "MISSING"), ("missing.wav",)),
+        (("--audio", "FOLDER"), ("no audio found",)),
+        (("--json", "NOWHERE"), ("there is no folder",)),
+        (("--html", "FOLDER"), ("is a folder",)),
+        (("--json", "--markdown"), ("two reports for standard output",)),
+        (("--budget", "p99<1ms@77s"), ("77s",)),
+        (("--budget", "fast"), ("expected METRIC",)),
+        (("--scenario", "streaming", "--graph", "quantizer"), ("expected encoder",)),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(
+    w2v_edge: Verb,
+    folder: Path,
+    tmp_path: Path,
+    refused: Verb,
+    options: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    """What cannot be measured, or not be written, is said at once, and nothing is left behind."""
+    places = {
+        "EMPTY": _silent(tmp_path / "empty.wav"),
+        "MISSING": tmp_path / "missing.wav",
+        "FOLDER": tmp_path,
+        "NOWHERE": tmp_path / "none" / "a.json",
+    }
+    before = sorted(tmp_path.iterdir())
+    if options == ("--audio", "FOLDER"):
+        (tmp_path / "empty.wav").unlink()
+        before = []
+    outcome = w2v_edge("bench", folder, *(places.get(x, x) for x in options))
+    if options == ("--graph", "statistics"):
+        assert outcome.code == 2
+    else:
+        refused(outcome, 1, *words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_that_cannot_be_written_is_said_at_once(
+    w2v_edge: Verb, folder: Path, refused: Verb
+) -> None:
+    """Not after the measurement; root may write anywhere but here."""
+    refused(w2v_edge("bench", folder, "--json", "/proc/none.json"), 1, "/proc")
+
+
+def test_no_bundle(w2v_edge: Verb, tmp_path: Path, refused: Verb) -> None:
+    """A folder that is none is refused in one line."""
+    refused(w2v_edge("bench", tmp_path), 1, str(tmp_path))
+    refused(w2v_edge("bench", tmp_path / "none"), 1, "none")
+
+
+def test_a_damaged_bundle_fails_with_its_reason(
+    w2v_edge: Verb, folder: Path, copied_bundle: Callable[..., Path], refused: Verb
+) -> None:
+    """A flipped bit is found in the process that loads it; the other bundle is measured."""
+    damaged = copied_bundle("tiny")
+    data = bytearray((damaged / "frontend.bin").read_bytes())
+    data[100] ^= 1
+    (damaged / "frontend.bin").write_bytes(bytes(data))
+    base = ("--seconds", "0.3", "--graph", "encoder", *QUICK)
+    refused(w2v_edge("bench", damaged, *base), 1, "frontend.bin")
+    outcome = w2v_edge("bench", folder, damaged, *base, "--json")
+    refused(outcome, 1, "1 of 2 cases failed", "frontend.bin")
+    good, bad = json.loads(outcome.out)["cases"]
+    assert good["summary"]
+    assert not good["failure"]
+    assert "frontend.bin" in bad["failure"]
+
+
+def test_a_trial_imports_what_an_app_imports(folder: Path) -> None:
+    """Memory and start-up are not those of the command line: no click, no rich, no soundfile."""
+    code = (
+        "import sys\n"
+        "import w2v_edge\n"
+        "from w2v_edge.latency import trial, jobs, inputs, scenarios, energy, memory\n"
+        "heavy = {'click', 'rich', 'soundfile', 'soxr', 'psutil', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)

@@ -1,0 +1,109 @@
+"""Budgets: what they say, which cases they are for, and what misses them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.latency.reports import CASE, summary, trials
+from w2v_edge.errors import InputError
+from w2v_edge.latency.budget import METRICS, Budget, refuse_idle
+from w2v_edge.latency.report import CaseResult
+
+MADE = tuple(trials(CASE, 4, 50))
+RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "most", "limit"),
+    [
+        ("p99<50ms@1s", "p99", True, 50),
+        ("p99<0.05s", "p99", True, 50),
+        ("first <= 800us", "first", True, 0.8),
+        ("rss<200MB", "rss", True, 200),
+        ("rss<0.2GB", "rss", True, 200),
+        ("speed>20x", "speed", False, 20),
+        ("rtf<.05", "rtf", True, 0.05),
+        ("missed<1%@streaming", "missed", True, 0.01),
+    ],
+)
+def test_units_are_understood(text: str, metric: str, most: bool, limit: float) -> None:
+    """A limit is the same in any unit that the figure can have."""
+    found = Budget.parse(text)
+    assert (found.metric, found.most) == (metric, most)
+    assert found.limit == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "expected METRIC<LIMIT"),
+        ("p99", "expected METRIC<LIMIT"),
+        ("p99=50ms", "expected METRIC<LIMIT"),
+        ("p98<50ms", "choose one of: p50"),
+        ("p99<50", "expected p99 in us or ms or s"),
+        ("p99<50MB", "expected p99 in us or ms or s"),
+        ("rss<200ms", "expected rss in kb or mb or gb"),
+        ("p99<-1ms", "expected METRIC<LIMIT"),
+        ("p99<nanms", "expected METRIC<LIMIT"),
+    ],
+)
+def test_what_is_no_budget_is_refused(text: str, word: str) -> None:
+    """One line says what was found and what is expected."""
+    with pytest.raises(InputError, match=word.replace("<", "<")) as refused:
+        Budget.parse(text)
+    assert "\n" not in str(refused.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_budget_or_one_line(text: str) -> None:
+    """Nothing else comes of it."""
+    try:
+        assert Budget.parse(text).metric in METRICS
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "1s",
+        "1.0s",
+        "encoder",
+        "tiny-fp32",
+        "single",
+        "threads=1",
+        "batch=1",
+        "1s@encoder",
+        "1s,single",
+    ],
+)
+def test_a_budget_is_for_the_cases_it_names(word: str) -> None:
+    """By length, graph, bundle, scenario, or a field by name; several together narrow it down."""
+    assert Budget.parse(f"p50<1s@{word}").holds_for(CASE)
+    other = replace(
+        CASE, seconds=2.0, graph="tokenizer", bundle="b", scenario="multi", threads=2, batch=3
+    )
+    assert not Budget.parse(f"p50<1s@{word}").holds_for(other)
+
+
+def test_a_budget_for_no_case_is_an_error() -> None:
+    """It would hold whatever was measured."""
+    with pytest.raises(InputError, match=r"@30s"):
+        refuse_idle([Budget.parse("p50<1s@30s")], [CASE])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_limit_around_the_figure_decides(metric: str) -> None:
+    """A little more than the figure is met, a little less is missed; what has no figure, missed."""
+    value = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
+    budget = Budget("", metric, most=True, limit=(value or 1) * 1.001, where=())
+    assert budget.check(RESULT).met is (value is not None)
+    assert not replace(budget, limit=(value or 1) * 0.999).check(RESULT).met
+    assert replace(budget, limit=(value or 1) * 0.999, most=False).check(RESULT).met is (
+        value is not None
+    )
+    assert not budget.check(replace(RESULT, summary=None, failure="it failed")).met

@@ -1,0 +1,122 @@
+"""Two reports: which cases are the same, what forbids a comparison, and what is a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.latency.reports import KINDS
+from w2v_edge.errors import InputError
+from w2v_edge.latency.comparison import METRICS, compare
+from w2v_edge.latency.report import Report, Trial
+
+
+def _changed(report: Report, change: Callable[[Trial], Trial]) -> Report:
+    return replace(
+        report,
+        cases=tuple(replace(x, trials=tuple(map(change, x.trials))) for x in report.cases),
+    )
+
+
+def _slower(trial: Trial, factor: float) -> Trial:
+    return replace(trial, latencies_ms=tuple(x * factor for x in trial.latencies_ms))
+
+
+@pytest.fixture
+def usual() -> Report:
+    """A report of several bundles and lengths, one case of which failed."""
+    return KINDS["usual"]()
+
+
+def test_a_report_is_the_same_as_itself(usual: Report) -> None:
+    """No case is slower or faster than itself, by any metric."""
+    good = replace(usual, cases=tuple(x for x in usual.cases if not x.failure))
+    found = compare(good, good, metrics=tuple(METRICS))
+    assert {pair.verdict for pair in found.pairs} <= {"same", "unclear"}
+    assert all(pair.ratio.value == pytest.approx(1) for pair in found.pairs if not pair.failure)
+    assert not found.regressions
+
+
+def test_raw_samples_decide_and_not_the_summary(usual: Report) -> None:
+    """A report whose samples take twice as long is a regression, whatever its summary says."""
+    slow = _changed(usual, lambda trial: _slower(trial, 2))
+    found = compare(usual, slow)
+    judged = [pair for pair in found.pairs if not pair.failure]
+    assert judged
+    assert {pair.verdict for pair in judged} == {"slower"}
+    assert all(pair.ratio.value == pytest.approx(2) for pair in judged)
+    assert {pair.verdict for pair in compare(slow, usual).pairs if not pair.failure} == {"faster"}
+
+
+def test_a_threshold_is_what_may_be_lost(usual: Report) -> None:
+    """20 % slower is no regression where 25 % are allowed."""
+    slow = _changed(usual, lambda trial: _slower(trial, 1.2))
+    assert not compare(usual, slow, threshold=0.25).regressions
+
+
+def test_another_device_is_refused(usual: Report) -> None:
+    """It says which, and --force compares all the same and says so in the result."""
+    other = replace(usual, device=replace(usual.device, identity="f" * 16))
+    with pytest.raises(InputError, match=r"different devices: .*--force"):
+        compare(usual, other)
+    assert "different devices" in compare(usual, other, force=True).differences[0]
+
+
+def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: Report) -> None:
+    """Bundles are known by their hashes."""
+    other = replace(
+        usual, bundles=tuple(replace(x, sha256=f"{i}" * 64) for i, x in enumerate(usual.bundles))
+    )
+    with pytest.raises(InputError, match=r"different bundles: .*--force"):
+        compare(usual, other)
+    assert len(compare(usual, other, force=True).pairs) == len(compare(usual, usual).pairs)
+
+
+def test_a_renamed_folder_is_the_same_bundle(usual: Report) -> None:
+    """Its hash counts, not its name."""
+    first = usual.bundles[0]
+    renamed = replace(
+        usual,
+        bundles=(replace(first, name="elsewhere"), *usual.bundles[1:]),
+        cases=tuple(
+            replace(x, case=replace(x.case, bundle="elsewhere"))
+            if x.case.bundle == first.name
+            else x
+            for x in usual.cases
+        ),
+    )
+    assert len(compare(usual, renamed).pairs) == len(compare(usual, usual).pairs)
+
+
+def test_reports_without_a_common_case_are_refused(usual: Report) -> None:
+    """There is nothing to compare."""
+    longer = replace(
+        usual,
+        cases=tuple(replace(x, case=replace(x.case, seconds=999.0)) for x in usual.cases),
+    )
+    with pytest.raises(InputError, match="share no case"):
+        compare(usual, longer)
+
+
+def test_cases_of_one_report_only_are_told(usual: Report) -> None:
+    """They are not passed over in silence."""
+    fewer = replace(usual, cases=usual.cases[1:])
+    assert compare(usual, fewer).only_before == (usual.cases[0].case,)
+    assert compare(fewer, usual).only_after == (usual.cases[0].case,)
+
+
+def test_a_case_that_fails_now_is_a_regression(usual: Report) -> None:
+    """No figures are worse than slow ones."""
+    good = next(i for i, x in enumerate(usual.cases) if x.summary)
+    failing = list(usual.cases)
+    failing[good] = replace(failing[good], summary=None, trials=(), failure="out of memory")
+    found = compare(usual, replace(usual, cases=tuple(failing)))
+    assert [pair.verdict for pair in found.regressions] == ["failed"]
+
+
+def test_another_onnxruntime_is_said(usual: Report) -> None:
+    """Versions may differ: that is what one may want to compare. It is said."""
+    newer = replace(usual, device=replace(usual.device, onnxruntime="99.0"))
+    assert any("99.0" in x for x in compare(usual, newer).differences)

@@ -1,0 +1,93 @@
+"""Scenarios: what a query is, and what is late."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import w2v_edge
+from w2v_edge.latency.inputs import waveform_inputs
+from w2v_edge.latency.report import Case
+from w2v_edge.latency.scenarios import open_scenario
+from w2v_edge.runtime.stream import Stream
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Callable[[str], Path]) -> w2v_edge.Model:
+    """A small model."""
+    return w2v_edge.load(bundle("tiny"), threads=1)
+
+
+def _case(scenario: Any, **changes: Any) -> Case:
+    usual = {"seconds": 0.5, "batch": 1, "block_ms": 0.0} | changes
+    return Case("b", "tokenizer", "cpu", {}, 1, "high", scenario=scenario, **usual)
+
+
+def _inputs(speech: dict[str, Any], seconds: float, batch: int = 1) -> list[dict[str, Any]]:
+    samples = speech["en-demo-abouttotry"][: int(16_000 * seconds)]
+    return waveform_inputs([samples] * batch, batch)
+
+
+@pytest.mark.parametrize(("batch", "runs"), [(1, 8), (3, 3), (8, 1)])
+def test_a_query_of_multi_is_eight_utterances(
+    model: w2v_edge.Model,
+    speech: dict[str, Any],
+    batch: int,
+    runs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In as many batches as they need."""
+    done = []
+    run = model.run
+
+    def counted(*arguments: Any, **tensors: Any) -> Any:
+        done.append(1)
+        return run(*arguments, **tensors)
+
+    monkeypatch.setattr(model, "run", counted)
+    open_scenario(model, _case("multi", batch=batch), _inputs(speech, 0.5, batch)).query()
+    assert len(done) == runs
+
+
+def test_offline_has_all_utterances_at_once(model: w2v_edge.Model, speech: dict[str, Any]) -> None:
+    """One query, of as many as take the time asked for."""
+    steady = open_scenario(model, _case("offline"), _inputs(speech, 0.5)).steady(0.01)
+    assert len(steady.latencies) == 1
+    assert steady.audio_s >= 24 * 0.5
+
+
+def test_blocks_that_are_not_done_in_time_are_late(
+    model: w2v_edge.Model, speech: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose work on 10 ms of audio takes 15 ms is late ever more; one at ease is not."""
+    inputs = _inputs(speech, 0.4)
+    easy = open_scenario(model, _case("streaming", seconds=0.4, block_ms=200.0), inputs)
+    easy.query()
+    assert easy.steady(1).late == 0
+    push = Stream.push
+
+    def slow(self: Stream, samples: Any) -> Any:
+        time.sleep(0.015)
+        return push(self, samples)
+
+    monkeypatch.setattr(Stream, "push", slow)
+    hard = open_scenario(model, _case("streaming", seconds=0.4, block_ms=10.0), inputs).steady(1)
+    assert len(hard.latencies) == 40
+    assert hard.late >= 38
+    assert hard.behind >= 38 * 0.005
+    assert np.all(np.diff(hard.latencies) > 0.004)
+
+
+def test_a_stream_takes_the_time_of_its_audio(
+    model: w2v_edge.Model, speech: dict[str, Any]
+) -> None:
+    """Blocks come when a microphone would have them, not before."""
+    live = open_scenario(
+        model, _case("streaming", seconds=0.4, block_ms=50.0), _inputs(speech, 0.4)
+    )
+    assert live.steady(0).seconds >= 0.39
