@@ -78,7 +78,7 @@ def encoder(folder: Path) -> str:
     results = Results.read(folder / PEERS)
     lengths = results.lengths("encoder")
     chosen = _chosen(results, "encoder", ENCODERS)
-    columns = [_times(results, "encoder", chosen.values(), x) for x in lengths]
+    columns = [_times(results, "encoder", chosen, x) for x in lengths]
     cosines = [_cosine(results, side) for side in chosen.values()]
     memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
     head = ["encoder", *(f"{x:g} s" for x in lengths), "cosine, worst decile", "peak memory, 30 s"]
@@ -90,7 +90,7 @@ def tokenizer(folder: Path) -> str:
     results = Results.read(folder / PEERS)
     lengths = results.lengths("tokenizer")
     chosen = _chosen(results, "tokenizer", TOKENIZERS)
-    columns = [_times(results, "tokenizer", chosen.values(), x) for x in lengths]
+    columns = [_times(results, "tokenizer", chosen, x) for x in lengths]
     codes = [_drift(results, side) for side in chosen.values()]
     above = {
         x["side"]: x.get("above_loaded_mb")
@@ -164,10 +164,10 @@ def _chosen(results: Results, group: str, titles: Mapping[str, Sequence[str]]) -
 
 
 def _times(
-    results: Results, group: str, sides: Sequence[str], seconds: float
+    results: Results, group: str, chosen: Mapping[str, str], seconds: float
 ) -> list[Figure | None]:
     timed = results.timed(group, seconds)
-    return [_time(timed[x]) if x in timed else None for x in sides]
+    return [_time(timed[x]) if x in timed else None for x in chosen.values()]
 
 
 def _time(row: Row) -> Figure:

@@ -1,9 +1,9 @@
-"""What a run of the comparison found, in two files: a latency report, and what that has no place for.
+"""What a run of the comparison found: a latency report, and what that has no place for.
 
-`NAME.json` is a report as `w2v-edge bench` writes one. A side stands for a bundle; it has a trial for
-each length, whose queries took turns with those of all other sides in one process, which does not
-say when. Imports and loading are medians of that side's fresh processes. What was not measured is 0.
-`NAME-more.json` has accuracy, memory, fresh processes one by one, profiles, and what was not run.
+`NAME.json` is a report as `w2v-edge bench` writes one. A side stands for a bundle; it has a trial
+for each length, whose queries took turns with those of all other sides in one process. Imports and
+loading are medians of that side's fresh processes. Times that were not measured are 0.
+`NAME-more.json` has accuracy, memory, fresh processes one by one, profiles, what was not run.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def case_result(
         seconds: of audio.
         threads: of one operator.
         times: what it took.
-        fresh: what its fresh processes took, under `cold` and `load`; missing where there were none.
+        fresh: what its fresh processes took, under `cold` and `load`; empty without them.
     """
     case = Case(side.name, side.group, "cpu", {}, threads, "high", float(seconds), 1, "single")
     if times.failure:
