@@ -17,6 +17,7 @@ import bench.readme
 from bench.peers import report as peers
 from bench.peers.results import MORE, Results
 from bench.runtime import tables as runtime
+from w2v_edge.latency.curves import series
 from w2v_edge.latency.files import read_report, write
 from w2v_edge.latency.markdown import markdown
 
@@ -77,7 +78,9 @@ def draw(folder: Path) -> None:
             draw_latency(results, Path(f"{stem}-latency.svg"))
             draw_accuracy(results, Path(f"{stem}-accuracy.svg"))
     for path in sorted(folder.rglob("latency-*.json")):
-        draw_lengths(read_report(path), path.with_suffix(".svg"))
+        report = read_report(path)
+        if series(report, "seconds"):
+            draw_lengths(report, path.with_suffix(".svg"))
 
 
 def _stems(folder: Path) -> list[Path]:
