@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
@@ -58,9 +59,12 @@ def test_reports_are_valid_and_say_what_their_samples_say(path: Path) -> None:
     for result in report.cases:
         assert result.case.bundle in bundles
         seed = report.settings.seed
-        assert bool(result.failure) == (not result.trials)
-        if result.trials:
-            assert result.summary == summarise(result.case, result.trials, seed=seed)
+        assert bool(result.failure) == (not result.trials) == (result.summary is None)
+        if result.summary:
+            # Processors differ in the last bit of a logarithm.
+            made = asdict(summarise(result.case, result.trials, seed=seed))
+            for name, figure in asdict(result.summary).items():
+                assert figure == pytest.approx(made[name]), name
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=_names)
