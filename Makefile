@@ -16,7 +16,7 @@ CHROMIUM ?= /usr/bin/chromium
 ORT_INCLUDE ?= /usr/include/onnxruntime
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
-.PHONY: demo test test-openvino fuzz lint bench clean web test-web test-node test-c chromium
+.PHONY: demo test test-openvino fuzz lint bench bench-report clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo
@@ -51,6 +51,10 @@ test-c: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
+
+# Tables and pictures from bench/results, README.md's among them.
+bench-report: $(VENV)/.dev
+	$(BIN)/python -m bench.report
 
 # Readers of files from strangers, with atheris, in an environment without torch.
 fuzz: $(FUZZ)/.ready

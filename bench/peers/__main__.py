@@ -25,12 +25,13 @@ LENGTHS = (1, 3, 10, 30, 60)
 
 
 def main() -> None:
-    """Measure everything and write JSON, Markdown and plots; or do one job of a fresh process."""
+    """Measure everything and write it; or do one job of a fresh process."""
     _silence()
     if sys.argv[1:2] == [JOB]:
         work(sys.argv[2])
         return
     from bench.peers.measure import Comparison
+    from bench.report import refresh
 
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
@@ -38,6 +39,7 @@ def main() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"
         options.workdir = options.workdir or Path(folder)
         Comparison(options).run()
+    refresh(options.output)
 
 
 def _options() -> argparse.Namespace:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.peers.files import Workshop
 from bench.peers.hardware import cpu_flags
-from bench.peers.sides import Group, Kind, Side
+from bench.peers.sides import Group, Kind, Precision, Side
 from bench.peers.timing import one_line
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -24,7 +24,11 @@ class Candidate:
     group: Group
     kind: Kind
     make: Callable[[], Path]
-    hint: str = "f32"
+    precision: Precision = "fp32"
+
+    def side(self, path: str) -> Side:
+        """Return the side, now that its file is there."""
+        return Side(self.name, self.title, self.group, self.kind, path, self.precision)
 
 
 def candidates(shop: Workshop) -> list[Candidate]:
@@ -64,6 +68,7 @@ def _onnx_sides(shop: Workshop) -> list[Candidate]:
             "encoder",
             "ort",
             partial(shop.dynamic, None),
+            "int8",
         ),
         Candidate(
             "dynamic-matmul",
@@ -71,6 +76,7 @@ def _onnx_sides(shop: Workshop) -> list[Candidate]:
             "encoder",
             "ort",
             partial(shop.dynamic, ("MatMul",)),
+            "int8",
         ),
         Candidate(
             "tokenizer-torchscript",
@@ -84,17 +90,19 @@ def _onnx_sides(shop: Workshop) -> list[Candidate]:
 
 def _openvino_sides(shop: Workshop) -> list[Candidate]:
     found = []
-    for hint in ("f32", "bf16"):
+    precisions: tuple[tuple[Precision, str], ...] = (("fp32", "f32"), ("bf16", "bf16"))
+    for precision, hint in precisions:
         for name, title, make in (
             (f"openvino-{hint}", f"OpenVINO {hint}, usual export", shop.faster_usual),
             (f"openvino-{hint}-ours", f"OpenVINO {hint}, our graph", partial(shop.graph, "fp32")),
         ):
-            found.append(Candidate(name, title, "encoder", "openvino", make, hint))
+            found.append(Candidate(name, title, "encoder", "openvino", make, precision))
     return found
 
 
 def _our_sides(shop: Workshop) -> list[Candidate]:
     groups: tuple[tuple[Group, str], ...] = (("encoder", "ours"), ("tokenizer", "tokenizer-ours"))
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
     return [
         Candidate(
             f"{name}-{precision}",
@@ -102,9 +110,10 @@ def _our_sides(shop: Workshop) -> list[Candidate]:
             group,
             "bundle",
             partial(shop.bundle, precision),
+            precision,
         )
         for group, name in groups
-        for precision in ("fp32", "int8")
+        for precision in precisions
     ]
 
 
@@ -114,13 +123,11 @@ def prepare(every: list[Candidate], skip: Collection[str]) -> tuple[list[Side], 
     for one in every:
         if one.name in skip:
             reasons[one.name] = "left out by --skip"
-        elif one.hint == "bf16" and not BF16_FLAGS & cpu_flags():
+        elif one.precision == "bf16" and not BF16_FLAGS & cpu_flags():
             reasons[one.name] = "this CPU has no bf16 instructions"
         else:
             try:
-                path = str(one.make())
+                sides.append(one.side(str(one.make())))
             except Exception as error:  # noqa: BLE001 - exporters raise anything; it is reported
                 reasons[one.name] = one_line(error)
-            else:
-                sides.append(Side(one.name, one.title, one.group, one.kind, path, one.hint))
     return sides, reasons

@@ -31,10 +31,20 @@ def describe() -> dict[str, Any]:
         "memory_gb": round(total_memory() / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {x: _version(x) for x in PACKAGES},
+        "packages": versions(),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "load_before": [round(x, 2) for x in os.getloadavg()],
+        "load_before": load(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all packages that are compared."""
+    return {x: _version(x) for x in PACKAGES}
+
+
+def load() -> list[float]:
+    """Return load averages over 1, 5 and 15 minutes."""
+    return [round(x, 2) for x in os.getloadavg()]
 
 
 def total_memory() -> int:

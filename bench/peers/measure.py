@@ -1,10 +1,11 @@
-"""The stages of the comparison, and the report that they fill."""
+"""The stages of the comparison, and the results that they fill."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import dataclasses
+import datetime as dt
+import shlex
 import statistics
 import sys
 import time
@@ -19,10 +20,14 @@ from bench.peers import accuracy, hardware
 from bench.peers.catalogue import candidates, prepare
 from bench.peers.files import Workshop
 from bench.peers.fresh import SHORT_SECONDS, ask
-from bench.peers.report import markdown
+from bench.peers.results import SETTINGS, Results, case_result, side_record
 from bench.peers.sides import Group, Run, Side, disk_bytes, open_side
-from bench.peers.speech import speech, speech_with_pauses
-from bench.peers.timing import compare, one_line, summary
+from bench.peers.speech import RATE, speech, speech_with_pauses
+from bench.peers.timing import compare, one_line
+from w2v_edge.latency.conditions import Conditions
+from w2v_edge.latency.fingerprint import describe_device
+from w2v_edge.latency.report import FORMAT, VERSION, BundleRecord, CaseResult, Report
+from w2v_edge.latency.speech import Speech
 
 TOKENIZER_LENGTHS = (1, 10, 30)
 ROUNDS = {30: 7, 60: 5}
@@ -34,9 +39,6 @@ FRONTEND_BYTES_A_SECOND = 40e6
 """Memory that the usual front end of `base` may take; audio that needs more is left out."""
 
 PROFILE_SECONDS = (10, 60)
-
-EAGER = ("torch", "transformers", "tokenizer-torch")
-"""The sides of which the faster one in a group is `PyTorch eager`."""
 
 BUSY = 0.5
 """Load average before the start that is worth a warning."""
@@ -55,11 +57,10 @@ class Comparison:
         self.options = options
         self.shop = Workshop(options.workdir, options.preset, options.threads, self.say)
         self.start = time.monotonic()
-        self.report: dict[str, Any] = {
-            "preset": options.preset,
-            "threads": options.threads,
-            "machine": hardware.describe(),
-        }
+        self.created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        self.more: dict[str, Any] = {"load_before": hardware.load()}
+        self.bundles: list[BundleRecord] = []
+        self.cases: list[CaseResult] = []
 
     def say(self, what: str) -> None:
         """Tell what is being done."""
@@ -67,21 +68,16 @@ class Comparison:
 
     def run(self) -> None:
         """Run all stages and write the results; an interrupted run leaves what it had."""
-        load = self.report["machine"]["load_before"][0]
+        load = self.more["load_before"][0]
         if load > BUSY:
             self.say(f"load average {load}: other programs run, and PyTorch suffers most from it")
         every = candidates(self.shop)
         self.sides, reasons = prepare(every, self.options.skip)
-        self.report["not_run"] = reasons
-        self.report["sides"] = {
-            x.name: {
-                "title": x.title,
-                "group": x.group,
-                "disk_mb": round(disk_bytes(x) / 1e6, 2),
-            }
-            for x in self.sides
-        }
-        self.report["usual_export"] = self.shop.exporter()
+        self.more["not_run"] = reasons
+        self.more["sides"] = {x.name: {"title": x.title, "group": x.group} for x in self.sides}
+        preset = self.options.preset
+        self.bundles = [side_record(x, preset, disk_bytes(x) / 1e6) for x in self.sides]
+        self.more["usual_export"] = self.shop.exporter()
         runs = self._open()
         if not self.options.latency_only:
             self._fresh()
@@ -108,7 +104,6 @@ class Comparison:
         return runs
 
     def _latency(self, runs: dict[str, Run]) -> None:
-        self.report["latency"] = []
         groups: tuple[Group, ...] = get_args(Group)
         for seconds in self.options.only:
             for group in groups:
@@ -116,11 +111,11 @@ class Comparison:
                     continue
                 self.say(f"timing {group}, {seconds} s")
                 chosen = {x.name: runs[x.name] for x in self._of(group)}
-                self.report["latency"] += self._rows(group, seconds, chosen)
+                self.cases += self._timed(group, seconds, chosen)
                 self.say(f"resident: {hardware.resident('VmRSS'):.0f} MB")
                 self._keep()
 
-    def _rows(self, group: Group, seconds: int, runs: dict[str, Run]) -> list[dict[str, Any]]:
+    def _timed(self, group: Group, seconds: int, runs: dict[str, Run]) -> list[CaseResult]:
         """Time one group at one length."""
         options = self.options
         taken = compare(
@@ -131,20 +126,13 @@ class Comparison:
             pause=options.pause,
             seed=seconds,
         )
-        rows = []
-        for name, times in taken.items():
-            row: dict[str, Any] = {"side": name, "group": group, "seconds": seconds}
+        found = []
+        for side in self._of(group):
+            times, fresh = taken[side.name], self.more["sides"][side.name]
             if times.failure:
-                rows.append(row | {"failure": times.failure})
-                self.say(f"{name}: {times.failure}")
-                continue
-            first = round(1e3 * times.first, 1)
-            rows.append(row | {"first_ms": first} | summary(times.raw, seconds))
-        eager = [x["median_ms"] for x in rows if x["side"] in EAGER and "median_ms" in x]
-        for row in rows:
-            if eager and "median_ms" in row:
-                row["times_eager"] = round(min(eager) / row["median_ms"], 3)
-        return rows
+                self.say(f"{side.name}: {times.failure}")
+            found.append(case_result(side, seconds, options.threads, times, fresh))
+        return found
 
     def _accuracy(self, runs: dict[str, Run]) -> None:
         waveform = speech_with_pauses(accuracy.SECONDS)
@@ -162,7 +150,7 @@ class Comparison:
                         accuracy.deviation, group, runs[one.name], waveform, expected
                     )
                     found = self._try(one, "accuracy", compare_one)
-                    self.report["sides"][one.name]["accuracy"] = found
+                    self.more["sides"][one.name]["accuracy"] = found
 
     def _fresh(self) -> None:
         self._cold()
@@ -183,7 +171,7 @@ class Comparison:
                     if answer is not None:
                         answers.setdefault((side.name, key), []).append(answer)
         for (name, key), found in answers.items():
-            self.report["sides"][name][key] = {
+            self.more["sides"][name][key] = {
                 part: statistics.median(x[part] for x in found) for part in found[0]
             } | {"raw": found}
 
@@ -192,11 +180,11 @@ class Comparison:
             if side.kind != "compiled":
                 self.say(f"memory of {side.name}")
                 answer = self._ask("memory", side, MEMORY_SECONDS)
-                self.report["sides"][side.name]["memory"] = answer
+                self.more["sides"][side.name]["memory"] = answer
 
     def _frontend(self) -> None:
         """Measure memory of the front end and quantizer on long audio."""
-        rows = self.report["frontend_memory"] = []
+        rows = self.more["frontend_memory"] = []
         for side in self._of("tokenizer"):
             for seconds in FRONTEND_SECONDS:
                 self.say(f"memory of {side.name}, {seconds} s")
@@ -210,7 +198,7 @@ class Comparison:
 
     def _beyond_attention(self) -> None:
         """Profile the bundles: what a second of audio costs apart from attention."""
-        rows = self.report["beyond_attention"] = []
+        rows = self.more["beyond_attention"] = []
         for side in self.sides:
             for seconds in PROFILE_SECONDS if side.kind == "bundle" else ():
                 self.say(f"profile of {side.name}, {seconds} s")
@@ -232,7 +220,7 @@ class Comparison:
             return do()
         except Exception as error:  # noqa: BLE001 - any runtime's own; it is reported
             reason = one_line(error)
-            self.report["not_run"][f"{side.name}: {what}"] = reason
+            self.more["not_run"][f"{side.name}: {what}"] = reason
             self.say(f"{side.name}: {what}: {reason}")
             return None
 
@@ -241,20 +229,25 @@ class Comparison:
 
     def _keep(self) -> None:
         """Keep what there is so far in the work folder."""
-        text = json.dumps(self.report, indent=1)
-        (self.shop.folder / "so-far.json").write_text(text)
+        self._results().write(self.shop.folder / "so-far")
+
+    def _results(self) -> Results:
+        report = Report(
+            FORMAT,
+            VERSION,
+            self.created,
+            shlex.join(["python", "-m", "bench.peers", *sys.argv[1:]]),
+            dataclasses.replace(describe_device(), packages=hardware.versions()),
+            tuple(self.bundles),
+            Speech.read([], RATE).record,
+            SETTINGS,
+            Conditions((), ()),
+            tuple(self.cases),
+        )
+        return Results(report, self.more | {"load_after": hardware.load()})
 
     def _write(self) -> None:
-        from bench.peers.plots import draw_accuracy, draw_latency
-
-        folder: Path = self.options.output
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"peers-{self.options.preset}"
-        self.report["machine"]["load_after"] = [round(x, 2) for x in os.getloadavg()]
-        (folder / f"{name}.json").write_text(json.dumps(self.report, indent=1) + "\n")
-        (folder / f"{name}.md").write_text(markdown(self.report))
-        suffix = "" if self.options.preset == "base" else f"-{self.options.preset}"
-        draw_latency(self.report, folder / f"peers-latency{suffix}.svg")
-        draw_accuracy(self.report, folder / f"peers-accuracy{suffix}.svg")
-        print(markdown(self.report))
-        self.say(f"written to {folder}")
+        stem: Path = self.options.output / f"peers-{self.options.preset}"
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        self._results().write(stem)
+        self.say(f"written to {stem}.json")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
+from bench.peers.results import Results, Row
 from bench.peers.timing import quartiles
 
-EAGER = ("torch", "transformers")
+EAGER = {"encoder": ("torch", "transformers"), "tokenizer": ("tokenizer-torch",)}
+"""Of these the faster one is `PyTorch eager`."""
+
 USUAL = ("torchscript", "dynamo")
 
 HEADLINES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("encoder int8, PyTorch eager", "ours-int8", EAGER),
+    ("encoder int8, PyTorch eager", "ours-int8", EAGER["encoder"]),
     ("encoder int8, torch.compile", "ours-int8", ("compiled",)),
     ("encoder int8, usual export", "ours-int8", USUAL),
     ("encoder int8, quantize_dynamic default", "ours-int8", ("dynamic",)),
@@ -19,12 +21,12 @@ HEADLINES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("encoder int8, OpenVINO f32", "ours-int8", ("openvino-f32", "openvino-f32-ours")),
     ("encoder int8, OpenVINO bf16", "ours-int8", ("openvino-bf16", "openvino-bf16-ours")),
     ("encoder int8, w2v-edge fp32", "ours-int8", ("ours-fp32",)),
-    ("encoder fp32, PyTorch eager", "ours-fp32", EAGER),
+    ("encoder fp32, PyTorch eager", "ours-fp32", EAGER["encoder"]),
     ("encoder fp32, usual export", "ours-fp32", USUAL),
     ("encoder fp32, OpenVINO f32", "ours-fp32", ("openvino-f32", "openvino-f32-ours")),
-    ("tokenizer int8, PyTorch eager", "tokenizer-ours-int8", ("tokenizer-torch",)),
+    ("tokenizer int8, PyTorch eager", "tokenizer-ours-int8", EAGER["tokenizer"]),
     ("tokenizer int8, usual export", "tokenizer-ours-int8", ("tokenizer-torchscript",)),
-    ("tokenizer fp32, PyTorch eager", "tokenizer-ours-fp32", ("tokenizer-torch",)),
+    ("tokenizer fp32, PyTorch eager", "tokenizer-ours-fp32", EAGER["tokenizer"]),
 )
 """What is told, the bundle's side, and the others, of which the fastest counts."""
 
@@ -37,28 +39,28 @@ resident set of a new process that encodes 30 s once. Cosine: of a frame's conte
 PyTorch's in float32, at the worst decile and the mean, over 30 s of speech with pauses."""
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(results: Results) -> str:
     """Write the whole report."""
     parts = [
-        _conditions(report),
+        _conditions(results),
         "## How many times faster",
-        _headlines(report),
+        _headlines(results),
         HEADLINE_NOTE,
         "## Other ratios",
-        _once_ratios(report),
+        _once_ratios(results),
         "## Latency",
-        *_latencies(report),
+        *_latencies(results),
         "## Each side once",
-        _once(report),
+        _once(results),
         ONCE_NOTE,
         "## Tokenizers",
-        _tokenizers(report),
+        _tokenizers(results),
         "## Memory of the front end on long audio",
-        _frontend(report),
+        _frontend(results),
         "## Cost of a second of audio apart from attention",
-        _beyond(report),
+        _beyond(results),
         "## Not run",
-        "\n".join(f"- {name}: {reason}" for name, reason in report["not_run"].items())
+        "\n".join(f"- {name}: {reason}" for name, reason in results.more["not_run"].items())
         or "Nothing.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -66,110 +68,107 @@ def markdown(report: dict[str, Any]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Lay out a Markdown table; None is an empty cell."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        f"| {' | '.join('' if cell is None else str(cell) for cell in line)} |" for line in lines
-    )
+    lines = [
+        f"| {' | '.join('' if cell is None else str(cell) for cell in line)} |"
+        for line in (head, *rows)
+    ]
+    lines.insert(1, f"|{'---|' * len(head)}")
+    return "\n".join(lines)
 
 
-def ratio(report: dict[str, Any], fast: str, slow: Sequence[str], seconds: int) -> str | None:
+def ratio(results: Results, fast: str, slow: Sequence[str], seconds: float) -> str | None:
     """Tell how many times faster a side is than the fastest of others at one length."""
-    rows = {x["side"]: x for x in report["latency"] if x["seconds"] == seconds and "raw_ms" in x}
+    rows = results.timed("encoder", seconds) | results.timed("tokenizer", seconds)
     others = [rows[x] for x in slow if x in rows]
     if fast not in rows or not others:
         return None
-    ours, other = rows[fast], min(others, key=lambda x: float(x["median_ms"]))
-    each = [b / a for a, b in zip(ours["raw_ms"], other["raw_ms"], strict=True)]
+    ours, other = rows[fast], min(others, key=lambda x: x.median_ms)
+    each = [b / a for a, b in zip(ours.raw_ms, other.raw_ms, strict=True)]
     low, _, high = quartiles(each)
-    mark = "" if ours["steady"] and other["steady"] else "~"
-    return f"{mark}{other['median_ms'] / ours['median_ms']:.2f} ({low:.2f} - {high:.2f})"
+    mark = "" if ours.steady and other.steady else "~"
+    return f"{mark}{other.median_ms / ours.median_ms:.2f} ({low:.2f} - {high:.2f})"
 
 
-def _conditions(report: dict[str, Any]) -> str:
-    machine = report["machine"]
-    busy = machine["load_before"][0]
-    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+def _conditions(results: Results) -> str:
+    report, more = results.report, results.more
+    device, cpu = report.device, report.device.cpu
+    packages = ", ".join(f"{k} {v}" for k, v in device.packages.items())
+    memory = "unknown memory" if device.memory_mb is None else f"{device.memory_mb / 1e3:.1f} GB"
     return (
-        f"# {report['preset']}, random weights, batch 1, {report['threads']} threads\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags'])}), "
-        f"{machine['memory_gb']} GB; {machine['system']}; Python {machine['python']}, {packages}; "
-        f"{machine['date']}, load average before it {busy}. "
-        f"`python -m bench.peers` measures it again. OpenVINO on the usual "
-        f"export and quantize_dynamic start from the faster one, {report['usual_export']}."
+        f"# {report.bundles[0].model}, random weights, batch 1, "
+        f"{report.cases[0].case.threads} threads\n\n"
+        f"{cpu.model}, {cpu.cores} cores ({', '.join(cpu.features)}), {memory}; "
+        f"{device.system}; Python {device.python}, {packages}; "
+        f"{report.created}, load average before it {more['load_before'][0]}. "
+        f"`{report.command}` measures it again. OpenVINO on the usual "
+        f"export and quantize_dynamic start from the faster one, {more['usual_export']}."
     )
 
 
-def lengths(report: dict[str, Any]) -> list[int]:
-    """Return the lengths that were timed."""
-    return sorted({x["seconds"] for x in report["latency"]})
-
-
-def _headlines(report: dict[str, Any]) -> str:
-    every = lengths(report)
+def _headlines(results: Results) -> str:
+    every = results.lengths()
     rows = [
-        [title, *(ratio(report, fast, slow, x) for x in every)] for title, fast, slow in HEADLINES
+        [title, *(ratio(results, fast, slow, x) for x in every)] for title, fast, slow in HEADLINES
     ]
     told = [row for row in rows if any(row[1:])]
-    return table(["ours, against", *(f"{x} s" for x in every)], told)
+    return table(["ours, against", *(f"{x:g} s" for x in every)], told)
 
 
-def _once_ratios(report: dict[str, Any]) -> str:
+def _once_ratios(results: Results) -> str:
     """Tell what the usual export needs, over what the bundles need."""
+
+    def look(*keys: str) -> Callable[[str], float | None]:
+        return lambda side: results.look(side, *keys)
+
     measures = (
-        ("first result in a new process", ("cold", "first_result_ms")),
-        ("peak memory, encoder, 30 s", ("memory", "peak_mb")),
-        ("of that above loaded", ("memory", "above_loaded_mb")),
-        ("files on disk", ("disk_mb",)),
+        ("first result in a new process", look("cold", "first_result_ms")),
+        ("peak memory, encoder, 30 s", look("memory", "peak_mb")),
+        ("of that above loaded", look("memory", "above_loaded_mb")),
+        ("files on disk", results.disk_mb),
     )
-    usual = report["usual_export"]
     rows = []
-    for title, keys in measures:
-        cells = [_look(report, name, keys) for name in (usual, "ours-fp32", "ours-int8")]
-        whole = [f"{cells[0] / x:.2f}" if cells[0] and x else None for x in cells[1:]]
-        rows.append([title, *whole])
+    for title, measure in measures:
+        usual, *ours = map(measure, (results.more["usual_export"], "ours-fp32", "ours-int8"))
+        rows.append([title, *(f"{usual / x:.2f}" if usual and x else None for x in ours)])
     return table(["usual export in float32, over", "w2v-edge fp32", "w2v-edge int8"], rows)
 
 
-def _look(report: dict[str, Any], side: str, keys: Sequence[str]) -> float | None:
-    found: Any = report["sides"].get(side)
-    for key in keys:
-        found = found.get(key) if found else None
-    return None if found is None else float(found)
-
-
-def _latencies(report: dict[str, Any]) -> list[str]:
+def _latencies(results: Results) -> list[str]:
     tables = []
     head = "side, median, quartiles, p90, real-time factor, eager = 1, steady, first run".split(
         ", "
     )
     for group in ("encoder", "tokenizer"):
-        for seconds in lengths(report):
-            rows = [x for x in report["latency"] if (x["group"], x["seconds"]) == (group, seconds)]
-            if rows:
-                title = f"### {group.capitalize()}, {seconds} s"
-                cells = [_latency_cells(report, x) for x in rows]
-                tables.append(f"{title}\n\n{table(head, cells)}")
+        for seconds in results.lengths(group):
+            timed = results.timed(group, seconds)
+            eager = [timed[x].median_ms for x in EAGER[group] if x in timed]
+            cells = [
+                _latency_cells(results, row, min(eager, default=None))
+                for row in results.rows(group)
+                if row.seconds == seconds
+            ]
+            tables.append(f"### {group.capitalize()}, {seconds:g} s\n\n{table(head, cells)}")
     return tables
 
 
-def _latency_cells(report: dict[str, Any], row: dict[str, Any]) -> list[object]:
-    title = report["sides"][row["side"]]["title"]
-    if "failure" in row:
-        return [title, f"failed: {row['failure']}", *[None] * 6]
-    low, high = row["quartiles_ms"]
+def _latency_cells(results: Results, row: Row, eager_ms: float | None) -> list[object]:
+    title = results.sides[row.side]["title"]
+    if row.failure:
+        return [title, f"failed: {row.failure}", *[None] * 6]
+    low, median, high = row.quartiles_ms
     return [
         title,
-        f"{row['median_ms']:.1f} ms",
+        f"{median:.1f} ms",
         f"{low:.1f} - {high:.1f}",
-        f"{row['p90_ms']:.1f}",
-        f"{row['real_time_factor']:.4f}",
-        row.get("times_eager"),
-        "yes" if row["steady"] else "no",
-        f"{row['first_ms']:.0f} ms",
+        f"{row.p90_ms:.1f}",
+        f"{median / row.seconds / 1e3:.4f}",
+        eager_ms and f"{eager_ms / median:.3f}",
+        "yes" if row.steady else "no",
+        f"{row.first_ms:.0f} ms",
     ]
 
 
-def _once(report: dict[str, Any]) -> str:
+def _once(results: Results) -> str:
     head = (
         "side, load, imports, first result, disk, loaded, peak, above loaded, "
         "cosine, worst decile, mean"
@@ -177,55 +176,55 @@ def _once(report: dict[str, Any]) -> str:
     rows = [
         [
             side["title"],
-            _unit(report, name, ("load", "first_result_ms"), "ms"),
-            _unit(report, name, ("cold", "import_ms"), "ms"),
-            _unit(report, name, ("cold", "first_result_ms"), "ms"),
-            _unit(report, name, ("disk_mb",), "MB"),
-            _unit(report, name, ("memory", "loaded_mb"), "MB"),
-            _unit(report, name, ("memory", "peak_mb"), "MB"),
-            _unit(report, name, ("memory", "above_loaded_mb"), "MB"),
-            _cosine(report, name, "cosine_worst_decile"),
-            _cosine(report, name, "cosine_mean"),
+            _unit(results.look(name, "load", "first_result_ms"), "ms"),
+            _unit(results.look(name, "cold", "import_ms"), "ms"),
+            _unit(results.look(name, "cold", "first_result_ms"), "ms"),
+            _unit(results.disk_mb(name), "MB"),
+            _unit(results.look(name, "memory", "loaded_mb"), "MB"),
+            _unit(results.look(name, "memory", "peak_mb"), "MB"),
+            _unit(results.look(name, "memory", "above_loaded_mb"), "MB"),
+            _cosine(results.look(name, "accuracy", "cosine_worst_decile")),
+            _cosine(results.look(name, "accuracy", "cosine_mean")),
         ]
-        for name, side in report["sides"].items()
+        for name, side in results.sides.items()
         if side["group"] == "encoder"
     ]
     return table(head.replace("cosine, worst decile", "cosine at worst decile").split(", "), rows)
 
 
-def _tokenizers(report: dict[str, Any]) -> str:
+def _tokenizers(results: Results) -> str:
     rows = []
-    for name, side in report["sides"].items():
+    for name, side in results.sides.items():
         if side["group"] == "tokenizer":
-            drift = _look(report, name, ("accuracy", "code_drift"))
+            drift = results.look(name, "accuracy", "code_drift")
             rows.append(
                 [
                     side["title"],
-                    _unit(report, name, ("load", "first_result_ms"), "ms"),
-                    _unit(report, name, ("cold", "first_result_ms"), "ms"),
-                    _unit(report, name, ("disk_mb",), "MB"),
+                    _unit(results.look(name, "load", "first_result_ms"), "ms"),
+                    _unit(results.look(name, "cold", "first_result_ms"), "ms"),
+                    _unit(results.disk_mb(name), "MB"),
                     None if drift is None else f"{100 * drift:.2f} %",
                 ]
             )
     return table(["side", "load", "first result", "disk", "codes that differ"], rows)
 
 
-def _frontend(report: dict[str, Any]) -> str:
+def _frontend(results: Results) -> str:
     rows = [
         [
-            report["sides"][x["side"]]["title"],
+            results.sides[x["side"]]["title"],
             f"{x['seconds']} s",
             x.get("failure") or f"{x['above_loaded_mb']} MB",
         ]
-        for x in report.get("frontend_memory", ())
+        for x in results.more.get("frontend_memory", ())
     ]
     return table(["front end and quantizer", "audio", "peak above loaded"], rows)
 
 
-def _beyond(report: dict[str, Any]) -> str:
+def _beyond(results: Results) -> str:
     rows = []
-    for x in report.get("beyond_attention", ()):
-        side = report["sides"][x["side"]]
+    for x in results.more.get("beyond_attention", ()):
+        side = results.sides[x["side"]]
         rows.append(
             [
                 f"{side['title']} {side['group']}",
@@ -238,13 +237,11 @@ def _beyond(report: dict[str, Any]) -> str:
     return table(["graph", "audio", "run", "attention in it", "rest, a second of audio"], rows)
 
 
-def _unit(report: dict[str, Any], side: str, keys: Sequence[str], unit: str) -> str | None:
-    found = _look(report, side, keys)
+def _unit(found: float | None, unit: str) -> str | None:
     return None if found is None else f"{found:.0f} {unit}" if found >= 10 else f"{found} {unit}"
 
 
-def _cosine(report: dict[str, Any], side: str, key: str) -> str | None:
-    found = _look(report, side, ("accuracy", key))
+def _cosine(found: float | None) -> str | None:
     if found is None:
         return None
     # Nearer to 1 than that, only the distance can be read.

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from w2v_edge.model import SpeechModel
 
 Group = Literal["encoder", "tokenizer"]
+Precision = Literal["fp32", "bf16", "int8"]
 Kind = Literal["torch", "transformers", "compiled", "ort", "openvino", "bundle"]
 Run = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[Any]"]
 """Takes a waveform (samples,); returns context (frames, dim) or codes (frames, groups)."""
 
 OUTPUTS: dict[Group, str] = {"encoder": "context", "tokenizer": "codes"}
+
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's names of precisions."""
 
 IMPORTS: dict[Kind, tuple[str, ...]] = {
     "torch": ("numpy", "torch", "w2v_edge.model"),
@@ -46,7 +50,7 @@ class Side:
         group: what it computes, which also is the name of the bundle's graph for it.
         kind: what runs it.
         path: a checkpoint, an ONNX file or a bundle, by `kind`.
-        hint: precision that OpenVINO may compute in.
+        precision: of its products; what OpenVINO may compute in.
     """
 
     name: str
@@ -54,7 +58,7 @@ class Side:
     group: Group
     kind: Kind
     path: str
-    hint: str = "f32"
+    precision: Precision = "fp32"
 
 
 def open_side(side: Side, threads: int) -> Run:
@@ -166,7 +170,7 @@ def _open_openvino(side: Side, threads: int) -> Run:
         "CPU",
         {
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": side.hint,
+            "INFERENCE_PRECISION_HINT": HINTS[side.precision],
             "PERFORMANCE_HINT": "LATENCY",
         },
     )

@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +31,13 @@ class Times:
 
     Attributes:
         first: seconds of the first run of this length, in which some sides compile.
+        warm_up: seconds of each further round before those that count.
         raw: seconds of each round after warm-up.
         failure: why it stopped, where it did.
     """
 
     first: float = float("nan")
+    warm_up: list[float] = field(default_factory=list)
     raw: list[float] = field(default_factory=list)
     failure: str = ""
 
@@ -65,6 +66,8 @@ def compare(
                 continue
             if turn == 0:
                 times[name].first = took
+            elif turn < warm_up:
+                times[name].warm_up.append(took)
             if turn >= warm_up:
                 times[name].raw.append(took)
             time.sleep(pause)
@@ -75,19 +78,6 @@ def _once(run: Run, waveform: npt.NDArray[np.float32]) -> float:
     start = time.perf_counter()
     run(waveform)
     return time.perf_counter() - start
-
-
-def summary(raw: Sequence[float], seconds: float) -> dict[str, Any]:
-    """Summarise seconds a run took, in ms."""
-    low, median, high = quartiles(raw)
-    return {
-        "median_ms": round(1e3 * median, 3),
-        "quartiles_ms": [round(1e3 * low, 3), round(1e3 * high, 3)],
-        "p90_ms": round(1e3 * float(np.quantile(raw, 0.9)), 3),
-        "real_time_factor": round(median / seconds, 6),
-        "steady": bool(max(high - median, median - low) <= STEADY * median),
-        "raw_ms": [round(1e3 * x, 3) for x in raw],
-    }
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

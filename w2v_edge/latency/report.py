@@ -72,6 +72,8 @@ class Case:
 class Trial:
     """One process that was started for one case, measured, and ended.
 
+    Times before the steady state that were not measured are 0.
+
     Attributes:
         begin_s: when it was started, in seconds since the benchmark began.
         end_s: when it had ended.

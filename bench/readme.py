@@ -1,0 +1,218 @@
+"""The tables of README.md, from results: between `<!-- table: NAME -->` and `<!-- end -->`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.peers.report import EAGER, USUAL, table
+from bench.peers.results import Results, Row
+
+PEERS = "peers-base"
+RUNTIME = "runtime-int8.json"
+OURS = "**w2v-edge {}**"
+PRECISIONS = ("fp32", "int8")
+
+ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "PyTorch eager": EAGER["encoder"],
+    "usual export, onnxruntime": USUAL,
+    "its `quantize_dynamic`, default": ("dynamic",),
+    "its `quantize_dynamic`, MatMul only": ("dynamic-matmul",),
+    "OpenVINO, float32": ("openvino-f32",),
+    "OpenVINO, bf16 (needs AMX or AVX512-BF16)": ("openvino-bf16",),
+    **{OURS.format(x): (f"ours-{x}",) for x in PRECISIONS},
+}
+"""Rows and the sides that they may be of: it is the fastest at the greatest length."""
+
+TOKENIZERS: Mapping[str, tuple[str, ...]] = {
+    "PyTorch eager": EAGER["tokenizer"],
+    "usual export, onnxruntime": ("tokenizer-torchscript",),
+    **{OURS.format(x): (f"tokenizer-ours-{x}",) for x in PRECISIONS},
+}
+
+FRONTEND_SECONDS = 300
+MEMORY_MARGIN = 0.03
+"""Share by which the resident memory of two runs may differ."""
+
+WINDOWS: Mapping[tuple[float, float, float], str] = {
+    (20, 0, 0): "{}",
+    (20, 2.5, 2.5): "{}",
+    (20, 5, 5): "**{}**, of long recordings",
+    (5, 2.5, 2.5): "{}",
+    (0.32, 4, 0.32): "**{}**, of streams",
+    (0.32, 4, 1.28): "{}",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A cell of which less is better, and between what it is."""
+
+    text: str
+    low: float
+    high: float
+
+
+def fill(text: str, folder: Path) -> str:
+    """Return README's text with all tables made anew.
+
+    Raises:
+        ValueError: a table's place is missing, or there twice.
+    """
+    for name, make in TABLES.items():
+        place = re.compile(rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        if len(place.findall(text)) != 1:
+            raise ValueError(f"README.md: expected one place for the table {name!r}")
+        begin, end = place.search(text).span()  # type: ignore[union-attr] # it was just found
+        made = f"<!-- table: {name} -->\n{make(folder)}\n<!-- end -->"
+        text = text[:begin] + made + text[end:]
+    return text
+
+
+def encoder(folder: Path) -> str:
+    """Make the table of encoders."""
+    results = Results.read(folder / PEERS)
+    lengths = results.lengths("encoder")
+    chosen = _chosen(results, "encoder", ENCODERS)
+    columns = [_times(results, "encoder", chosen, x) for x in lengths]
+    cosines = [_cosine(results, side) for side in chosen.values()]
+    memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
+    head = ["encoder", *(f"{x:g} s" for x in lengths), "cosine, worst decile", "peak memory, 30 s"]
+    return _table(head, [list(chosen), *map(_best, columns), cosines, _best(memory)])
+
+
+def tokenizer(folder: Path) -> str:
+    """Make the table of tokenizers."""
+    results = Results.read(folder / PEERS)
+    lengths = results.lengths("tokenizer")
+    chosen = _chosen(results, "tokenizer", TOKENIZERS)
+    columns = [_times(results, "tokenizer", chosen, x) for x in lengths]
+    codes = [_drift(results, side) for side in chosen.values()]
+    above = {
+        x["side"]: x.get("above_loaded_mb")
+        for x in results.more["frontend_memory"]
+        if x["seconds"] == FRONTEND_SECONDS
+    }
+    memory = [_memory(above.get(side)) for side in chosen.values()]
+    head = [
+        "tokenizer: speech to codes",
+        *(f"{x:g} s" for x in lengths),
+        "codes that change",
+        f"memory of a run, {FRONTEND_SECONDS} s",
+    ]
+    return _table(head, [list(chosen), *map(_best, columns), codes, _best(memory)])
+
+
+def windows(folder: Path) -> str:
+    """Make the table of what windows of attention cost."""
+    whole, *others = _runtime(folder)["windows"]
+    found = {tuple(row["window"]): row for row in others}
+    rows = []
+    for window, title in WINDOWS.items():
+        row = found[window]
+        cost = row["ms_per_second"] / whole["ms_per_second"]
+        rows.append(
+            [
+                title.format(", ".join(f"{x:g}" for x in window) + " s"),
+                f"{row['median']:.4f}",
+                f"{row['worst_decile']:.4f}",
+                f"{row['worst']:.4f}" if row["worst"] > 0.99 else f"{row['worst']:.2f}",
+                f"{cost:.2f}" if cost < 1 else f"{cost:.1f}",
+            ]
+        )
+    head = [
+        "step, left, right",
+        "cosine with attention over all, median",
+        "worst decile",
+        "worst frame",
+        "cost of the context network, all at once being 1",
+    ]
+    return table(head, rows)
+
+
+def memory(folder: Path) -> str:
+    """Make the table of memory by length of audio."""
+    results = _runtime(folder)
+    rows: dict[str, list[str]] = {}
+    for x in results["memory"]:
+        cells = rows.setdefault(x["task"], [f"`{x['task']}`"])
+        cells.append(f"{_whole(x['peak_mb'])} MB, {_whole(x['held_mb'])}")
+    lengths = sorted({x["seconds"] for x in results["memory"]})
+    title = f"`base` in int8, {results['threads']} threads: peak memory, of it returned"
+    return table([title, *(f"{x} s" for x in lengths)], rows.values())
+
+
+TABLES: Mapping[str, Callable[[Path], str]] = {
+    "windows": windows,
+    "memory": memory,
+    "encoder": encoder,
+    "tokenizer": tokenizer,
+}
+
+
+def _chosen(results: Results, group: str, titles: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return titles and sides of the rows that were timed."""
+    timed = results.timed(group, results.lengths(group)[-1])
+    present = {title: [timed[x] for x in names if x in timed] for title, names in titles.items()}
+    return {
+        title: min(rows, key=lambda x: x.median_ms).side for title, rows in present.items() if rows
+    }
+
+
+def _times(
+    results: Results, group: str, chosen: Mapping[str, str], seconds: float
+) -> list[Figure | None]:
+    timed = results.timed(group, seconds)
+    return [_time(timed[x]) if x in timed else None for x in chosen.values()]
+
+
+def _time(row: Row) -> Figure:
+    """Write a median; of one that was not steady, no more digits than hold."""
+    low, median, high = row.quartiles_ms
+    rough = not row.steady and median >= 1000
+    text = f"{median / 1e3:.1f} s" if rough else f"{_whole(median)} ms"
+    return Figure(text, low, high)
+
+
+def _memory(mb: float | None) -> Figure | None:
+    if mb is None:
+        return None
+    return Figure(f"{_whole(mb)} MB", mb * (1 - MEMORY_MARGIN), mb * (1 + MEMORY_MARGIN))
+
+
+def _cosine(results: Results, side: str) -> str:
+    found = results.look(side, "accuracy", "cosine_worst_decile")
+    # PyTorch is what all are compared with.
+    return "" if found is None or side in EAGER["encoder"] else f"{found:.4f}"
+
+
+def _drift(results: Results, side: str) -> str:
+    found = results.look(side, "accuracy", "code_drift")
+    return "" if found is None else f"{100 * found:.2g} %"
+
+
+def _best(column: Sequence[Figure | None]) -> list[str]:
+    """Set in bold what is below all others: by quartiles, or by what memory may differ."""
+    made = []
+    for one in column:
+        others = [x for x in column if x is not None and x is not one]
+        best = one is not None and others and all(one.high < x.low for x in others)
+        made.append("" if one is None else f"**{one.text}**" if best else one.text)
+    return made
+
+
+def _table(head: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
+    return table(head, zip(*columns, strict=True))
+
+
+def _whole(value: float) -> int:
+    return int(value + 0.5)
+
+
+def _runtime(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((folder / RUNTIME).read_text())
+    return results

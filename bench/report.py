@@ -1,0 +1,101 @@
+"""Tables and pictures from what was measured: beside the results, and in README.md.
+
+    python -m bench.report [--check]
+
+Reads the JSON files of `bench/results`. `--check` writes nothing: it says which texts are not those
+that the results give. Run it from the repository's root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import bench.readme
+from bench.peers import report as peers
+from bench.peers.results import MORE, Results
+from bench.runtime import tables as runtime
+from w2v_edge.latency.curves import series
+from w2v_edge.latency.files import read_report, write
+from w2v_edge.latency.markdown import markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench/results"
+README = ROOT / "README.md"
+
+
+def main() -> None:
+    """Write what the results give, or check that it is there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
+    if parser.parse_args().check:
+        sys.exit(check())
+    refresh(RESULTS)
+    write(README, _readme())
+
+
+def refresh(folder: Path) -> None:
+    """Write the Markdown and the pictures of a folder of results."""
+    for path, text in texts(folder).items():
+        write(path, text)
+    draw(folder)
+
+
+def check() -> int:
+    """Return 1, and say which, if a text is not what the results give; else 0."""
+    made = {README: _readme(), **texts(RESULTS)}
+    stale = [path for path, text in made.items() if _read(path) != text]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)}: not what the results give; run make bench-report")
+    return 1 if stale else 0
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    """Return the Markdown of all results in a folder and below it."""
+    made = {}
+    for stem in _stems(folder):
+        made[Path(f"{stem}.md")] = peers.markdown(Results.read(stem))
+    for path in sorted(folder.rglob("runtime-*.json")):
+        made[path.with_suffix(".md")] = runtime.markdown(json.loads(path.read_text()))
+    for path in sorted(folder.rglob("latency-*.json")):
+        made[path.with_suffix(".md")] = markdown(read_report(path))
+    return made
+
+
+def draw(folder: Path) -> None:
+    """Draw what was measured at several lengths of audio."""
+    from bench.peers.plots import draw_accuracy, draw_latency, draw_lengths
+
+    for stem in _stems(folder):
+        results = Results.read(stem)
+        if len(results.lengths()) > 1:
+            draw_latency(results, Path(f"{stem}-latency.svg"))
+            draw_accuracy(results, Path(f"{stem}-accuracy.svg"))
+    for path in sorted(folder.rglob("latency-*.json")):
+        report = read_report(path)
+        if series(report, "seconds"):
+            draw_lengths(report, path.with_suffix(".svg"))
+
+
+def _stems(folder: Path) -> list[Path]:
+    """Return the paths of comparisons with peers, without their endings."""
+    found = sorted(folder.rglob(f"peers-*{MORE}"))
+    return [path.with_name(path.name.removesuffix(MORE)) for path in found]
+
+
+def _readme() -> str:
+    return bench.readme.fill(README.read_text(encoding="utf-8"), RESULTS)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    main()
