@@ -18,22 +18,23 @@ RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
 
 
 @pytest.mark.parametrize(
-    ("text", "metric", "most", "limit"),
+    ("text", "metric", "sign", "limit"),
     [
-        ("p99<50ms@1s", "p99", True, 50),
-        ("p99<0.05s", "p99", True, 50),
-        ("first <= 800us", "first", True, 0.8),
-        ("rss<200MB", "rss", True, 200),
-        ("rss<0.2GB", "rss", True, 200),
-        ("speed>20x", "speed", False, 20),
-        ("rtf<.05", "rtf", True, 0.05),
-        ("missed<1%@streaming", "missed", True, 0.01),
+        ("p99<50ms@1s", "p99", "<", 50),
+        ("p99<0.05s", "p99", "<", 50),
+        ("first <= 800us", "first", "<=", 0.8),
+        ("rss<200MB", "rss", "<", 200),
+        ("rss<0.2GB", "rss", "<", 200),
+        ("speed>20x", "speed", ">", 20),
+        ("rtf<.05", "rtf", "<", 0.05),
+        ("missed<=0%", "missed", "<=", 0),
+        ("missed<1%@streaming", "missed", "<", 0.01),
     ],
 )
-def test_units_are_understood(text: str, metric: str, most: bool, limit: float) -> None:
+def test_units_are_understood(text: str, metric: str, sign: str, limit: float) -> None:
     """A limit is the same in any unit that the figure can have."""
     found = Budget.parse(text)
-    assert (found.metric, found.most) == (metric, most)
+    assert (found.metric, found.sign) == (metric, sign)
     assert found.limit == pytest.approx(limit)
 
 
@@ -100,10 +101,10 @@ def test_a_budget_for_no_case_is_an_error() -> None:
 def test_a_limit_around_the_figure_decides(metric: str) -> None:
     """A little more than the figure is met, a little less is missed; what has no figure, missed."""
     value = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
-    budget = Budget("", metric, most=True, limit=(value or 1) * 1.001, where=())
+    budget = Budget("", metric, sign="<", limit=(value or 1) * 1.001, where=())
     assert budget.check(RESULT).met is (value is not None)
     assert not replace(budget, limit=(value or 1) * 0.999).check(RESULT).met
-    assert replace(budget, limit=(value or 1) * 0.999, most=False).check(RESULT).met is (
+    assert replace(budget, limit=(value or 1) * 0.999, sign=">").check(RESULT).met is (
         value is not None
     )
     assert not budget.check(replace(RESULT, summary=None, failure="it failed")).met

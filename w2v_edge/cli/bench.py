@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,11 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     show_default=True,
     help="End sooner when all medians are as sure: half of the interval, relative to them.",
 )
-@click.option("--rounds", type=click.IntRange(min=3, max=10_000), help="Exactly so many processes.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=3, max=10_000),
+    help="Exactly so many processes, whatever --time and --precision say.",
+)
 @click.option(
     "--steady",
     type=click.FloatRange(min=0.01, max=3600),
@@ -248,19 +253,20 @@ def _reclaim(
 
 def _refuse_unwritable(paths: list[str | Path]) -> None:
     """Raise before any work for outputs that could not be written after it."""
-    from w2v_edge.files import replacing
-
     if sum(str(path) == "-" for path in paths) > 1:
         raise InputError("found two reports for standard output; name a file for one of them")
-    for path in (Path(x) for x in paths if str(x) != "-"):
+    files = [Path(path) for path in paths if str(path) != "-"]
+    if len({path.absolute() for path in files}) < len(files):
+        raise InputError("found one file for two reports; name another one")
+    for path in files:
         if path.is_dir():
             raise OutputExistsError(f"{path} is a folder; choose a file to write")
-        missing = not path.parent.is_dir()
-        if missing:
+        if path.exists() and not path.is_file():
+            raise OutputExistsError(f"{path} is no file; choose a file to write, or -")
+        if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
-        with replacing(path.with_name(f".{path.name}.try")) as temporary:
-            temporary.write_text("")
-        path.with_name(f".{path.name}.try").unlink()
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:

@@ -74,6 +74,7 @@ def command(
     """
     from w2v_edge.latency.comparison import compare
     from w2v_edge.latency.files import read_report
+    from w2v_edge.latency.wording import clean
 
     if len(reports) < MANY:
         raise InputError("found one report, expected two or more; the first is the baseline")
@@ -81,7 +82,10 @@ def command(
     if len(read) > MANY:
         _print_across(reports, read, as_json=as_json, as_markdown=as_markdown)
         return
-    found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=force)
+    try:
+        found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=force)
+    except InputError as error:
+        raise InputError(clean(str(error))) from error
     if as_json:
         print_json({"threshold": threshold, "regressions": len(found.regressions), **vars(found)})
     elif as_markdown:
@@ -96,9 +100,11 @@ HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p
 
 
 def _print(found: Comparison, threshold: float) -> None:
+    from w2v_edge.latency.wording import clean
+
     show = console().print
     for difference in found.differences:
-        show(f"note: {difference}")
+        show(f"note: {clean(difference)}")
     print_table(f"after / before, threshold {threshold:.3g}", HEAD, _rows(found.pairs))
     for which, cases in (("first", found.only_before), ("second", found.only_after)):
         if cases:
@@ -156,10 +162,13 @@ def _print_across(
 ) -> None:
     """Print medians of all reports, a column each, with ratios to the first."""
     from w2v_edge.latency.across import across
-    from w2v_edge.latency.wording import labels_of
+    from w2v_edge.latency.wording import clean, labels_of
 
     rows = across(reports)
-    names = [path.stem for path in paths]
+    stems = [path.stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise InputError("found one report twice; name each once")
     if as_json:
         print_json(
             [
@@ -176,7 +185,8 @@ def _print_across(
         return
     for name, report in zip(names, reports, strict=True):
         cpu = report.device.cpu
-        console().print(f"{name}: {cpu.model}, {cpu.usable_cores} cores ({report.device.identity})")
+        device = f"{cpu.model}, {cpu.usable_cores} cores ({report.device.identity})"
+        console().print(clean(f"{name}: {device}"))
     print_table("median latency, and times that of the first", head, cells)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ METRICS: dict[str, tuple[str, Callable[[Summary], float | None], tuple[str, ...]
     "missed": ("%", lambda s: None if s.miss_rate is None else s.miss_rate, (*SHARE, *PLAIN)),
     "behind": ("ms", lambda s: s.behind_ms, TIME),
 }
+SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 PATTERN = re.compile(
     r"\s*(?P<metric>[a-z0-9]+)\s*(?P<sign><=?|>=?)\s*(?P<number>\d+\.?\d*|\.\d+)\s*"
     r"(?P<unit>[a-zA-Z%]*)\s*(?P<where>(@.+)?)",
@@ -49,7 +51,7 @@ class Budget:
     Attributes:
         text: as it was written.
         metric: which figure.
-        most: whether the limit is the most; else the least.
+        sign: `<`, `<=`, `>` or `>=`.
         limit: in the figure's own unit.
         where: values that a case must have: `1s`, a graph, a provider, a bundle, a scenario,
             `threads=2` or `batch=4`.
@@ -57,7 +59,7 @@ class Budget:
 
     text: str
     metric: str
-    most: bool
+    sign: str
     limit: float
     where: tuple[str, ...]
 
@@ -83,7 +85,7 @@ class Budget:
             raise InputError(f"found budget {text!r:.60}, expected {metric} in {wanted}")
         where = tuple(x.strip() for x in re.split(r"[@,]", found["where"]) if x.strip())
         limit = float(found["number"]) * UNITS.get(unit, 1.0)
-        return cls(text.strip(), metric, found["sign"][0] == "<", limit, where)
+        return cls(text.strip(), metric, found["sign"], limit, where)
 
     def holds_for(self, case: Case) -> bool:
         """Tell whether a case is one that the budget is for."""
@@ -92,7 +94,7 @@ class Budget:
     def check(self, result: CaseResult) -> Check:
         """Compare a case's figure with the limit; what failed, or has no figure, misses it."""
         figure = METRICS[self.metric][1](result.summary) if result.summary else None
-        within = figure is not None and (figure < self.limit if self.most else figure > self.limit)
+        within = figure is not None and SIGNS[self.sign](figure, self.limit)
         return Check(self, result.case, figure, within)
 
 

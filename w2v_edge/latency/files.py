@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 from w2v_edge import strict
 from w2v_edge.errors import ConfigError, InputError
 from w2v_edge.files import open_regular, replacing
-from w2v_edge.latency.report import FORMAT, VERSION, Report
+from w2v_edge.latency.report import FORMAT, VERSION, Report, Trial
 
-MOST_BYTES = 2**30
+MOST_BYTES = 2**28
+MOST = 1e12
+"""Of a time in ms, or of megabytes: 30 years, and more than there is."""
 
 
 def to_json(report: Report) -> str:
@@ -57,12 +58,34 @@ def read_report(path: Path) -> Report:
 
 
 def _check(path: Path, report: Report) -> None:
-    """Refuse times that are none: ratios and logarithms are taken of them."""
+    """Refuse figures that are none: ratios and logarithms are taken of them."""
+    names = {bundle.name for bundle in report.bundles}
     for result in report.cases:
+        if result.case.bundle not in names:
+            raise InputError(f"{path}: a case of a bundle that is not listed; measure again")
+        if result.summary and not result.trials:
+            raise InputError(f"{path}: a case with figures but no trials; measure again")
         for trial in result.trials:
-            times = (trial.steady_s, trial.audio_s, *trial.latencies_ms)
-            if len(times) == 2 or not all(0 < x < math.inf for x in times):  # noqa: PLR2004
+            if not _plausible(trial):
                 raise InputError(f"{path}: a trial with times that are none; measure again")
+
+
+def _plausible(trial: Trial) -> bool:
+    positive = (trial.steady_s, trial.audio_s, *trial.latencies_ms, *trial.reference_ms)
+    others = (
+        trial.start_ms,
+        trial.import_ms,
+        trial.load_ms,
+        trial.first_ms,
+        trial.loaded_mb or 0.0,
+        trial.peak_mb or 0.0,
+        *trial.warm_up_ms,
+    )
+    return (
+        bool(trial.latencies_ms)
+        and all(1 / MOST < x < MOST for x in positive)
+        and all(0 <= x < MOST for x in others)
+    )
 
 
 def _refuse(constant: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,8 +19,17 @@ from w2v_edge.providers.tuning import Tuning
 
 T = TypeVar("T")
 
-WORK = "import time; begun = time.perf_counter(); import sys; sys.argv[0] = 'w2v-edge bench'"
-"""The first thing that a process does is to look at the clock."""
+WORK = """
+import time
+begun = time.perf_counter()
+import w2v_edge
+from w2v_edge.providers import import_onnxruntime
+import_onnxruntime()
+imported = time.perf_counter()
+from w2v_edge.latency.jobs import serve
+serve(begun, imported)
+"""
+"""A process first looks at the clock, and then imports what an app imports, and no more."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Job:
         steady_s: shortest steady state.
         tuning: how it is run; None for the defaults.
         spawned: when the process was started, by `time.perf_counter`, which all processes share.
+        imported: when the process had imported what an app imports.
     """
 
     bundle: str
@@ -41,6 +52,7 @@ class Job:
     steady_s: float
     tuning: Tuning | None = None
     spawned: float = 0.0
+    imported: float = 0.0
 
 
 def start(module: str, job: Job, folder: Path, *, timeout_s: float | None = None) -> dict[str, Any]:
@@ -58,12 +70,17 @@ def start(module: str, job: Job, folder: Path, *, timeout_s: float | None = None
     """
     question, answer = folder / "job.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
-    code = f"{WORK}; from w2v_edge.latency.jobs import serve; serve(begun)"
     # What lies in the folder where it was started is none of its modules.
-    command = [sys.executable, "-P", "-c", code, module, str(question), str(answer)]
+    command = [sys.executable, "-P", "-c", WORK, module, str(question), str(answer)]
     question.write_text(json.dumps(strict.to_plain(job) | {"spawned": time.perf_counter()}))
+    # What a process that is ended leaves behind lies in the folder, and goes with it.
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     with subprocess.Popen(  # noqa: S603 - our own module
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | temporary,
     ) as process:
         try:
             _, said = process.communicate(timeout=timeout_s)
@@ -78,14 +95,14 @@ def start(module: str, job: Job, folder: Path, *, timeout_s: float | None = None
     return found
 
 
-def serve(begun: float) -> None:
+def serve(begun: float, imported: float) -> None:
     """Do the job that this process was started for."""
     import importlib
 
     module, question, answer = sys.argv[1:]
     # Ctrl-C reaches this process too; the one that started it ends it, and says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    job = strict.from_plain(Job, json.loads(Path(question).read_text()))
+    job = strict.from_plain(Job, json.loads(Path(question).read_text()) | {"imported": imported})
     try:
         found = importlib.import_module(module).work(job, begun)
     except W2VEdgeError as error:

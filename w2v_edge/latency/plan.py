@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import GraphMissingError, InputError, ProviderError
 from w2v_edge.latency.report import BundleRecord, Case, Driver, Scenario
+from w2v_edge.latency.scenarios import MULTI
 from w2v_edge.names import Power
 from w2v_edge.providers import choose, usable_cores
 from w2v_edge.runtime.context_window import STREAM, check_window
@@ -64,14 +64,14 @@ def open_bundles(folders: Sequence[Path]) -> list[Named]:
     Raises:
         BundleError: one is none.
     """
-    names: Counter[str] = Counter()
+    names: set[str] = set()
     opened = []
     for folder in folders:
         bundle = Bundle.open(folder)
-        name = bundle.folder.resolve().name
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name}-{names[name]}"
+        folder_name = bundle.folder.resolve().name
+        numbered = (f"{folder_name}-{number}" for number in itertools.count(2))
+        name = next(x for x in itertools.chain([folder_name], numbered) if x not in names)
+        names.add(name)
         manifest = bundle.manifest
         record = BundleRecord(
             name,
@@ -97,6 +97,8 @@ def make_cases(named: Sequence[Named], matrix: Matrix) -> list[Case]:
     threads = matrix.threads or (1 if matrix.power == "low" else usable_cores(),)
     for provider, count in itertools.product(matrix.providers, threads):
         _check_execution(provider, count, matrix)
+    for scenario in matrix.scenarios:
+        _check_scenario(scenario, matrix)
     for scenario, seconds, batch, count in itertools.product(
         matrix.scenarios, matrix.seconds, matrix.batches, threads
     ):
@@ -108,13 +110,13 @@ def make_cases(named: Sequence[Named], matrix: Matrix) -> list[Case]:
                         one.record.name,
                         graph,
                         provider,
-                        dict(matrix.provider_options),
+                        dict(sorted(matrix.provider_options.items())),
                         count,
                         matrix.power,
                         float(seconds),
                         batch,
                         scenario,
-                        "w2v-edge" if scenario == "streaming" else matrix.driver,
+                        matrix.driver,
                         matrix.block_ms if scenario == "streaming" else 0.0,
                     )
                 )
@@ -132,12 +134,41 @@ def _check_execution(provider: str, threads: int, matrix: Matrix) -> None:
             f"found {threads} threads, expected at most the {cores} cores that there are: "
             "threads without a core only wait"
         )
+    if matrix.power == "low" and threads > 1:
+        raise ProviderError(
+            f"found {threads} threads with low power, which is one thread; leave out one of them"
+        )
     if matrix.provider_options and len(matrix.providers) > 1:
         raise ProviderError(
             f"found provider options with providers {', '.join(matrix.providers)}; "
             "name one provider with them"
         )
     choose((provider, matrix.provider_options), threads, allow_fallback=False, power=matrix.power)
+
+
+def _check_scenario(scenario: Scenario, matrix: Matrix) -> None:
+    """Refuse what a scenario cannot be asked."""
+    loadgen = matrix.driver == "loadgen"
+    if scenario == "streaming":
+        if loadgen:
+            raise InputError("MLPerf LoadGen has no scenario streaming; leave out --loadgen")
+        if matrix.batches != (1,):
+            raise InputError("a stream has no batches; leave out --batch")
+        if min(matrix.seconds) * 1e3 < matrix.block_ms:
+            raise InputError(
+                f"found {min(matrix.seconds):g} s of audio, expected at least a block of "
+                f"{matrix.block_ms:g} ms"
+            )
+    for batch in matrix.batches:
+        if scenario == "multi" and MULTI % batch:
+            raise InputError(
+                f"found a batch of {batch} in the scenario multi, expected 1, 2, 4 or 8: its "
+                f"queries have {MULTI} utterances"
+            )
+        if scenario == "single" and loadgen and batch > 1:
+            raise InputError(
+                f"found a batch of {batch}, but LoadGen's single stream is of single utterances"
+            )
 
 
 def _graphs(one: Named, asked: tuple[str, ...], scenario: Scenario) -> list[str]:

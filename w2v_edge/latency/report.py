@@ -83,7 +83,8 @@ class Trial:
         first_ms: the first query.
         warm_up_ms: each further query before the steady state.
         latencies_ms: each query of the steady state, from its being issued (scenario streaming:
-            from its last sample being there) to its result.
+            from its last sample being there) to its result; scenario offline: the time of 24
+            utterances, at the pace of all that were there at once.
         steady_s: wall-clock time of the steady state.
         audio_s: audio worked on in the steady state.
         reference_ms: a fixed matrix product, just before the process and just after it.

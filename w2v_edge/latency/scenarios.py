@@ -20,7 +20,8 @@ MULTI = 8
 """Utterances in a query of the scenario multi, as in MLPerf's multiple stream."""
 
 OFFLINE = 24
-"""Utterances that are there at once in the scenario offline, at least."""
+"""Utterances that the scenario offline is about: at least so many are there at once, and its
+latency is the time of so many."""
 
 FEWEST = 3
 """Queries of a steady state, at least."""
@@ -92,11 +93,12 @@ class Queries:
 
     def serve(self, batches: Iterable[object]) -> None:
         """Run a batch of utterances for each of `batches`, as many at once as there are cores."""
-        if self._pool is None:
-            for _ in batches:
+        waiting = list(batches)
+        if self._pool is None or len(waiting) == 1:
+            for _ in waiting:
                 self._run()
         else:
-            list(self._pool.map(lambda _: self._run(), batches))
+            list(self._pool.map(lambda _: self._run(), waiting))
 
     def _run(self) -> None:
         self._model.run(self._graph, **self._inputs[next(self._turn) % len(self._inputs)])
@@ -114,7 +116,8 @@ class Offline(Queries):
         begun = time.perf_counter()
         self.serve(range(batches))
         took = time.perf_counter() - begun
-        return Steady([took], took, batches * self.audio_s)
+        latency = took * OFFLINE / (batches * self.batch)
+        return Steady([latency], took, batches * self.audio_s)
 
 
 def open_scenario(model: Model, case: Case, inputs: Sequence[Tensors]) -> Scenario:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from w2v_edge import strict
 from w2v_edge.errors import W2VEdgeError
 from w2v_edge.latency import jobs
@@ -25,6 +27,7 @@ from w2v_edge.latency.plan import Named
 from w2v_edge.latency.reference import Reference
 from w2v_edge.latency.report import Case, CaseResult, Operator, Settings, Trial
 from w2v_edge.latency.speech import Speech
+from w2v_edge.latency.statistics import estimate, percentile
 from w2v_edge.latency.summary import summarise
 from w2v_edge.latency.watch import Watch
 
@@ -182,7 +185,8 @@ def _planned(spent: float, done: int, begun: float, settings: Settings) -> int:
 
 def _sure(all_: list[Progress], settings: Settings) -> bool:
     for progress in all_:
-        p50 = summarise(progress.case, progress.trials).p50_ms
+        latencies = [np.array(trial.latencies_ms) for trial in progress.trials]
+        p50 = estimate(latencies, percentile(0.5))
         if p50.high - p50.low > 2 * settings.precision * p50.value:
             return False
     return True

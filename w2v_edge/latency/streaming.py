@@ -15,9 +15,10 @@ class Live:
     """A stream of codes, and of context where the graph is the encoder."""
 
     def __init__(self, model: Model, case: Case, waveform: Waveform) -> None:
-        self._waveform = waveform
         self._rate = model.sample_rate
         self._size = max(1, round(case.block_ms * self._rate / 1000))
+        # Whole blocks: the next one comes as late after each as it is long.
+        self._waveform = waveform[: len(waveform) // self._size * self._size]
         running = "statistics" in model.manifest.graphs
         self._stream = model.stream(
             statistics="running" if running else None, context=case.graph == "encoder"

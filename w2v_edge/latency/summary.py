@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from w2v_edge.latency.report import Case, Estimate, Summary, Trial
+from w2v_edge.latency.scenarios import OFFLINE
 from w2v_edge.latency.statistics import estimate, estimate_median, percentile
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -52,6 +53,8 @@ def audio_of_query(case: Case, trials: Sequence[Trial]) -> float:
     """Return the seconds of audio in a query; of a stream, in a block."""
     if case.scenario == "streaming":
         return case.block_ms / 1e3
+    if case.scenario == "offline":
+        return OFFLINE * case.seconds
     return sum(t.audio_s for t in trials) / sum(len(t.latencies_ms) for t in trials)
 
 
