@@ -166,7 +166,10 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     slow.write_text(json.dumps(data))
     refused(w2v_edge("compare", measured, slow), 1, "different devices", "--force")
     assert w2v_edge("compare", measured, slow, "--force").code == 4
-    table = w2v_edge("compare", measured, slow, measured)
+    refused(w2v_edge("compare", measured, slow, measured), 1, "found one report twice")
+    third = tmp_path / "third.json"
+    third.write_bytes(measured.read_bytes())
+    table = w2v_edge("compare", measured, slow, third)
     assert table.code == 0, table
     assert "(2.00x)" in table.out
 
@@ -213,6 +216,58 @@ def test_the_schema_can_be_had(w2v_edge: Verb) -> None:
     assert outcome.json["$id"].endswith(":1")
 
 
+def _spoil(data: Any, what: str) -> None:
+    first = data["cases"][0]
+    if what == "no bundles":
+        data["bundles"] = []
+    elif what == "no trials":
+        first["trials"] = []
+    elif what == "reference":
+        first["trials"][0]["reference_ms"] = [-1.0]
+    elif what == "huge":
+        first["trials"][0]["latencies_ms"] = [1e300]
+    elif what == "infinite":
+        first["trials"][0]["reference_ms"] = [1e400]
+
+
+@pytest.mark.parametrize("what", ["no bundles", "no trials", "reference", "huge", "infinite"])
+def test_hostile_reports_are_one_line(
+    w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb, what: str
+) -> None:
+    """Whatever is in them, no traceback, and no verdict."""
+    data = json.loads(measured.read_text())
+    _spoil(data, what)
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(data).replace("Infinity", "1e400"))
+    refused(w2v_edge("compare", path, measured, "--force"), 1, str(path))
+    refused(w2v_edge("compare", measured, path, "--force"), 1, str(path))
+
+
+def test_a_report_steers_no_terminal(w2v_edge: Verb, measured: Path, tmp_path: Path) -> None:
+    """Names from a file are shown without their control characters."""
+    data = json.loads(measured.read_text())
+    data["device"]["cpu"]["model"] = data["device"]["identity"] = "\x1b[31mred"
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(data))
+    for options in (("--force",), ()):
+        outcome = w2v_edge("compare", measured, path, *options)
+        assert "red" in outcome.out + outcome.err
+        assert "\x1b[31m" not in outcome.out + outcome.err
+
+
+def test_cases_without_figures_are_no_success(
+    w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb
+) -> None:
+    """With a baseline in which all failed nothing compares; figures that are gone are a loss."""
+    data = json.loads(measured.read_text())
+    for case in data["cases"]:
+        case |= {"trials": [], "summary": None, "failure": "it failed"}
+    path = tmp_path / "failed.json"
+    path.write_text(json.dumps(data))
+    refused(w2v_edge("compare", path, measured), 1, "no case has figures")
+    refused(w2v_edge("compare", measured, path), 4, "fails now")
+
+
 def test_compare_wants_two(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) -> None:
     """One report has nothing to be compared with; a missing one is named."""
     refused(w2v_edge("compare", measured), 1, "two or more")
@@ -243,6 +298,12 @@ def _silent(path: Path) -> Path:
         (("--budget", "p99<1ms@77s"), ("77s",)),
         (("--budget", "fast"), ("expected METRIC",)),
         (("--scenario", "streaming", "--graph", "quantizer"), ("expected encoder",)),
+        (("--scenario", "streaming", "--seconds", "0.1"), ("a block of 320 ms",)),
+        (("--scenario", "streaming", "--batch", "4"), ("no batches",)),
+        (("--scenario", "streaming", "--loadgen"), ("LoadGen has no scenario",)),
+        (("--scenario", "multi", "--batch", "3"), ("1, 2, 4 or 8",)),
+        (("--loadgen", "--batch", "2"), ("single utterances",)),
+        (("--html", "/dev/null"), ("is no file",)),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(
