@@ -95,7 +95,7 @@ class Results:
 
     def write(self, stem: Path) -> None:
         """Write both files."""
-        write(Path(f"{stem}.json"), to_json(self.report) + "\n")
+        write(Path(f"{stem}.json"), to_json(self.report))
         write(Path(f"{stem}{MORE}"), json.dumps(self.more, indent=1) + "\n")
 
     @property
