@@ -165,13 +165,17 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     data["device"]["identity"] = "0" * 16
     slow.write_text(json.dumps(data))
     refused(w2v_edge("compare", measured, slow), 1, "different devices", "--force")
-    assert w2v_edge("compare", measured, slow, "--force").code == 4
+    forced = w2v_edge("compare", measured, slow, "--force", "--markdown")
+    assert forced.code == 4
+    assert "note: different devices" in forced.out
     refused(w2v_edge("compare", measured, slow, measured), 1, "found one report twice")
     third = tmp_path / "third.json"
     third.write_bytes(measured.read_bytes())
     table = w2v_edge("compare", measured, slow, third)
     assert table.code == 0, table
     assert "(2.00x)" in table.out
+    outcome = w2v_edge("compare", measured, slow, third, "--metric", "p99")
+    refused(outcome, 1, "for two reports")
 
 
 @pytest.mark.parametrize(

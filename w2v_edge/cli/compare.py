@@ -80,6 +80,8 @@ def command(
         raise InputError("found one report, expected two or more; the first is the baseline")
     read = [read_report(path) for path in reports]
     if len(read) > MANY:
+        if metric != ("p50",) or force:
+            raise InputError("--metric and --force are for two reports; leave them out for a table")
         _print_across(reports, read, as_json=as_json, as_markdown=as_markdown)
         return
     try:
@@ -90,6 +92,8 @@ def command(
         print_json({"threshold": threshold, "regressions": len(found.regressions), **vars(found)})
     elif as_markdown:
         click.echo(_markdown(HEAD, _rows(found.pairs)))
+        for note in _notes(found):
+            click.echo(f"\n{note}")
     else:
         _print(found, threshold)
     if found.regressions:
@@ -100,17 +104,23 @@ HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p
 
 
 def _print(found: Comparison, threshold: float) -> None:
+    print_table(f"after / before, threshold {threshold:.3g}", HEAD, _rows(found.pairs))
+    for note in _notes(found):
+        console().print(note)
+
+
+def _notes(found: Comparison) -> list[str]:
+    """Say what has to be known beside the table."""
     from w2v_edge.latency.wording import clean
 
-    show = console().print
-    for difference in found.differences:
-        show(f"note: {clean(difference)}")
-    print_table(f"after / before, threshold {threshold:.3g}", HEAD, _rows(found.pairs))
+    notes = [f"note: {difference}" for difference in found.differences]
     for which, cases in (("first", found.only_before), ("second", found.only_after)):
         if cases:
-            show(f"only in the {which} report: {len(cases)} cases, such as {label(cases[0])}")
+            such = label(cases[0])
+            notes.append(f"only in the {which} report: {len(cases)} cases, such as {such}")
     if any(pair.unstable for pair in found.pairs):
-        show("~ too few trials were undisturbed; the reports say what disturbed them and when")
+        notes.append("~ too few trials were undisturbed; the reports say by what and when")
+    return [clean(note) for note in notes]
 
 
 def _rows(pairs: tuple[Pair, ...]) -> list[tuple[str, ...]]:

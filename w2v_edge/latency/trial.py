@@ -41,6 +41,7 @@ def work(job: Job, begun: float) -> dict[str, Any]:
     counter = open_counter(case.provider)
     before = counter.joules() if counter else 0.0
     steady = scenario.steady(job.steady_s)
+    energy = counter.joules() - before if counter else 0.0
     return {
         "start_ms": max(0.0, _ms(begun - job.spawned)),
         "import_ms": _ms(job.imported - begun),
@@ -50,7 +51,8 @@ def work(job: Job, begun: float) -> dict[str, Any]:
         "latencies_ms": [_ms(x) for x in steady.latencies],
         "steady_s": round(steady.seconds, 6),
         "audio_s": round(steady.audio_s, 6),
-        "energy_j": counter.joules() - before if counter else None,
+        # A counter that did not move, as of a battery that counts in large steps, says nothing.
+        "energy_j": energy if energy > 0 else None,
         "energy_source": counter.source if counter else None,
         "loaded_mb": loaded_mb,
         "peak_mb": peak_mb(),
