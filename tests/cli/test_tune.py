@@ -134,7 +134,11 @@ def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine" / "tuning.json"
     path.parent.mkdir()
     path.write_text("before")
-    code = "from w2v_edge.cli import main; main()"
+    # A background job of a shell ignores Ctrl-C, and so would what it starts.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from w2v_edge.cli import main; main()"
+    )
     command = [sys.executable, "-c", code, "tune", str(tiny), "--time", "60", "-o", str(path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -144,7 +148,10 @@ def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
             time.sleep(0.05)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        try:
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert said.decode().strip().splitlines() == [
         "error: interrupted; nothing half-written was left"
