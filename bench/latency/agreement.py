@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--time", type=float, default=20)
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0])
     parser.add_argument("--keep", type=Path, help="A folder for all reports.")
-    parser.add_argument("-o", "--output", type=Path, default=FOLDER / "latency-agreement.json")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER / "harness-agreement.json")
     given = parser.parse_args()
     # The processes of slowed trials import this folder's neighbours.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))

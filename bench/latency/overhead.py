@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import w2v_edge
+from w2v_edge import strict
+from w2v_edge.latency.fingerprint import describe_device
 from w2v_edge.latency.inputs import Tensors, waveform_inputs
 from w2v_edge.latency.report import Case
 from w2v_edge.latency.scenarios import Queries
@@ -55,6 +57,8 @@ def main() -> None:
         "ratio_error": round(float(np.std(ratios) / np.sqrt(len(ratios))), 5),
         "watch_share_of_a_core": round(watched, 5),
         "rounds": ROUNDS,
+        "threads": model.threads,
+        "device": strict.to_plain(describe_device()),
     }
     print(json.dumps(result, indent=1))
     if given.output:
