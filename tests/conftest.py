@@ -54,6 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.sched_setaffinity(0, mine)
 
 
+@pytest.fixture
+def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for settings that is this test's own, on every system."""
+    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "settings"))
+    return tmp_path / "settings"
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A temporary folder that all workers of this run see."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from w2v_edge.errors import OutputExistsError
+from w2v_edge.errors import InputError, OutputExistsError
 
 
 def open_regular(path: Path) -> FileIO:
@@ -81,6 +81,30 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise `OutputExistsError` if `path` is there and may not be replaced."""
     if os.path.lexists(path) and not force:
         raise OutputExistsError(f"{path} is already there; choose another output or add --force")
+
+
+def refuse_unwritable(path: Path, *, make: bool = False) -> None:
+    """Check that a file could be written, before the work that goes into it.
+
+    Args:
+        path: of the file.
+        make: make its folder, where it is missing.
+
+    Raises:
+        OutputExistsError: there is something else than a file.
+        InputError: there is no such folder, or nothing can be written there.
+    """
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise OutputExistsError(f"{path} is {what}; choose a file to write")
+    try:
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({why}); choose another file") from error
 
 
 def refuse_foreign(path: Path, known: Collection[str], what: str) -> None:

@@ -129,9 +129,12 @@ def test_loadgen_issues_the_queries(w2v_edge: Verb, folder: Path, scenario: str)
     for trial in case["trials"]:
         said, timed = trial["loadgen"], trial["latencies_ms"]
         assert case["case"]["driver"] == "loadgen"
-        assert float(said["Max latency (ns)"]) / 1e6 == pytest.approx(max(timed), rel=0.2, abs=2)
-        per_query = {"single": 1, "multi": 8, "offline": int(said["samples_per_query"])}[scenario]
+        per_query = int(said["samples_per_query"])
         assert trial["audio_s"] == pytest.approx(0.5 * per_query * len(timed))
+        if scenario == "offline":
+            timed = [x * per_query / 24 for x in timed]
+        # It looks at the clock before us, and again after us.
+        assert float(said["Max latency (ns)"]) / 1e6 >= max(timed) * 0.999
 
 
 def test_budgets(w2v_edge: Verb, folder: Path) -> None:
@@ -296,7 +299,7 @@ def _silent(path: Path) -> Path:
         (("--audio", "EMPTY"), ("holds no samples",)),
         (("--audio", "MISSING"), ("missing.wav",)),
         (("--audio", "FOLDER"), ("no audio found",)),
-        (("--json", "NOWHERE"), ("there is no folder",)),
+        (("--json", "NOWHERE"), ("cannot be written",)),
         (("--html", "FOLDER"), ("is a folder",)),
         (("--json", "--markdown"), ("two reports for standard output",)),
         (("--budget", "p99<1ms@77s"), ("77s",)),

@@ -152,7 +152,8 @@ def test_a_child_not_waited_for_still_counts() -> None:
     assert ended is not None
     assert waited_for is not None
     assert ended.seconds - before.seconds >= 0.28
-    assert waited_for.seconds - ended.seconds < 0.2
+    # Counted once: the second account is the first, with what the tests did meanwhile.
+    assert waited_for.seconds - ended.seconds < (ended.seconds - before.seconds) / 2
     assert child.pid in ended.living
     assert child.pid not in waited_for.living
 

@@ -27,14 +27,7 @@ from w2v_edge.runtime.tuned import Gain, describe, read_tuning, usual_path, writ
 
 Speech = dict[str, npt.NDArray[np.float32]]
 Write = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for settings that is this test's own, on every system."""
-    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "settings"))
-    return tmp_path / "settings"
+pytestmark = pytest.mark.usefixtures("settings_folder")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge.cli.lists import ListOf, OptionalFile
-from w2v_edge.cli.options import power_option, read_options
+from w2v_edge.cli.options import audio_option, power_option, read_options
 from w2v_edge.cli.output import console, print_table, progress, require
-from w2v_edge.errors import BudgetError, InputError, OutputExistsError
+from w2v_edge.errors import BudgetError, InputError
 from w2v_edge.latency.budget import METRICS
 from w2v_edge.latency.plan import GRAPHS
 from w2v_edge.latency.report import Scenario
@@ -83,12 +82,7 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     is_flag=True,
     help="Let MLPerf LoadGen issue the queries: pip install 'w2v-edge[mlperf]'.",
 )
-@click.option(
-    "--audio",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
-)
+@audio_option
 @click.option(
     "--time",
     "time_s",
@@ -253,20 +247,15 @@ def _reclaim(
 
 def _refuse_unwritable(paths: list[str | Path]) -> None:
     """Raise before any work for outputs that could not be written after it."""
+    from w2v_edge.files import refuse_unwritable
+
     if sum(str(path) == "-" for path in paths) > 1:
         raise InputError("found two reports for standard output; name a file for one of them")
     files = [Path(path) for path in paths if str(path) != "-"]
     if len({path.absolute() for path in files}) < len(files):
         raise InputError("found one file for two reports; name another one")
     for path in files:
-        if path.is_dir():
-            raise OutputExistsError(f"{path} is a folder; choose a file to write")
-        if path.exists() and not path.is_file():
-            raise OutputExistsError(f"{path} is no file; choose a file to write, or -")
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        refuse_unwritable(path)
 
 
 def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -27,6 +28,12 @@ power_option = click.option(
     help="Low: one thread, which sleeps whenever it waits.",
 )
 
+audio_option = click.option(
+    "--audio",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
+)
 tuned_option = click.option(
     "--tuned", is_flag=True, help="Use what w2v-edge tune found for this bundle on this device."
 )

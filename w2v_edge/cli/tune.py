@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,8 +10,8 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.cli.lists import ListOf
+from w2v_edge.cli.options import audio_option
 from w2v_edge.cli.output import console, json_option, print_json, print_table, progress, require
-from w2v_edge.errors import InputError, OutputExistsError
 from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
@@ -49,12 +48,7 @@ if TYPE_CHECKING:
     type=ListOf(click.IntRange(min=1)),
     help="Counts to try besides all cores.  [default: powers of two, half of the cores]",
 )
-@click.option(
-    "--audio",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
-)
+@audio_option
 @click.option(
     "--time",
     "time_s",
@@ -90,12 +84,13 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
     from w2v_edge.bundle_files import Bundle
+    from w2v_edge.files import refuse_unwritable
     from w2v_edge.latency.tune import Wanted, tune
     from w2v_edge.runtime.tuned import describe, usual_path, write_tuning
 
     path = output or usual_path(Bundle.open(bundle).manifest, given["provider"])
     if not dry_run:
-        _refuse_unwritable(path, make=output is None)
+        refuse_unwritable(path, make=output is None)
     wanted = Wanted(
         provider=given["provider"],
         graph=given["graph"],
@@ -117,21 +112,6 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
         print_json(plain | {"written": written and str(written)})
     else:
         _print(outcome, written, default=output is None)
-
-
-def _refuse_unwritable(path: Path, *, make: bool) -> None:
-    """Raise before any work for a file that could not be written after it."""
-    if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "no file"
-        raise OutputExistsError(f"{path} is {what}; choose a file to write")
-    try:
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        why = error.strerror or error
-        raise InputError(f"{path}: cannot be written ({why}); choose another: -o FILE") from error
 
 
 def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:

@@ -120,11 +120,7 @@ def make_cases(named: Sequence[Named], matrix: Matrix) -> list[Case]:
                         matrix.block_ms if scenario == "streaming" else 0.0,
                     )
                 )
-    return list({_key(case): case for case in cases}.values())
-
-
-def _key(case: Case) -> str:
-    return repr(case)
+    return list({repr(case): case for case in cases}.values())
 
 
 def _check_execution(provider: str, threads: int, matrix: Matrix) -> None:

@@ -66,7 +66,7 @@ def graphs_of(scenario: str, graph: str, there: list[str]) -> list[str]:
     """Return the graphs that a case runs, of those that there are."""
     if scenario != "streaming":
         return [graph]
-    wanted = ["frontend", "quantizer", *(["context"] if graph == "encoder" else [])]
+    wanted = ["statistics", "frontend", "quantizer", *(["context"] if graph == "encoder" else [])]
     return [name for name in wanted if name in there]
 
 
