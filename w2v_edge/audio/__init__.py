@@ -5,6 +5,7 @@ Inside, a waveform is always a 1-D float32 array of PCM in [-1, 1] at the model'
 
 from w2v_edge.audio.audio_file import AudioFile, read_audio
 from w2v_edge.audio.search import AUDIO_SUFFIXES, find_audio
+from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, Utterance, find_utterances
 from w2v_edge.audio.waveform import (
     Resampler,
     Waveform,
@@ -17,12 +18,15 @@ from w2v_edge.audio.waveform import (
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "MANIFEST_SUFFIXES",
     "AudioFile",
     "Resampler",
+    "Utterance",
     "Waveform",
     "as_waveform",
     "check_length",
     "find_audio",
+    "find_utterances",
     "read_audio",
     "resample",
     "resample_blocks",
