@@ -109,8 +109,15 @@ def _fail(message: str, code: int) -> int:
 
 
 def leave_on_sigterm() -> None:
-    """Let SIGTERM run the `finally` blocks, which remove what is half-written."""
+    """Let SIGTERM, and a terminal that is closed, run the `finally` blocks.
+
+    They remove what is half-written.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    hangup = getattr(signal, "SIGHUP", None)
+    # nohup has it ignored; that stays.
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        signal.signal(hangup, _terminate)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
