@@ -28,6 +28,7 @@ EXTRAS = {
     "cli": ("pysubs2", "psutil"),
     "lm": ("ctc_beam_decoder",),
     "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
+    "train": ("torch", "einops", "accelerate", "tensorboard", "webdataset", "jiwer"),
     "hub": ("huggingface_hub",),
     "report": ("matplotlib",),
     "mlperf": ("mlperf_loadgen",),

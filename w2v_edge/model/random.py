@@ -62,8 +62,8 @@ def uniform(seeds: Tensor, stream: Stream, *shape: int) -> Tensor:
 def uniform_at(seeds: Tensor, stream: Stream, places: Tensor) -> Tensor:
     """Return float32 in [0, 1), (b, n), for `seeds` (b,) at `places` (b, n)."""
     streams = hashed(seeds, torch.tensor(stream, device=seeds.device))
-    fractions = _shifted(hashed(rearrange(streams, "b -> b 1"), places), 64 - BITS)
-    return fractions.float() / 2**BITS
+    fractions: Tensor = _shifted(hashed(rearrange(streams, "b -> b 1"), places), 64 - BITS)
+    return fractions.float().div(2**BITS)
 
 
 def hashed(seeds: Tensor, counter: Tensor) -> Tensor:
@@ -76,4 +76,5 @@ def hashed(seeds: Tensor, counter: Tensor) -> Tensor:
 
 def _shifted(bits: Tensor, shift: int) -> Tensor:
     """Shift to the right, zeros coming in."""
-    return (bits >> shift) & (2 ** (64 - shift) - 1)
+    shifted: Tensor = (bits >> shift) & (2 ** (64 - shift) - 1)
+    return shifted
