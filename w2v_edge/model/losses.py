@@ -114,9 +114,7 @@ def feature_penalty(features: Frames) -> Tensor:
 
 def _classify(logits: Tensor, labels: Tensor) -> ContrastiveOutput:
     masked = total(torch.tensor(len(labels), device=labels.device))
-    wrong = (
-        F.cross_entropy(logits.float(), labels, reduction="sum") if len(labels) else logits.sum()
-    )
+    wrong = F.cross_entropy(logits, labels, reduction="sum") if len(labels) else logits.sum()
     hits = (logits.argmax(dim=-1) == labels).sum() if len(labels) else masked.new_zeros(())
     count = masked.clamp(min=1)
     return ContrastiveOutput(total(wrong) / count, total(hits) / count, masked)

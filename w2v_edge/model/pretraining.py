@@ -111,7 +111,11 @@ def pretraining_output(
         raw_features: output of the convolutions.
     """
     rows, frames = drawn.mask.indices.unbind(dim=1)
-    contrastive = _contrastive(config, predictions[rows, frames], targets[rows, frames], drawn)
+    # Cosines over a temperature of 0.1 need more digits than halves have.
+    with torch.autocast(predictions.device.type, enabled=False):
+        contrastive = _contrastive(
+            config, predictions[rows, frames].float(), targets[rows, frames].float(), drawn
+        )
     diversity = diversity_loss(quantized.usage)
     penalty = feature_penalty(raw_features)
     loss = contrastive.loss + config.diversity_weight * diversity + config.penalty_weight * penalty

@@ -97,7 +97,8 @@ class VectorQuantizer(nn.Module):
             update: optimiser steps done, for the temperature schedule.
             seeds: (b,) of the utterances' noise in training; fresh ones if None.
         """
-        logits = self.logits(frames.values)
+        # Where a layer gives halves, probabilities are still summed in float32.
+        logits = self.logits(frames.values).float()
         valid = valid_steps(frames.lengths, logits.shape[1])
         codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
         if self.training:
@@ -171,7 +172,7 @@ def gumbel_softmax(logits: Tensor, temperature: float, seeds: Tensor) -> Tensor:
     """
     chance = uniform(seeds.to(logits.device), Stream.GUMBEL, *logits.shape[1:])
     gumbel = -torch.log(-torch.log(chance + NOISE_EPS) + NOISE_EPS)
-    return ((logits.float() + gumbel) / temperature).softmax(dim=-1)
+    return ((logits + gumbel) / temperature).softmax(dim=-1)
 
 
 def perplexity(usage: Tensor) -> Tensor:
