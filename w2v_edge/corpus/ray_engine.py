@@ -1,0 +1,150 @@
+"""Shards on Ray Data: a pool of actors, each with a model of its own, on a machine or a cluster."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported, which reads it
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from w2v_edge.corpus.entries import Entry
+from w2v_edge.corpus.job import Shard
+from w2v_edge.corpus.table import Summary
+from w2v_edge.corpus.worker import Task, Worker
+from w2v_edge.errors import InputError, PartialFailureError, one_line
+from w2v_edge.providers.machine import usable_cores
+
+GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
+
+ATTEMPTS = 4
+"""At a shard whose worker dies, before it is left out: a file may be what kills it."""
+
+
+def run(
+    task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
+) -> Iterator[tuple[Shard, Summary]]:
+    """Yield shards with their summaries as they are done; those whose worker kept dying are not.
+
+    Args:
+        task: what is to be done; bundle, sources and output are found under these names by all
+            machines of a cluster.
+        shards: to encode.
+        workers: actors; by default what there is room for.
+        address: of a cluster that runs, such as `auto`; None begins one here, and ends it.
+
+    Raises:
+        InputError: no cluster there.
+        PartialFailureError: no recording can be encoded there, or no shard be written.
+    """
+    threads, gpu = task.settings.threads, task.settings.provider[0] in GPU_PROVIDERS
+    with _cluster(workers, threads, address):
+        room = ray.cluster_resources()
+        usual = room.get("GPU", 0.0) if gpu else room.get("CPU", 1.0) // threads
+        size = min(len(shards), workers or max(1, int(usual)))
+        rows = ray.data.from_arrow([_to_row(shard) for shard in shards])
+        done = rows.map_batches(
+            _Actor,
+            fn_constructor_args=(task,),
+            compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=threads,
+            num_gpus=1 if gpu else None,
+            max_restarts=-1,
+            max_task_retries=ATTEMPTS - 1,
+        )
+        for row in done.iter_rows():
+            if row["fatal"] is not None:
+                raise PartialFailureError(
+                    f"{row['fatal']}; shards that are done stay, run again to go on"
+                )
+            yield shards[row["number"]], Summary(**json.loads(row["summary"]))
+
+
+class _Actor:
+    """A worker in a process of its own."""
+
+    def __init__(self, task: Task) -> None:
+        self._worker = Worker(task)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (row,) = batch.to_pylist()
+        summary, fatal = None, None
+        try:
+            found = self._worker(_to_shard(row))
+            summary = json.dumps(asdict(found))
+        except Exception as error:  # noqa: BLE001 - raised on the other side, on one line
+            fatal = one_line(error)
+        columns = {"number": [row["number"]], "summary": [summary], "fatal": [fatal]}
+        return pa.table(columns, schema=RESULT)
+
+
+RESULT = pa.schema([("number", pa.int64()), ("summary", pa.string()), ("fatal", pa.string())])
+
+
+def _to_row(shard: Shard) -> pa.Table:
+    """A table of one row. JSON, since names of files may hold what is no text."""
+    entries = json.dumps([[x.id, x.path, x.text] for x in shard.entries])
+    return pa.table({"number": [shard.number], "name": [shard.name], "entries": [entries]})
+
+
+def _to_shard(row: dict[str, Any]) -> Shard:
+    entries = tuple(Entry(*fields) for fields in json.loads(row["entries"]))
+    return Shard(row["number"], row["name"], entries)
+
+
+@contextmanager
+def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or begin one; leave Ray as it was found."""
+    if ray.is_initialized():
+        with _quiet():
+            yield
+        return
+    here = {"num_cpus": max(usable_cores(), (workers or 1) * threads), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local",
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **({} if address else here),
+        )
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"no Ray cluster at {address or 'this machine'} ({one_line(error)}); give the address "
+            "of one that runs, or none to begin one here"
+        ) from error
+    try:
+        with _quiet():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Data from drawing, and let it go on where blocks are lost with their workers."""
+    context = DataContext.get_current()
+    ours = {"enable_progress_bars": False, "print_on_execution_start": False}
+    ours |= {"max_errored_blocks": -1}
+    kept = {name: getattr(context, name) for name in ours}
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    for name, value in ours.items():
+        setattr(context, name, value)
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in kept.items():
+            setattr(context, name, value)
