@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ import click
 
 from w2v_edge.cli.output import console, print_json, progress, require
 from w2v_edge.errors import MissingExtraError, PartialFailureError
+
+STDERR = 2
 
 MODULES = {"local": ("pyarrow",), "ray": ("pyarrow", "ray")}
 
@@ -81,7 +86,8 @@ def encode_corpus(
 
     asked = ("context", "pooled", "window")
     settings = corpus.Settings(**{name: options.pop(name) for name in asked}, running=running)
-    with progress("encode") as show:
+    hushed = _hush() if options["engine"] == "ray" else contextlib.nullcontext()
+    with hushed, progress("encode") as show:
         report = corpus.encode_corpus(
             bundle,
             sources,
@@ -98,6 +104,29 @@ def encode_corpus(
         made = f"({report.shards_of_this_run} made now)"
         console().print(f"{report.output}: {what} {made}", soft_wrap=True)
     _finish(report)
+
+
+@contextlib.contextmanager
+def _hush() -> Iterator[None]:
+    """Keep Ray from writing: its libraries to the error stream, and its news to standard output.
+
+    What Python writes to `sys.stderr`, such as the bar, is seen all the same.
+    """
+    if os.environ.get("W2V_EDGE_DEBUG"):
+        yield
+        return
+    sys.stderr.flush()
+    kept, shown = os.dup(STDERR), sys.stderr
+    with Path(os.devnull).open("w") as nothing, os.fdopen(os.dup(kept), "w", buffering=1) as ours:
+        os.dup2(nothing.fileno(), STDERR)
+        sys.stderr = ours
+        try:
+            with contextlib.redirect_stdout(nothing):
+                yield
+        finally:
+            sys.stderr = shown
+            os.dup2(kept, STDERR)
+            os.close(kept)
 
 
 def _finish(report: Any) -> None:

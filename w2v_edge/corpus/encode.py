@@ -13,7 +13,7 @@ from typing import Literal
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.corpus import local_engine
 from w2v_edge.corpus.entries import find_entries
-from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, usual_size
+from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, sweep, usual_size
 from w2v_edge.corpus.storage import Folder, is_uri
 from w2v_edge.corpus.table import Summary
 from w2v_edge.corpus.worker import Task, summary_of
@@ -111,10 +111,13 @@ def encode_corpus(
     show(before, len(shards))
     todo = [shard for shard in shards if shard.name not in done]
     task = Task(bundle, settings, folder.location)
-    with closing(_engine(engine, task, todo, workers, address)) as results:
-        for shard, summary in results:
-            done[shard.name] = summary
-            show(len(done), len(shards))
+    try:
+        with closing(_engine(engine, task, todo, workers, address)) as results:
+            for shard, summary in results:
+                done[shard.name] = summary
+                show(len(done), len(shards))
+    finally:
+        sweep(folder)
     return _report(folder, shards, done, before)
 
 

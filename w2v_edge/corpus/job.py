@@ -154,6 +154,7 @@ def begin(folder: Folder, record: Record, *, force: bool) -> set[str]:
     Raises:
         OutputExistsError: another job lies there, or something that is none.
     """
+    sweep(folder)
     names = {name for name in folder.names() if not name.startswith(".")}
     shards = {name for name in names if name.startswith("shard-") and name.endswith(".parquet")}
     if RECORD not in names and names:
@@ -167,6 +168,13 @@ def begin(folder: Folder, record: Record, *, force: bool) -> set[str]:
         folder.delete(name)
     folder.write(RECORD, json.dumps(strict.to_plain(record), indent=1).encode())
     return set()
+
+
+def sweep(folder: Folder) -> None:
+    """Remove what workers that were killed left behind: files not yet renamed, counts of tries."""
+    for name in folder.names():
+        if name.startswith(".shard-"):
+            folder.delete(name)
 
 
 def _refuse_another(folder: Folder, record: Record) -> None:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported, which reads it
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
 
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import Shard
@@ -25,8 +26,10 @@ from w2v_edge.providers.machine import usable_cores
 
 GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
 
-ATTEMPTS = 4
-"""At a shard whose worker dies, before it is left out: a file may be what kills it."""
+DEATHS_AT_BEGIN = 10
+"""In a row, before a job is given up."""
+
+GO_ON = "shards that are done stay, run again to go on"
 
 
 def run(
@@ -59,15 +62,14 @@ def run(
             batch_format="pyarrow",
             num_cpus=threads,
             num_gpus=1 if gpu else None,
-            max_restarts=-1,
-            max_task_retries=ATTEMPTS - 1,
         )
-        for row in done.iter_rows():
-            if row["fatal"] is not None:
-                raise PartialFailureError(
-                    f"{row['fatal']}; shards that are done stay, run again to go on"
-                )
-            yield shards[row["number"]], Summary(**json.loads(row["summary"]))
+        by_number = {shard.number: shard for shard in shards}
+        with _one_line():
+            for row in done.iter_rows():
+                if row["fatal"] is not None:
+                    raise PartialFailureError(f"{row['fatal']}; {GO_ON}")
+                if row["summary"] is not None:
+                    yield by_number[row["number"]], Summary(**json.loads(row["summary"]))
 
 
 class _Actor:
@@ -80,8 +82,8 @@ class _Actor:
         (row,) = batch.to_pylist()
         summary, fatal = None, None
         try:
-            found = self._worker(_to_shard(row))
-            summary = json.dumps(asdict(found))
+            with self._worker.attempt(_to_shard(row)) as shard:
+                summary = shard and json.dumps(asdict(self._worker(shard)))
         except Exception as error:  # noqa: BLE001 - raised on the other side, on one line
             fatal = one_line(error)
         columns = {"number": [row["number"]], "summary": [summary], "fatal": [fatal]}
@@ -100,6 +102,14 @@ def _to_row(shard: Shard) -> pa.Table:
 def _to_shard(row: dict[str, Any]) -> Shard:
     entries = tuple(Entry(*fields) for fields in json.loads(row["entries"]))
     return Shard(row["number"], row["name"], entries)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except RayError as error:
+        raise PartialFailureError(f"Ray gave up ({one_line(error)}); {GO_ON}") from error
 
 
 @contextmanager
@@ -132,10 +142,13 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Data from drawing, and let it go on where blocks are lost with their workers."""
+    """Keep Ray Data from drawing, and let it replace workers that die as they begin.
+
+    Those that die later it replaces anyway, and does their shards again.
+    """
     context = DataContext.get_current()
-    ours = {"enable_progress_bars": False, "print_on_execution_start": False}
-    ours |= {"max_errored_blocks": -1}
+    ours: dict[str, Any] = {"enable_progress_bars": False, "print_on_execution_start": False}
+    ours["max_consecutive_actor_init_deaths"] = DEATHS_AT_BEGIN
     kept = {name: getattr(context, name) for name in ours}
     logger = logging.getLogger("ray.data")
     level = logger.level

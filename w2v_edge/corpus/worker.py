@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,9 @@ from w2v_edge.corpus.encoder import Encoder
 from w2v_edge.corpus.job import Settings, Shard
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.corpus.table import Summary, read_summary, to_parquet
+
+ATTEMPTS = 4
+"""At a shard whose worker dies, before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,25 @@ class Worker:
         data = to_parquet(self._model.manifest, settings, shard.entries, outcomes)
         self._folder.write(shard.name, data)
         return Summary.of(shard.entries, outcomes)
+
+    @contextmanager
+    def attempt(self, shard: Shard) -> Iterator[Shard | None]:
+        """Count an attempt at a shard that may end this process; yield None after `ATTEMPTS`.
+
+        Whoever sees workers die cannot tell a machine that was taken away from a file that crashes
+        what reads it, and would try it for ever.
+        """
+        count = f".{shard.name}.attempts"
+        try:
+            before = len(self._folder.read(count))
+        except FileNotFoundError:
+            before = 0
+        if before >= ATTEMPTS:
+            yield None
+            return
+        self._folder.write(count, b"x" * (before + 1))
+        yield shard
+        self._folder.delete(count)
 
     @cached_property
     def _folder(self) -> Folder:
