@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.output import console, print_json, progress, require
+from w2v_edge.cli.output import EXTRAS, console, print_json, progress, require
 from w2v_edge.errors import MissingExtraError, PartialFailureError
 
 STDERR = 2
 
-MODULES = {"local": ("pyarrow",), "ray": ("pyarrow", "ray")}
+MODULES = {"local": ("pyarrow",), "ray": EXTRAS["corpus"]}
 
 OPTIONS = (
     click.option(
@@ -38,7 +38,7 @@ OPTIONS = (
         help="That encode at once, each with --threads, which then is 1 by default.  [default: as "
         "many as there are cores for, or GPUs]",
     ),
-    click.option("--address", help="Of a Ray cluster that runs, such as auto.  [default: one here]"),
+    click.option("--address", help="Of a Ray cluster, such as auto.  [default: one begun here]"),
     click.option("--retry-failed", is_flag=True, help="Do shards again in which files failed."),
 )
 NAMES = ("engine", "pooled", "shard_size", "workers", "address", "retry_failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from w2v_edge.corpus.entries import find_entries
 from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, sweep, usual_size
 from w2v_edge.corpus.storage import Folder, is_uri
 from w2v_edge.corpus.table import Summary
-from w2v_edge.corpus.worker import Task, summary_of
+from w2v_edge.corpus.worker import Results, Task, summary_of
 from w2v_edge.errors import MissingExtraError
 
 Engine = Literal["local", "ray"]
@@ -62,7 +62,7 @@ def encode_corpus(
     address: str | None = None,
     force: bool = False,
     retry_failed: bool = False,
-    show: Callable[[int, int], None] = lambda done, shards: None,
+    show: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Encode recordings to shards of Parquet; what they hold is in `w2v_edge.corpus.table`.
 
@@ -108,6 +108,7 @@ def encode_corpus(
             folder.delete(shard.name)
             del done[shard.name]
     before = len(done)
+    show = show or (lambda *_: None)
     show(before, len(shards))
     todo = [shard for shard in shards if shard.name not in done]
     task = Task(bundle, settings, folder.location)
@@ -123,7 +124,7 @@ def encode_corpus(
 
 def _engine(
     engine: Engine, task: Task, todo: list[Shard], workers: int | None, address: str | None
-) -> Iterator[tuple[Shard, Summary]]:
+) -> Results:
     if not todo:
         return
     if engine == "local":

@@ -178,8 +178,9 @@ def _attempt(work: Callable[[], T]) -> T | Outcome:
 
 def _without_path(outcome: Outcome, entry: Entry) -> Outcome:
     """The row has a path of its own."""
-    error = outcome.error
-    return outcome if error is None else replace(outcome, error=error.removeprefix(f"{entry.path}: "))
+    if outcome.error is None:
+        return outcome
+    return replace(outcome, error=outcome.error.removeprefix(f"{entry.path}: "))
 
 
 def _mean(total: npt.NDArray[np.float64], frames: int) -> npt.NDArray[np.float32] | None:

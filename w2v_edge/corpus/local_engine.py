@@ -7,16 +7,16 @@ busy, weights are in memory once, and a run of one thread wastes nothing on wait
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from w2v_edge.corpus.job import Shard
 from w2v_edge.corpus.table import Summary
-from w2v_edge.corpus.worker import Task, Worker
+from w2v_edge.corpus.worker import Results, Task, Worker
 from w2v_edge.providers.machine import usable_cores
 
 
-def run(task: Task, shards: Sequence[Shard], workers: int | None) -> Iterator[tuple[Shard, Summary]]:
+def run(task: Task, shards: Sequence[Shard], workers: int | None) -> Results:
     """Yield shards with their summaries as they are done.
 
     Raises:

@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import Shard
 from w2v_edge.corpus.table import Summary
-from w2v_edge.corpus.worker import Task, Worker
+from w2v_edge.corpus.worker import Results, Task, Worker
 from w2v_edge.errors import InputError, PartialFailureError, one_line
 from w2v_edge.providers.machine import usable_cores
 
@@ -32,9 +32,7 @@ DEATHS_AT_BEGIN = 10
 GO_ON = "shards that are done stay, run again to go on"
 
 
-def run(
-    task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
-) -> Iterator[tuple[Shard, Summary]]:
+def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str | None) -> Results:
     """Yield shards with their summaries as they are done; those whose worker kept dying are not.
 
     Args:

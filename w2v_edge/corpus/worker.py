@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,9 @@ from w2v_edge.corpus.encoder import Encoder
 from w2v_edge.corpus.job import Settings, Shard
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.corpus.table import Summary, read_summary, to_parquet
+
+Results = Generator[tuple[Shard, Summary], None, None]
+"""Of an engine: shards as they are done."""
 
 ATTEMPTS = 4
 """At a shard whose worker dies, before it is left out."""
