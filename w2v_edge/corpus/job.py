@@ -16,7 +16,8 @@ from w2v_edge.errors import ConfigError, GraphMissingError, InputError, OutputEx
 from w2v_edge.providers import choose
 from w2v_edge.runtime.context_window import ContextWindow, check_window
 
-RECORD = "job.json"
+RECORD = "_job.json"
+"""Readers of folders of Parquet pass over names that begin like this."""
 LARGEST_SHARD = 1000
 LARGEST_SHARD_OF_FRAMES = 100
 """With context of each frame, which takes about 1.5 MB for 10 s of a `base` model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -48,9 +49,7 @@ def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str |
     """
     threads, gpu = task.settings.threads, task.settings.provider[0] in GPU_PROVIDERS
     with _cluster(workers, threads, address):
-        room = ray.cluster_resources()
-        usual = room.get("GPU", 0.0) if gpu else room.get("CPU", 1.0) // threads
-        size = min(len(shards), workers or max(1, int(usual)))
+        size = min(len(shards), workers or _room(threads, gpu=gpu))
         rows = ray.data.from_arrow([_to_row(shard) for shard in shards])
         done = rows.map_batches(
             _Actor,
@@ -68,6 +67,19 @@ def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str |
                     raise PartialFailureError(f"{row['fatal']}; {GO_ON}")
                 if row["summary"] is not None:
                     yield by_number[row["number"]], Summary(**json.loads(row["summary"]))
+
+
+def _room(threads: int, *, gpu: bool) -> int:
+    """Return how many workers a cluster has room for as it is."""
+    there = ray.cluster_resources()
+    room = int(there.get("GPU", 0)) if gpu else int(there.get("CPU", 0)) // threads
+    if not room:
+        need = "a GPU" if gpu else f"{threads} cores"
+        raise InputError(
+            f"no machine of the Ray cluster has {need} for a worker; where it adds machines as "
+            "they are needed, say how many workers there are to be: --workers"
+        )
+    return room
 
 
 class _Actor:
@@ -119,16 +131,16 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
         return
     here = {"num_cpus": max(usable_cores(), (workers or 1) * threads), "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(
             address=address or "local",
-            configure_logging=True,
             logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if address else here),
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise InputError(
-            f"no Ray cluster at {address or 'this machine'} ({one_line(error)}); give the address "
+            f"no Ray cluster {'at ' + address if address else 'on this machine'} ({one_line(error)}); give the address "
             "of one that runs, or none to begin one here"
         ) from error
     try:
@@ -136,6 +148,17 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
             yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ask whether anybody is at HOST:PORT: Ray itself would wait for minutes.
+
+    Raises:
+        OSError: nobody is.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager
