@@ -79,11 +79,19 @@ def open_entry(entry: Entry, sample_rate: int) -> Iterator[AudioFile]:
 def _of_path(source: Path) -> Iterator[Entry]:
     if not os.path.lexists(source):
         raise InputError(f"{source}: found nothing there; name audio files, folders or manifests")
+    with reading(str(source)):
+        for _ in os.walk(source, onerror=_refuse):
+            pass
     for utterance in find_utterances([source]):
         # The reader of manifests takes any name for a path, relative to the manifest.
         remote = is_uri(utterance.id)
         path = utterance.id if remote else os.path.abspath(utterance.path)  # noqa: PTH100 - links stay
         yield Entry(utterance.id, path, utterance.text)
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that may not be read would be passed over, with all that is in it."""
+    raise error
 
 
 def _of_uri(source: str) -> Iterator[Entry]:
@@ -104,4 +112,6 @@ def _of_uri(source: str) -> Iterator[Entry]:
         raise InputError(f"{source}: found no audio there; name audio files or folders of them")
     folder, mark, options = source.partition("?")
     for name in names:
-        yield Entry(name, f"{folder.rstrip('/')}/{quote(name)}{mark}{options}")
+        # URIs that pyarrow hands on to fsspec are taken as they are.
+        end = name if isinstance(system, fs.PyFileSystem) else quote(name)
+        yield Entry(name, f"{folder.rstrip('/')}/{end}{mark}{options}")

@@ -27,6 +27,9 @@ from w2v_edge.providers.machine import usable_cores
 
 GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
 
+MOST_BLOCKS = 10_000
+"""Ray takes about a millisecond for each before it begins."""
+
 DEATHS_AT_BEGIN = 10
 """In a row, before a job is given up."""
 
@@ -50,7 +53,7 @@ def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str |
     threads, gpu = task.settings.threads, task.settings.provider[0] in GPU_PROVIDERS
     with _cluster(workers, threads, address):
         size = min(len(shards), workers or _room(threads, gpu=gpu))
-        rows = ray.data.from_arrow([_to_row(shard) for shard in shards])
+        rows = ray.data.from_arrow(_blocks(shards))
         done = rows.map_batches(
             _Actor,
             fn_constructor_args=(task,),
@@ -103,10 +106,19 @@ class _Actor:
 RESULT = pa.schema([("number", pa.int64()), ("summary", pa.string()), ("fatal", pa.string())])
 
 
-def _to_row(shard: Shard) -> pa.Table:
-    """A table of one row. JSON, since names of files may hold what is no text."""
+def _blocks(shards: Sequence[Shard]) -> list[pa.Table]:
+    """A row for each shard; a block, which goes to a worker at a time, for one or some."""
+    size = -(-len(shards) // MOST_BLOCKS)
+    return [
+        pa.Table.from_pylist([_to_row(shard) for shard in shards[begin : begin + size]])
+        for begin in range(0, len(shards), size)
+    ]
+
+
+def _to_row(shard: Shard) -> dict[str, Any]:
+    # JSON, since names of files may hold what is no text.
     entries = json.dumps([[x.id, x.path, x.text] for x in shard.entries])
-    return pa.table({"number": [shard.number], "name": [shard.name], "entries": [entries]})
+    return {"number": shard.number, "name": shard.name, "entries": entries}
 
 
 def _to_shard(row: dict[str, Any]) -> Shard:
@@ -139,9 +151,10 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
             **({} if address else here),
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        where = f"at {address}" if address else "on this machine"
         raise InputError(
-            f"no Ray cluster {'at ' + address if address else 'on this machine'} ({one_line(error)}); give the address "
-            "of one that runs, or none to begin one here"
+            f"no Ray cluster {where} ({one_line(error)}); give the address of one that runs, or "
+            "none to begin one here"
         ) from error
     try:
         with _quiet():

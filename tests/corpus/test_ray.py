@@ -1,0 +1,82 @@
+"""On Ray: the same shards, also when workers are killed, and nothing else is printed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from w2v_edge.corpus import encode_corpus
+
+Bundle = Callable[[str], Path]
+Shards = Callable[[Path], dict[str, bytes]]
+
+SIZE = ("--shard-size", "4")
+
+
+@pytest.fixture(scope="module")
+def local(bundle: Bundle, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the local engine makes."""
+    folder = tmp_path_factory.mktemp("local") / "out"
+    encode_corpus(bundle("tiny"), [recordings], folder, shard_size=4)
+    return folder
+
+
+def test_ray_equals_local(
+    bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
+) -> None:
+    """Good, bad, empty and very long files: the same bytes, one line of errors, and one JSON."""
+    out = tmp_path / "out"
+    process = start(
+        *(bundle("tiny"), recordings, "-o", out, *SIZE),
+        *("--engine", "ray", "--workers", "2", "--json"),
+    )
+    written = process.communicate(timeout=100)[0]
+    assert shards(out) == shards(local), written
+    text, _, line = written.strip().rpartition("\n")
+    assert process.returncode == 1
+    assert line.startswith("error: 5 of 20 files failed, the others are done")
+    assert json.loads(text)["shards_of_this_run"] == 5
+
+
+def test_killing_a_worker_changes_nothing(
+    bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
+) -> None:
+    """A worker that is killed in the middle of a shard: its shard is done by the next one."""
+    out = tmp_path / "out"
+    process = start(
+        *(bundle("tiny"), recordings, "-o", out, *SIZE), *("--engine", "ray", "--workers", "1")
+    )
+    killed = _kill_at_work(process.pid, out)
+    written = process.communicate(timeout=100)[0]
+    assert killed not in shards(local)
+    assert shards(out) == shards(local), written
+    (told, line) = written.splitlines()
+    assert told.startswith(f"{out}: 20 files")
+    assert line.startswith("error: 5 of 20 files failed")
+
+
+def _kill_at_work(driver: int, out: Path) -> str:
+    """Kill the one worker while it is at a shard; return the name of what says so."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for worker in psutil.Process(driver).children(recursive=True):
+            try:
+                if not worker.name().startswith("ray::MapWorker"):
+                    continue
+                worker.suspend()
+                at_work = [x.name for x in out.glob(".shard-*.attempts")]
+                if at_work and any(out.glob("shard-*")):
+                    worker.send_signal(signal.SIGKILL)
+                    return at_work[0]
+                worker.resume()
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.005)
+    raise AssertionError("no worker was seen at work")
