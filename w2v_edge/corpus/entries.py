@@ -79,9 +79,10 @@ def open_entry(entry: Entry, sample_rate: int) -> Iterator[AudioFile]:
 def _of_path(source: Path) -> Iterator[Entry]:
     if not os.path.lexists(source):
         raise InputError(f"{source}: found nothing there; name audio files, folders or manifests")
-    with reading(str(source)):
-        for _ in os.walk(source, onerror=_refuse):
-            pass
+    if source.is_dir():
+        with reading(str(source)):
+            for _ in os.walk(source, onerror=_refuse):
+                pass
     for utterance in find_utterances([source]):
         # The reader of manifests takes any name for a path, relative to the manifest.
         remote = is_uri(utterance.id)
