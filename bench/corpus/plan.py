@@ -90,10 +90,10 @@ def _plan(results: dict[str, Any]) -> list[str]:
         ),
         "",
         (
-            f"Assumed: {cores:,} cores like these, as the system counts them, that speed does not fall with more machines, "
-            f"{assumed['core_price']:g} for a core hour, {assumed['gb_price']:g} for a GB and "
-            f"month (any currency), and {100 * assumed['spare']:g} % more for what is lost with "
-            "machines that are taken away, and at the end, when not all have work. Reading is "
+            f"Assumed: {cores:,} cores like these, as the system counts them, that speed does not "
+            f"fall with more machines, {assumed['core_price']:g} for a core hour, "
+            f"{assumed['gb_price']:g} for a GB and month (any currency), and "
+            f"{100 * assumed['spare']:g} % more for what is lost with machines that are taken away, and at the end, when not all have work. Reading is "
             "assumed not to be what limits: the files, "
             f"{read / 1e12:,.0f} TB, would have to come at {read / fastest / 3600 / 1e9:,.1f} GB/s "
             "in all, within one region, so that moving them costs nothing."

@@ -12,7 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from w2v_edge.corpus import encode_corpus
+from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus.entries import Entry
+from w2v_edge.corpus.job import plan
+from w2v_edge.corpus.worker import Task
+from w2v_edge.errors import BundleIntegrityError
 
 Bundle = Callable[[str], Path]
 Shards = Callable[[Path], dict[str, bytes]]
@@ -60,6 +64,22 @@ def test_killing_a_worker_changes_nothing(
     (told, line) = written.splitlines()
     assert told.startswith(f"{out}: 20 files")
     assert line.startswith("error: 5 of 20 files failed")
+
+
+def test_a_worker_that_cannot_work(copied_bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
+    """A damaged bundle is no fault of the files: one line says so, and no shard is written."""
+    from w2v_edge.corpus.ray_engine import _Actor, _blocks
+
+    folder = copied_bundle("tiny")
+    weights = folder / "frontend.bin"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(BundleIntegrityError, match=r"frontend\.bin"):
+        encode_corpus(folder, [recordings], tmp_path / "out")
+    (block,) = _blocks(plan([Entry("a", str(recordings / "good-00.flac"))], 1))
+    (row,) = _Actor(Task(folder, Settings(), str(tmp_path / "out")))(block).to_pylist()
+    assert "frontend.bin" in row["fatal"]
+    assert row["summary"] is None
+    assert not list((tmp_path / "out").glob("shard-*"))
 
 
 def _kill_at_work(driver: int, out: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, sweep, usu
 from w2v_edge.corpus.storage import Folder, is_uri
 from w2v_edge.corpus.table import Summary
 from w2v_edge.corpus.worker import Results, Task, summary_of
-from w2v_edge.errors import MissingExtraError
+from w2v_edge.errors import InputError, MissingExtraError
 
 Engine = Literal["local", "ray"]
 
@@ -67,6 +67,8 @@ def encode_corpus(
     """Encode recordings to shards of Parquet; what they hold is in `w2v_edge.corpus.table`.
 
     A run that is cut off loses the shards that were being made; the next one goes on with them.
+    Results depend on the bundle, the settings, the files and the size of shards alone, as far as
+    one kind of processor and one onnxruntime do the work. One run at a time may have an output.
 
     Args:
         bundle: the folder that `w2v-edge export` wrote; on a cluster, at the same path everywhere.
@@ -118,7 +120,9 @@ def encode_corpus(
                 done[shard.name] = summary
                 show(len(done), len(shards))
     finally:
-        sweep(folder)
+        # What stays has names that no reader looks at.
+        with suppress(InputError, OSError):
+            sweep(folder)
     return _report(folder, shards, done, before)
 
 

@@ -32,11 +32,17 @@ class Encoder:
     """Makes outcomes of recordings. They depend on the list of recordings and on nothing else."""
 
     def __init__(self, model: Model, settings: Settings, stopped: Callable[[], bool]) -> None:
-        """Take a model, and what is to be asked now and then, to break off."""
+        """Take a model, and what is to be asked now and then, to break off.
+
+        Raises:
+            W2VEdgeError: the model does not run here.
+        """
         self._model = model
         self._settings = settings
         self._stopped = stopped
         self._has_codes = "tokenizer" in model.manifest.graphs
+        # A worker that has no room for the model must not say so of every file.
+        model.prepare("encoder" if settings.needs_context else "tokenizer")
         seconds = GROUP_SECONDS.get(model.provider, ACCELERATOR_GROUP_SECONDS)
         self._group = round(seconds * model.sample_rate)
         self._most = round(self._whole_seconds * model.sample_rate)

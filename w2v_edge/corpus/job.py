@@ -33,7 +33,8 @@ class Settings:
         context: also the context vector of each frame.
         pooled: also the mean of the context over each recording.
         window: what attention sees of recordings longer than it; see `Model.encode`.
-        running: arguments of `w2v_edge.load`; the threads are those of one worker, 1 by default.
+        running: arguments of `w2v_edge.load`, with one provider; the threads are those of one
+            worker, 1 by default.
     """
 
     context: bool = False
@@ -155,15 +156,17 @@ def begin(folder: Folder, record: Record, *, force: bool) -> set[str]:
     Raises:
         OutputExistsError: another job lies there, or something that is none.
     """
-    sweep(folder)
     names = {name for name in folder.names() if not name.startswith(".")}
     shards = {name for name in names if name.startswith("shard-") and name.endswith(".parquet")}
     if RECORD not in names and names:
         raise OutputExistsError(
             f"{folder.location} holds {min(names)!r:.60} and no {RECORD}; choose another output"
         )
-    if RECORD in names and not force:
+    goes_on = RECORD in names and not force
+    if goes_on:
         _refuse_another(folder, record)
+    sweep(folder)
+    if goes_on:
         return shards
     for name in sorted(shards):
         folder.delete(name)

@@ -30,11 +30,12 @@ def run(task: Task, shards: Sequence[Shard], workers: int | None) -> Results:
     # An accelerator is one, however many threads feed it.
     usual = usable_cores() // task.settings.threads if name == "cpu" else 1
     todo = iter(shards)
-    with ThreadPoolExecutor(workers or max(1, usual)) as pool:
+    size = workers or max(1, usual)
+    with ThreadPoolExecutor(size) as pool:
         waiting: dict[Future[Summary], Shard] = {}
         try:
             while True:
-                while len(waiting) < 2 * pool._max_workers and (shard := next(todo, None)):  # noqa: SLF001
+                while len(waiting) < 2 * size and (shard := next(todo, None)):
                     waiting[pool.submit(worker, shard)] = shard
                 if not waiting:
                     return

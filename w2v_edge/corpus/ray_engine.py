@@ -16,13 +16,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is import
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayError
 
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import Shard
 from w2v_edge.corpus.table import Summary
 from w2v_edge.corpus.worker import Results, Task, Worker
-from w2v_edge.errors import InputError, PartialFailureError, one_line
+from w2v_edge.errors import InputError, PartialFailureError, W2VEdgeError, one_line
 from w2v_edge.providers.machine import usable_cores
 
 GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
@@ -79,8 +78,8 @@ def _room(threads: int, *, gpu: bool) -> int:
     if not room:
         need = "a GPU" if gpu else f"{threads} cores"
         raise InputError(
-            f"no machine of the Ray cluster has {need} for a worker; where it adds machines as "
-            "they are needed, say how many workers there are to be: --workers"
+            f"the Ray cluster does not have {need} for a worker; where it adds machines as they "
+            "are needed, say how many workers there are to be: --workers"
         )
     return room
 
@@ -130,7 +129,9 @@ def _to_shard(row: dict[str, Any]) -> Shard:
 def _one_line() -> Iterator[None]:
     try:
         yield
-    except RayError as error:
+    except W2VEdgeError:
+        raise
+    except Exception as error:  # Ray's have no base in common
         raise PartialFailureError(f"Ray gave up ({one_line(error)}); {GO_ON}") from error
 
 
