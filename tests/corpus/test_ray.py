@@ -66,18 +66,22 @@ def test_killing_a_worker_changes_nothing(
     assert line.startswith("error: 5 of 20 files failed")
 
 
-def test_a_worker_that_cannot_work(copied_bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "recording"), [("tokenizer.onnx", "good-00.flac"), ("quantizer.onnx", "long.flac")]
+)
+def test_a_worker_that_cannot_work(
+    file: str, recording: str, copied_bundle: Bundle, recordings: Path, tmp_path: Path
+) -> None:
     """A damaged bundle is no fault of the files: one line says so, and no shard is written."""
     from w2v_edge.corpus.ray_engine import _Actor, _blocks
 
     folder = copied_bundle("tiny")
-    weights = folder / "frontend.bin"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(BundleIntegrityError, match=r"frontend\.bin"):
-        encode_corpus(folder, [recordings], tmp_path / "out")
-    (block,) = _blocks(plan([Entry("a", str(recordings / "good-00.flac"))], 1))
+    (folder / file).write_bytes((folder / file).read_bytes()[:-1])
+    with pytest.raises(BundleIntegrityError, match=file):
+        encode_corpus(folder, [recordings / recording], tmp_path / "out")
+    (block,) = _blocks(plan([Entry("a", str(recordings / recording))], 1))
     (row,) = _Actor(Task(folder, Settings(), str(tmp_path / "out")))(block).to_pylist()
-    assert "frontend.bin" in row["fatal"]
+    assert file in row["fatal"]
     assert row["summary"] is None
     assert not list((tmp_path / "out").glob("shard-*"))
 
