@@ -108,6 +108,18 @@ def test_manifests_give_texts(bundle: Bundle, recordings: Path, rows: Rows, tmp_
     assert "found nothing to read there" in found["gone.wav"]["error"]
 
 
+def test_namesakes_have_rows_of_their_own(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
+    """Names in a corpus may come twice; paths do not, however they are written."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.flac").write_bytes((recordings / "good-00.flac").read_bytes())
+    sources = [tmp_path / "one", tmp_path / "two", tmp_path / "one/../two/a.flac"]
+    assert encode_corpus(bundle("tiny"), sources, tmp_path / "out").files == 2
+    table = pq.read_table(tmp_path / "out")
+    assert table["id"].to_pylist() == ["a.flac", "a.flac"]
+    assert table["path"].to_pylist() == [str(tmp_path / x / "a.flac") for x in ("one", "two")]
+
+
 def test_names_in_uris(bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path) -> None:
     """A folder by URI is a folder, whatever its files are called."""
     (tmp_path / "in").mkdir()

@@ -38,7 +38,11 @@ OPTIONS = (
         help="That encode at once, each with --threads, which then is 1 by default.  [default: as "
         "many as there are cores for, or GPUs]",
     ),
-    click.option("--address", help="Of a Ray cluster, such as auto.  [default: one begun here]"),
+    click.option(
+        "--address",
+        help="Of a Ray cluster, such as auto, all machines of which find BUNDLE, AUDIO and the "
+        "output by these names.  [default: one begun here]",
+    ),
     click.option("--retry-failed", is_flag=True, help="Do shards again in which files failed."),
 )
 NAMES = ("engine", "pooled", "shard_size", "workers", "address", "retry_failed")
