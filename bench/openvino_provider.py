@@ -1,10 +1,11 @@
-"""OpenVINO's provider beside the CPU's: speed and parity, in processes that take turns.
+"""OpenVINO's provider beside the CPU's: speed and parity, in environments that take turns.
 
     python -m bench.openvino_provider CPU_BUNDLE OPENVINO_BUNDLE --python .venv-openvino/bin/python
 
 Both bundles are of one checkpoint, exported for each target. onnxruntime-openvino cannot share an
-environment with onnxruntime: `--python` names one that has it. Each process times all lengths; a
-ratio above 1 says that OpenVINO is faster.
+environment with onnxruntime: `--python` names one that has it. `w2v-edge bench` runs in either, a
+few rounds at a time; each side's rounds make one report, `latency-openvino-SIDE.json`, for
+`w2v-edge compare`. What both bundles compute is compared too: `openvino-parity.json`.
 """
 
 from __future__ import annotations
@@ -12,124 +13,157 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import w2v_edge
-from bench.peers import hardware
 from w2v_edge import data
+from w2v_edge.latency.comparison import compare
+from w2v_edge.latency.conditions import Conditions
+from w2v_edge.latency.files import read_report, to_json, write
+from w2v_edge.latency.report import CaseResult, Report
+from w2v_edge.latency.summary import summarise
 from w2v_edge.runtime.golden import check_golden
 
 SECONDS = (1, 3, 10, 30)
-WARM_UP, ROUNDS = 2, 7
+ROUNDS = 3
 OUTPUTS = ("features", "context")
+FOLDER = Path(__file__).parent / "results"
+BENCH = "from w2v_edge.cli import main; main()"
 
 
 def main() -> None:
-    """Measure and print one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print the comparison, and keep all of it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.openvino_provider",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("bundles", type=Path, nargs="+", help="of the CPU, then of OpenVINO")
     parser.add_argument("--python", type=Path, help="of an environment with onnxruntime-openvino")
-    parser.add_argument("--turns", type=int, default=4, help="processes of each")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3, help="of each side")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER, help="folder for the results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--outputs", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        print(json.dumps(work(given.bundles[0], given.worker, given.threads, given.outputs)))
+        print(json.dumps(outputs(given.bundles[0], given.worker, given.output)))
         return
-    print(json.dumps(compare(given), indent=1))
-
-
-def compare(given: argparse.Namespace) -> dict[str, Any]:
-    """Let processes of both providers take turns."""
-    before = hardware.describe()
     sides = {
         "cpu": (sys.executable, given.bundles[0]),
         "openvino": (given.python, given.bundles[1]),
     }
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(given.turns):
-            # Each begins every other turn.
-            for name in sorted(sides, reverse=turn % 2 == 1):
-                python, bundle = sides[name]
-                outputs = Path(folder) / f"{name}.npz"
-                runs[name].append(_start(python, bundle, name, given.threads, outputs))
-        deviation = _deviation(Path(folder))
-    medians = {name: _medians(results) for name, results in runs.items()}
-    return {
-        "hardware": before,
-        "load_after": hardware.describe()["load_before"],
-        "threads": given.threads,
-        "metric": "seconds of encode, median over processes of medians",
-        "versions": {name: results[0]["onnxruntime"] for name, results in runs.items()},
-        "golden vectors hold": {name: results[0]["golden"] for name, results in runs.items()},
-        "largest deviation, in standard deviations": deviation,
-        "seconds": medians,
-        "opening": {x: statistics.median(r["opening"] for r in y) for x, y in runs.items()},
-        "ratio": {s: round(medians["cpu"][s] / medians["openvino"][s], 3) for s in medians["cpu"]},
-    }
+        parity = _parity(sides, Path(folder))
+        reports = _take_turns(sides, given.turns, Path(folder))
+    for side, report in reports.items():
+        write(given.output / f"latency-openvino-{side}.json", to_json(report))
+    write(given.output / "openvino-parity.json", json.dumps(parity, indent=1) + "\n")
+    print(json.dumps(parity, indent=1))
+    same = replace(reports["openvino"], cases=tuple(map(_nameless, reports["openvino"].cases)))
+    other = replace(reports["cpu"], cases=tuple(map(_nameless, reports["cpu"].cases)))
+    for pair in compare(same, other, force=True).pairs:
+        ratio = pair.ratio
+        print(f"{pair.case.seconds:g} s: {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
 
 
-def work(bundle: Path, provider: str, threads: int, outputs: Path) -> dict[str, Any]:
-    """Time one provider in this process."""
+def _nameless(result: CaseResult) -> CaseResult:
+    """Leave out where a case ran: cases of two providers are compared."""
+    return replace(result, case=replace(result.case, provider="", bundle=""))
+
+
+def outputs(bundle: Path, provider: str, path: Path) -> dict[str, Any]:
+    """Write what a provider computes to `path`, and return what runs it, golden vectors or not."""
     import onnxruntime
 
-    begin = time.perf_counter()
-    model = w2v_edge.load(bundle, provider=provider, threads=threads)
+    model = w2v_edge.load(bundle, provider=provider)
     speech = np.concatenate(list(data.clips(model.sample_rate).values()))
-    model.encode(speech[: model.sample_rate])
-    opening = time.perf_counter() - begin
-    times: dict[str, float] = {}
     made: dict[str, Any] = {}
     for seconds in SECONDS:
-        clip = np.resize(speech, seconds * model.sample_rate)
-        raw = []
-        for _ in range(WARM_UP + ROUNDS):
-            begin = time.perf_counter()
-            encoding = model.encode(clip)
-            raw.append(time.perf_counter() - begin)
-        times[str(seconds)] = statistics.median(raw[WARM_UP:])
+        encoding = model.encode(np.resize(speech, seconds * model.sample_rate))
         made |= {f"{name}_{seconds}": getattr(encoding, name) for name in OUTPUTS}
-    np.savez(outputs, **made)
+    np.savez(path, **made)
     rows, _ = check_golden(model)
-    version = onnxruntime.__version__
-    golden = all(row.ok for row in rows)
-    return {"onnxruntime": version, "opening": opening, "seconds": times, "golden": golden}
+    return {"onnxruntime": onnxruntime.__version__, "golden": all(row.ok for row in rows)}
 
 
-def _start(
-    python: str | Path, bundle: Path, name: str, threads: int, outputs: Path
-) -> dict[str, Any]:
-    command = [python, "-m", "bench.openvino_provider", bundle, "--worker", name]
-    command += ["--threads", str(threads), "--outputs", outputs]
-    paths = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=paths)  # noqa: S603 - our own file
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def _medians(results: list[dict[str, Any]]) -> dict[str, float]:
-    return {
-        seconds: round(statistics.median(x["seconds"][seconds] for x in results), 4)
-        for seconds in results[0]["seconds"]
-    }
-
-
-def _deviation(folder: Path) -> dict[str, float]:
+def _parity(sides: dict[str, tuple[Any, Path]], folder: Path) -> dict[str, Any]:
+    found = {}
+    for side, (python, bundle) in sides.items():
+        module = ["-m", "bench.openvino_provider", bundle, "--worker", side]
+        done = _run(python, *module, "-o", folder / f"{side}.npz", stdout=subprocess.PIPE)
+        found[side] = json.loads(done.stdout)
     with np.load(folder / "cpu.npz") as one, np.load(folder / "openvino.npz") as other:
-        return {
+        deviation = {
             name: float(np.abs(one[name] - other[name]).max() / one[name].std())
             for name in one.files
         }
+    return {
+        "onnxruntime": {side: x["onnxruntime"] for side, x in found.items()},
+        "golden vectors hold": {side: x["golden"] for side, x in found.items()},
+        "largest deviation, in standard deviations": deviation,
+    }
+
+
+def _take_turns(sides: dict[str, tuple[Any, Path]], turns: int, folder: Path) -> dict[str, Report]:
+    """Return one report a side, of rounds that were made in turns."""
+    begun = time.perf_counter()
+    parts: dict[str, list[tuple[float, Report]]] = {side: [] for side in sides}
+    for turn in range(turns):
+        # Each begins every other turn.
+        for side in sorted(sides, reverse=turn % 2 == 1):
+            python, bundle = sides[side]
+            path = folder / f"{side}-{turn}.json"
+            at = time.perf_counter() - begun
+            lengths = ",".join(map(str, SECONDS))
+            asked = ["--provider", side, "--graph", "encoder", "--seconds", lengths]
+            _run(python, "-c", BENCH, "bench", bundle, *asked, "--rounds", ROUNDS, "--json", path)
+            parts[side].append((at, read_report(path)))
+            print(f"turn {turn + 1} of {turns}: {side} done", file=sys.stderr, flush=True)
+    return {side: merge(of_side) for side, of_side in parts.items()}
+
+
+def merge(parts: list[tuple[float, Report]]) -> Report:
+    """Make one report of several of the same cases, each with the time at which it began."""
+    first = parts[0][1]
+    cases = tuple(_merged([(at, x.cases[i]) for at, x in parts]) for i in range(len(first.cases)))
+    conditions = Conditions(
+        tuple(replace(s, at_s=s.at_s + at) for at, x in parts for s in x.conditions.samples),
+        tuple(
+            replace(d, begin_s=d.begin_s + at, end_s=d.end_s + at)
+            for at, x in parts
+            for d in x.conditions.disturbances
+        ),
+    )
+    rounds = replace(first.settings, rounds=len(cases[0].trials))
+    return replace(first, cases=cases, conditions=conditions, settings=rounds)
+
+
+def _merged(parts: list[tuple[float, CaseResult]]) -> CaseResult:
+    first = parts[0][1]
+    trials = tuple(
+        replace(trial, begin_s=trial.begin_s + at, end_s=trial.end_s + at)
+        for at, result in parts
+        for trial in result.trials
+    )
+    unstable = tuple(dict.fromkeys(why for _, result in parts for why in result.unstable))
+    summary = summarise(first.case, trials)
+    return replace(first, trials=trials, summary=summary, unstable=unstable)
+
+
+def _run(
+    python: str | Path, *arguments: object, stdout: int | None = subprocess.DEVNULL
+) -> subprocess.CompletedProcess[str]:
+    paths = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(  # noqa: S603 - our own file
+        [str(python), *map(str, arguments)], check=True, stdout=stdout, text=True, env=paths
+    )
 
 
 if __name__ == "__main__":

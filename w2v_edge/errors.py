@@ -20,6 +20,7 @@ builtin error a caller would reach for, and carries the exit code of the command
     |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
     |-- TuningError (ValueError)         a tuning that is not there, or not for this device
+    |-- TrainingError (RuntimeError)     a training that cannot go on, or not as asked
     |-- PartialFailureError              some inputs of a job failed, the others are done
     |-- ParityError                      exit 3: the bundle differs from PyTorch
     |-- AccuracyError                    exit 3: quantized weights break a budget
@@ -110,6 +111,10 @@ class MissingExtraError(W2VEdgeError, ImportError):
 
 class TuningError(W2VEdgeError, ValueError):
     """A tuning that is not there, damaged, or of another device."""
+
+
+class TrainingError(W2VEdgeError, RuntimeError):
+    """A training that cannot go on, or not as was asked."""
 
 
 class PartialFailureError(W2VEdgeError):

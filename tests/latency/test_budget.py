@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.latency.reports import CASE, summary, trials
 from w2v_edge.errors import InputError
 from w2v_edge.latency.budget import METRICS, Budget, refuse_idle
-from w2v_edge.latency.report import CaseResult
+from w2v_edge.latency.report import CaseResult, Estimate
 
 MADE = tuple(trials(CASE, 4, 50))
 RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
@@ -36,6 +36,17 @@ def test_units_are_understood(text: str, metric: str, sign: str, limit: float) -
     found = Budget.parse(text)
     assert (found.metric, found.sign) == (metric, sign)
     assert found.limit == pytest.approx(limit)
+
+
+def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
+    """The figure decides; a limit that another run might find on its other side is told."""
+    assert RESULT.summary is not None
+    p50 = RESULT.summary.p50_ms
+    inside, beyond = (p50.value + p50.high) / 2, p50.high + 1
+    for limit, sure in ((inside, False), (beyond, True)):
+        check = Budget.parse(f"p50<{limit:.6f}ms").check(RESULT)
+        assert (check.met, check.sure) == (True, sure)
+    assert not Budget.parse(f"p50<{p50.low / 2:.6f}ms").check(RESULT).met
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,8 @@ def test_a_budget_for_no_case_is_an_error() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_limit_around_the_figure_decides(metric: str) -> None:
     """A little more than the figure is met, a little less is missed; what has no figure, missed."""
-    value = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
+    figure = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
+    value = figure.value if isinstance(figure, Estimate) else figure
     budget = Budget("", metric, sign="<", limit=(value or 1) * 1.001, where=())
     assert budget.check(RESULT).met is (value is not None)
     assert not replace(budget, limit=(value or 1) * 0.999).check(RESULT).met

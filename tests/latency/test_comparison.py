@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.latency.reports import KINDS
 from w2v_edge.errors import InputError
 from w2v_edge.latency.comparison import METRICS, compare
-from w2v_edge.latency.report import Report, Trial
+from w2v_edge.latency.conditions import Conditions
+from w2v_edge.latency.report import CaseResult, Report, Trial
 
 
 def _changed(report: Report, change: Callable[[Trial], Trial]) -> Report:
@@ -114,6 +116,47 @@ def test_a_case_that_fails_now_is_a_regression(usual: Report) -> None:
     failing[good] = replace(failing[good], summary=None, trials=(), failure="out of memory")
     found = compare(usual, replace(usual, cases=tuple(failing)))
     assert [pair.verdict for pair in found.regressions] == ["failed"]
+
+
+def test_many_comparisons_are_no_more_alarming_than_one(usual: Report) -> None:
+    """What would be no chance alone is one among forty comparisons; a clear change stays one."""
+    good = next(x for x in usual.cases if x.summary)
+    random = np.random.default_rng(3)
+
+    def noisy(seed: int, slow: float) -> tuple[CaseResult, CaseResult]:
+        case = replace(good.case, seconds=100.0 + seed)
+        sides = []
+        for factor in (1.0, slow):
+            levels = factor * np.exp(0.025 * random.permutation(np.linspace(-1.2, 1.2, 6)))
+            made = [replace(good.trials[0], latencies_ms=(10.0 * x,)) for x in levels]
+            sides.append(replace(good, case=case, trials=tuple(made), unstable=()))
+        return sides[0], sides[1]
+
+    def compared(pairs: list[tuple[CaseResult, CaseResult]]) -> list[str]:
+        calm = replace(usual, conditions=Conditions((), ()))
+        a, b = (replace(calm, cases=tuple(x)) for x in zip(*pairs, strict=True))
+        return [pair.verdict for pair in compare(a, b).pairs]
+
+    doubtful, clear = noisy(0, 1.1), noisy(1, 1.5)
+    assert compared([doubtful]) == ["slower"]
+    others = [noisy(i, 1.0) for i in range(2, 40)]
+    verdicts = compared([doubtful, clear, *others])
+    assert verdicts[:2] == ["unclear", "slower"]
+    assert not {"slower", "faster"} & set(verdicts[2:])
+
+
+def test_late_blocks_are_compared_where_there_is_a_stream(usual: Report) -> None:
+    """More missed blocks are a regression; queries of other scenarios miss none."""
+    late = _changed(usual, lambda t: replace(t, late=len(t.latencies_ms), behind_ms=900.0))
+    found = compare(usual, late, metrics=("missed", "behind"))
+    verdicts = {(x.case.scenario == "streaming", x.verdict) for x in found.pairs if not x.failure}
+    assert verdicts == {(True, "slower")}
+
+
+def test_another_length_of_the_steady_state_is_said(usual: Report) -> None:
+    """A longer one sees more of what happens seldom."""
+    longer = replace(usual, settings=replace(usual.settings, steady_s=7.5))
+    assert any("7.5" in x for x in compare(usual, longer).differences)
 
 
 def test_another_onnxruntime_is_said(usual: Report) -> None:

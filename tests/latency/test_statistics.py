@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.latency.comparison import judge, permutation_p, ratio_of
-from w2v_edge.latency.statistics import NORMAL, estimate, percentile, student
+from w2v_edge.latency.significance import Verdict, difference, judge, permutation_p
+from w2v_edge.latency.statistics import NORMAL, estimate, percentile, student, student_p
 
 Trials = list[npt.NDArray[np.float64]]
 
@@ -93,6 +93,19 @@ def test_a_permutation_test_counts_arrangements() -> None:
     assert permutation_p(before, after) == pytest.approx(np.mean(apart))
 
 
+def _verdict(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Verdict:
+    ratio, p = difference(a, b)
+    return judge(ratio.value, p, 0.05)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 9, 40])
+def test_students_t_is_beyond_its_point_once_in_twenty(freedom: int) -> None:
+    """The distribution is the inverse of the points, and of 0 everything is as far."""
+    assert student_p(student(freedom), freedom) == pytest.approx(0.05, abs=1e-4)
+    assert student_p(-student(freedom), freedom) == pytest.approx(0.05, abs=1e-4)
+    assert student_p(0.0, freedom) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("size", [5, 12])
 def test_what_did_not_change_is_seldom_called_slower(size: int) -> None:
     """Of identical runs on a machine that drifts, less than one in twenty is flagged."""
@@ -103,7 +116,7 @@ def test_what_did_not_change_is_seldom_called_slower(size: int) -> None:
             np.array([np.log(np.median(x)) for x in _run(random, size, carried=0.5)])
             for _ in range(2)
         )
-        flagged += judge(ratio_of(a, b), permutation_p(a, b), 0.05) == "slower"
+        flagged += _verdict(a, b) == "slower"
     assert flagged <= 10
 
 
@@ -117,7 +130,7 @@ def test_ten_percent_are_found() -> None:
             for _ in range(2)
         )
         b = b + math.log(1.1)
-        flagged += judge(ratio_of(a, b), permutation_p(a, b), 0.05) == "slower"
+        flagged += _verdict(a, b) == "slower"
     assert flagged >= 95
 
 
@@ -126,4 +139,4 @@ def test_a_small_change_is_no_regression_however_sure() -> None:
     spread = np.linspace(-1e-4, 1e-4, 8)
     for factor, verdict in ((1.04, "same"), (1.06, "slower"), (1 / 1.06, "faster")):
         shifted = spread + math.log(factor)
-        assert judge(ratio_of(spread, shifted), permutation_p(spread, shifted), 0.05) == verdict
+        assert _verdict(spread, shifted) == verdict

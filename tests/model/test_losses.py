@@ -22,6 +22,7 @@ from w2v_edge.model.losses import (
     sample_distractors,
     sampled_contrastive,
 )
+from w2v_edge.model.random import fresh_seeds
 from w2v_edge.model.speech_model import Wav2Vec2Model
 
 NAMES = ["tutorial-small", "base-small", "large-small", "tiny"]
@@ -35,7 +36,7 @@ def test_distractors_are_other_positions_of_the_same_utterance(
     """No position is its own distractor, unless its utterance has no other; none is foreign."""
     torch.manual_seed(seed)
     utterances = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts).long())
-    drawn = sample_distractors(utterances, distractors)
+    drawn = sample_distractors(utterances, distractors, fresh_seeds(len(counts)))
     assert drawn.shape == (sum(counts), distractors)
     own = torch.arange(len(utterances))[:, None]
     assert torch.equal(utterances[drawn], utterances[:, None].expand_as(drawn))
@@ -46,7 +47,7 @@ def test_distractors_are_other_positions_of_the_same_utterance(
 def test_distractors_are_drawn_from_all_others_alike() -> None:
     """Each other masked position of the utterance is drawn as often as any."""
     torch.manual_seed(0)
-    drawn = sample_distractors(torch.tensor([3, 3, 3, 3, 8, 8]), 9000)
+    drawn = sample_distractors(torch.tensor([3, 3, 3, 3, 8, 8]), 9000, fresh_seeds(9))
     for position in range(4):
         share = drawn[position].bincount(minlength=6) / 9000
         others = torch.tensor([0.0 if i == position or i > 3 else 1 / 3 for i in range(6)])
@@ -57,7 +58,7 @@ def test_sampled_contrastive_is_the_cross_entropy_over_cosines() -> None:
     """The loss classifies each target among itself and its distractors, by cosine / temperature."""
     torch.manual_seed(3)
     predictions, targets = torch.randn(2, 6, 5)
-    distractors = sample_distractors(torch.tensor([0, 0, 0, 1, 1, 1]), 4)
+    distractors = sample_distractors(torch.tensor([0, 0, 0, 1, 1, 1]), 4, fresh_seeds(2))
     output = sampled_contrastive(predictions, targets, distractors, 0.1)
     losses, hits = [], []
     for i in range(6):
@@ -118,7 +119,7 @@ def test_the_forward_compares_masked_positions_of_each_utterance(
 def test_perfect_predictions_are_accurate_and_opposite_ones_are_not() -> None:
     """Accuracy is the share of positions whose own target is the most similar."""
     targets = torch.eye(8)
-    distractors = sample_distractors(torch.zeros(8).long(), 5)
+    distractors = sample_distractors(torch.zeros(8).long(), 5, fresh_seeds(1))
     for sign, accuracy in ((1.0, 1.0), (-1.0, 0.0)):
         sampled = sampled_contrastive(sign * targets, targets, distractors, 0.1)
         in_batch = in_batch_contrastive(sign * targets, targets, 1.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from w2v_edge.model.config import FixedSpansConfig, ProbableSpansConfig
 from w2v_edge.model.lengths import Frames
 from w2v_edge.model.masking import FixedSpanMasker, ProbableSpanMasker, SpanMasker, spread
+from w2v_edge.model.random import fresh_seeds
 
 SPAN = 10
 CHANNELS = 3
@@ -95,7 +96,9 @@ def test_indices_are_the_mask_in_row_major_order(
 def test_fixed_starts_are_at_most_eight_and_leave_room(lengths: list[int], seed: int) -> None:
     """Starts lie in [0, frames - span), no more of them than spans."""
     torch.manual_seed(seed)
-    starts = _masker("fixed").draw_starts(torch.tensor(lengths), max(lengths))
+    starts = _masker("fixed").draw_starts(
+        torch.tensor(lengths), max(lengths), fresh_seeds(len(lengths))
+    )
     for row, length in zip(starts, lengths, strict=True):
         if length > SPAN:
             assert 1 <= row.sum() <= 8
@@ -105,7 +108,7 @@ def test_fixed_starts_are_at_most_eight_and_leave_room(lengths: list[int], seed:
 def test_fixed_starts_are_uniform() -> None:
     """Every start in [0, frames - span) is as likely as any other, and each span is drawn."""
     torch.manual_seed(0)
-    starts = _masker("fixed").draw_starts(torch.full((4000,), 50), 50)
+    starts = _masker("fixed").draw_starts(torch.full((4000,), 50), 50, fresh_seeds(4000))
     share = starts.float().mean(dim=0)
     expected = 1 - (39 / 40) ** 8
     assert share[:40].sub(expected).abs().max() < 0.03
@@ -115,7 +118,7 @@ def test_fixed_starts_are_uniform() -> None:
 def test_fixed_spans_are_eight_where_there_is_room() -> None:
     """In utterances so long that starts hardly collide, there are eight."""
     torch.manual_seed(0)
-    starts = _masker("fixed").draw_starts(torch.full((16,), 100_000), 100_000)
+    starts = _masker("fixed").draw_starts(torch.full((16,), 100_000), 100_000, fresh_seeds(16))
     assert starts.sum(dim=1).tolist() == [8] * 16
 
 
@@ -132,7 +135,7 @@ def test_probable_starts_are_a_share_of_the_frames(
     """The number of starts is p * frames, rounded either way, at least one, as room allows."""
     torch.manual_seed(seed)
     masker = _masker("probability", probability)
-    starts = masker.draw_starts(torch.tensor(lengths), max(lengths))
+    starts = masker.draw_starts(torch.tensor(lengths), max(lengths), fresh_seeds(len(lengths)))
     for row, length in zip(starts, lengths, strict=True):
         room = max(length - SPAN + 1, 0)
         expected = probability * length
@@ -146,7 +149,9 @@ def test_probable_starts_average_the_probability(probability: float) -> None:
     """Over many utterances the share of starts is p, not p rounded down."""
     torch.manual_seed(0)
     frames = 107
-    starts = _masker("probability", probability).draw_starts(torch.full((3000,), frames), frames)
+    starts = _masker("probability", probability).draw_starts(
+        torch.full((3000,), frames), frames, fresh_seeds(3000)
+    )
     assert float(starts.float().mean()) == pytest.approx(probability, rel=0.01)
     share = starts.float().mean(dim=0)[: frames - SPAN + 1]
     assert share.sub(share.mean()).abs().max() < 0.05
@@ -158,3 +163,15 @@ def test_spread_unites_the_spans(starts: list[bool], span: int) -> None:
     mask = spread(torch.tensor([starts], dtype=torch.bool), span)
     expected = [any(starts[max(0, i - span + 1) : i + 1]) for i in range(len(starts))]
     assert mask.tolist() == [expected]
+
+
+@given(kind=kinds, lengths=batches, extra=st.integers(0, 30), seed=seeds)
+def test_an_utterance_is_masked_by_its_seed_alone(
+    kind: str, lengths: list[int], extra: int, seed: int
+) -> None:
+    """Alone it is masked as in a batch, whatever padding and company it has."""
+    masker, drawn = _masker(kind), torch.arange(seed, seed + len(lengths))
+    together = masker.draw(torch.tensor(lengths), max(lengths) + extra, drawn).mask
+    for row, length, own in zip(together, lengths, drawn, strict=True):
+        alone = masker.draw(torch.tensor([length]), length, own[None]).mask[0]
+        assert torch.equal(row[:length], alone)

@@ -30,6 +30,7 @@ GUMBEL = GumbelQuantizerConfig(
     GROUPS, ENTRIES, WIDTH, TemperatureSchedule(2.0, 0.5, 0.999), hard=True
 )
 KINDS = ["hard", "gumbel", "soft"]
+SEEDS = torch.tensor([7])
 
 
 def _quantizer(kind: str) -> VectorQuantizer:
@@ -80,7 +81,7 @@ def test_hard_samples_are_one_hot() -> None:
     """Hard Gumbel weights choose one entry a group, so vectors are codebook rows."""
     quantizer = _quantizer("hard").train()
     logits = quantizer.logits(_frames(50).values)
-    weights = quantizer.weights(logits, 0)
+    weights = quantizer.weights(logits, 0, SEEDS)
     chosen = torch.nn.functional.one_hot(weights.argmax(dim=-1), ENTRIES).float()
     torch.testing.assert_close(weights, chosen, atol=1e-6, rtol=0.0)
 
@@ -90,7 +91,7 @@ def test_hard_samples_follow_the_softmax() -> None:
     torch.manual_seed(0)
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0]).log_softmax(dim=0)
     for temperature in (2.0, 0.1):
-        samples = gumbel_softmax(logits.expand(40_000, 4), temperature).argmax(dim=-1)
+        samples = gumbel_softmax(logits.expand(1, 40_000, 4), temperature, SEEDS)[0].argmax(dim=-1)
         share = samples.bincount(minlength=4) / len(samples)
         torch.testing.assert_close(share, logits.exp(), atol=0.01, rtol=0.0)
 
@@ -104,7 +105,7 @@ def test_the_gradient_of_hard_samples_is_that_of_the_soft_ones() -> None:
         logits.requires_grad_()
         quantizer = _quantizer(kind).train()
         torch.manual_seed(4)
-        weighted = (quantizer.weights(logits, 0) * coefficients).sum()
+        weighted = (quantizer.weights(logits, 0, SEEDS) * coefficients).sum()
         gradients.extend(torch.autograd.grad(weighted, logits))
     torch.testing.assert_close(*gradients)
 
@@ -163,7 +164,7 @@ def test_the_schedule_reaches_the_samples() -> None:
     sharpness = []
     for update in (0, 10_000):
         torch.manual_seed(2)
-        sharpness.append(quantizer.weights(logits, update).amax(dim=-1).mean().item())
+        sharpness.append(quantizer.weights(logits, update, SEEDS).amax(dim=-1).mean().item())
     assert sharpness[1] > sharpness[0] + 0.05
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from w2v_edge.model import ModelConfig, SpeechModel, build_model, preset
 from w2v_edge.model.config import SoftQuantizerConfig
 from w2v_edge.model.losses import diversity_loss, feature_penalty, in_batch_contrastive
+from w2v_edge.model.random import Stream, uniform
 from w2v_edge.model.speech_model import TutorialModel
 
 HEADS = 4
@@ -109,10 +110,9 @@ def test_gumbel_vectors_equal_the_reference_given_the_noise(
     assert model.quantizer is not None
     features = model.features(clip(1, 0, 16_000)[None], torch.tensor([16_000]))
     logits = model.quantizer.logits(features.values)
-    torch.manual_seed(9)
-    noise = torch.rand(logits.shape)
-    torch.manual_seed(9)
-    vectors = model.quantizer(features, update=1000).vectors
+    seeds = torch.tensor([9])
+    noise = uniform(seeds, Stream.GUMBEL, *logits.shape[1:])
+    vectors = model.quantizer(features, update=1000, seeds=seeds).vectors
     close(
         vectors,
         tutorial_reference.gumbel_quantize(logits, model.quantizer.codebook.weight, noise),

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from w2v_edge.audio.header import CUT_SHORT, refuse_cut_short, states_mp3_length
-from w2v_edge.audio.waveform import Waveform, check_rate, check_values, resample_blocks
+from w2v_edge.audio.waveform import (
+    Waveform,
+    check_rate,
+    check_values,
+    resample,
+    resample_blocks,
+)
 from w2v_edge.errors import AudioFileError, InputError, MissingExtraError
 from w2v_edge.files import open_regular
 
@@ -61,6 +67,32 @@ class AudioFile:
         """Samples in all, where the file states them and needs no resampling; else None."""
         with self._opened() as opened:
             return opened.stated if opened.file.samplerate == self.sample_rate else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it is, as the file states it; where it does not, it is read to its end."""
+        with self._opened() as opened:
+            rate, stated = opened.file.samplerate, opened.stated
+        if stated is not None:
+            return float(stated / rate)
+        return sum(map(len, self.blocks())) / self.sample_rate
+
+    def excerpt(self, start_s: float, seconds: float) -> Waveform:
+        """Read a part of it, (samples,); at its end there may be less.
+
+        Raises:
+            AudioFileError: it is damaged there, or its numbers are no PCM.
+        """
+        with self._opened() as opened:
+            file = opened.file
+            start = round(start_s * file.samplerate)
+            file.seek(min(start, file.frames))
+            read = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mono: Waveform = read.mean(axis=1, dtype=np.float32)
+            check_values(mono, start)
+            same = file.samplerate == self.sample_rate or not len(mono)
+            return mono if same else resample(mono, file.samplerate, self.sample_rate)
 
     def blocks(self) -> Iterator[Waveform]:
         """Yield the waveform from its beginning in blocks (samples,) of at most `BLOCK`.

@@ -1,9 +1,9 @@
 """Utterances of a corpus: from folders, audio files and manifests.
 
 A manifest is a table of tabs with a header (`.tsv`) or one JSON object a line (`.jsonl`). It names
-audio files, relative to its own folder, in the column `path` (`audio_filepath` and `audio` do as
-well: NeMo's and Hugging Face's), and may have their words in `text` (or `sentence`, Common Voice's).
-A table may also be fairseq's: a folder in the first line, then a path and its samples in each.
+audio files, relative to its own folder, in the column `path` (NeMo's `audio_filepath` and Hugging
+Face's `audio` do as well), and may have their words in `text` (or Common Voice's `sentence`). A
+table may also be fairseq's: a folder in the first line, then a path and its samples in each.
 """
 
 from __future__ import annotations
@@ -117,11 +117,9 @@ def _table_rows(path: Path, lines: list[str]) -> Iterator[Row]:
         return
     if len(head) == 1 and (path.parent / head[0]).is_dir():
         # fairseq's: the folder that the paths are in.
-        yield from (
-            (number, path.parent / head[0], {"path": line.split("\t")[0]})
-            for number, line in enumerate(lines[1:], 2)
-            if line.strip()
-        )
+        for number, line in enumerate(lines[1:], 2):
+            if line.strip():
+                yield number, path.parent / head[0], {"path": line.split("\t")[0]}
         return
     if not any(key in head for key in PATHS):
         raise InputError(

@@ -176,6 +176,7 @@ def _remedies() -> list[dict[str, str]]:
         "lm": "transcribing with a language model",
         "hub": "reading models of the Hugging Face Hub",
         "export": "making checkpoints and exporting",
+        "train": "training",
         "report": "pictures",
         "mlperf": "MLPerf LoadGen",
     }

@@ -16,6 +16,7 @@ from w2v_edge.errors import W2VEdgeError
 VERBS = (
     "demo",
     "init",
+    "pretrain",
     "import",
     "export",
     "verify",
@@ -61,6 +62,7 @@ def cli() -> None:
 
     \b
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
+    w2v-edge pretrain speech/ -o run           or train one: run/model.pt
     w2v-edge export ckpt.pt                    make a verified bundle beside it
     w2v-edge export owner/model                likewise, here, of one on the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
@@ -109,8 +111,15 @@ def _fail(message: str, code: int) -> int:
 
 
 def leave_on_sigterm() -> None:
-    """Let SIGTERM run the `finally` blocks, which remove what is half-written."""
+    """Let SIGTERM, and a terminal that is closed, run the `finally` blocks.
+
+    They remove what is half-written.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    hangup = getattr(signal, "SIGHUP", None)
+    # nohup has it ignored; that stays.
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        signal.signal(hangup, _terminate)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

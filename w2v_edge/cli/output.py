@@ -29,6 +29,7 @@ EXTRAS = {
     "corpus": ("pyarrow", "ray"),
     "lm": ("ctc_beam_decoder",),
     "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
+    "train": ("torch", "einops", "accelerate", "tensorboard", "webdataset", "jiwer"),
     "hub": ("huggingface_hub",),
     "report": ("matplotlib",),
     "mlperf": ("mlperf_loadgen",),

@@ -10,7 +10,7 @@ from w2v_edge.latency.fingerprint import describe_device
 from w2v_edge.latency.plan import Matrix, make_cases, open_bundles
 from w2v_edge.latency.report import FORMAT, VERSION, Report, Settings
 from w2v_edge.latency.schedule import TRIAL, Show, measure, with_rounds
-from w2v_edge.latency.speech import Speech
+from w2v_edge.latency.speech import Speech, audio_record
 from w2v_edge.latency.statistics import CONFIDENCE
 
 USUAL = Settings(rounds=0, steady_s=0.5, precision=0.02, time_s=40.0, confidence=CONFIDENCE, seed=0)
@@ -63,7 +63,7 @@ def benchmark(
         command,
         device,
         tuple(one.record for one in named),
-        next(iter(speech.values())).record,
+        audio_record(list(speech.values())),
         with_rounds(settings, results),
         conditions,
         results,

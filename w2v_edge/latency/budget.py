@@ -8,31 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from w2v_edge.errors import InputError
-from w2v_edge.latency.report import Case, CaseResult, Report, Summary
+from w2v_edge.latency.report import Case, CaseResult, Estimate, Report, Summary
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3, "%": 0.01, "x": 1.0}
 TIME, SIZE, SHARE, TIMES, PLAIN = ("us", "ms", "s"), ("kb", "mb", "gb"), ("%",), ("x",), ("",)
 
-METRICS: dict[str, tuple[str, Callable[[Summary], float | None], tuple[str, ...]]] = {
-    "p50": ("ms", lambda s: s.p50_ms.value, TIME),
-    "p90": ("ms", lambda s: s.p90_ms.value, TIME),
-    "p95": ("ms", lambda s: s.p95_ms.value, TIME),
-    "p99": ("ms", lambda s: s.p99_ms.value, TIME),
-    "max": ("ms", lambda s: s.max_ms.value, TIME),
-    "import": ("ms", lambda s: s.import_ms.value, TIME),
-    "load": ("ms", lambda s: s.load_ms.value, TIME),
-    "first": ("ms", lambda s: s.first_ms.value, TIME),
-    "cold": (
-        "ms",
-        lambda s: s.start_ms.value + s.import_ms.value + s.load_ms.value + s.first_ms.value,
-        TIME,
-    ),
+Figure = Estimate | float | None
+
+METRICS: dict[str, tuple[str, Callable[[Summary], Figure], tuple[str, ...]]] = {
+    "p50": ("ms", lambda s: s.p50_ms, TIME),
+    "p90": ("ms", lambda s: s.p90_ms, TIME),
+    "p95": ("ms", lambda s: s.p95_ms, TIME),
+    "p99": ("ms", lambda s: s.p99_ms, TIME),
+    "max": ("ms", lambda s: s.max_ms, TIME),
+    "import": ("ms", lambda s: s.import_ms, TIME),
+    "load": ("ms", lambda s: s.load_ms, TIME),
+    "first": ("ms", lambda s: s.first_ms, TIME),
+    "cold": ("ms", lambda s: _sum(s.start_ms, s.import_ms, s.load_ms, s.first_ms), TIME),
     "rss": ("MB", lambda s: s.peak_mb, SIZE),
-    "rtf": ("", lambda s: s.real_time_factor.value, PLAIN),
-    "speed": ("x", lambda s: s.speed.value, (*TIMES, *PLAIN)),
-    "throughput": ("x", lambda s: s.throughput.value, (*TIMES, *PLAIN)),
-    "energy": ("J", lambda s: None if s.energy_j is None else s.energy_j.value, ("j", *PLAIN)),
-    "missed": ("%", lambda s: None if s.miss_rate is None else s.miss_rate, (*SHARE, *PLAIN)),
+    "rtf": ("", lambda s: s.real_time_factor, PLAIN),
+    "speed": ("x", lambda s: s.speed, (*TIMES, *PLAIN)),
+    "throughput": ("x", lambda s: s.throughput, (*TIMES, *PLAIN)),
+    "energy": ("J", lambda s: s.energy_j, ("j", *PLAIN)),
+    "missed": ("%", lambda s: s.miss_rate, (*SHARE, *PLAIN)),
     "behind": ("ms", lambda s: s.behind_ms, TIME),
 }
 SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -94,18 +92,31 @@ class Budget:
     def check(self, result: CaseResult) -> Check:
         """Compare a case's figure with the limit; what failed, or has no figure, misses it."""
         figure = METRICS[self.metric][1](result.summary) if result.summary else None
-        within = figure is not None and SIGNS[self.sign](figure, self.limit)
-        return Check(self, result.case, figure, within)
+        if figure is None:
+            return Check(self, result.case, None, met=False)
+        estimate = Estimate(*[figure] * 3) if isinstance(figure, float) else figure
+        ends = (estimate.value, estimate.low, estimate.high)
+        met, *others = (SIGNS[self.sign](end, self.limit) for end in ends)
+        return Check(self, result.case, ends[0], met, sure=all(x == met for x in others))
 
 
 @dataclass(frozen=True)
 class Check:
-    """A budget and what a case came to; `figure` is None where there is none."""
+    """A budget and what a case came to.
+
+    Attributes:
+        budget: the limit.
+        case: what was measured.
+        figure: what it came to; None where there is none.
+        met: whether that is within the limit.
+        sure: whether all of the figure's interval is on the same side of it.
+    """
 
     budget: Budget
     case: Case
     figure: float | None
     met: bool
+    sure: bool = True
 
     @property
     def found(self) -> str:
@@ -134,6 +145,11 @@ def check_budgets(report: Report, budgets: list[Budget]) -> list[Check]:
         for result in report.cases
         if budget.holds_for(result.case)
     ]
+
+
+def _sum(*parts: Estimate) -> Estimate:
+    """Add figures; their ends are added too, as if all were at them at once."""
+    return Estimate(*(sum(getattr(x, end) for x in parts) for end in ("value", "low", "high")))
 
 
 def _matches(case: Case, word: str) -> bool:

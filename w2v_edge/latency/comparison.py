@@ -2,7 +2,8 @@
 
 A process is one observation, whatever it ran: its percentile is compared with those of the other
 report's processes. A regression is a ratio beyond the threshold that is no chance, by a permutation
-test over processes and by an interval that is widened for what neighbouring trials share.
+test over processes and by an interval that is widened for what neighbouring trials share. Of many
+comparisons some would be beyond chance by chance: p is corrected for their number (Holm 1979).
 
 Machines are a little faster or slower at another time. How fast each was is known of a fixed piece
 of work around each trial: as far as it explains the trials of one report, what it says of two is
@@ -11,11 +12,9 @@ taken off (analysis of covariance). Disturbed trials are left out if enough othe
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +23,9 @@ from w2v_edge.errors import InputError
 from w2v_edge.latency.conditions import Conditions
 from w2v_edge.latency.disturbances import quiet
 from w2v_edge.latency.report import Case, CaseResult, Estimate, Report, Trial
-from w2v_edge.latency.statistics import CARRIED, percentile, student
+from w2v_edge.latency.significance import Verdict, difference, judge
+from w2v_edge.latency.statistics import percentile
 from w2v_edge.latency.summary import PERCENTILES
-
-SIGNIFICANT = 0.05
-EXACT = 20_000
-"""Permutations that are all gone through; of more, so many are drawn."""
 
 ENOUGH = 5
 """Undisturbed trials that are taken alone."""
@@ -37,13 +33,12 @@ ENOUGH = 5
 ENOUGH_TO_TELL = 8
 """Trials of both reports from which a slope is estimated."""
 
-ANYTHING = 1e9
-"""A ratio that one process on each side cannot rule out; JSON has no infinity."""
+UNTIMED = ("rss", "missed", "behind")
+"""Metrics that do not follow the machine's speed in proportion."""
 
-SIZES = ("rss",)
-"""Metrics that do not follow the machine's speed."""
+STREAMING = ("missed", "behind")
+"""Metrics of the scenario streaming alone."""
 
-Verdict = Literal["same", "slower", "faster", "unclear", "failed"]
 Value = Callable[[Trial], float | None]
 
 
@@ -57,7 +52,12 @@ METRICS: dict[str, Value] = {
     "load": lambda trial: trial.load_ms,
     "first": lambda trial: trial.first_ms,
     "rss": lambda trial: trial.peak_mb,
+    "cold": lambda trial: trial.start_ms + trial.import_ms + trial.load_ms + trial.first_ms,
     "throughput": lambda trial: trial.steady_s / trial.audio_s,
+    "energy": lambda trial: None if trial.energy_j is None else trial.energy_j / trial.audio_s,
+    # Of shares near 0 the ratio means nothing without half a block, and of waits without 1 ms.
+    "missed": lambda trial: (trial.late + 0.5) / (len(trial.latencies_ms) + 1),
+    "behind": lambda trial: trial.behind_ms + 1.0,
 }
 """Of a trial, less being better: `throughput` is compared as time for a second of audio."""
 
@@ -73,7 +73,7 @@ class Pair:
         after: the second's.
         machine: what of it the machine itself is the cause of, by its reference work.
         ratio: the rest of second by first: above 1 it became slower, or larger.
-        p: chance of such a ratio, or one further from 1, if nothing had changed.
+        p: chance that any comparison of so many shows as much, if nothing had changed.
         verdict: `same` and `unclear` are no cause for alarm, the latter is only not sure enough.
         unstable: whether disturbed trials had to be counted.
         failure: why the second has no figures.
@@ -151,7 +151,6 @@ def compare(
         _pair(
             _Side(a, before.conditions, metric),
             _Side(b, after.conditions, metric),
-            threshold,
             same_device=same_device,
         )
         for a, b in matched
@@ -160,7 +159,7 @@ def compare(
     ]
     if all(pair.failure and pair.verdict != "failed" for pair in pairs):
         raise InputError("no case has figures in both reports; measure again")
-    return Comparison(tuple(pairs), (*grave, *light), only_before, only_after)
+    return Comparison(corrected(pairs, threshold), (*grave, *light), only_before, only_after)
 
 
 def differences(before: Report, after: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -187,6 +186,11 @@ def differences(before: Report, after: Report) -> tuple[tuple[str, ...], tuple[s
         ("Python", before.device.python, after.device.python),
         ("system", before.device.system, after.device.system),
         ("audio", before.audio.sha256[:12], after.audio.sha256[:12]),
+        (
+            "steady state",
+            f"{before.settings.steady_s:g} s",
+            f"{after.settings.steady_s:g} s",
+        ),
         *(
             (name, version, after.device.packages.get(name, "none"))
             for name, version in before.device.packages.items()
@@ -239,17 +243,19 @@ class _Side:
         self.metric = metric
         calm = quiet(result.trials, conditions)
         self.unstable = len(calm) < min(ENOUGH, len(result.trials))
+        there = metric not in STREAMING or result.case.scenario == "streaming"
         trials = [
             trial
             for trial in (result.trials if self.unstable else calm)
-            if (METRICS[metric](trial) or 0) > 0
+            if there and (METRICS[metric](trial) or 0) > 0
         ]
         self.values = np.log([METRICS[metric](trial) or 1.0 for trial in trials])
         speeds = [np.mean(trial.reference_ms or (0.0,)) for trial in trials]
         self.reference = np.log(speeds) if all(x > 0 for x in speeds) else np.zeros(len(trials))
 
 
-def _pair(before: _Side, after: _Side, threshold: float, *, same_device: bool) -> Pair:
+def _pair(before: _Side, after: _Side, *, same_device: bool) -> Pair:
+    """Compare a case, as if it were the only one."""
     case, metric = before.result.case, before.metric
     disturbed = before.unstable or after.unstable
     if after.result.failure or not len(after.values) or not len(before.values):
@@ -259,15 +265,30 @@ def _pair(before: _Side, after: _Side, threshold: float, *, same_device: bool) -
         verdict: Verdict = "failed" if after.result.failure or lost else "unclear"
         return Pair(case, metric, 0.0, 0.0, 1.0, nothing, 1.0, verdict, disturbed, why)
     known = before.reference.any() and after.reference.any()
-    timed = same_device and known and metric not in SIZES
+    timed = same_device and known and metric not in UNTIMED
     slope = common_slope(before, after) if timed else 0.0
     machine = slope * float(after.reference.mean() - before.reference.mean())
     old, new = (side.values - slope * side.reference for side in (before, after))
     doubt = slope_doubt(before, after, slope) if slope else 0.0
-    ratio, p = ratio_of(old, new, doubt), permutation_p(old, new)
+    ratio, p = difference(old, new, doubt)
     first, second = (float(np.exp(side.values.mean())) for side in (before, after))
-    verdict = judge(ratio, p, threshold, least_p(len(old), len(new)))
-    return Pair(case, metric, first, second, math.exp(machine), ratio, p, verdict, disturbed)
+    return Pair(case, metric, first, second, math.exp(machine), ratio, p, "unclear", disturbed)
+
+
+def corrected(pairs: Sequence[Pair], threshold: float) -> tuple[Pair, ...]:
+    """Correct each p for the number of comparisons, and judge by it.
+
+    Args:
+        pairs: each with the p of a single comparison.
+        threshold: share by which a figure may grow.
+    """
+    compared = sorted((i for i, x in enumerate(pairs) if not x.failure), key=lambda i: pairs[i].p)
+    judged, least = list(pairs), 0.0
+    for rank, i in enumerate(compared):
+        least = max(least, min(1.0, (len(compared) - rank) * pairs[i].p))
+        verdict = judge(pairs[i].ratio.value, least, threshold)
+        judged[i] = replace(pairs[i], p=least, verdict=verdict)
+    return tuple(judged)
 
 
 def common_slope(before: _Side, after: _Side) -> float:
@@ -296,70 +317,3 @@ def _within(before: _Side, after: _Side) -> tuple[npt.NDArray[np.float64], npt.N
         np.concatenate([side.reference - side.reference.mean() for side in sides]),
         np.concatenate([side.values - side.values.mean() for side in sides]),
     )
-
-
-def judge(ratio: Estimate, p: float, threshold: float, least: float = 0.0) -> Verdict:
-    """Say what a ratio means.
-
-    Args:
-        ratio: with its interval.
-        p: of the permutation test.
-        threshold: share by which a figure may grow.
-        least: the smallest p that so few processes can give; the interval decides where that is
-            too large.
-    """
-    beyond = ratio.value > 1 + threshold or ratio.value < 1 / (1 + threshold)
-    sure = p <= max(SIGNIFICANT, least) and not ratio.low <= 1 <= ratio.high
-    if beyond and sure:
-        return "slower" if ratio.value > 1 else "faster"
-    return "unclear" if beyond else "same"
-
-
-def least_p(before: int, after: int) -> float:
-    """Return the smallest p that a permutation test of such groups can give."""
-    ways = math.comb(before + after, before)
-    return 2 / ways if before == after else 1 / ways
-
-
-def ratio_of(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], doubt: float = 0.0
-) -> Estimate:
-    """Return the ratio of two groups of processes with its 95 % interval.
-
-    Args:
-        before: logarithms of the first group's figures, (processes,).
-        after: of the second's.
-        doubt: a further standard error.
-    """
-    shift = float(after.mean() - before.mean())
-    freedom = len(before) + len(after) - 2
-    if freedom < 1:
-        return Estimate(math.exp(shift), 0.0, ANYTHING)
-    squares = sum(float(((x - x.mean()) ** 2).sum()) for x in (before, after))
-    error = squares / freedom * (1 / len(before) + 1 / len(after)) * CARRIED**2
-    half = math.sqrt(error + doubt**2) * student(freedom)
-    return Estimate(math.exp(shift), math.exp(shift - half), math.exp(shift + half))
-
-
-def permutation_p(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
-    """Return the two-sided p of a permutation test for the difference of means.
-
-    Args:
-        before: (processes,).
-        after: (processes,).
-    """
-    values = np.concatenate([before, after])
-    values = values - values.mean()
-    size = len(before)
-    found = abs(float(values[:size].sum()))
-    ways = math.comb(len(values), size)
-    if ways <= EXACT:
-        chosen = np.array(list(itertools.combinations(range(len(values)), size)))
-        sums = values[chosen].sum(axis=1)
-        return float(np.mean(np.abs(sums) >= found - 1e-12))
-    random = np.random.default_rng(0)
-    # The arrangement that was found is one of them.
-    beyond = 1
-    for _ in range(EXACT):
-        beyond += abs(float(random.permutation(values)[:size].sum())) >= found - 1e-12
-    return beyond / (1 + EXACT)

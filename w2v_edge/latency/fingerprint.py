@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from importlib import metadata
@@ -60,14 +61,15 @@ def identity(
     """Return a hash of what makes a device another one: 16 hexadecimal digits.
 
     A kernel, a driver or an onnxruntime of another release is still the same device, and so is
-    one that was started again. Memory is rounded: what the kernel keeps of it for itself differs.
+    one that was started again. Memory is rounded up to the GiB that were built in: what the kernel
+    keeps of it for itself differs.
     """
     what = {
         "model": cpu.model,
         "architecture": cpu.architecture,
         "features": sorted(cpu.features),
         "usable_cores": cpu.usable_cores,
-        "memory_gb": None if memory is None else round(memory / 1e9),
+        "memory_gib": None if memory is None else math.ceil(memory / 2**30),
         "limit": limit,
         "gpus": sorted(gpu.name for gpu in cards),
         "system": system or platform.system(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
@@ -33,7 +32,7 @@ def page(report: Report, *, raw: bool = True) -> str:
 
     Args:
         report: what was measured.
-        raw: whether the JSON in the page has every latency; without, charts are the same.
+        raw: whether the report itself, with every latency, is in the page to be saved.
     """
     style = Path(__file__).with_name("report.css").read_text("utf-8")
     title = "w2v-edge latency report"
@@ -62,7 +61,8 @@ def page(report: Report, *, raw: bool = True) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n'
         + "\n".join(body)
-        + (f"\n<script>{SCRIPT}</script></body></html>\n")
+        + (f"\n<script>{SCRIPT}</script>" if raw else "")
+        + "</body></html>\n"
     )
 
 
@@ -70,17 +70,8 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _embedded(report: Report, raw: bool) -> str:
+def _embedded(report: Report) -> str:
     """Write the report's JSON so that nothing in it can end the element it is in."""
-    if not raw:
-        cases = tuple(
-            dataclasses.replace(
-                result,
-                trials=tuple(dataclasses.replace(t, latencies_ms=()) for t in result.trials),
-            )
-            for result in report.cases
-        )
-        report = dataclasses.replace(report, cases=cases)
     text = json.dumps(strict.to_plain(report), separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -312,12 +303,15 @@ def _or(number: float | None) -> str:
 
 
 def _footer(report: Report, raw: bool) -> str:
+    """Offer the report itself, unless it is without its samples: such a one cannot be compared."""
+    if not raw:
+        return (
+            '<footer><span class="note">The report is too large to lie in this page: '
+            "w2v-edge bench --json FILE writes it.</span></footer>"
+        )
     queries = sum(len(all_latencies(result)) for result in report.cases)
-    said = (
-        f"with all {queries} raw samples" if raw else "without the raw samples of the steady state"
-    )
     return (
-        f'<footer><button id="save" type="button">Save the report as JSON</button> '
-        f'<span class="note">{said}</span>'
-        f'<script type="application/json" id="report">{_embedded(report, raw)}</script></footer>'
+        '<footer><button id="save" type="button">Save the report as JSON</button> '
+        f'<span class="note">with all {queries} raw samples</span>'
+        f'<script type="application/json" id="report">{_embedded(report)}</script></footer>'
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import platform
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
@@ -37,9 +37,12 @@ def _of_psutil(field: str) -> float | None:
 
 
 def _of_rusage() -> float | None:
+    # On Linux it may be that of the process that started this one.
+    if platform.system() == "Linux":
+        return None
     try:
         import resource
     except ImportError:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(round(most * (1 if sys.platform == "darwin" else 1024) / 1e6, 3))
+    return float(round(most * (1 if platform.system() == "Darwin" else 1024) / 1e6, 3))

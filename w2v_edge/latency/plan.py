@@ -19,6 +19,8 @@ from w2v_edge.runtime.stream import check_graphs
 GRAPHS = ("encoder", "tokenizer", "frontend", "context", "quantizer")
 USUAL = ("encoder", "tokenizer")
 MOST_SECONDS = 3600.0
+MOST_OF_A_BATCH = 4 * 3600.0
+"""Seconds of audio that are run at once: what is more is larger than memories are."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ def _check_scenario(scenario: Scenario, matrix: Matrix) -> None:
                 f"{matrix.block_ms:g} ms"
             )
     for batch in matrix.batches:
+        if batch * max(matrix.seconds) > MOST_OF_A_BATCH:
+            raise InputError(
+                f"found batches of {batch} times {max(matrix.seconds):g} s, expected at most "
+                f"{MOST_OF_A_BATCH:g} s of audio at once; use a smaller --batch"
+            )
         if scenario == "multi" and MULTI % batch:
             raise InputError(
                 f"found a batch of {batch} in the scenario multi, expected 1, 2, 4 or 8: its "

@@ -82,8 +82,8 @@ def measure(
 
     with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, Watch(clock) as watch:
         folder = Path(name)
-        all_ = _prepare(cases, bundles, speech, settings, folder)
-        _profiles(all_, folder, profile=profile)
+        all_ = _prepare(cases, bundles, speech, settings, folder, show)
+        _profiles(all_, folder, show, profile=profile)
         _rounds(all_, folder, settings, rounds, clock, show, module)
     # Leaving takes the last sample.
     conditions = watch.conditions()
@@ -96,18 +96,21 @@ def _prepare(
     speech: dict[int, Speech],
     settings: Settings,
     folder: Path,
+    show: Show,
 ) -> list[Progress]:
-    """Write the inputs of all cases; those of one kind share a file."""
+    """Write the inputs of all cases; those of one kind share a file, or the lack of it."""
     files: dict[tuple[object, ...], Path] = {}
+    failures: dict[Path, str] = {}
     made = []
     for case in cases:
+        show(f"inputs, {case.graph}", 0.0)
         bundle = bundles[case.bundle].bundle
         rate = bundle.manifest.sample_rate
         whole = case.graph in {"encoder", "tokenizer"}
         key = (rate, case.seconds, case.batch, "" if whole else (case.bundle, case.graph))
         path = files.get(key) or folder / f"inputs-{len(files)}.npz"
         job = Job(str(bundle.folder), case, str(path), settings.steady_s)
-        progress = Progress(case, job)
+        progress = Progress(case, job, failure=failures.get(path, ""))
         made.append(progress)
         if key in files:
             continue
@@ -119,11 +122,11 @@ def _prepare(
             try:
                 jobs.start(INPUTS, job, folder)
             except W2VEdgeError as error:
-                progress.failure = str(error)
+                progress.failure = failures[path] = str(error)
     return made
 
 
-def _profiles(all_: list[Progress], folder: Path, *, profile: bool) -> None:
+def _profiles(all_: list[Progress], folder: Path, show: Show, *, profile: bool) -> None:
     """Find out which provider runs which operators, in processes apart from the trials.
 
     Once for cases that differ in lengths and the like only, unless a `profile` of each is wanted.
@@ -135,6 +138,7 @@ def _profiles(all_: list[Progress], folder: Path, *, profile: bool) -> None:
         if progress.failure or case.scenario == "streaming":
             continue
         if profile or key not in known:
+            show(f"profile, {case.graph}", 0.0)
             _profile(progress, folder, profile=profile)
             known[key] = progress.nodes
         progress.nodes = known[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,16 @@ class Speech:
         size = max(1, round(seconds * self.rate))
         count = max(atleast, min(EXCERPTS, int(EXCERPT_SECONDS / seconds)), 1)
         starts = np.linspace(0, len(self.samples), count, endpoint=False).astype(int)
-        return [self.samples.take(range(x, x + size), mode="wrap") for x in starts]
+        return [self.samples.take(np.arange(x, x + size), mode="wrap") for x in starts]
+
+
+def audio_record(speeches: Sequence[Speech]) -> AudioRecord:
+    """Describe speech that was read at one rate, or at several: the hash is of all of them."""
+    first = speeches[0].record
+    if len(speeches) == 1:
+        return first
+    hashes = "".join(speech.record.sha256 for speech in speeches)
+    return replace(first, sha256=hashlib.sha256(hashes.encode()).hexdigest())
 
 
 def _read(files: list[Path], rate: int) -> tuple[Waveform, int]:

@@ -49,6 +49,18 @@ def student(freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
+def student_p(t: float, freedom: int) -> float:
+    """Return the chance of Student's t so far from 0, or further, on either side."""
+    angle = math.atan2(abs(t), math.sqrt(freedom))
+    odd = freedom % 2
+    term, total = (math.cos(angle) if odd else 1.0), 0.0
+    for k in range(freedom // 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (2 * k + 1 + odd) / (2 * k + 2 + odd)
+    within = math.sin(angle) * total
+    return 1.0 - (2 / math.pi * (angle + within) if odd else within)
+
+
 def percentile(share: float) -> Statistic:
     """Return the statistic of the nearest rank: so large a share of values is no larger.
 

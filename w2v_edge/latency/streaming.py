@@ -29,9 +29,8 @@ class Live:
         begin = self._stream.samples % max(1, len(self._waveform) - self._size + 1)
         self._stream.push(self._waveform[begin : begin + self._size])
 
-    def steady(self, seconds: float) -> Steady:
+    def steady(self, seconds: float, query_s: float) -> Steady:  # noqa: ARG002
         """Push all of the speech at its pace, however many `seconds` were asked for."""
-        del seconds
         self._stream.reset()
         pace, latencies = Pace(), []
         begun = time.perf_counter()

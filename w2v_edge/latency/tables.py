@@ -153,7 +153,10 @@ def _steady(report: Report, intervals: bool) -> Table:
                 cell("max", s.max_ms, "ms"),
                 cell("RTF", s.real_time_factor, ""),
                 cell("speed", s.speed, TIMES),
-                cell("throughput", s.throughput, "s/s"),
+                # A stream's is that of time itself.
+                Cell("")
+                if result.case.scenario == "streaming"
+                else cell("throughput", s.throughput, "s/s"),
                 Cell(str(s.queries)),
                 Cell(sparkline(all_latencies(result), low, high)),
             )

@@ -40,7 +40,7 @@ def work(job: Job, begun: float) -> dict[str, Any]:
     gc.collect()
     counter = open_counter(case.provider)
     before = counter.joules() if counter else 0.0
-    steady = scenario.steady(job.steady_s)
+    steady = scenario.steady(job.steady_s, warm_up[-1])
     energy = counter.joules() - before if counter else 0.0
     return {
         "start_ms": max(0.0, _ms(begun - job.spawned)),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from w2v_edge.latency.conditions import Disturbance, Sample
 from w2v_edge.latency.report import Case, CaseResult, Estimate, Report
+from w2v_edge.latency.statistics import CARRY_OVER
 
 SCALES: Mapping[str, tuple[tuple[float, str], ...]] = {
     "ms": ((1e-3, "µs"), (1.0, "ms"), (1e3, "s")),
@@ -31,7 +32,12 @@ NAMED = 3
 FACTS = (
     (
         "Intervals in brackets hold with 95 % confidence, over processes: what differs from one "
-        "start to the next is in them."
+        "start to the next is in them, and neighbours are taken to resemble each other "
+        f"(correlation {CARRY_OVER:g})."
+    ),
+    (
+        "That of a maximum, or of p99 of fewer than 100 queries, says where another run of this "
+        "length would end, not how bad it can get."
     ),
     (
         "Percentiles are nearest ranks of the queries that are counted: of 30 queries p99 is the "

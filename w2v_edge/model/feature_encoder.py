@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig
-from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps
+from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps, zero_padding
 
 
 class FeatureEncoder(nn.Module):
@@ -59,7 +59,7 @@ class FeatureEncoder(nn.Module):
         # The shortest input that the convolutions take; frames that only it has are cut below.
         missing = max(0, geometry.receptive_field - waveform.shape[1])
         waveform = torch.where(valid_steps(lengths, waveform.shape[1]), waveform, 0.0)
-        x = rearrange(F.pad(waveform, (0, missing)), "b t -> b 1 t")
+        x = self.enter(F.pad(waveform, (0, missing)))
         steps = lengths
         for block, layer in zip(self.blocks, self.config.layers, strict=True):
             x = block(x, steps)
@@ -68,8 +68,15 @@ class FeatureEncoder(nn.Module):
             ) + 1
             steps = steps.clamp(min=0)
         valid = frame_lengths(geometry, lengths)
-        x = torch.where(rearrange(valid_steps(valid, x.shape[2]), "b n -> b 1 n"), x, 0.0)
-        return Frames(rearrange(x[:, :, :frames], "b d n -> b n d"), valid)
+        return Frames(zero_padding(self.leave(x)[:, :frames], valid), valid)
+
+    def enter(self, waveform: Tensor) -> Tensor:
+        """Return waveform (b, t) in the layout of the blocks."""
+        return rearrange(waveform, "b t -> b 1 t")
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Return what the last block gave as (b, n, d)."""
+        return rearrange(x, "b d n -> b n d")
 
 
 class _PaddedBlock(nn.Module):
@@ -146,13 +153,47 @@ class _LayerNormBlock(nn.Module):
         self.norm = nn.LayerNorm(layer.channels)
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:  # noqa: ARG002
-        """Convolve x (b, d, n); valid outputs see valid inputs only, whatever `steps` is."""
-        x = rearrange(self.conv(x), "b d n -> b n d")
-        return rearrange(F.gelu(self.norm(x)), "b n d -> b d n")
+        """Convolve x (b, n, d); valid outputs see valid inputs only, whatever `steps` is."""
+        return F.gelu(self.norm(convolve_rows(x, self.conv)))
+
+
+def convolve_rows(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Convolve x (b, n, d), without padding, into (b, m, out).
+
+    A norm over channels wants them last; between convolutions that want them first, half of the
+    time of a training step would go into transposing. So rows of `stride` steps are multiplied,
+    each with its part of the kernel.
+    """
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    outputs = (x.shape[1] - kernel) // stride + 1
+    weight = rearrange(conv.weight, "o i k -> o k i")
+    y: Tensor | None = None
+    for first in range(0, kernel, stride):
+        width = min(stride, kernel - first)
+        steps = x[:, first : first + (outputs - 1) * stride + width]
+        # Rows overlap nowhere; the last one may lack the steps that this part does not reach.
+        steps = F.pad(steps, (0, 0, 0, outputs * stride - steps.shape[1]))
+        rows = rearrange(steps, "b (n s) i -> b n s i", s=stride)[:, :, :width]
+        part = F.linear(
+            rearrange(rows, "b n s i -> b n (s i)"),
+            rearrange(weight[:, first : first + width], "o k i -> o (k i)"),
+            conv.bias if first == 0 else None,
+        )
+        y = part if y is None else y + part
+    assert y is not None
+    return y
 
 
 class LayerNormFeatureEncoder(FeatureEncoder):
     """LARGE's: a layer norm after each convolution, nothing that spans the utterance."""
+
+    def enter(self, waveform: Tensor) -> Tensor:
+        """Return waveform (b, t) as (b, t, 1): here channels are last."""
+        return rearrange(waveform, "b t -> b t 1")
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Return x (b, n, d) as it is."""
+        return x
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002
         """Return a convolution, a layer norm over channels, and GELU."""

@@ -13,19 +13,23 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
+from w2v_edge.model.collective import everywhere, total
 from w2v_edge.model.lengths import Frames, valid_steps
 from w2v_edge.model.quantizer import perplexity
+from w2v_edge.model.random import Stream, uniform_at
 
 
 class ContrastiveOutput(NamedTuple):
-    """The contrastive loss (scalar, mean over masked positions) and its accuracy (scalar).
+    """The contrastive loss and its accuracy, means over masked positions, and their number.
 
-    Both are 0 where nothing was masked. Where all codes have collapsed into one, every distractor
-    equals its target and is left out: the loss is 0 and the accuracy 1, so watch code perplexity.
+    All are scalars, over all processes. Loss and accuracy are 0 where nothing was masked. Where all
+    codes have collapsed into one, every distractor equals its target and is left out: the loss is 0
+    and the accuracy 1, so watch code perplexity.
     """
 
     loss: Tensor
     accuracy: Tensor
+    masked: Tensor
 
 
 def in_batch_contrastive(
@@ -33,15 +37,17 @@ def in_batch_contrastive(
 ) -> ContrastiveOutput:
     """Tell each position's target from those of all other masked positions of the batch.
 
+    The batch is that of all processes.
+
     Args:
         predictions: (m, d) projected context at the masked positions.
         targets: (m, d) quantized features there.
         temperature: divides the cosine similarities.
     """
-    similarity = einsum(
-        F.normalize(predictions, dim=-1), F.normalize(targets, dim=-1), "m d, k d -> m k"
-    )
-    return _classify(similarity / temperature, torch.arange(len(targets), device=targets.device))
+    candidates, first = everywhere(F.normalize(targets, dim=-1))
+    similarity = einsum(F.normalize(predictions, dim=-1), candidates, "m d, k d -> m k")
+    own = torch.arange(first, first + len(targets), device=targets.device)
+    return _classify(similarity / temperature, own)
 
 
 def sampled_contrastive(
@@ -67,12 +73,13 @@ def sampled_contrastive(
     return _classify(logits, labels)
 
 
-def sample_distractors(utterances: Tensor, count: int) -> Tensor:
+def sample_distractors(utterances: Tensor, count: int, seeds: Tensor) -> Tensor:
     """Draw `count` other masked positions of the same utterance for each masked position.
 
     Args:
         utterances: (m,) the utterance of each masked position, ascending.
         count: distractors a position, drawn with replacement.
+        seeds: (b,) of the utterances.
 
     Returns:
         (m, k) indices into the masked positions; where an utterance has but one, its own.
@@ -83,9 +90,10 @@ def sample_distractors(utterances: Tensor, count: int) -> Tensor:
     )
     first = (sizes.cumsum(0) - sizes)[inverse]
     others = rearrange(sizes[inverse] - 1, "m -> m 1")
-    draws = torch.rand(len(positions), count, device=positions.device)
-    offset = torch.minimum((draws * others).long(), (others - 1).clamp(min=0))
+    places = torch.arange(count, device=positions.device)
     own = rearrange(positions - first, "m -> m 1")
+    draws = uniform_at(seeds[utterances], Stream.DISTRACTORS, own * count + places)
+    offset = torch.minimum((draws * others).long(), (others - 1).clamp(min=0))
     offset = torch.where((offset >= own) & (others > 0), offset + 1, offset)
     sampled: Tensor = rearrange(first, "m -> m 1") + offset
     return sampled
@@ -97,17 +105,18 @@ def diversity_loss(usage: Tensor) -> Tensor:
 
 
 def feature_penalty(features: Frames) -> Tensor:
-    """Return the mean square of raw features (b, n, d) over valid frames."""
+    """Return the mean square of raw features (b, n, d) over valid frames of all processes."""
     values, lengths = features
     valid = valid_steps(lengths, values.shape[1])
     squares = reduce(values.float().square(), "b n d -> b n", "mean")
-    return torch.where(valid, squares, 0.0).sum() / valid.sum().clamp(min=1)
+    return total(torch.where(valid, squares, 0.0).sum()) / total(valid.sum()).clamp(min=1)
 
 
 def _classify(logits: Tensor, labels: Tensor) -> ContrastiveOutput:
-    if not len(labels):
-        return ContrastiveOutput(logits.sum(), logits.new_zeros(()))
-    count = len(labels)
-    loss = F.cross_entropy(logits, labels, reduction="sum") / count
-    accuracy = (logits.argmax(dim=-1) == labels).sum() / count
-    return ContrastiveOutput(loss, accuracy)
+    masked = total(torch.tensor(len(labels), device=labels.device))
+    wrong = (
+        F.cross_entropy(logits.float(), labels, reduction="sum") if len(labels) else logits.sum()
+    )
+    hits = (logits.argmax(dim=-1) == labels).sum() if len(labels) else masked.new_zeros(())
+    count = masked.clamp(min=1)
+    return ContrastiveOutput(total(wrong) / count, total(hits) / count, masked)

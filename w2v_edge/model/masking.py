@@ -1,7 +1,7 @@
 """Span maskers: replace spans of frames by one learned vector.
 
-Source: wav2vec 2.0 (arXiv 2006.11477), section 3.1. Everything is drawn on the device at once,
-without a loop over utterances.
+Source: wav2vec 2.0 (arXiv 2006.11477), section 3.1. Spans are drawn from each utterance's own seed,
+for all of them at once, wherever their lengths are: on the host nothing waits for a device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,23 @@ from torch import Tensor, nn
 
 from w2v_edge.model.config import FixedSpansConfig, ProbableSpansConfig
 from w2v_edge.model.lengths import Frames
+from w2v_edge.model.random import Stream, fresh_seeds, uniform
+
+
+class Mask(NamedTuple):
+    """Which frames of a batch are replaced.
+
+    Attributes:
+        mask: (b, n) booleans, true where a frame is replaced.
+        indices: (m, 2) the (batch, frame) of each replaced frame, in row-major order.
+    """
+
+    mask: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device) -> Mask:
+        """Return it on a device."""
+        return Mask(*(x.to(device, non_blocking=True) for x in self))
 
 
 class MaskedFrames(NamedTuple):
@@ -39,21 +56,33 @@ class SpanMasker(nn.Module):
         self.config = config
         self.vector = nn.Parameter(torch.empty(channels))
 
-    def draw_starts(self, lengths: Tensor, frames: int) -> Tensor:
+    def draw_starts(self, lengths: Tensor, frames: int, seeds: Tensor) -> Tensor:
         """Draw (b, n) booleans, true where a span starts, for utterances of `lengths` (b,)."""
         raise NotImplementedError
 
-    def forward(self, frames: Frames) -> MaskedFrames:
-        """Mask a copy of frames (b, n, d).
+    def draw(self, lengths: Tensor, frames: int, seeds: Tensor) -> Mask:
+        """Draw the mask of utterances.
 
-        Starts are drawn inside each utterance; one of `span_frames` frames or fewer stays whole.
+        Starts are drawn inside each; one of `span_frames` frames or fewer stays whole.
+
+        Args:
+            lengths: (b,) valid frames of each.
+            frames: of the padded batch, n.
+            seeds: (b,) of each, where `lengths` are.
         """
         span = self.config.span_frames
-        starts = self.draw_starts(frames.lengths, frames.values.shape[1])
-        starts &= rearrange(frames.lengths > span, "b -> b 1")
+        starts = self.draw_starts(lengths, frames, seeds)
+        starts &= rearrange(lengths > span, "b -> b 1")
         mask = spread(starts, span)
-        values = torch.where(rearrange(mask, "b n -> b n 1"), self.vector, frames.values)
-        return MaskedFrames(Frames(values, frames.lengths), mask, mask.nonzero())
+        return Mask(mask, mask.nonzero())
+
+    def forward(self, frames: Frames, drawn: Mask | None = None) -> MaskedFrames:
+        """Mask a copy of frames (b, n, d): what was drawn, or spans of fresh seeds."""
+        values, lengths = frames
+        if drawn is None:
+            drawn = self.draw(lengths, values.shape[1], fresh_seeds(len(values), lengths.device))
+        values = torch.where(rearrange(drawn.mask, "b n -> b n 1"), self.vector, values)
+        return MaskedFrames(Frames(values, lengths), *drawn)
 
 
 class FixedSpanMasker(SpanMasker):
@@ -61,10 +90,10 @@ class FixedSpanMasker(SpanMasker):
 
     config: FixedSpansConfig
 
-    def draw_starts(self, lengths: Tensor, frames: int) -> Tensor:
+    def draw_starts(self, lengths: Tensor, frames: int, seeds: Tensor) -> Tensor:
         """Draw `spans` starts for each utterance."""
         room = (lengths - self.config.span_frames).clamp(min=1)
-        draws = torch.rand(len(lengths), self.config.spans, device=lengths.device)
+        draws = uniform(seeds, Stream.SPAN_STARTS, self.config.spans)
         # float32 can round draws * room up to room itself.
         starts = (draws * rearrange(room, "b -> b 1")).long()
         starts = torch.minimum(starts, rearrange(room - 1, "b -> b 1"))
@@ -77,14 +106,14 @@ class ProbableSpanMasker(SpanMasker):
 
     config: ProbableSpansConfig
 
-    def draw_starts(self, lengths: Tensor, frames: int) -> Tensor:
+    def draw_starts(self, lengths: Tensor, frames: int, seeds: Tensor) -> Tensor:
         """Draw `probability` * frames starts for each utterance, the fraction left to chance."""
-        device = lengths.device
         expected = self.config.probability * lengths
-        count = (expected + torch.rand(len(lengths), device=device)).long().clamp(min=1)
+        chance = rearrange(uniform(seeds, Stream.SPAN_COUNT, 1), "b 1 -> b")
+        count = (expected + chance).long().clamp(min=1)
         last = rearrange(lengths - self.config.span_frames, "b -> b 1")
-        scores = torch.rand(len(lengths), frames, device=device)
-        scores = scores.masked_fill(torch.arange(frames, device=device) > last, -1.0)
+        scores = uniform(seeds, Stream.SPAN_STARTS, frames)
+        scores = scores.masked_fill(torch.arange(frames, device=lengths.device) > last, -1.0)
         rank = scores.argsort(dim=1, descending=True).argsort(dim=1)
         return (rank < rearrange(count, "b -> b 1")) & (scores >= 0)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from w2v_edge.model.config import InBatchDistractorsConfig, ObjectiveConfig
@@ -19,11 +20,14 @@ from w2v_edge.model.losses import (
     sample_distractors,
     sampled_contrastive,
 )
+from w2v_edge.model.masking import Mask, SpanMasker
 from w2v_edge.model.quantizer import QuantizerOutput
 
 
 class PretrainingOutput(NamedTuple):
-    """One forward of pre-training. All scalars but where a shape is given.
+    """One forward of pre-training, over the batches of all processes that train together.
+
+    All are scalars but where a shape is given.
 
     Attributes:
         loss: the weighted sum.
@@ -33,7 +37,8 @@ class PretrainingOutput(NamedTuple):
         accuracy: share of masked positions whose target scored best.
         code_perplexity: (g,) entries in use, from hard codes.
         usage_perplexity: (g,) entries in use, from soft assignments.
-        mask_indices: (m, 2) batch and frame of each masked position, row-major.
+        masked: how many positions were masked, int64.
+        mask_indices: (m, 2) batch and frame of each masked position of this process, row-major.
     """
 
     loss: Tensor
@@ -43,7 +48,47 @@ class PretrainingOutput(NamedTuple):
     accuracy: Tensor
     code_perplexity: Tensor
     usage_perplexity: Tensor
+    masked: Tensor
     mask_indices: Tensor
+
+
+class Drawn(NamedTuple):
+    """What chance decides of a batch.
+
+    Attributes:
+        mask: the masked positions.
+        distractors: (m, k) positions in the order of the mask's indices; None where all other
+            masked positions of the batch are.
+    """
+
+    mask: Mask
+    distractors: Tensor | None
+
+
+def draw(
+    config: ObjectiveConfig,
+    masker: SpanMasker,
+    *,
+    lengths: Tensor,
+    frames: int,
+    seeds: Tensor,
+    device: torch.device,
+) -> Drawn:
+    """Draw masks and distractors where `lengths` are, and bring them to a device.
+
+    Args:
+        config: what distractors are.
+        masker: draws spans.
+        lengths: (b,) valid frames of the utterances.
+        frames: of the padded batch.
+        seeds: (b,) of the utterances, beside `lengths`.
+        device: of the model.
+    """
+    mask = masker.draw(lengths, frames, seeds)
+    if isinstance(config.distractors, InBatchDistractorsConfig):
+        return Drawn(mask.to(device), None)
+    distractors = sample_distractors(mask.indices[:, 0], config.distractors.count, seeds)
+    return Drawn(mask.to(device), distractors.to(device, non_blocking=True))
 
 
 def pretraining_output(
@@ -51,7 +96,7 @@ def pretraining_output(
     *,
     predictions: Tensor,
     targets: Tensor,
-    mask_indices: Tensor,
+    drawn: Drawn,
     quantized: QuantizerOutput,
     raw_features: Frames,
 ) -> PretrainingOutput:
@@ -61,12 +106,12 @@ def pretraining_output(
         config: weights and temperatures.
         predictions: (b, n, d) projected context.
         targets: (b, n, d) quantized features, unmasked.
-        mask_indices: (m, 2) where to compare them.
+        drawn: where to compare them, and with what.
         quantized: the quantizer's output, for code usage.
         raw_features: output of the convolutions.
     """
-    rows, frames = mask_indices.unbind(dim=1)
-    contrastive = _contrastive(config, predictions[rows, frames], targets[rows, frames], rows)
+    rows, frames = drawn.mask.indices.unbind(dim=1)
+    contrastive = _contrastive(config, predictions[rows, frames], targets[rows, frames], drawn)
     diversity = diversity_loss(quantized.usage)
     penalty = feature_penalty(raw_features)
     loss = contrastive.loss + config.diversity_weight * diversity + config.penalty_weight * penalty
@@ -78,14 +123,14 @@ def pretraining_output(
         accuracy=contrastive.accuracy,
         code_perplexity=quantized.code_perplexity,
         usage_perplexity=quantized.usage_perplexity,
-        mask_indices=mask_indices,
+        masked=contrastive.masked,
+        mask_indices=drawn.mask.indices,
     )
 
 
 def _contrastive(
-    config: ObjectiveConfig, predictions: Tensor, targets: Tensor, utterances: Tensor
+    config: ObjectiveConfig, predictions: Tensor, targets: Tensor, drawn: Drawn
 ) -> ContrastiveOutput:
-    if isinstance(config.distractors, InBatchDistractorsConfig):
+    if drawn.distractors is None:
         return in_batch_contrastive(predictions, targets, config.logit_temperature)
-    distractors = sample_distractors(utterances, config.distractors.count)
-    return sampled_contrastive(predictions, targets, distractors, config.logit_temperature)
+    return sampled_contrastive(predictions, targets, drawn.distractors, config.logit_temperature)

@@ -13,6 +13,7 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
+from w2v_edge.model.collective import total
 from w2v_edge.model.config import (
     GumbelQuantizerConfig,
     NearestQuantizerConfig,
@@ -20,6 +21,7 @@ from w2v_edge.model.config import (
     SoftQuantizerConfig,
 )
 from w2v_edge.model.lengths import Frames, valid_steps
+from w2v_edge.model.random import Stream, fresh_seeds, uniform
 
 NOISE_EPS = 1e-8
 
@@ -30,7 +32,7 @@ class QuantizerOutput(NamedTuple):
     Attributes:
         vectors: (b, n, g * d), the groups' codebook vectors side by side.
         codes: (b, n, g) hard argmax of the logits, int64, zero past the lengths.
-        usage: (g, v) mean softmax over the valid frames, without noise.
+        usage: (g, v) mean softmax over the valid frames of all processes, without noise.
         code_perplexity: (g,) exp of the entropy of the hard codes' histogram.
         usage_perplexity: (g,) exp of the entropy of `usage`.
     """
@@ -81,22 +83,26 @@ class VectorQuantizer(nn.Module):
         """Return the weight (g * v, d) and bias (g * v,) that scores are made with."""
         raise NotImplementedError
 
-    def weights(self, logits: Tensor, update: int) -> Tensor:
+    def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:
         """Weigh the entries of logits (b, n, g, v) for training after `update` steps."""
         raise NotImplementedError
 
-    def forward(self, frames: Frames, *, update: int = 0) -> QuantizerOutput:
+    def forward(
+        self, frames: Frames, *, update: int = 0, seeds: Tensor | None = None
+    ) -> QuantizerOutput:
         """Quantize frames (b, n, d): softly in training, by hard argmax in eval mode.
 
         Args:
             frames: the features and their valid lengths.
             update: optimiser steps done, for the temperature schedule.
+            seeds: (b,) of the utterances' noise in training; fresh ones if None.
         """
         logits = self.logits(frames.values)
         valid = valid_steps(frames.lengths, logits.shape[1])
         codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
         if self.training:
-            vectors = self.codebook.mix(self.weights(logits, update))
+            seeds = fresh_seeds(len(logits), logits.device) if seeds is None else seeds
+            vectors = self.codebook.mix(self.weights(logits, update, seeds))
         else:
             vectors = self.codebook.lookup(codes)
         usage = _mean_over_valid(logits.softmax(dim=-1), valid)
@@ -122,7 +128,7 @@ class SoftVectorQuantizer(LearnedVectorQuantizer):
 
     config: SoftQuantizerConfig
 
-    def weights(self, logits: Tensor, update: int) -> Tensor:  # noqa: ARG002
+    def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:  # noqa: ARG002
         """Return the softmax of logits (b, n, g, v)."""
         return logits.softmax(dim=-1)
 
@@ -132,9 +138,9 @@ class GumbelVectorQuantizer(LearnedVectorQuantizer):
 
     config: GumbelQuantizerConfig
 
-    def weights(self, logits: Tensor, update: int) -> Tensor:
+    def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:
         """Sample weights for logits (b, n, g, v); hard ones pass the gradient straight through."""
-        soft = gumbel_softmax(logits, self.config.temperature.at(update))
+        soft = gumbel_softmax(logits, self.config.temperature.at(update), seeds)
         if not self.config.hard:
             return soft
         hard = _one_hot(soft.argmax(dim=-1), self.config.entries)
@@ -155,11 +161,17 @@ class NearestQuantizer(VectorQuantizer):
         return centroids, (centroids.double().square().sum(dim=1) / -2).to(centroids.dtype)
 
 
-def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """Return softmax((logits + gumbel) / temperature) over the last axis, fresh noise a call."""
-    uniform = torch.rand_like(logits)
-    gumbel = -torch.log(-torch.log(uniform + NOISE_EPS) + NOISE_EPS)
-    return ((logits + gumbel) / temperature).softmax(dim=-1)
+def gumbel_softmax(logits: Tensor, temperature: float, seeds: Tensor) -> Tensor:
+    """Return softmax((logits + gumbel) / temperature) over the last axis.
+
+    Args:
+        logits: (b, ..., v).
+        temperature: what is more is nearer to uniform.
+        seeds: (b,) of the noise.
+    """
+    chance = uniform(seeds.to(logits.device), Stream.GUMBEL, *logits.shape[1:])
+    gumbel = -torch.log(-torch.log(chance + NOISE_EPS) + NOISE_EPS)
+    return ((logits.float() + gumbel) / temperature).softmax(dim=-1)
 
 
 def perplexity(usage: Tensor) -> Tensor:
@@ -172,8 +184,8 @@ def _one_hot(codes: Tensor, entries: int) -> Tensor:
 
 
 def _mean_over_valid(values: Tensor, valid: Tensor) -> Tensor:
-    total = reduce(values * rearrange(valid, "b n -> b n 1 1"), "b n g v -> g v", "sum")
-    return total / valid.sum().clamp(min=1)
+    summed = reduce(values * rearrange(valid, "b n -> b n 1 1"), "b n g v -> g v", "sum")
+    return total(summed) / total(valid.sum()).clamp(min=1)
 
 
 QUANTIZERS: dict[str, Callable[[int, Any], VectorQuantizer]] = {

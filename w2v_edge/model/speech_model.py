@@ -13,11 +13,12 @@ from w2v_edge.model.adapters import ConvAdapter
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import FeatureEncoder
 from w2v_edge.model.heads import Head, mean_over_frames
-from w2v_edge.model.lengths import Frames, zero_padding
+from w2v_edge.model.lengths import Frames, frame_lengths, zero_padding
 from w2v_edge.model.masking import SpanMasker
 from w2v_edge.model.normalisation import normalise
-from w2v_edge.model.pretraining import PretrainingOutput, pretraining_output
+from w2v_edge.model.pretraining import Drawn, PretrainingOutput, draw, pretraining_output
 from w2v_edge.model.quantizer import VectorQuantizer
+from w2v_edge.model.random import fresh_seeds
 from w2v_edge.model.transformer import QuerySoftmaxContextNetwork, TransformerContextNetwork
 
 
@@ -53,13 +54,23 @@ class SpeechModel(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        *,
+        update: int = 0,
+        seeds: Tensor | None = None,
+    ) -> PretrainingOutput:
         """Run the pre-training objective.
 
         Args:
             waveform: (b, t) PCM in [-1, 1] at the config's sample rate.
-            lengths: (b,) valid samples of each utterance, int64.
+            lengths: (b,) valid samples of each utterance, int64. They and `seeds` may stay on the
+                host: masks are drawn there then, and nothing waits for the device.
             update: optimiser steps done, for the temperature schedule.
+            seeds: (b,) of all that chance decides of each utterance, but dropout; fresh ones if
+                None.
         """
         raise NotImplementedError
 
@@ -97,17 +108,26 @@ class TutorialModel(SpeechModel):
         context: Tensor = self.context_network(features)
         return {"context": context, **_pooled(self.config, Frames(context, features.lengths))}
 
-    def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        *,
+        update: int = 0,
+        seeds: Tensor | None = None,
+    ) -> PretrainingOutput:
         """Run the pre-training objective; see `SpeechModel.forward`."""
         assert self.config.objective is not None
-        features = self.features(waveform, lengths)
-        quantized = self.quantizer(features, update=update)
-        masked = self.masker(features)
+        seeds = fresh_seeds(len(lengths), lengths.device) if seeds is None else seeds
+        drawn = _draw(self.config, self.masker, waveform, lengths, seeds)
+        features = self.features(waveform, lengths.to(waveform.device))
+        quantized = self.quantizer(features, update=update, seeds=seeds)
+        masked = self.masker(features, drawn.mask)
         return pretraining_output(
             self.config.objective,
             predictions=self.projection(self.context(masked.frames)),
             targets=quantized.vectors,
-            mask_indices=masked.indices,
+            drawn=drawn,
             quantized=quantized,
             raw_features=features,
         )
@@ -167,7 +187,14 @@ class Wav2Vec2Model(SpeechModel):
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
         return {**made, **_pooled(self.config, context)}
 
-    def forward(self, waveform: Tensor, lengths: Tensor, *, update: int = 0) -> PretrainingOutput:
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        *,
+        update: int = 0,
+        seeds: Tensor | None = None,
+    ) -> PretrainingOutput:
         """Run the pre-training objective; see `SpeechModel.forward`.
 
         Raises:
@@ -182,18 +209,20 @@ class Wav2Vec2Model(SpeechModel):
         assert self.quantizer is not None
         assert self.target_projection is not None
         assert self.prediction_projection is not None
-        raw = self._convolve(waveform, lengths)
+        seeds = fresh_seeds(len(lengths), lengths.device) if seeds is None else seeds
+        drawn = _draw(self.config, self.masker, waveform, lengths, seeds)
+        raw = self._convolve(waveform, lengths.to(waveform.device))
         raw = Frames(
             _ScaleGradient.scale(raw.values, objective.feature_gradient_scale), raw.lengths
         )
         features = self._norm(raw)
-        quantized = self.quantizer(features, update=update)
-        masked = self.masker(self._project(features))
+        quantized = self.quantizer(features, update=update, seeds=seeds)
+        masked = self.masker(self._project(features), drawn.mask)
         return pretraining_output(
             objective,
             predictions=self.prediction_projection(self.context_network(masked.frames)),
             targets=self.target_projection(quantized.vectors),
-            mask_indices=masked.indices,
+            drawn=drawn,
             quantized=quantized,
             raw_features=raw,
         )
@@ -212,6 +241,22 @@ class Wav2Vec2Model(SpeechModel):
     def _project(self, features: Frames) -> Frames:
         projected = self.dropout(self.feature_projection(features.values))
         return Frames(projected, features.lengths)
+
+
+def _draw(
+    config: ModelConfig, masker: SpanMasker, waveform: Tensor, lengths: Tensor, seeds: Tensor
+) -> Drawn:
+    """Draw masks and distractors for waveform (b, t), where `lengths` (b,) are."""
+    assert config.objective is not None
+    geometry = config.feature_encoder.geometry
+    return draw(
+        config.objective,
+        masker,
+        lengths=frame_lengths(geometry, lengths),
+        frames=geometry.frames(waveform.shape[1]),
+        seeds=seeds,
+        device=waveform.device,
+    )
 
 
 def _pooled(config: ModelConfig, context: Frames) -> dict[str, Tensor]:

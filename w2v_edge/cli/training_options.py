@@ -1,0 +1,106 @@
+"""Options of verbs that train: the recipe, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+SHARE = click.FloatRange(min=0, max=1, max_open=True)
+
+RECIPE: tuple[Decorator, ...] = (
+    click.option("--updates", type=click.IntRange(min=1), help="Optimiser steps in all."),
+    click.option(
+        "--batch-seconds", type=POSITIVE, help="Audio in a batch of all processes, with padding."
+    ),
+    click.option("--accumulate", type=click.IntRange(min=1), help="Batches that make one update."),
+    click.option("--crop-seconds", type=POSITIVE, help="Longer recordings are cut into pieces."),
+    click.option("--least-seconds", type=click.FloatRange(min=0), help="Shorter are left out."),
+    click.option("--held-out", type=SHARE, help="Share that is evaluated on and not trained."),
+    click.option("--learning-rate", type=POSITIVE, help="At its highest."),
+    click.option("--warm-up", type=SHARE, help="Share of the updates until it is."),
+    click.option("--weight-decay", type=click.FloatRange(min=0)),
+    click.option("--clip-norm", type=POSITIVE, help="The longest gradient."),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of weights, order and masks."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        help="Of the arithmetic; weights stay float32.",
+    ),
+)
+NAMES = (
+    "updates batch_seconds accumulate crop_seconds least_seconds held_out learning_rate warm_up "
+    "weight_decay clip_norm seed precision"
+).split()
+
+RUN: tuple[Decorator, ...] = (
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Folder of the run: checkpoint, state, log.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the run that is there."),
+    click.option("--skip-bad", is_flag=True, help="Pass over files that cannot be read."),
+    click.option("--cpu", is_flag=True, help="Stay off GPUs."),
+    click.option(
+        "--save-every",
+        type=click.IntRange(min=1),
+        default=500,
+        show_default=True,
+        help="Updates between saves, with an evaluation on what is held out.",
+    ),
+    click.option(
+        "--log-every",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        help="Updates between lines of the log, which TensorBoard shows.",
+    ),
+    click.option(
+        "--readers",
+        type=click.IntRange(min=1, max=256),
+        default=2,
+        show_default=True,
+        help="Threads that read audio.",
+    ),
+)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the recipe's options; the command gets those that were given as `wishes`."""
+
+    @wraps(command)
+    def collected(*arguments: Any, **options: Any) -> Any:
+        given = {name: options.pop(name) for name in NAMES}
+        wishes = {name: value for name, value in given.items() if value is not None}
+        return command(*arguments, wishes=wishes, **options)
+
+    return _all(RECIPE, collected)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the run's options; the command gets them as `running`."""
+
+    @wraps(command)
+    def collected(
+        *arguments: Any, save_every: int, log_every: int, readers: int, **options: Any
+    ) -> Any:
+        from w2v_edge.training.loop import Pace
+
+        running = {name: options.pop(name) for name in ("output", "resume", "skip_bad", "cpu")}
+        running["pace"] = Pace(log_every, save_every, readers)
+        return command(*arguments, running=running, **options)
+
+    return _all(RUN, collected)
+
+
+def _all(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
