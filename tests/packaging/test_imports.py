@@ -11,7 +11,7 @@ from pathlib import Path
 import w2v_edge
 
 HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "einops", "click", "rich", "w2v_edge_export"}
-HEAVY |= {"pysubs2", "ctc_beam_decoder"}
+HEAVY |= {"pysubs2", "ctc_beam_decoder", "pyarrow", "ray"}
 
 RUN = """
 import json, sys
@@ -23,6 +23,15 @@ model.encode(np.zeros(4000, np.float32))
 model.encode(np.zeros(4000, np.float32), sample_rate=8000)
 model.tokenize(np.zeros(4000, np.float32))
 print(json.dumps([imported, list(sys.modules)]))
+"""
+
+CORPUS = """
+import json, sys, tempfile
+from w2v_edge import corpus, data
+with tempfile.TemporaryDirectory() as folder:
+    clips = data.__path__[0]
+    assert corpus.encode_corpus(sys.argv[1], [clips], folder + "/out", shard_size=9).failed == 0
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 
 WITHOUT = """
@@ -53,6 +62,13 @@ def test_nothing_heavy_is_imported(bundle: Callable[[str], Path]) -> None:
     imported, used = json.loads(_python(RUN, bundle("base-small")))
     assert not {*HEAVY, "onnxruntime", "soundfile", "soxr"} & {x.split(".")[0] for x in imported}
     assert not HEAVY & {x.split(".")[0] for x in used}
+
+
+def test_corpora_need_neither_torch_nor_ray(bundle: Callable[[str], Path]) -> None:
+    """Encoding a corpus imports pyarrow; Ray is imported for its engine only, torch never."""
+    found = json.loads(_python(CORPUS, bundle("base-small")))
+    assert "pyarrow" in found
+    assert not (HEAVY - {"pyarrow"}) & set(found)
 
 
 def test_without_onnxruntime(bundle: Callable[[str], Path]) -> None:

@@ -31,7 +31,7 @@ PACKAGES = (
     *WHEELS,
     *(
         "soundfile soxr torch einops onnx onnxscript onnx-ir safetensors huggingface-hub "
-        "matplotlib pysubs2 ctc-beam-decoder"
+        "matplotlib pysubs2 ctc-beam-decoder pyarrow ray"
     ).split(),
 )
 
@@ -172,10 +172,13 @@ def _remedies() -> list[dict[str, str]]:
         "cpu": "running bundles",
         "audio": "reading audio files and resampling",
         "cli": "writing subtitles",
+        "corpus": "encoding whole corpora",
         "lm": "transcribing with a language model",
         "hub": "reading models of the Hugging Face Hub",
         "export": "making checkpoints and exporting",
+        "train": "training",
         "report": "pictures",
+        "mlperf": "MLPerf LoadGen",
     }
     for extra, modules in EXTRAS.items():
         missing = [m for m in modules if importlib.util.find_spec(m) is None]

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from w2v_edge.cli.jobs import (
-    Result,
-    audio_argument,
-    each_file,
-    files_of,
-    finish,
-    name_outputs,
-)
+from w2v_edge.cli.encode_corpus import corpus_options, encode_corpus
+from w2v_edge.cli.jobs import Result, each_file, files_of, finish, name_outputs
 from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
@@ -28,33 +22,34 @@ if TYPE_CHECKING:
 
 @click.command("encode")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@audio_argument
+@click.argument("audio", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    default=Path("encoded"),
+    default="encoded",
     show_default=True,
-    help="Folder for one .npz per file.",
+    help="Folder for one .npz per file; with --engine, folder or URI for shards of Parquet.",
 )
 @click.option(
     "--context",
     "with_context",
     is_flag=True,
-    help="Also write context vectors, and whatever else the transformer gives. Always so where "
-    "there are no codes.",
+    help="Also write context vectors; without --engine, also whatever else the transformer gives, "
+    "and always so where there are no codes.",
 )
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
+@corpus_options
 @window_option
 @running_options
 @force_option
 @json_option
 def command(
     bundle: Path,
-    audio: tuple[Path, ...],
-    output: Path,
+    audio: tuple[str, ...],
+    output: str,
     with_context: bool,
     with_features: bool,
+    corpus: dict[str, Any],
     window: tuple[float, float, float] | None,
     running: dict[str, Any],
     force: bool,
@@ -67,7 +62,17 @@ def command(
     and `context`, with it `logits`, `layer_K` and `embedding` as far as the bundle has them, and
     `context_times` where the context has fewer frames. A file that fails is reported, the others
     are done, and the exit code is 1.
+
+    With --engine a whole corpus becomes shards of Parquet: a row for each file, with its codes, or
+    why there are none. AUDIO may then be manifests (.tsv, .jsonl) and URIs such as s3://bucket/folder
+    too. A job that was cut off goes on where it was when it is run again.
     """
+    if corpus["engine"] is not None:
+        if with_features:
+            raise click.UsageError("--features is not to be had with --engine.")
+        options = corpus | {"context": with_context, "window": window_of(window)}
+        encode_corpus(bundle, audio, output, options, running, force=force, as_json=as_json)
+        return
     require("encoding audio files", "cpu", "audio")
     import w2v_edge
 
@@ -77,8 +82,8 @@ def command(
         with_features=with_features,
         window=window_of(window),
     )
-    files = files_of(audio)
-    outputs = name_outputs(files, output, ".npz")
+    files = files_of(tuple(map(Path, audio)))
+    outputs = name_outputs(files, Path(output), ".npz")
 
     def encode(i: int, source: Path) -> Result:
         return _encode_one(job, source, outputs[i], force=force)

@@ -26,6 +26,7 @@ EXTRAS = {
     "cpu": ("onnxruntime",),
     "audio": ("soundfile", "soxr"),
     "cli": ("pysubs2", "psutil"),
+    "corpus": ("pyarrow", "ray"),
     "lm": ("ctc_beam_decoder",),
     "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "train": ("torch", "einops", "accelerate", "tensorboard", "webdataset", "jiwer"),

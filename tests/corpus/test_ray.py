@@ -1,0 +1,104 @@
+"""On Ray: the same shards, also when workers are killed, and nothing else is printed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus.entries import Entry
+from w2v_edge.corpus.job import plan
+from w2v_edge.corpus.worker import Task
+from w2v_edge.errors import BundleIntegrityError
+
+Bundle = Callable[[str], Path]
+Shards = Callable[[Path], dict[str, bytes]]
+
+SIZE = ("--shard-size", "4")
+
+
+@pytest.fixture(scope="module")
+def local(bundle: Bundle, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the local engine makes."""
+    folder = tmp_path_factory.mktemp("local") / "out"
+    encode_corpus(bundle("tiny"), [recordings], folder, shard_size=4)
+    return folder
+
+
+def test_ray_equals_local(
+    bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
+) -> None:
+    """Good, bad, empty and very long files: the same bytes, one line of errors, and one JSON."""
+    out = tmp_path / "out"
+    process = start(
+        *(bundle("tiny"), recordings, "-o", out, *SIZE),
+        *("--engine", "ray", "--workers", "2", "--json"),
+    )
+    written = process.communicate(timeout=100)[0]
+    assert shards(out) == shards(local), written
+    text, _, line = written.strip().rpartition("\n")
+    assert process.returncode == 1
+    assert line.startswith("error: 5 of 20 files failed, the others are done")
+    assert json.loads(text)["shards_of_this_run"] == 5
+
+
+def test_killing_a_worker_changes_nothing(
+    bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
+) -> None:
+    """A worker that is killed in the middle of a shard: its shard is done by the next one."""
+    out = tmp_path / "out"
+    process = start(
+        *(bundle("tiny"), recordings, "-o", out, *SIZE), *("--engine", "ray", "--workers", "1")
+    )
+    _kill_at_work(process.pid, out)
+    written = process.communicate(timeout=100)[0]
+    assert shards(out) == shards(local), written
+    (told, line) = written.splitlines()
+    assert told.startswith(f"{out}: 20 files")
+    assert line.startswith("error: 5 of 20 files failed")
+
+
+@pytest.mark.parametrize(
+    ("file", "recording"), [("tokenizer.onnx", "good-00.flac"), ("quantizer.onnx", "long.flac")]
+)
+def test_a_worker_that_cannot_work(
+    file: str, recording: str, copied_bundle: Bundle, recordings: Path, tmp_path: Path
+) -> None:
+    """A damaged bundle is no fault of the files: one line says so, and no shard is written."""
+    from w2v_edge.corpus.ray_engine import _Actor, _blocks
+
+    folder = copied_bundle("tiny")
+    (folder / file).write_bytes((folder / file).read_bytes()[:-1])
+    with pytest.raises(BundleIntegrityError, match=file):
+        encode_corpus(folder, [recordings / recording], tmp_path / "out")
+    (block,) = _blocks(plan([Entry("a", str(recordings / recording))], 1))
+    (row,) = _Actor(Task(folder, Settings(), str(tmp_path / "out")))(block).to_pylist()
+    assert file in row["fatal"]
+    assert row["summary"] is None
+    assert not list((tmp_path / "out").glob("shard-*"))
+
+
+def _kill_at_work(driver: int, out: Path) -> None:
+    """Kill the one worker while it is at a shard, after it has done another."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for worker in psutil.Process(driver).children(recursive=True):
+            try:
+                if not worker.name().startswith("ray::MapWorker"):
+                    continue
+                worker.suspend()
+                if any(out.glob(".shard-*.attempts")) and any(out.glob("shard-*")):
+                    worker.send_signal(signal.SIGKILL)
+                    return
+                worker.resume()
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.005)
+    raise AssertionError("no worker was seen at work")
