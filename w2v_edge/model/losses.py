@@ -51,7 +51,11 @@ def in_batch_contrastive(
 
 
 def sampled_contrastive(
-    predictions: Tensor, targets: Tensor, distractors: Tensor, temperature: float
+    predictions: Tensor,
+    targets: Tensor,
+    distractors: Tensor,
+    temperature: float,
+    chosen: Tensor | None = None,
 ) -> ContrastiveOutput:
     """Tell each position's target from distractors drawn from its own utterance.
 
@@ -60,13 +64,16 @@ def sampled_contrastive(
         targets: (m, d) quantized features there.
         distractors: (m, k) positions in `targets`; a position's own index stands for none.
         temperature: divides the cosine similarities.
+        chosen: (m, g) the entries that targets are made of, if they are.
 
-    A distractor equal to the target is left out, as in fairseq: it would be no mistake.
+    A distractor equal to the target is left out, as in fairseq: it would be no mistake. Where the
+    entries are known they tell, and not vectors, which rounding makes different.
     """
+    kinds = targets if chosen is None else chosen
+    same = (kinds[distractors] == rearrange(kinds, "m d -> m 1 d")).all(dim=-1)
     predictions, targets = F.normalize(predictions, dim=-1), F.normalize(targets, dim=-1)
     positive = einsum(predictions, targets, "m d, m d -> m")
     negatives = targets[distractors]
-    same = (negatives == rearrange(targets, "m d -> m 1 d")).all(dim=-1)
     similarity = einsum(predictions, negatives, "m d, m k d -> m k").masked_fill(same, -torch.inf)
     logits = torch.cat([rearrange(positive, "m -> m 1"), similarity], dim=1) / temperature
     labels = torch.zeros(len(targets), dtype=torch.long, device=targets.device)

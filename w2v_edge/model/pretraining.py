@@ -113,8 +113,13 @@ def pretraining_output(
     rows, frames = drawn.mask.indices.unbind(dim=1)
     # Cosines over a temperature of 0.1 need more digits than halves have.
     with torch.autocast(predictions.device.type, enabled=False):
+        chosen = quantized.chosen
         contrastive = _contrastive(
-            config, predictions[rows, frames].float(), targets[rows, frames].float(), drawn
+            config,
+            predictions[rows, frames].float(),
+            targets[rows, frames].float(),
+            drawn,
+            None if chosen is None else chosen[rows, frames],
         )
     diversity = diversity_loss(quantized.usage)
     penalty = feature_penalty(raw_features)
@@ -133,8 +138,13 @@ def pretraining_output(
 
 
 def _contrastive(
-    config: ObjectiveConfig, predictions: Tensor, targets: Tensor, drawn: Drawn
+    config: ObjectiveConfig,
+    predictions: Tensor,
+    targets: Tensor,
+    drawn: Drawn,
+    chosen: Tensor | None,
 ) -> ContrastiveOutput:
+    temperature = config.logit_temperature
     if drawn.distractors is None:
-        return in_batch_contrastive(predictions, targets, config.logit_temperature)
-    return sampled_contrastive(predictions, targets, drawn.distractors, config.logit_temperature)
+        return in_batch_contrastive(predictions, targets, temperature)
+    return sampled_contrastive(predictions, targets, drawn.distractors, temperature, chosen)

@@ -32,6 +32,8 @@ class QuantizerOutput(NamedTuple):
     Attributes:
         vectors: (b, n, g * d), the groups' codebook vectors side by side.
         codes: (b, n, g) hard argmax of the logits, int64, zero past the lengths.
+        chosen: (b, n, g) the entries that `vectors` are, with noise in training; None where they
+            are mixtures of all.
         usage: (g, v) mean softmax over the valid frames of all processes, without noise.
         code_perplexity: (g,) exp of the entropy of the hard codes' histogram.
         usage_perplexity: (g,) exp of the entropy of `usage`.
@@ -39,6 +41,7 @@ class QuantizerOutput(NamedTuple):
 
     vectors: Tensor
     codes: Tensor
+    chosen: Tensor | None
     usage: Tensor
     code_perplexity: Tensor
     usage_perplexity: Tensor
@@ -63,7 +66,12 @@ class Codebook(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """Scores each group's entries; subclasses weigh the codebook's rows."""
+    """Scores each group's entries; subclasses weigh the codebook's rows.
+
+    `samples` says whether the weights are of one entry alone in training.
+    """
+
+    samples = False
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
@@ -103,12 +111,15 @@ class VectorQuantizer(nn.Module):
         codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
         if self.training:
             seeds = fresh_seeds(len(logits), logits.device) if seeds is None else seeds
-            vectors = self.codebook.mix(self.weights(logits, update, seeds))
+            weights = self.weights(logits, update, seeds)
+            vectors = self.codebook.mix(weights)
+            chosen = weights.argmax(dim=-1) if self.samples else None
         else:
-            vectors = self.codebook.lookup(codes)
+            vectors, chosen = self.codebook.lookup(codes), codes
         usage = _mean_over_valid(logits.softmax(dim=-1), valid)
         histogram = _mean_over_valid(_one_hot(codes, self.config.entries), valid)
-        return QuantizerOutput(vectors, codes, usage, perplexity(histogram), perplexity(usage))
+        perplexities = perplexity(histogram), perplexity(usage)
+        return QuantizerOutput(vectors, codes, chosen, usage, *perplexities)
 
 
 class LearnedVectorQuantizer(VectorQuantizer):
@@ -139,13 +150,18 @@ class GumbelVectorQuantizer(LearnedVectorQuantizer):
 
     config: GumbelQuantizerConfig
 
+    def __init__(self, channels: int, config: GumbelQuantizerConfig) -> None:
+        super().__init__(channels, config)
+        self.samples = config.hard
+
     def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:
         """Sample weights for logits (b, n, g, v); hard ones pass the gradient straight through."""
         soft = gumbel_softmax(logits, self.config.temperature.at(update), seeds)
         if not self.config.hard:
             return soft
         hard = _one_hot(soft.argmax(dim=-1), self.config.entries)
-        return hard + soft - soft.detach()
+        # In this order the value is exactly one entry.
+        return hard + (soft - soft.detach())
 
 
 class NearestQuantizer(VectorQuantizer):
