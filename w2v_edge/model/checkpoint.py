@@ -7,6 +7,8 @@ A converted one also has "origin": what its source said of itself, as plain valu
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -41,8 +43,21 @@ def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
     }
     if model.origin is not None:
         payload["origin"] = model.origin
-    with replacing(Path(path)) as temporary:
-        torch.save(payload, temporary)
+    write_tensors(payload, Path(path))
+
+
+def write_tensors(payload: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values; the file appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            torch.save(payload, temporary)
+        except RuntimeError as error:
+            # All that torch says of a full disk is at which byte it was.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def load_checkpoint(path: str | Path) -> SpeechModel:

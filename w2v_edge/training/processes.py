@@ -28,11 +28,14 @@ def open_accelerator(precision: Precision, *, cpu: bool, unused: bool) -> Accele
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import DistributedDataParallelKwargs
     except ImportError as error:
         raise MissingExtraError("training", "accelerate", "train") from error
     # What the user set for telemetry stays; nothing is sent without.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # It keeps the precision of the first training of a process for all others.
+    AcceleratorState._reset_state()  # noqa: SLF001 - there is no other way
     try:
         accelerator = Accelerator(
             mixed_precision=PRECISIONS[precision],

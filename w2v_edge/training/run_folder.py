@@ -25,6 +25,7 @@ import torch
 from w2v_edge import strict
 from w2v_edge.errors import ConfigError, OutputExistsError, TrainingError
 from w2v_edge.files import refuse_unwritable, replacing
+from w2v_edge.model.checkpoint import write_tensors
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.training.recipe import Recipe
 
@@ -139,8 +140,7 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write all that it takes to go on."""
-        with replacing(self.state) as temporary:
-            torch.save({"format_version": FORMAT_VERSION, **state}, temporary)
+        write_tensors({"format_version": FORMAT_VERSION, **state}, self.state)
 
     def load_state(self) -> dict[str, Any] | None:
         """Return what `save_state` wrote, on the host; None where nothing was saved yet.

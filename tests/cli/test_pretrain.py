@@ -1,0 +1,90 @@
+"""`w2v-edge pretrain`: from recordings to a checkpoint that exports, and bad input in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from w2v_edge import data
+
+if TYPE_CHECKING:
+    from w2v_edge.model import ModelConfig
+
+Verb = Callable[..., Any]
+QUICK = (
+    "--preset tiny --updates 2 --batch-seconds 8 --crop-seconds 2 --least-seconds 0.3 --cpu"
+).split()
+
+
+def test_a_trained_checkpoint_exports_and_verifies(w2v_edge: Verb, tmp_path: Path) -> None:
+    """RUN/model.pt is a checkpoint as any other; figures are printed as JSON on request."""
+    run = tmp_path / "run"
+    outcome = w2v_edge("pretrain", data.FOLDER, *QUICK, "--held-out", "0.4", "-o", run, "--json")
+    assert outcome.code == 0, outcome
+    assert outcome.json["update"] == 2
+    assert outcome.json["finished"]
+    assert {"loss", "accuracy", "held_out/accuracy"} <= set(outcome.json["figures"])
+    assert w2v_edge("export", run / "model.pt", "-o", tmp_path / "bundle").code == 0
+    assert w2v_edge("verify", tmp_path / "bundle").code == 0
+
+
+def test_a_run_repeats_itself(w2v_edge: Verb, tmp_path: Path) -> None:
+    """The same command gives the same weights; another seed others."""
+    import torch
+
+    made = []
+    for number, seed in enumerate(("1", "1", "2")):
+        output = tmp_path / str(number)
+        assert w2v_edge("pretrain", data.FOLDER, *QUICK, "--seed", seed, "-o", output).code == 0
+        made.append(torch.load(output / "model.pt", weights_only=True)["model"])
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+    assert not all(torch.equal(made[0][name], made[2][name]) for name in made[0])
+
+
+def test_bad_input(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
+    """One line, exit code 1, and no folder where nothing was begun."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no audio")
+    table = tmp_path / "list.tsv"
+    lines = tmp_path / "list.jsonl"
+    fake = tmp_path / "fake.wav"
+    fake.write_text("a text in disguise")
+    output = tmp_path / "run"
+
+    def call(*arguments: object) -> Any:
+        return w2v_edge("pretrain", *QUICK, "-o", output, *arguments)
+
+    refused(call(empty), 1, "no audio found in", ".tsv")
+    refused(call(tmp_path / "nowhere"), 1, "nowhere")
+    refused(call(fake), 1, "fake.wav", "--skip-bad")
+    table.write_text("file\ttext\na.wav\thello\n")
+    refused(call(table), 1, "found the columns", "path")
+    table.write_text("path\ttext\nmissing.wav\thello\n")
+    refused(call(table), 1, "missing.wav")
+    lines.write_text('{"text": "hello"}\n')
+    refused(call(lines), 1, "line 1", "audio_filepath")
+    lines.write_text("{")
+    refused(call(lines), 1, "line 1: not JSON")
+    refused(call(data.FOLDER, "--init", fake), 1, "fake.wav")
+    refused(call(data.FOLDER, "--precision", "fp16"), 1, "fp16 needs a GPU")
+    refused(call(data.FOLDER, "--crop-seconds", "60"), 1, "make batches larger")
+    refused(call(data.FOLDER, "--resume"), 1, "no run to go on with")
+    refused(call(data.FOLDER, "--init", fake, "--resume"), 1, "--init with --resume")
+    assert not output.exists()
+    output.write_text("a file")
+    refused(call(data.FOLDER), 1, "already there")
+
+
+def test_a_checkpoint_without_codes_cannot_be_pre_trained(
+    w2v_edge: Verb, refused: Verb, small_config: Callable[[str], ModelConfig], tmp_path: Path
+) -> None:
+    """It says what it needs."""
+    from w2v_edge.model import build_model, save_checkpoint
+
+    config = replace(small_config("base-small"), quantizer=None, objective=None)
+    save_checkpoint(build_model(config), tmp_path / "plain.pt")
+    given = ["--init", tmp_path / "plain.pt", *QUICK[2:], "-o", tmp_path / "run"]
+    refused(w2v_edge("pretrain", data.FOLDER, *given), 1, "without a pre-training objective")
