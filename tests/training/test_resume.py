@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from w2v_edge import data
-from w2v_edge.errors import OutputExistsError, TrainingError
+from w2v_edge.errors import AudioFileError, OutputExistsError, TrainingError
 from w2v_edge.model import load_checkpoint
 from w2v_edge.training.tracking import read_log
 
@@ -102,6 +103,30 @@ def test_another_run_is_refused(pretrain: Run, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="--init"):
         pretrain("run", resume=True)
     assert (tmp_path / "run" / "training.pt").read_bytes() == b"PK damaged"
+
+
+def test_a_recording_that_goes_bad_costs_nothing(pretrain: Run, tmp_path: Path) -> None:
+    """The updates that were made are saved."""
+    folder = tmp_path / "speech"
+    shutil.copytree(data.FOLDER, folder, ignore=shutil.ignore_patterns("tiny*"))
+    from w2v_edge.training.clips import Piece
+
+    calls = 0
+    read = Piece.read
+
+    def failing(self: Piece, sample_rate: int) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 12:
+            (folder / "fr-demo-abouttotry.flac").write_bytes(b"fLaC damaged")
+        return read(self, sample_rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Piece, "read", failing)
+        with pytest.raises(AudioFileError, match="fr-demo"):
+            pretrain("run", updates=60, sources=[folder], every=100)
+    state = torch.load(tmp_path / "run" / "training.pt", weights_only=True)
+    assert 0 < state["update"] < 60
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")

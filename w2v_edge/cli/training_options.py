@@ -15,7 +15,13 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 SHARE = click.FloatRange(min=0, max=1, max_open=True)
 
 RECIPE: tuple[Decorator, ...] = (
-    click.option("--updates", type=click.IntRange(min=1), help="Optimiser steps in all."),
+    click.option(
+        "--updates",
+        "--steps",
+        "updates",
+        type=click.IntRange(min=1),
+        help="Optimiser steps in all.",
+    ),
     click.option(
         "--batch-seconds", type=POSITIVE, help="Audio in a batch of all processes, with padding."
     ),

@@ -5,7 +5,7 @@ An epoch is a function of its number and the seed: a run can be taken up at any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.audio import Waveform
+from w2v_edge.errors import AudioFileError
 from w2v_edge.model.random import seed_of
 from w2v_edge.training.clips import Clip, Piece, cut
 
@@ -102,6 +103,7 @@ def collate(
     seed: int,
     rank: int = 0,
     processes: int = 1,
+    bad: Callable[[str], None] | None = None,
 ) -> Batch:
     """Read the part of a batch that is this process's.
 
@@ -112,9 +114,13 @@ def collate(
         seed: of the run.
         rank: which process this is.
         processes: how many there are.
+        bad: told why a recording cannot be read, which has no samples then.
+
+    Raises:
+        AudioFileError: a recording cannot be read, and nobody is told.
     """
     own = pieces[rank::processes]
-    read = [piece.read(sample_rate) for piece in own]
+    read = [_read(piece, sample_rate, bad) for piece in own]
     # A process without an utterance still takes part: with one that has no sample.
     rows = max(1, len(read))
     waveform = np.zeros((rows, max([1, *map(len, read)])), dtype=np.float32)
@@ -125,3 +131,13 @@ def collate(
         lengths[i] = len(samples)
         seeds[i] = seed_of(seed, after.epoch, after.batch, piece.id)
     return Batch(waveform, lengths, seeds, sum(piece.seconds for piece in pieces), after)
+
+
+def _read(piece: Piece, sample_rate: int, bad: Callable[[str], None] | None) -> Waveform:
+    try:
+        return piece.read(sample_rate)
+    except AudioFileError as error:
+        if bad is None:
+            raise
+        bad(f"passed over: {error}")
+        return np.zeros(0, dtype=np.float32)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.errors import TrainingError
+from w2v_edge.errors import AudioFileError, TrainingError
 from w2v_edge.model.checkpoint import save_checkpoint
 from w2v_edge.model.random import seed_of
 from w2v_edge.model.speech_model import SpeechModel
@@ -173,7 +173,12 @@ class _Loop:
             batches = stack.enter_context(read_ahead(jobs, self.pace.readers))
             self.model.train()
             while self.update < recipe.updates and not stop.asked:
-                self._step(batches)
+                try:
+                    self._step(batches)
+                except AudioFileError:
+                    # The weights are those of the last update: nothing of them is lost.
+                    self._save(tracker)
+                    raise
                 self._show()
                 last = self.update == recipe.updates or stop.asked
                 if last or self.update % self.pace.log == 0:
@@ -199,7 +204,6 @@ class _Loop:
                 # By the first one's weight, so that halves neither overflow nor vanish.
                 accelerator.backward(loss.value * (weights[-1] / weights[0]))
             self._count(loss.figures, batch.seconds)
-            self.position = batch.after
         if len(weights) > 1:
             share = weights[0] / torch.stack(weights).sum()
             torch._foreach_mul_(
@@ -209,7 +213,7 @@ class _Loop:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self._count({"gradient_norm": norm}, 0.0, batches=recipe.accumulate)
-        self.update += 1
+        self.update, self.position = self.update + 1, batch.after
         self.counted += recipe.accumulate
 
     def _count(self, figures: Mapping[str, Tensor], seconds: float, batches: int = 1) -> None:

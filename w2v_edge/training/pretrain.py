@@ -33,6 +33,7 @@ class Pretraining:
         recipe: Recipe,
         clips: Sequence[Clip],
         held_out: Sequence[Clip],
+        bad: Callable[[str], None] | None = None,
     ) -> None:
         """Take a model with an objective.
 
@@ -41,6 +42,7 @@ class Pretraining:
             recipe: how it is trained.
             clips: what it is trained on.
             held_out: what it is evaluated on.
+            bad: told why a recording cannot be read; with none, that ends the training.
 
         Raises:
             ConfigError: the model has no objective.
@@ -52,7 +54,7 @@ class Pretraining:
             )
         self.model, self.recipe = model, recipe
         self.clips, self.held_out = clips, held_out
-        self._rate = model.config.sample_rate
+        self._rate, self._bad = model.config.sample_rate, bad
 
     def jobs(self, start: Position, rank: int, processes: int) -> Iterator[Callable[[], Batch]]:
         """Yield what reads batches; see `Task.jobs`."""
@@ -72,6 +74,7 @@ class Pretraining:
                 seed=recipe.seed,
                 rank=rank,
                 processes=processes,
+                bad=self._bad,
             )
 
     def loss(self, model: nn.Module, batch: Batch, update: int, device: torch.device) -> Loss:
@@ -119,6 +122,7 @@ class Pretraining:
                 seed=recipe.seed,
                 rank=rank,
                 processes=processes,
+                bad=self._bad,
             )
             with torch.no_grad():
                 output = run(self.model, batch, recipe.updates, device)

@@ -73,20 +73,36 @@ class Recipe:
 
 
 def pretraining_recipe(preset: str) -> Recipe:
-    """Return the recipe for a preset; `batch_seconds` of the large ones are for many GPUs."""
+    """Return the recipe for a preset, as one device can run it.
+
+    Of N devices, `batch_seconds` times N and `accumulate` by N is the same training.
+    """
     return _PRETRAINING.get(preset, _PRETRAINING["base"])
 
 
 _PRETRAINING = {
     "tiny": Recipe(
         updates=10_000,
-        batch_seconds=80.0,
+        batch_seconds=40.0,
         learning_rate=1e-3,
         crop_seconds=10.0,
         least_seconds=0.5,
         held_out=0.1,
     ),
-    "tutorial": Recipe(updates=100_000, batch_seconds=320.0, learning_rate=1e-4, crop_seconds=10.0),
-    "base": Recipe(updates=400_000, batch_seconds=5760.0, learning_rate=5e-4),
-    "large": Recipe(updates=250_000, batch_seconds=9720.0, learning_rate=3e-4, crop_seconds=20.0),
+    "tutorial": Recipe(
+        updates=100_000,
+        batch_seconds=80.0,
+        learning_rate=1e-4,
+        accumulate=4,
+        crop_seconds=10.0,
+    ),
+    # The paper's batches are 64 and 128 GPUs with so much each.
+    "base": Recipe(updates=400_000, batch_seconds=87.5, learning_rate=5e-4, accumulate=64),
+    "large": Recipe(
+        updates=250_000,
+        batch_seconds=75.0,
+        learning_rate=3e-4,
+        accumulate=128,
+        crop_seconds=20.0,
+    ),
 }

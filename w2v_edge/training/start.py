@@ -73,7 +73,8 @@ def pretrain(
     model = _model(folder, name, init, wishes or {}, begun)
     recipe = replace(begun.recipe if begun else pretraining_recipe(name), **(wishes or {}))
     clips, held_out = _clips(sources, model, recipe, skip_bad, listener)
-    task = Pretraining(model, recipe, clips, held_out)
+    bad = listener.warn if skip_bad else None
+    task = Pretraining(model, recipe, clips, held_out, bad)
     run = Run("pretrain", model.config.to_dict(), recipe, _hash(clips, held_out), {})
     context = model.config.context
     drops = isinstance(context, TransformerContextConfig) and context.layer_drop > 0
