@@ -53,3 +53,11 @@ def of_model(model: SpeechModel, prompts: Sequence[Prompt]) -> Codes:
                 frames = frames._replace(values=model.context(frames))
             of[prompt.id] = model.quantizer(frames).codes[0].numpy()
     return Codes(model.quantizer.config.entries, of)
+
+
+def joint(codes: Ints, entries: int) -> Ints:
+    """Return one number a frame (frames,) for codes (frames, groups)."""
+    made = np.zeros(len(codes), np.int64)
+    for group in codes.T:
+        made = made * entries + group
+    return made

@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, default=5, help="of masks (default: 5)")
     add("--random-seed", type=int, default=1234, help="of the random weights (default: 1234)")
     add("--characters", metavar="GROUP", help="whose text is read (default: the first with one)")
-    add("--epochs", type=int, default=40, help="of the probe that reads characters (default: 40)")
+    add("--epochs", type=int, default=20, help="of the probe that reads characters (default: 20)")
     add("--probe-seeds", type=int, default=1, help="probes of characters a side (default: 1)")
     add(
         "--speaker",

@@ -55,22 +55,25 @@ def _corpus(result: Mapping[str, Any]) -> str:
 
 
 def _masked(result: Mapping[str, Any]) -> str:
-    nominal = result["masked_prediction"]["nominal_chance"]
+    figures = {**result["masked_prediction"]}
+    nominal = figures.pop("nominal_chance")
+    columns = [x for x in next(iter(figures.values())) if x != "contrastive_loss"]
     rows = []
-    for name, figures in result["masked_prediction"].items():
-        if name == "nominal_chance":
-            continue
+    for name, found in figures.items():
         used = [_number(x["perplexity"], 1) for x in result["usage"][name]["groups"]]
-        percent = [_percent(figures[x]) for x in ("accuracy", "chance")]
-        loss = _interval(figures["contrastive_loss"], 2)
-        rows.append([name, *percent, loss, ", ".join(used)])
-    first = f"{nominal:.1%} were it for the number of distractors alone, and " if nominal else ""
+        loss = _interval(found["contrastive_loss"], 2)
+        rows.append([name, *(_percent(found[x]) for x in columns), loss, ", ".join(used)])
+    explained = nominal and (
+        f" Chance is {nominal:.1%} where all codes differ, and higher the fewer there are, since "
+        "equal distractors count once and those equal to the target not at all. `most frequent` "
+        "is what scoring codes by their frequency alone would give."
+    )
+    head = [x.replace("_", " ") for x in columns]
     return (
         "### Masked prediction\n\n"
         "The share of masked frames whose own code scores best among the distractors, over "
-        f"{result['settings']['draws']} draws of masks. Chance is {first}higher with few codes, "
-        "because distractors equal to the target do not count.\n\n"
-        + _table(["weights", "accuracy", "chance", "loss", "code perplexity by group"], rows)
+        f"{result['settings']['draws']} draws of masks.{explained or ''}\n\n"
+        + _table(["weights", *head, "loss", "code perplexity by group"], rows)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.tiny.codes import Codes, Ints
+from bench.tiny.codes import Codes, Ints, joint
 from bench.tiny.prompts import Prompt
 
 
@@ -15,13 +15,12 @@ def usage(codes: Codes, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Describe the codes of `prompts`, each group alone and all groups of a frame as one code."""
     each = [codes.of[x.id] for x in prompts]
     frames = np.concatenate(each)
-    joint = _joint(frames, codes.entries)
     stays = np.concatenate([(x[1:] == x[:-1]).all(axis=1) for x in each])
     return {
         "frames": len(frames),
         "entries": codes.entries,
         "groups": [_histogram(group) for group in frames.T],
-        "joint": _histogram(joint),
+        "joint": _histogram(joint(frames, codes.entries)),
         "same_as_frame_before": _rounded(stays.mean()) if len(stays) else None,
     }
 
@@ -35,14 +34,6 @@ def _histogram(codes: Ints) -> dict[str, float]:
         "perplexity": _rounded(np.exp(-(shares * np.log(shares)).sum())),
         "most_frequent": _rounded(shares.max()),
     }
-
-
-def _joint(codes: Ints, entries: int) -> Ints:
-    """Return one number a frame (frames,) for codes (frames, groups)."""
-    joint = np.zeros(len(codes), np.int64)
-    for group in codes.T:
-        joint = joint * entries + group
-    return joint
 
 
 def _rounded(value: float) -> float:
