@@ -108,9 +108,9 @@ def test_text_is_read_from_codes_that_spell_it_and_not_from_noise() -> None:
     pytest.importorskip("jiwer", reason="counts errors: the bench group installs it")
     from bench.tiny.characters import characters_of
 
-    prompts = _prompts(120, letters=10)
+    prompts = _prompts(60, letters=10)
     subjects = {"spelled": _spelled(prompts), "noise": _noise(prompts)}
-    result = characters_of(subjects, prompts, "en", epochs=25, seeds=1)
+    result = characters_of(subjects, prompts, "en", epochs=20, seeds=1)
     assert result is not None
     assert result["scores"]["spelled"]["value"] < 0.1
     assert result["scores"]["noise"]["value"] > 0.6
