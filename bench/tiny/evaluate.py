@@ -27,12 +27,12 @@ from bench.tiny import characters, masked, mfcc, scores, told_apart, words
 from bench.tiny import prompts as corpus
 from bench.tiny.codes import Codes, of_model
 from bench.tiny.prompts import Prompt
+from bench.tiny.report import FORMAT
 from bench.tiny.usage import usage
 from w2v_edge.errors import InputError, W2VEdgeError
 from w2v_edge.latency.files import write
 from w2v_edge.model import SpeechModel, build_model, load_checkpoint
 
-FORMAT = "w2v-edge code evaluation"
 CHECKPOINT, RANDOM, MFCC_LIKE, MFCC_ONE, NOTHING = (
     "checkpoint",
     "random weights",

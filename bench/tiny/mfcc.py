@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 
 from bench.tiny.codes import Codes
 from bench.tiny.prompts import Prompt
+from w2v_edge.errors import InputError
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,11 +28,20 @@ FULL_SCALE = 2**15
 def of_mfcc(
     prompts: Sequence[Prompt], *, entries: int, groups: int, hop_ms: float, sample_rate: int
 ) -> Codes:
-    """Cluster the training prompts' MFCC `groups` times, and code every prompt with the result."""
+    """Cluster the training prompts' MFCC `groups` times, and code every prompt with the result.
+
+    Raises:
+        InputError: there are fewer frames than entries.
+    """
     rest = {x.id: mfcc(x, hop_ms, sample_rate) for x in prompts}
     codes: dict[str, list[npt.NDArray[np.int64]]] = {x.id: [] for x in prompts}
     for group in range(groups):
         trained = np.concatenate([rest[x.id] for x in prompts if not x.held_out])
+        if len(trained) < entries:
+            raise InputError(
+                f"found {len(trained)} training frames, expected at least {entries} for as many "
+                "clusters; name more audio"
+            )
         means = KMeans(entries, n_init=1, max_iter=50, random_state=group).fit(trained)
         for name, frames in rest.items():
             nearest = means.predict(frames).astype(np.int64)

@@ -22,7 +22,7 @@ class Prompt:
 
     Attributes:
         id: its name in the corpus.
-        group: the first folder of its name, such as a language.
+        group: the first folder of its name, such as a language; without, that of the file.
         text: what is said, as `normalised` has it; empty where that is not known.
         waveform: (samples,) at the model's sample rate.
         held_out: whether it is kept from all that is trained or fitted.
@@ -79,7 +79,8 @@ def normalised(text: str) -> str:
 
 
 def _read(utterance: Utterance, sample_rate: int, *, held_out: bool) -> Prompt:
-    folders = Path(utterance.id).parts[:-1]
+    name = Path(utterance.id)
+    folders = () if name.is_absolute() else name.parts[:-1]
     return Prompt(
         id=utterance.id,
         group=folders[0] if folders else utterance.path.parent.name,

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from w2v_edge.errors import InputError
+
+FORMAT = "w2v-edge code evaluation"
 
 
 def main() -> None:
@@ -22,8 +27,26 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path)
-    result = json.loads(parser.parse_args().results.read_text(encoding="utf-8"))
-    print(markdown(result), end="")
+    try:
+        print(markdown(read(parser.parse_args().results)), end="")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what was measured.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    expected = "expected what python -m bench.tiny.evaluate -o wrote"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no JSON that can be read; {expected}") from error
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise InputError(f"{path}: found another format; {expected}")
+    return result
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -122,11 +145,26 @@ def _probes(result: Mapping[str, Any]) -> str:
     return (
         "### What codes tell\n\n"
         "The same probes over codes of several origins. A character error rate (CER) is better "
-        "the lower it is, all else the higher.\n\n"
+        f"the lower it is, all else the higher. Asked about, held out: {_asked(result)}.\n\n"
         + _table(["codes", *head], _named(names, cells))
-        + f"\nThe difference of {names[0]} to each, paired by recording:\n\n"
-        + _table([f"{names[0]} less", *head], _named(names[1:], differences))
+        + f"\nThe difference of {names[0]} to each, paired by recording; of percentages, in "
+        "points:\n\n" + _table([f"{names[0]} less", *head], _named(names[1:], differences))
     )
+
+
+def _asked(result: Mapping[str, Any]) -> str:
+    """Say how much each figure is over."""
+    asked = []
+    if read_from := result["characters"]:
+        asked.append(f"characters of {read_from['held_out']} prompts")
+    asked += [
+        f"{len(x['words'])} words in {x['held_out']} prompts ({group})"
+        for group, x in result["words"].items()
+    ]
+    asked += [
+        f"{x['pieces']['held_out']} pieces ({' / '.join(x['names'])})" for x in result["told_apart"]
+    ]
+    return ", ".join(asked)
 
 
 def _named(names: Iterable[str], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
