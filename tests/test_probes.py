@@ -19,6 +19,7 @@ from bench.tiny.scores import balanced_accuracy, interval, mean_auc, ratio
 from bench.tiny.usage import usage
 from w2v_edge.audio import Utterance
 from w2v_edge.model.losses import sample_distractors, sampled_contrastive
+from w2v_edge.model.random import fresh_seeds
 from w2v_edge.training.split import is_held_out
 
 LETTERS = "abcdefgh "
@@ -194,7 +195,7 @@ def test_chance_is_the_accuracy_of_predictions_that_know_nothing(entries: int) -
     targets = torch.randn(entries, 64)[codes]
     accuracies = []
     for _ in range(50):
-        distractors = sample_distractors(torch.zeros(400, dtype=torch.long), 10)
+        distractors = sample_distractors(torch.zeros(400, dtype=torch.long), 10, fresh_seeds(1))
         predictions = torch.randn(400, 64)
         accuracies.append(float(sampled_contrastive(predictions, targets, distractors, 1).accuracy))
     expected = for_nothing(codes.numpy(), np.ones(entries, np.int64), 10).random.mean()
