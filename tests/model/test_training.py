@@ -126,3 +126,27 @@ def test_results_are_named(
     assert output.mask_indices.shape[1] == 2
     for name in ("loss", "contrastive", "diversity", "feature_penalty", "accuracy"):
         assert getattr(output, name).shape == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_sees_what_float32_sees(
+    name: str, small_config: Callable[[str], ModelConfig], clip: Callable[..., Tensor]
+) -> None:
+    """Under autocast context, losses and gradients are those of float32, but for rounding."""
+    model = build_model(small_config(name), seed=0).train()
+    waveform, lengths = _batch(clip)
+    seeds = torch.tensor([1, 2])
+    contexts, losses, norms = [], [], []
+    for halves in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=halves):
+            contexts.append(model.context(model.features(waveform, lengths)).float())
+            output = model(waveform, lengths, seeds=seeds)
+        losses.append(output.contrastive.item())
+        model.zero_grad()
+        output.loss.backward()
+        gradients = [x.grad.square().sum() for x in model.parameters() if x.grad is not None]
+        norms.append(torch.stack(gradients).sum().sqrt().item())
+    error = (contexts[0] - contexts[1]).std() / contexts[0].std()
+    assert error < 0.1
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert norms[1] == pytest.approx(norms[0], rel=0.5)
