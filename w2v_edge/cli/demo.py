@@ -1,9 +1,7 @@
-"""`w2v-edge demo`: the whole way, from a checkpoint to the codes of a recording."""
+"""`w2v-edge demo`: the whole way, from a fresh checkpoint to the codes of a recording."""
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import statistics
 import time
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, progress, require
+from w2v_edge.cli.output import console, json_option, print_json, progress, require
 from w2v_edge.files import replacing
 from w2v_edge.names import Preset
 
@@ -32,92 +30,53 @@ WARM_UP, RUNS = 3, 15
     show_default=True,
     help="Folder for all that is made; what an earlier demo left there is replaced.",
 )
-@click.option(
-    "--preset",
-    type=click.Choice(get_args(Preset)),
-    help="Random weights of this preset instead of the trained model that ships.",
-)
+@click.option("--preset", type=click.Choice(get_args(Preset)), default="tiny", show_default=True)
 @click.option(
     "--audio",
     type=click.Path(path_type=Path),
     help="A recording of yours instead of the one that ships.",
 )
 @json_option
-def command(output: Path, preset: str | None, audio: Path | None, as_json: bool) -> None:
-    """Take a checkpoint, export it, prove it equal to PyTorch, and encode a real recording.
+def command(output: Path, preset: str, audio: Path | None, as_json: bool) -> None:
+    """Make a checkpoint, export it, prove it equal to PyTorch, and encode a real recording.
 
-    The checkpoint is a small model that ships, trained on an hour of telephone prompts. Without the
-    extra `export` its int8 bundle, which ships too, encodes the recording.
+    The weights are random: the codes show that everything runs, not what a trained model hears.
     """
-    exporting = preset is not None or _installed("export")
-    require("the demo", *(("export", "cpu", "report") if exporting else ("cpu", "audio")))
+    require("the demo", "export", "cpu", "report")
     import w2v_edge
     from w2v_edge import data
     from w2v_edge.audio import read_audio
-
-    output.mkdir(parents=True, exist_ok=True)
-    bundle, parity = data.TINY_INT8, None
-    if exporting:
-        bundle, parity = _export(output, preset, as_json=as_json)
-    clip = audio or data.DEMO_CLIP
-    model = w2v_edge.load(bundle)
-    waveform = read_audio(clip, model.sample_rate)
-    encoding = model.encode(waveform)
-    assert encoding.codes is not None
-    result = {
-        "recording": clip.name,
-        "weights": "trained" if preset is None else "random",
-        "seconds": round(len(waveform) / model.sample_rate, 3),
-        "frames_per_second": round(model.sample_rate / model.manifest.hop, 3),
-        "codes": encoding.codes[:8].tolist(),
-        **_timings(model, waveform),
-        **_of_int8(waveform, encoding, trained=preset is None and exporting),
-        "bundle": str(bundle),
-    }
-    if _installed("report"):
-        result["picture"] = str(output / "codes.png")
-    _save(output, model, waveform, encoding, f"{clip.stem}, {result['weights']} weights")
-    if as_json:
-        print_json({**result, "codes": encoding.codes.tolist(), "parity": parity})
-    else:
-        _print(result, model)
-
-
-def _installed(extra: str) -> bool:
-    return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
-
-
-def _export(output: Path, preset: str | None, *, as_json: bool) -> tuple[Path, dict[str, Any]]:
-    """Export the checkpoint that ships, or random weights, and return the bundle and the proof."""
-    from w2v_edge import data
     from w2v_edge.cli.export import print_report
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model import preset as load_preset
     from w2v_edge_export.pipeline import export_bundle
 
-    name = preset or "tiny"
-    checkpoint, bundle = output / f"{name}.pt", output / f"{name}-fp32"
-    if preset is None:
-        with replacing(checkpoint) as temporary:
-            shutil.copyfile(data.TINY, temporary)
-    else:
-        save_checkpoint(build_model(load_preset(preset)), checkpoint)
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint, bundle = output / f"{preset}.pt", output / f"{preset}-fp32"
+    clip = audio or data.DEMO_CLIP
+    waveform = read_audio(clip, load_preset(preset).sample_rate)
+    save_checkpoint(build_model(load_preset(preset)), checkpoint)
     with progress("export") as show:
         report = export_bundle(checkpoint, bundle, force=True, progress=show)
     if not as_json:
         print_report(report)
-    return bundle, report.to_dict()
-
-
-def _of_int8(waveform: Waveform, encoding: Encoding, *, trained: bool) -> dict[str, float]:
-    """Return the share of codes that the bundle that ships gives alike; nothing without one."""
-    if not trained:
-        return {}
-    import w2v_edge
-    from w2v_edge import data
-
-    codes = w2v_edge.load(data.TINY_INT8).tokenize(waveform)
-    return {"int8_codes_alike": round(float((codes == encoding.codes).mean()), 4)}
+    model = w2v_edge.load(bundle)
+    encoding = model.encode(waveform)
+    assert encoding.codes is not None
+    result = {
+        "recording": clip.name,
+        "seconds": round(len(waveform) / model.sample_rate, 3),
+        "frames_per_second": round(model.sample_rate / model.manifest.hop, 3),
+        "codes": encoding.codes[:8].tolist(),
+        **_timings(model, waveform),
+        "bundle": str(bundle),
+        "picture": str(output / "codes.png"),
+    }
+    _save(output, model, waveform, encoding, clip.stem)
+    if as_json:
+        print_json({**result, "codes": encoding.codes.tolist(), "parity": report.to_dict()})
+    else:
+        _print(result, model)
 
 
 def _timings(model: Model, waveform: Waveform) -> dict[str, float]:
@@ -141,14 +100,12 @@ def _timings(model: Model, waveform: Waveform) -> dict[str, float]:
 def _save(output: Path, model: Model, waveform: Waveform, encoding: Encoding, name: str) -> None:
     import numpy as np
 
+    from w2v_edge.picture import draw_codes
+
     assert encoding.codes is not None
     assert model.manifest.codebook is not None
     with replacing(output / "codes.npz") as temporary:
         np.savez(temporary, codes=encoding.codes, times=encoding.times)
-    if not _installed("report"):
-        return
-    from w2v_edge.picture import draw_codes
-
     draw_codes(
         output / "codes.png",
         waveform,
@@ -156,7 +113,7 @@ def _save(output: Path, model: Model, waveform: Waveform, encoding: Encoding, na
         encoding.codes,
         encoding.times,
         model.manifest.codebook.entries,
-        name,
+        f"{name}: what a random-weight model makes of it",
     )
 
 
@@ -175,8 +132,5 @@ def _print(result: dict[str, Any], model: Model) -> None:
             f"{name:<12} {result[f'{name}_ms']} ms median for {what}, {threads} threads: "
             f"real-time factor {factor:g}, {1 / factor:.0f}x faster than real time"
         )
-    if "int8_codes_alike" in result:
-        show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same")
-    for name in ("bundle", "picture"):
-        if name in result:
-            show(f"{name:<12} {result[name]}")
+    show(f"bundle       {result['bundle']}")
+    show(f"picture      {result['picture']}")
