@@ -5,7 +5,7 @@ An epoch is a function of its number and the seed: a run can be taken up at any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.audio import Waveform
+from w2v_edge.errors import AudioFileError
 from w2v_edge.model.random import seed_of
 from w2v_edge.training.clips import Clip, Piece, cut
 
@@ -61,6 +62,13 @@ def plan(
     """
     random = np.random.default_rng([seed, epoch])
     pieces = [piece for clip in clips for piece in cut(clip, crop_seconds, random)]
+    return group(pieces, batch_seconds, random)
+
+
+def group(
+    pieces: Sequence[Piece], batch_seconds: float, random: np.random.Generator
+) -> list[list[Piece]]:
+    """Return batches of pieces that are alike in length, in an order by chance."""
     jitter = 1 + JITTER * random.random(len(pieces))
     order = np.argsort([x * piece.seconds for x, piece in zip(jitter, pieces, strict=True)])
     batches: list[list[Piece]] = [[]]
@@ -102,6 +110,7 @@ def collate(
     seed: int,
     rank: int = 0,
     processes: int = 1,
+    pass_over: Callable[[AudioFileError], None] | None = None,
 ) -> Batch:
     """Read the part of a batch that is this process's.
 
@@ -112,9 +121,13 @@ def collate(
         seed: of the run.
         rank: which process this is.
         processes: how many there are.
+        pass_over: told of what cannot be read, which then has no sample.
+
+    Raises:
+        AudioFileError: a recording cannot be read, and nobody is to be told.
     """
     own = pieces[rank::processes]
-    read = [piece.read(sample_rate) for piece in own]
+    read = [_read(piece, sample_rate, pass_over) for piece in own]
     # A process without an utterance still takes part: with one that has no sample.
     rows = max(1, len(read))
     waveform = np.zeros((rows, max([1, *map(len, read)])), dtype=np.float32)
@@ -125,3 +138,15 @@ def collate(
         lengths[i] = len(samples)
         seeds[i] = seed_of(seed, after.epoch, after.batch, piece.id)
     return Batch(waveform, lengths, seeds, sum(piece.seconds for piece in pieces), after)
+
+
+def _read(
+    piece: Piece, sample_rate: int, pass_over: Callable[[AudioFileError], None] | None
+) -> Waveform:
+    try:
+        return piece.read(sample_rate)
+    except AudioFileError as error:
+        if pass_over is None:
+            raise
+        pass_over(error)
+        return np.zeros(0, dtype=np.float32)

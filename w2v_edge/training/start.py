@@ -18,6 +18,8 @@ from w2v_edge.training.pretrain import Pretraining
 from w2v_edge.training.processes import open_accelerator
 from w2v_edge.training.recipe import Recipe, pretraining_recipe
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
+from w2v_edge.training.shard_files import find_shards, short_name
+from w2v_edge.training.shards import ShardPretraining, Shards
 from w2v_edge.training.split import is_held_out
 from w2v_edge.training.tracking import Show
 
@@ -36,7 +38,7 @@ class Listener:
 
 
 def pretrain(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     output: Path,
     *,
     name: str = "base",
@@ -51,7 +53,7 @@ def pretrain(
     """Pre-train a model on recordings.
 
     Args:
-        sources: audio files, folders of them, manifests.
+        sources: audio files, folders of them, manifests; or paths, patterns and URLs of shards.
         output: folder of the run.
         name: of the preset, which also says the recipe.
         init: checkpoint to begin from, instead of random weights of the preset.
@@ -72,12 +74,24 @@ def pretrain(
     begun = folder.read() if resume else None
     model = _model(folder, name, init, wishes or {}, begun)
     recipe = replace(begun.recipe if begun else pretraining_recipe(name), **(wishes or {}))
-    clips, held_out = _clips(sources, model, recipe, skip_bad, listener)
-    task = Pretraining(model, recipe, clips, held_out)
-    run = Run("pretrain", model.config.to_dict(), recipe, _hash(clips, held_out), {})
+    shards = _shards(sources, model, recipe, skip_bad, listener)
+    task: Pretraining
+    if shards is not None:
+        task = ShardPretraining(model, recipe, shards)
+        data = data_hash((short_name(name), 0.0) for name in shards.names)
+    else:
+        clips, held_out = _clips(list(map(Path, sources)), model, recipe, skip_bad, listener)
+        task = Pretraining(model, recipe, clips, held_out)
+        data = _hash(clips, held_out)
     context = model.config.context
     drops = isinstance(context, TransformerContextConfig) and context.layer_drop > 0
     accelerator = open_accelerator(recipe.precision, cpu=cpu, unused=drops)
+    options: dict[str, Any] = {}
+    if shards is not None:
+        shards.refuse_idle(accelerator.num_processes)
+        # Each process is at a place of its own in its shards.
+        options = {"processes": accelerator.num_processes}
+    run = Run("pretrain", model.config.to_dict(), recipe, data, options)
     if accelerator.is_main_process:
         if resume:
             folder.resume(run)
@@ -100,6 +114,22 @@ def _model(
     if init is not None:
         return load_checkpoint(init)
     return build_model(preset(name), seed=wishes.get("seed", 0))
+
+
+def _shards(
+    sources: Sequence[str | Path],
+    model: SpeechModel,
+    recipe: Recipe,
+    skip_bad: bool,
+    listener: Listener,
+) -> Shards | None:
+    """Return the shards that are trained on; None where sources are none."""
+    names = find_shards(sources)
+    if not names:
+        return None
+    listener.show("reading the first shard", 0.0)
+    rate = model.config.sample_rate
+    return Shards(names, rate, recipe, skip_bad=skip_bad, warn=listener.warn)
 
 
 def _clips(
