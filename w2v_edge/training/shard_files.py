@@ -74,7 +74,7 @@ def open_shard(shard: str) -> Iterator[Readable]:
     """
     _, gopen = _webdataset()
     try:
-        with gopen.gopen(shard) if _scheme(shard) else open_regular(Path(shard)) as stream:
+        with gopen(shard) if _scheme(shard) else open_regular(Path(shard)) as stream:
             yield stream
     except FileNotFoundError as error:
         raise InputError(f"{shard}: no such shard; name .tar files that are there") from error
@@ -182,7 +182,8 @@ def _reason(error: OSError) -> str:
 
 def _webdataset() -> tuple[Any, Any]:
     try:
-        from webdataset import gopen, tariterators
+        from webdataset import tariterators
+        from webdataset.gopen import gopen
     except ImportError as error:
         raise MissingExtraError("reading shards", "webdataset", "train") from error
     return tariterators, gopen

@@ -32,7 +32,7 @@ from w2v_edge.training.shard_files import audio_of, key_of, open_shard
 from w2v_edge.training.split import is_held_out
 
 POOL_BATCHES = 8
-"""As much audio is grouped by length; three such pools may be in memory, as the shards have them."""
+"""As much audio is grouped by length; three such pools may be in memory, encoded as it came."""
 
 HELD_OUT_SECONDS = 1800.0
 """The most that is evaluated on; it stays in memory."""
