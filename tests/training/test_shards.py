@@ -192,7 +192,7 @@ def test_sources_that_are_no_shards(tmp_path: Path, pattern: str) -> None:
     made = tmp_path / "made"
     (tmp_path / "text.tar").write_text("no tar at all" * 100)
     (tmp_path / "empty.tar").write_bytes(b"")
-    for sources, words in (
+    cases: list[tuple[list[str | Path], str]] = [
         ([pattern, data.FOLDER], "beside other recordings"),
         ([tmp_path / "none.tar"], r"none\.tar: no such shard"),
         ([str(tmp_path / "shards-{003..004}.tar")], r"shards-004\.tar: no such shard"),
@@ -201,7 +201,8 @@ def test_sources_that_are_no_shards(tmp_path: Path, pattern: str) -> None:
         ([f"pipe:touch {made}"], "found pipe"),
         ([f"pipe:touch {made}; cat x.tar"], "found pipe"),
         (["s3://bucket/x.tar"], "found s3"),
-    ):
+    ]
+    for sources, words in cases:
         with pytest.raises(InputError, match=words) as caught:
             find_shards(sources)
         assert "\n" not in str(caught.value)
@@ -281,8 +282,8 @@ def test_a_recording_in_memory_is_checked_as_one_on_disk(tmp_path: Path) -> None
         else:
             assert memory.seconds == disk.seconds == 1.0
             np.testing.assert_array_equal(memory.excerpt(0.2, 0.5), disk.excerpt(0.2, 0.5))
-            whole = [np.concatenate(list(file.blocks())) for file in (memory, disk)]
-            np.testing.assert_array_equal(*whole)
+            one, other = (np.concatenate(list(file.blocks())) for file in (memory, disk))
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset opens URLs with curl")
