@@ -248,6 +248,17 @@ def test_a_broken_recording_is_named_or_passed_over(
     assert all("x.tar/broken.flac" in line for line in warnings)
 
 
+def test_a_broken_recording_is_not_evaluated_on(tmp_path: Path) -> None:
+    """Refused before training, or passed over."""
+    content = data.DEMO_CLIP.read_bytes()
+    path = _write(tmp_path / "x.tar", {"broken": content[: len(content) // 8], "good": content})
+    recipe = Recipe(**vars(RECIPE) | {"held_out": 0.9999})
+    with pytest.raises(AudioFileError, match=r"x\.tar/broken\.flac"):
+        _shards(path, recipe=recipe).held_out()
+    found = _shards(path, recipe=recipe, skip_bad=True).held_out()
+    assert [clip.utterance.id for clip in found] == ["good.flac"]
+
+
 @pytest.mark.parametrize("where", ["in a file", "in a header", "between files"])
 def test_a_shard_that_ends_early_is_named(where: str, tmp_path: Path) -> None:
     """Wherever it was cut: nothing of it is lost in silence."""
