@@ -88,3 +88,26 @@ def test_a_checkpoint_without_codes_cannot_be_pre_trained(
     save_checkpoint(build_model(config), tmp_path / "plain.pt")
     given = ["--init", tmp_path / "plain.pt", *QUICK[2:], "-o", tmp_path / "run"]
     refused(w2v_edge("pretrain", data.FOLDER, *given), 1, "without a pre-training objective")
+
+
+def test_shards(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
+    """A pattern of shards trains; with other recordings, or as a command, it is refused."""
+    from webdataset import TarWriter
+
+    for number, clip in enumerate(sorted(data.FOLDER.glob("*.flac"))[:2]):
+        with TarWriter(str(tmp_path / f"s-{number}.tar")) as writer:
+            writer.write({"__key__": clip.stem, "flac": clip.read_bytes(), "txt": "words"})
+    options = [*QUICK, "--held-out", "0"]
+    pattern = f"{tmp_path}/s-{{0..1}}.tar"
+    output = tmp_path / "run"
+    mixed = w2v_edge("pretrain", pattern, data.FOLDER, *options, "-o", output)
+    refused(mixed, 1, "beside other recordings")
+    refused(w2v_edge("pretrain", "pipe:cat x.tar", *options, "-o", output), 1, "found pipe")
+    missing = w2v_edge("pretrain", "http://127.0.0.1:9/x.tar", *options, "-o", output)
+    refused(missing, 1, "http://127.0.0.1:9/x.tar")
+    assert not output.exists()
+    outcome = w2v_edge("pretrain", pattern, *options, "-o", output, "--json")
+    assert outcome.code == 0, outcome
+    assert outcome.json["finished"]
+    words = w2v_edge("pretrain", "--help").out.split()
+    assert "shards of WebDataset" in " ".join(words)

@@ -52,7 +52,9 @@ def pretrain(tmp_path: Path) -> Callable[..., Trained]:
         output: str, *, every: int = 1, sources: list[Path] | None = None, **wishes: Any
     ) -> Trained:
         start: dict[str, Any] = {
-            key: wishes.pop(key) for key in ("init", "resume", "name", "listener") if key in wishes
+            key: wishes.pop(key)
+            for key in ("init", "resume", "name", "listener", "skip_bad")
+            if key in wishes
         }
         return pretrain(
             sources or [data.FOLDER],

@@ -25,10 +25,16 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _train(processes: int, output: Path, init: Path, accumulate: int) -> list[dict[str, float]]:
+def train_processes(
+    processes: int,
+    output: Path,
+    init: Path,
+    accumulate: int,
+    sources: str = str(data.FOLDER),
+) -> list[dict[str, float]]:
     """Train with so many processes, each told what torchrun tells."""
     port = _free_port()
-    arguments = [str(data.FOLDER), str(output), str(init), "3", str(accumulate)]
+    arguments = [sources, str(output), str(init), "3", str(accumulate)]
     several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     started = []
     for rank in range(processes):
@@ -56,7 +62,7 @@ def test_two_processes_learn_what_one_does(
     """Losses, figures and weights, with distractors of the utterance and of the whole batch."""
     off = {} if name == "tutorial-small" else {"dropout": 0.0, "layer_drop": 0.0}
     init = initial(name, **off)
-    logs = [_train(n, tmp_path / str(n), init, accumulate) for n in (1, 2)]
+    logs = [train_processes(n, tmp_path / str(n), init, accumulate) for n in (1, 2)]
     assert len(logs[0]) == len(logs[1]) >= 5
     for one, two in zip(*logs, strict=True):
         one.pop("seconds_per_second", 0), two.pop("seconds_per_second", 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import FileIO
+from dataclasses import dataclass, field
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class AudioFile:
         path: of the file; only regular files are opened.
         sample_rate: that blocks are to have, in Hz.
         max_seconds: reading more than that is an error.
+        content: the file itself, where it is in memory; `path` then is its name alone.
 
     Raises:
         AudioFileError: the file is missing, not audio, or shorter than its header says.
@@ -55,6 +56,7 @@ class AudioFile:
     path: str | Path
     sample_rate: int
     max_seconds: float = LONGEST_SECONDS
+    content: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Open the file once: what cannot be read is refused before any work."""
@@ -129,18 +131,24 @@ class AudioFile:
             raise InputError("holds no samples")
         opened.check_end(start)
 
+    def _stream(self) -> FileIO | BytesIO:
+        if self.content is not None:
+            return BytesIO(self.content)
+        return open_regular(Path(self.path))
+
     @contextmanager
     def _opened(self) -> Iterator[_Opened]:
         """Open the file; whatever goes wrong until it is closed is an error that names it."""
         soundfile = _import_soundfile()
         try:
-            with open_regular(Path(self.path)) as stream:
+            with self._stream() as stream:
                 refuse_cut_short(stream)
                 guessed = not states_mp3_length(stream)
                 stream.seek(0)
                 # By its descriptor: libsndfile looks for no files beside it, guesses nothing
                 # from its name, and names need not be text.
-                with soundfile.SoundFile(stream.fileno(), closefd=False) as file:
+                source = stream if isinstance(stream, BytesIO) else stream.fileno()
+                with soundfile.SoundFile(source, closefd=False) as file:
                     check_rate(file.samplerate)
                     yield _Opened(file, stream, guessed=guessed and file.format == "MP3")
         except InputError as error:
@@ -165,7 +173,7 @@ class _Opened:
     """
 
     file: Any
-    stream: FileIO
+    stream: FileIO | BytesIO
     guessed: bool
 
     @property

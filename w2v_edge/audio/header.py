@@ -26,7 +26,7 @@ UNSET_64 = 2**62
 CUT_SHORT = "truncated, its header promises more audio than the file holds; copy it again"
 
 
-def refuse_cut_short(stream: FileIO) -> None:
+def refuse_cut_short(stream: FileIO | BytesIO) -> None:
     """Refuse an open file whose header promises more bytes than there are.
 
     Raises:
@@ -38,7 +38,7 @@ def refuse_cut_short(stream: FileIO) -> None:
         raise InputError(CUT_SHORT)
 
 
-def promised_end(stream: FileIO, size: int) -> int | None:
+def promised_end(stream: FileIO | BytesIO, size: int) -> int | None:
     """Return where in a file of `size` bytes its audio should end; None where it does not say."""
     stream.seek(0)
     head = stream.read(64)
@@ -54,7 +54,7 @@ def promised_end(stream: FileIO, size: int) -> int | None:
     return None if layout is None else _of_chunks(stream, layout)
 
 
-def states_mp3_length(stream: FileIO) -> bool:
+def states_mp3_length(stream: FileIO | BytesIO) -> bool:
     """Tell whether an MP3 file states how many frames it has; else its length is only guessed."""
     stream.seek(0)
     head = stream.read(10)
@@ -101,7 +101,7 @@ _LAYOUTS = {
 }
 
 
-def _of_chunks(stream: FileIO, layout: _Layout) -> int | None:
+def _of_chunks(stream: FileIO | BytesIO, layout: _Layout) -> int | None:
     long_length = 0
     at = layout.start
     for _ in range(MOST_CHUNKS):
@@ -151,7 +151,7 @@ def _of_sphere(head: bytes) -> int | None:
     return int(start) + count * width * channels if start.isdigit() and count else None
 
 
-def _of_ogg(stream: FileIO, size: int) -> int | None:
+def _of_ogg(stream: FileIO | BytesIO, size: int) -> int | None:
     """Ogg states no length, but each page does: return where the last one should end."""
     stream.seek(max(0, size - 2 * LARGEST_OGG_PAGE))
     tail = stream.read(2 * LARGEST_OGG_PAGE)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pretrain")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True)
 @click.option(
     "--preset",
     type=click.Choice(get_args(Preset)),
@@ -31,18 +31,22 @@ if TYPE_CHECKING:
 @recipe_options
 @json_option
 def command(
-    audio: tuple[Path, ...],
+    audio: tuple[str, ...],
     preset: str | None,
     init: Path | None,
     running: dict[str, Any],
     wishes: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Pre-train a model on AUDIO: files, folders of them, or manifests.
+    """Pre-train a model on AUDIO: files, folders of them, manifests, or shards of WebDataset.
 
     A manifest is a .tsv with a column `path`, or a .jsonl with a key `path`; any format that
     libsndfile reads, any sample rate. The model learns to tell the codes behind its masked frames
     from others. RUN/model.pt is its checkpoint, whole at any time: w2v-edge export RUN/model.pt.
+
+    Shards are .tar files, 'shards-{000..127}.tar' or URLs of these (https://, gs://), for data that
+    does not fit one disk. They are read as a stream, each process its own: what is in a batch then
+    depends on how many processes there are.
 
     What is not said here is the preset's recipe. Runs repeat themselves, and a run that ended, or
     was ended, goes on with --resume as if nothing had been. On several GPUs or machines:
@@ -51,6 +55,7 @@ def command(
     \b
     w2v-edge pretrain recordings/ --preset tiny -o run
     w2v-edge pretrain recordings/ --preset tiny -o run --resume
+    w2v-edge pretrain 'https://data.example.org/shards-{000..127}.tar' -o run
     tensorboard --logdir run
     """  # noqa: D301 - the escape is click's
     require("training", "audio", "train")

@@ -62,6 +62,13 @@ def plan(
     """
     random = np.random.default_rng([seed, epoch])
     pieces = [piece for clip in clips for piece in cut(clip, crop_seconds, random)]
+    return group(pieces, batch_seconds, random)
+
+
+def group(
+    pieces: Sequence[Piece], batch_seconds: float, random: np.random.Generator
+) -> list[list[Piece]]:
+    """Return batches of pieces that are alike in length, in an order by chance."""
     jitter = 1 + JITTER * random.random(len(pieces))
     order = np.argsort([x * piece.seconds for x, piece in zip(jitter, pieces, strict=True)])
     batches: list[list[Piece]] = [[]]
@@ -103,7 +110,7 @@ def collate(
     seed: int,
     rank: int = 0,
     processes: int = 1,
-    bad: Callable[[str], None] | None = None,
+    pass_over: Callable[[AudioFileError], None] | None = None,
 ) -> Batch:
     """Read the part of a batch that is this process's.
 
@@ -114,13 +121,13 @@ def collate(
         seed: of the run.
         rank: which process this is.
         processes: how many there are.
-        bad: told why a recording cannot be read, which has no samples then.
+        pass_over: told of what cannot be read, which then has no sample.
 
     Raises:
-        AudioFileError: a recording cannot be read, and nobody is told.
+        AudioFileError: a recording cannot be read, and nobody is to be told.
     """
     own = pieces[rank::processes]
-    read = [_read(piece, sample_rate, bad) for piece in own]
+    read = [_read(piece, sample_rate, pass_over) for piece in own]
     # A process without an utterance still takes part: with one that has no sample.
     rows = max(1, len(read))
     waveform = np.zeros((rows, max([1, *map(len, read)])), dtype=np.float32)
@@ -133,11 +140,13 @@ def collate(
     return Batch(waveform, lengths, seeds, sum(piece.seconds for piece in pieces), after)
 
 
-def _read(piece: Piece, sample_rate: int, bad: Callable[[str], None] | None) -> Waveform:
+def _read(
+    piece: Piece, sample_rate: int, pass_over: Callable[[AudioFileError], None] | None
+) -> Waveform:
     try:
         return piece.read(sample_rate)
     except AudioFileError as error:
-        if bad is None:
+        if pass_over is None:
             raise
-        bad(f"passed over: {error}")
+        pass_over(error)
         return np.zeros(0, dtype=np.float32)

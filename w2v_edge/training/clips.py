@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,10 +16,17 @@ READERS = 8
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, and how many seconds it has."""
+    """A recording, and how many seconds it has.
+
+    Attributes:
+        utterance: the recording.
+        seconds: how long it is.
+        content: the audio file, where it is in memory.
+    """
 
     utterance: Utterance
     seconds: float
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class Piece:
         Raises:
             AudioFileError: it cannot be read any more.
         """
-        file = AudioFile(self.clip.utterance.path, sample_rate)
+        clip = self.clip
+        file = AudioFile(clip.utterance.path, sample_rate, content=clip.content)
         return file.excerpt(self.start_s, self.seconds)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -259,12 +259,13 @@ class _Loop:
         )
         bare.train(was)
         self.figures |= held_out
+        positions = self._positions()
         if tracker is not None:
             if held_out:
                 tracker.write(self.update, held_out)
             state = {
                 "update": self.update,
-                "position": asdict(self.position),
+                "positions": positions,
                 "model": _on_host(bare.state_dict()),
                 "optimiser": self.optimiser.state_dict(),
             }
@@ -275,6 +276,12 @@ class _Loop:
         self.saved = self.update
         self.since = time.perf_counter()
 
+    def _positions(self) -> list[list[int]]:
+        """Return where each process is in its data, as (epoch, batch)."""
+        own = torch.tensor([astuple(self.position)], device=self.accelerator.device)
+        positions: list[list[int]] = self.accelerator.gather(own).tolist()
+        return positions
+
     def _restore(self) -> None:
         state = self.folder.load_state()
         if state is None:
@@ -284,8 +291,11 @@ class _Loop:
             self.optimiser.load_state_dict(state["optimiser"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.update, self.position = state["update"], Position(**state["position"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            self.update, positions = state["update"], state["positions"]
+            # Of another number of processes only where they all are at the same place.
+            own = self.accelerator.process_index % len(positions)
+            self.position = Position(*positions[own])
+        except (KeyError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
             raise TrainingError(
                 f"{self.folder.state}: not the state of this run ({_line(error)}); begin a new one"
             ) from error

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from w2v_edge.errors import ConfigError
+from w2v_edge.errors import AudioFileError, ConfigError
 from w2v_edge.model.pretraining import PretrainingOutput
 from w2v_edge.model.quantizer import GumbelVectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
@@ -33,7 +33,7 @@ class Pretraining:
         recipe: Recipe,
         clips: Sequence[Clip],
         held_out: Sequence[Clip],
-        bad: Callable[[str], None] | None = None,
+        pass_over: Callable[[AudioFileError], None] | None = None,
     ) -> None:
         """Take a model with an objective.
 
@@ -42,7 +42,7 @@ class Pretraining:
             recipe: how it is trained.
             clips: what it is trained on.
             held_out: what it is evaluated on.
-            bad: told why a recording cannot be read; with none, that ends the training.
+            pass_over: told of a recording that cannot be read; with none, that is an error.
 
         Raises:
             ConfigError: the model has no objective.
@@ -54,7 +54,7 @@ class Pretraining:
             )
         self.model, self.recipe = model, recipe
         self.clips, self.held_out = clips, held_out
-        self._rate, self._bad = model.config.sample_rate, bad
+        self._rate, self._pass_over = model.config.sample_rate, pass_over
 
     def jobs(self, start: Position, rank: int, processes: int) -> Iterator[Callable[[], Batch]]:
         """Yield what reads batches; see `Task.jobs`."""
@@ -74,7 +74,7 @@ class Pretraining:
                 seed=recipe.seed,
                 rank=rank,
                 processes=processes,
-                bad=self._bad,
+                pass_over=self._pass_over,
             )
 
     def loss(self, model: nn.Module, batch: Batch, update: int, device: torch.device) -> Loss:
@@ -122,7 +122,7 @@ class Pretraining:
                 seed=recipe.seed,
                 rank=rank,
                 processes=processes,
-                bad=self._bad,
+                pass_over=self._pass_over,
             )
             with torch.no_grad():
                 output = run(self.model, batch, recipe.updates, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_edge.audio import find_utterances
-from w2v_edge.errors import TrainingError
+from w2v_edge.errors import AudioFileError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
 from w2v_edge.model.config import TransformerContextConfig
 from w2v_edge.model.speech_model import SpeechModel
@@ -18,6 +18,8 @@ from w2v_edge.training.pretrain import Pretraining
 from w2v_edge.training.processes import open_accelerator
 from w2v_edge.training.recipe import Recipe, pretraining_recipe
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
+from w2v_edge.training.shard_files import find_shards, short_name
+from w2v_edge.training.shards import ShardPretraining, Shards
 from w2v_edge.training.split import is_held_out
 from w2v_edge.training.tracking import Show
 
@@ -36,7 +38,7 @@ class Listener:
 
 
 def pretrain(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     output: Path,
     *,
     name: str = "base",
@@ -51,7 +53,7 @@ def pretrain(
     """Pre-train a model on recordings.
 
     Args:
-        sources: audio files, folders of them, manifests.
+        sources: audio files, folders of them, manifests; or paths, patterns and URLs of shards.
         output: folder of the run.
         name: of the preset, which also says the recipe.
         init: checkpoint to begin from, instead of random weights of the preset.
@@ -72,13 +74,24 @@ def pretrain(
     begun = folder.read() if resume else None
     model = _model(folder, name, init, wishes or {}, begun)
     recipe = replace(begun.recipe if begun else pretraining_recipe(name), **(wishes or {}))
-    clips, held_out = _clips(sources, model, recipe, skip_bad, listener)
-    bad = listener.warn if skip_bad else None
-    task = Pretraining(model, recipe, clips, held_out, bad)
-    run = Run("pretrain", model.config.to_dict(), recipe, _hash(clips, held_out), {})
+    shards = _shards(sources, model, recipe, skip_bad, listener)
+    task: Pretraining
+    if shards is not None:
+        task = ShardPretraining(model, recipe, shards)
+        data = data_hash((short_name(name), 0.0) for name in shards.names)
+    else:
+        clips, held_out = _clips(list(map(Path, sources)), model, recipe, skip_bad, listener)
+        task = Pretraining(model, recipe, clips, held_out, _pass_over(skip_bad, listener))
+        data = _hash(clips, held_out)
     context = model.config.context
     drops = isinstance(context, TransformerContextConfig) and context.layer_drop > 0
     accelerator = open_accelerator(recipe.precision, cpu=cpu, unused=drops)
+    options: dict[str, Any] = {}
+    if shards is not None:
+        shards.refuse_idle(accelerator.num_processes)
+        # Each process is at a place of its own in its shards.
+        options = {"processes": accelerator.num_processes}
+    run = Run("pretrain", model.config.to_dict(), recipe, data, options)
     if accelerator.is_main_process:
         if resume:
             folder.resume(run)
@@ -103,6 +116,22 @@ def _model(
     return build_model(preset(name), seed=wishes.get("seed", 0))
 
 
+def _shards(
+    sources: Sequence[str | Path],
+    model: SpeechModel,
+    recipe: Recipe,
+    skip_bad: bool,
+    listener: Listener,
+) -> Shards | None:
+    """Return the shards that are trained on; None where sources are none."""
+    names = find_shards(sources)
+    if not names:
+        return None
+    listener.show("reading the first shard", 0.0)
+    rate = model.config.sample_rate
+    return Shards(names, rate, recipe, skip_bad=skip_bad, warn=listener.warn)
+
+
 def _clips(
     sources: Sequence[Path],
     model: SpeechModel,
@@ -124,6 +153,11 @@ def _clips(
     trained = [x for x in found if not is_held_out(x.utterance.id, recipe.held_out)]
     # Of a few recordings all may be held out by chance, or one alone.
     return (trained, held_out) if trained else (found, [])
+
+
+def _pass_over(skip_bad: bool, listener: Listener) -> Callable[[AudioFileError], None] | None:
+    """Return what is told of a recording that turns out to be damaged."""
+    return (lambda error: listener.warn(f"passed over: {error}")) if skip_bad else None
 
 
 def _hash(clips: Sequence[Clip], held_out: Sequence[Clip]) -> str:
