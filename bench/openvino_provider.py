@@ -142,7 +142,9 @@ def merge(parts: list[tuple[float, Report]]) -> Report:
         ),
     )
     rounds = replace(first.settings, rounds=len(cases[0].trials))
-    return replace(first, cases=cases, conditions=conditions, settings=rounds)
+    # Each part names files that are gone by now.
+    command = "python -m bench.openvino_provider"
+    return replace(first, command=command, cases=cases, conditions=conditions, settings=rounds)
 
 
 def _merged(parts: list[tuple[float, CaseResult]]) -> CaseResult:
