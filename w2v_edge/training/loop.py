@@ -21,6 +21,7 @@ from w2v_edge.model.random import seed_of
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.training.batches import Position
 from w2v_edge.training.health import CollapseAlarm, refuse_non_numbers
+from w2v_edge.training.heap import release_free_memory
 from w2v_edge.training.interrupt import stop_on_signals
 from w2v_edge.training.loading import read_ahead
 from w2v_edge.training.optimiser import make_optimiser, set_rate
@@ -249,6 +250,7 @@ class _Loop:
         if tracker is not None:
             tracker.write(self.update, self.figures)
         self.sums, self.seconds, self.counted, self.since = {}, 0.0, 0, now
+        release_free_memory()
 
     def _save(self, tracker: Tracker | None) -> None:
         accelerator = self.accelerator
