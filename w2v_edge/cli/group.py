@@ -17,6 +17,7 @@ VERBS = (
     "demo",
     "init",
     "pretrain",
+    "finetune",
     "import",
     "export",
     "verify",
@@ -63,6 +64,7 @@ def cli() -> None:
     \b
     w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
     w2v-edge pretrain speech/ -o run           or train one: run/model.pt
+    w2v-edge finetune ckpt.pt text.tsv -o run  teach one to write what is said
     w2v-edge export ckpt.pt                    make a verified bundle beside it
     w2v-edge export owner/model                likewise, here, of one on the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes

@@ -26,7 +26,9 @@ RECIPE: tuple[Decorator, ...] = (
         "--batch-seconds", type=POSITIVE, help="Audio in a batch of all processes, with padding."
     ),
     click.option("--accumulate", type=click.IntRange(min=1), help="Batches that make one update."),
-    click.option("--crop-seconds", type=POSITIVE, help="Longer recordings are cut into pieces."),
+    click.option(
+        "--crop-seconds", type=POSITIVE, help="Longer ones are cut; finetune leaves them out."
+    ),
     click.option("--least-seconds", type=click.FloatRange(min=0), help="Shorter are left out."),
     click.option("--held-out", type=SHARE, help="Share that is evaluated on and not trained."),
     click.option("--learning-rate", type=POSITIVE, help="At its highest."),

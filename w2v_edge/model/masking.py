@@ -114,8 +114,13 @@ class ProbableSpanMasker(SpanMasker):
         last = rearrange(lengths - self.config.span_frames, "b -> b 1")
         scores = uniform(seeds, Stream.SPAN_STARTS, frames)
         scores = scores.masked_fill(torch.arange(frames, device=lengths.device) > last, -1.0)
-        rank = scores.argsort(dim=1, descending=True).argsort(dim=1)
-        return (rank < rearrange(count, "b -> b 1")) & (scores >= 0)
+        return highest(scores, count)
+
+
+def highest(scores: Tensor, count: Tensor) -> Tensor:
+    """Return (b, n) booleans, true at the `count` (b,) highest of scores (b, n); never below 0."""
+    rank = scores.argsort(dim=1, descending=True).argsort(dim=1)
+    return (rank < rearrange(count, "b -> b 1")) & (scores >= 0)
 
 
 def spread(starts: Tensor, span: int) -> Tensor:

@@ -35,6 +35,10 @@ class Stream(IntEnum):
     SPAN_STARTS = 2
     DISTRACTORS = 3
     GUMBEL = 4
+    TIME_MASK_COUNT = 5
+    TIME_MASK_STARTS = 6
+    CHANNEL_MASK_COUNT = 7
+    CHANNEL_MASK_STARTS = 8
 
 
 def seed_of(*what: object) -> int:

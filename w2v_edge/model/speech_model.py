@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -173,10 +173,15 @@ class Wav2Vec2Model(SpeechModel):
         """Return the convolutions' output (b, n, d), layer-normed where the model has that norm."""
         return self._norm(self._convolve(waveform, lengths))
 
-    def outputs(self, features: Frames) -> dict[str, Tensor]:
-        """Return all that the transformer gives; see `SpeechModel.outputs`."""
+    def outputs(
+        self, features: Frames, augment: Callable[[Frames], Frames] = lambda projected: projected
+    ) -> dict[str, Tensor]:
+        """Return all that the transformer gives; see `SpeechModel.outputs`.
+
+        `augment` changes what it is given, projected features (b, n, d), as masks do in training.
+        """
         lengths = features.lengths
-        states = self.context_network.states(self._project(features))
+        states = self.context_network.states(augment(self._project(features)))
         context = Frames(zero_padding(self.context_network.finish(states[-1]), lengths), lengths)
         if self.adapter is not None:
             context = self.adapter(context)

@@ -38,6 +38,8 @@ class CollapseAlarm:
             perplexities: entries in use, by the name of the group.
             updates: since it was last asked.
         """
+        if not perplexities:
+            return ""
         name, least = min(perplexities.items(), key=lambda x: x[1])
         if least > COLLAPSED:
             self._updates, self._said = 0, False

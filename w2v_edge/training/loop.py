@@ -65,7 +65,13 @@ class Sized(Protocol):
 class Task(Protocol):
     """What is trained, and on what."""
 
-    model: SpeechModel
+    @property
+    def model(self) -> SpeechModel:
+        """What is saved."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is run: the model, or what has it inside."""
 
     def jobs(self, start: Position, rank: int, processes: int) -> Iterator[Callable[[], Sized]]:
         """Yield, without end, what reads the batches of a process from `start` on."""
@@ -155,7 +161,7 @@ class _Loop:
         self.accelerator, self.show, self.warn = accelerator, show, warn
         self.update, self.position = 0, Position()
         optimiser = make_optimiser(task.model, recipe)
-        self.model, self.optimiser = accelerator.prepare(task.model, optimiser)
+        self.model, self.optimiser = accelerator.prepare(task.module, optimiser)
         self._restore()
         self.saved = self.update
         self.alarm = CollapseAlarm()

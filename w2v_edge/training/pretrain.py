@@ -56,6 +56,11 @@ class Pretraining:
         self.clips, self.held_out = clips, held_out
         self._rate, self._pass_over = model.config.sample_rate, pass_over
 
+    @property
+    def module(self) -> nn.Module:
+        """What is run; see `Task.module`."""
+        return self.model
+
     def jobs(self, start: Position, rank: int, processes: int) -> Iterator[Callable[[], Batch]]:
         """Yield what reads batches; see `Task.jobs`."""
         recipe = self.recipe

@@ -1,0 +1,101 @@
+"""Masks of fine-tuning: spans of frames, and spans of channels, that the transformer does not see.
+
+Sources: SpecAugment (arXiv 1904.08779), as wav2vec 2.0 (arXiv 2006.11477, appendix B) applies it to
+what goes into the transformer. Masks of an utterance are a function of its seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from w2v_edge.errors import ConfigError
+from w2v_edge.model.lengths import Frames
+from w2v_edge.model.masking import highest, spread
+from w2v_edge.model.random import Stream, uniform
+
+WIDEST = 64
+"""Channels in a span, as of `base`; it is a twelfth of the model's width where that is less."""
+
+
+class Masks(NamedTuple):
+    """What is hidden: time (b, n) and channels (b, d), true where it is."""
+
+    time: Tensor
+    channels: Tensor
+
+    def to(self, device: torch.device) -> Masks:
+        """Return them on a device."""
+        return Masks(*(x.to(device, non_blocking=True) for x in self))
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """How much is hidden.
+
+    Attributes:
+        time: share of the frames in spans, before they overlap.
+        channels: share of the channels in spans, before they overlap.
+        span_frames: how long a span in time is.
+    """
+
+    time: float = 0.65
+    channels: float = 0.25
+    span_frames: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        for name in ("time", "channels"):
+            if not 0 <= getattr(self, name) < 1:
+                found = getattr(self, name)
+                raise ConfigError(f"found mask_{name} {found:g}, expected 0 to below 1")
+
+    def draw(self, lengths: Tensor, frames: int, dim: int, seeds: Tensor) -> Masks:
+        """Draw the masks of utterances.
+
+        Args:
+            lengths: (b,) valid frames of each.
+            frames: of the padded batch, n.
+            dim: channels, d.
+            seeds: (b,) of each, where `lengths` are.
+        """
+        widths = torch.full_like(lengths, dim)
+        span = max(1, min(WIDEST, dim // 12))
+        streams = (Stream.TIME_MASK_COUNT, Stream.TIME_MASK_STARTS)
+        time = _spans(self.time, lengths, frames, self.span_frames, seeds, streams)
+        streams = (Stream.CHANNEL_MASK_COUNT, Stream.CHANNEL_MASK_STARTS)
+        return Masks(time, _spans(self.channels, widths, dim, span, seeds, streams))
+
+
+def hide(frames: Frames, masks: Masks, vector: Tensor | None) -> Frames:
+    """Replace masked frames of (b, n, d) by `vector` (d,), or zeros, and masked channels by zeros.
+
+    A vector takes part even where nothing is masked, so that processes that train together agree
+    on what has gradients.
+    """
+    values, lengths = frames
+    fill = values.new_zeros(()) if vector is None else vector
+    values = torch.where(rearrange(masks.time, "b n -> b n 1"), fill, values)
+    values = values.masked_fill(rearrange(masks.channels, "b d -> b 1 d"), 0.0)
+    return Frames(values, lengths)
+
+
+def _spans(
+    share: float,
+    lengths: Tensor,
+    size: int,
+    span: int,
+    seeds: Tensor,
+    streams: tuple[Stream, Stream],
+) -> Tensor:
+    """Draw spans (b, size) that cover a share of `lengths` (b,); none where one is as long."""
+    chance = rearrange(uniform(seeds, streams[0], 1), "b 1 -> b")
+    count = (share * lengths / span + chance * (share > 0)).long()
+    scores = uniform(seeds, streams[1], size)
+    last = rearrange(torch.where(lengths > span, lengths - span, -1), "b -> b 1")
+    scores = scores.masked_fill(torch.arange(size, device=lengths.device) > last, -1.0)
+    return spread(highest(scores, count), span)
