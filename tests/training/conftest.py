@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from w2v_edge.model import ModelConfig
     from w2v_edge.training.loop import Trained
+    from w2v_edge.training.start_finetune import Finetuned
 
 QUICK = {
     "updates": 4,
@@ -63,6 +64,30 @@ def pretrain(tmp_path: Path) -> Callable[..., Trained]:
             cpu=True,
             pace=Pace(log=1, save=every),
             **{"name": "tiny", **start},
+        )
+
+    return run
+
+
+@pytest.fixture
+def finetune(tmp_path: Path) -> Callable[..., Finetuned]:
+    """`finetune(checkpoint, output, **wishes)`: a run of a few updates on the package's clips."""
+    from w2v_edge import data
+    from w2v_edge.training.loop import Pace
+    from w2v_edge.training.start_finetune import finetune
+
+    def run(checkpoint: Path, output: str, *, every: int = 1, **given: Any) -> Finetuned:
+        names = ("resume", "options", "valid", "new_vocabulary", "listener", "skip_bad")
+        start = {name: given.pop(name) for name in names if name in given}
+        sources = given.pop("sources", [data.FOLDER / "clips.tsv"])
+        return finetune(
+            checkpoint,
+            sources,
+            tmp_path / output,
+            wishes={"updates": 4, "batch_seconds": 30.0, "held_out": 0.0, **given},
+            cpu=True,
+            pace=Pace(log=1, save=every),
+            **start,
         )
 
     return run

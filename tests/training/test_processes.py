@@ -31,6 +31,7 @@ def train_processes(
     init: Path,
     accumulate: int,
     sources: str = str(data.FOLDER),
+    program: str = "tests.training.ddp",
 ) -> list[dict[str, float]]:
     """Train with so many processes, each told what torchrun tells."""
     port = _free_port()
@@ -42,7 +43,7 @@ def train_processes(
         environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.training.ddp", *arguments],
+                [sys.executable, "-m", program, *arguments],
                 cwd=ROOT,
                 env=environment,
                 stderr=subprocess.PIPE,

@@ -98,7 +98,7 @@ class CtcObjective(nn.Module):
         assert head is not None
         assert head.kind == "ctc"
         losses = F.ctc_loss(
-            rearrange(logits.log_softmax(dim=-1), "b n v -> n b v"),
+            rearrange(_precise(logits).log_softmax(dim=-1), "b n v -> n b v"),
             targets,
             frames.clamp(min=1),
             target_lengths,
@@ -108,10 +108,19 @@ class CtcObjective(nn.Module):
         )
         counted = (target_lengths > 0).to(logits.device, non_blocking=True)
         labels = total(target_lengths.sum().to(logits.device, torch.float32))
-        loss = total(torch.where(counted, losses, 0.0).sum()) / labels.clamp(min=1)
+        loss = total(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
         with torch.no_grad():
             valid = valid_steps(frames.to(logits.device), logits.shape[1])
             best = logits.argmax(dim=-1) == head.blank
             sums = total(torch.stack([(best & valid).sum(), valid.sum()]).float())
             blank = sums[0] / sums[1].clamp(min=1)
         return CtcOutput(loss, labels, blank, logits.detach(), frames)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Return them in float64 where the device has it.
+
+    CTC sums thousands of nats over a long recording: of these float32 keeps four digits behind the
+    point, which is what gradients are made of.
+    """
+    return logits if logits.device.type == "mps" else logits.double()

@@ -57,9 +57,9 @@ def read_corpus(
         kept = _with_texts(valid, warn)
         paths = {x.path.resolve() for x in kept}
         trained = [x for x in found if x.path.resolve() not in paths]
-        _count(warn, len(found) - len(trained), "they are in --valid, too")
         if not trained:
             raise InputError("found all recordings in --valid, too; name others to train on")
+        _count(warn, len(found) - len(trained), "they are in --valid, too")
         return Corpus(trained, kept)
     trained = [x for x in found if not is_held_out(x.id, held_out)]
     kept = [x for x in found if is_held_out(x.id, held_out)]
@@ -107,11 +107,11 @@ def measured(
         warn(f"passed over: {line}")
     clips = [x for x in found if x.seconds <= recipe.crop_seconds]
     longer = f"longer than --crop-seconds {recipe.crop_seconds:g}"
-    _count(warn, len(found) - len(clips), f"they are {longer}")
     if not clips:
         raise InputError(
             f"found {len(found)} recordings, all {longer}; cut them, with their texts, or raise it"
         )
+    _count(warn, len(found) - len(clips), f"they are {longer}")
     return clips
 
 
@@ -124,12 +124,12 @@ def fitting(
         InputError: none is left.
     """
     kept = [clip for clip in clips if _fits(clip, config, vocabulary)]
-    _count(warn, len(clips) - len(kept), "their text has more labels than they have frames")
     if not kept:
         raise InputError(
             f"found {len(clips)} recordings, all with more text than they have frames; "
             "check that each line of the manifest has the text of its own file"
         )
+    _count(warn, len(clips) - len(kept), "their text has more labels than they have frames")
     return kept
 
 

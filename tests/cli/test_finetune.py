@@ -1,0 +1,135 @@
+"""`w2v-edge finetune`: from recordings with texts to a bundle that writes; bad input in a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from w2v_edge import data
+
+if TYPE_CHECKING:
+    from w2v_edge.model import ModelConfig
+
+Verb = Callable[..., Any]
+CLIPS = data.FOLDER / "clips.tsv"
+QUICK = "--updates 2 --batch-seconds 31 --cpu".split()
+SHORT = "en-activated.flac"
+
+
+@pytest.fixture
+def start(small_config: Callable[[str], ModelConfig], tmp_path: Path) -> Path:
+    """A checkpoint as pre-training leaves it."""
+    from w2v_edge.model import build_model, save_checkpoint
+
+    save_checkpoint(build_model(small_config("large-small"), seed=3), tmp_path / "start.pt")
+    return tmp_path / "start.pt"
+
+
+def _table(path: Path, *rows: str, columns: str = "path\ttext") -> Path:
+    path.write_text("\n".join([columns, *rows]) + "\n", "utf-8")
+    return path
+
+
+def test_what_is_fine_tuned_exports_and_transcribes(
+    w2v_edge: Verb, start: Path, tmp_path: Path
+) -> None:
+    """RUN/model.pt is a checkpoint as any other; errors and examples are printed as JSON."""
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    outcome = w2v_edge("finetune", start, CLIPS, "--valid", CLIPS, *QUICK, "-o", run)
+    assert outcome.code == 1
+    one, other = CLIPS.read_text("utf-8").splitlines()[1:3]
+    columns = "path\tsamples\ttext"
+    train = _table(tmp_path / "train.tsv", f"{data.FOLDER}/{one}", columns=columns)
+    valid = _table(tmp_path / "valid.tsv", f"{data.FOLDER}/{other}", columns=columns)
+    outcome = w2v_edge("finetune", start, train, "--valid", valid, *QUICK, "-o", run, "--json")
+    assert outcome.code == 0, outcome
+    assert outcome.json["finished"]
+    assert {"loss", "held_out/cer", "held_out/wer"} <= set(outcome.json["figures"])
+    assert len(outcome.json["examples"]) == 1
+    assert w2v_edge("export", run / "model.pt", "-o", bundle).code == 0
+    assert w2v_edge("verify", bundle, "--checkpoint", run / "model.pt").code == 0
+    written = w2v_edge("transcribe", bundle, data.FOLDER / SHORT, "--json")
+    assert written.code == 0, written
+    again = w2v_edge("finetune", start, train, "--valid", valid, *QUICK, "-o", run, "--resume")
+    assert again.code == 0, again
+    assert "2 updates" in again.out
+
+
+def test_bad_input(w2v_edge: Verb, refused: Verb, start: Path, tmp_path: Path) -> None:
+    """One line, exit code 1, and no folder where nothing was begun."""
+    output, table = tmp_path / "run", tmp_path / "list.tsv"
+    clip = data.FOLDER / SHORT
+
+    def call(*arguments: object, checkpoint: Path = start) -> Any:
+        return w2v_edge("finetune", checkpoint, *arguments, *QUICK, "-o", output)
+
+    refused(call(data.FOLDER), 1, "found no texts", "'text'")
+    refused(call(tmp_path / "nowhere.tsv"), 1, "nowhere.tsv")
+    refused(call(_table(table, str(clip), columns="path")), 1, "found no texts")
+    refused(call(_table(table, f"{clip}\t?!")), 1, "1 empty texts")
+    refused(call(_table(table, f"{clip}\t{'word ' * 99}")), 1, "more text than they have frames")
+    refused(call(_table(table, "missing.flac\tword")), 1, "missing.flac")
+    refused(call(_table(table, f"{CLIPS}\tword")), 1, "clips.tsv", "--skip-bad")
+    refused(call(CLIPS, "--crop-seconds", "0.1"), 1, "longer than --crop-seconds 0.1")
+    refused(call(CLIPS, "--resume"), 1, "no run to go on with")
+    refused(call(CLIPS, "--resume", "--new-vocabulary"), 1, "--new-vocabulary with --resume")
+    refused(call(CLIPS, "--valid", CLIPS), 1, "in --valid, too")
+    refused(call(CLIPS, checkpoint=CLIPS), 1, "clips.tsv")
+    assert not output.exists()
+    (tmp_path / "list.jsonl").write_text(json.dumps({"path": str(clip)}) + "\n")
+    refused(call(tmp_path / "list.jsonl"), 1, "found no texts")
+    output.mkdir()
+    (output / "thesis.txt").write_text("mine")
+    refused(call(CLIPS), 1, "already there")
+    assert (output / "thesis.txt").read_text() == "mine"
+
+
+def test_a_broken_recording_is_passed_over_on_request(
+    w2v_edge: Verb, refused: Verb, start: Path, tmp_path: Path
+) -> None:
+    """It is named; without --skip-bad it ends the run before anything is written."""
+    broken, output = tmp_path / "broken.flac", tmp_path / "run"
+    broken.write_bytes(b"fLaC no more")
+    table = _table(tmp_path / "t.tsv", f"{broken}\tword", f"{data.FOLDER / SHORT}\tactivated")
+    given = ("finetune", start, table, *QUICK, "-o", output)
+    refused(w2v_edge(*given), 1, "broken.flac", "--skip-bad")
+    assert not output.exists()
+    outcome = w2v_edge(*given, "--skip-bad", "--held-out", "0")
+    assert outcome.code == 0, outcome
+    assert "warning: passed over" in outcome.err
+    assert "broken.flac" in outcome.err
+
+
+def test_a_vocabulary_stays_unless_a_new_one_is_asked_for(
+    w2v_edge: Verb, refused: Verb, start: Path, tmp_path: Path
+) -> None:
+    """Characters that it lacks are named; --new-vocabulary begins with those of the texts."""
+    import torch
+
+    clip = data.FOLDER / SHORT
+    english = _table(tmp_path / "en.tsv", f"{clip}\tactivated")
+    french = _table(tmp_path / "fr.tsv", f"{clip}\tactivé")
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert w2v_edge("finetune", start, english, *QUICK, "-o", first).code == 0
+    given = ("finetune", first / "model.pt", french, *QUICK, "-o", second)
+    refused(w2v_edge(*given), 1, "lacks 1 characters of the texts: é", "--new-vocabulary")
+    assert not second.exists()
+    assert w2v_edge(*given, "--new-vocabulary").code == 0
+    head = torch.load(second / "model.pt", weights_only=True)["config"]["head"]
+    assert set(head["labels"]) >= set("activé")
+    assert "d" not in head["labels"]
+
+
+def test_the_tutorial_network_has_no_place_for_a_head(
+    w2v_edge: Verb, refused: Verb, small_config: Callable[[str], ModelConfig], tmp_path: Path
+) -> None:
+    """It is told so."""
+    from w2v_edge.model import build_model, save_checkpoint
+
+    save_checkpoint(build_model(small_config("tutorial-small")), tmp_path / "t.pt")
+    outcome = w2v_edge("finetune", tmp_path / "t.pt", CLIPS, *QUICK, "-o", tmp_path / "run")
+    refused(outcome, 1, "no place for a head")

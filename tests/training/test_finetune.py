@@ -1,0 +1,224 @@
+"""Fine-tuning: what is learned, what stays, and what it exports to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import w2v_edge
+from w2v_edge import data
+from w2v_edge.errors import OutputExistsError, TrainingError
+from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
+from w2v_edge.training import loop
+from w2v_edge.training.tracking import read_log
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from w2v_edge.model import SpeechModel
+    from w2v_edge.training.start_finetune import Finetuned
+
+Run = Callable[..., "Finetuned"]
+SHORT = {"en-activated.flac": "activated", "en-conf-getpin.flac": None}
+
+
+def _manifest(folder: Path, texts: dict[str, str], name: str = "texts.tsv") -> Path:
+    path = folder / name
+    rows = [f"{data.FOLDER / clip}\t{text}" for clip, text in texts.items()]
+    path.write_text("\n".join(["path\ttext", *rows]) + "\n", "utf-8")
+    return path
+
+
+def _logits(model: SpeechModel, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The logits of a waveform (frames, labels), by PyTorch."""
+    with torch.no_grad():
+        features = model.features(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
+        logits: npt.NDArray[np.float32] = model.outputs(features)["logits"][0].numpy()
+    return logits
+
+
+def _written(model: SpeechModel, waveform: npt.NDArray[np.float32]) -> str:
+    from w2v_edge.training.vocabulary import Vocabulary
+
+    head = model.config.head
+    assert head is not None
+    assert head.kind == "ctc"
+    return Vocabulary(head).decode(_logits(model, waveform))
+
+
+def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
+    finetune: Run, speech: dict[str, Any], tmp_path: Path
+) -> None:
+    """From random weights to no error; the bundle's text is PyTorch's, and it still makes codes."""
+    from w2v_edge_export.pipeline import export_bundle
+
+    texts = {
+        "en-activated.flac": "Activated.",
+        "en-conf-getpin.flac": "Please enter the conference PIN number!",
+    }
+    save_checkpoint(build_model(preset("tiny"), seed=1), tmp_path / "tiny.pt")
+    done = finetune(
+        tmp_path / "tiny.pt",
+        "run",
+        sources=[_manifest(tmp_path, texts)],
+        updates=250,
+        every=250,
+        learning_rate=2e-3,
+        options={"mask_time": 0.0, "mask_channels": 0.0},
+    )
+    assert done.trained.finished
+    model = load_checkpoint(tmp_path / "run" / "model.pt")
+    said = {"en-activated": "activated", "en-conf-getpin": "please enter the conference pin number"}
+    assert {name: _written(model, speech[name]) for name in said} == said
+    export_bundle(tmp_path / "run" / "model.pt", tmp_path / "bundle")
+    bundle = w2v_edge.load(tmp_path / "bundle")
+    for waveform in speech.values():
+        assert bundle.transcribe(waveform, 16_000).text == _written(model, waveform)
+    assert len(bundle.encode(speech["en-activated"], 16_000).codes)
+
+
+def test_a_frozen_feature_encoder_leaves_codes_as_they_are(
+    finetune: Run, initial: Callable[..., Path], speech: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of the model that was fine-tuned, bit by bit, while its context is another one."""
+    start = initial("base-small", dropout=0.1)
+    finetune(start, "run", learning_rate=1e-2, options={"freeze_updates": 0})
+    before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
+    for waveform in speech.values():
+        given = torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
+        with torch.no_grad():
+            one, other = before.features(*given), after.features(*given)
+            assert before.quantizer is not None
+            assert after.quantizer is not None
+            codes = [m.quantizer(x).codes for m, x in ((before, one), (after, other))]  # type: ignore[misc]
+            assert torch.equal(codes[0], codes[1])
+            assert not torch.allclose(before.context(one), after.context(other), atol=1e-3)
+
+
+def test_a_trained_feature_encoder_loses_its_codes(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The convolutions change, so the quantizer goes, and that is said."""
+    from w2v_edge.training.start import Listener
+
+    start, said = initial("large-small"), list[str]()
+    options = {"train_feature_encoder": True, "freeze_updates": 0}
+    finetune(start, "run", options=options, listener=Listener(warn=said.append))
+    before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
+    assert after.quantizer is None
+    assert any("no quantizer" in line for line in said)
+    one, other = (x.feature_encoder.state_dict() for x in (before, after))
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_head_learns_alone_at_first(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Nothing else moves, not by weight decay either; later the transformer does."""
+    start = initial("large-small")
+    finetune(start, "frozen", updates=2, weight_decay=0.1, options={"freeze_updates": 2})
+    finetune(start, "free", updates=3, weight_decay=0.1, options={"freeze_updates": 2})
+    before = load_checkpoint(start).state_dict()
+    frozen, free = (
+        load_checkpoint(tmp_path / name / "model.pt").state_dict() for name in ("frozen", "free")
+    )
+    body = [name for name in frozen if not name.startswith("head.")]
+    assert all(torch.equal(frozen[name], before[name]) for name in body)
+    assert frozen["head.classifier.bias"].abs().min() > 0
+    moved = [name for name in body if not torch.equal(free[name], before[name])]
+    assert any(name.startswith("context_network.blocks.0.") for name in moved)
+    assert not any(
+        name.startswith(("feature_", "quantizer.")) for name in moved if "pro" not in name
+    )
+
+
+def test_a_run_in_parts_is_the_run_in_one(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, masks, accumulation and the end of freezing on the way: losses and weights."""
+    start = initial("base-small", dropout=0.1, layer_drop=0.2)
+    given: dict[str, Any] = {"updates": 6, "accumulate": 2, "batch_seconds": 18.0}
+    given |= {"crop_seconds": 18.0}
+    given |= {"held_out": 0.3, "options": {"freeze_updates": 3}}
+    finetune(start, "whole", **given)
+    step = loop._Loop._step
+    for end in (2, 4):
+
+        def stopping(self: loop._Loop, batches: Any, end: int = end) -> None:
+            if self.update == end:
+                raise KeyboardInterrupt
+            step(self, batches)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop._Loop, "_step", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                finetune(start, "parts", resume=end > 2, **given)
+    finetune(start, "parts", resume=True, **given)
+    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
+    for one, other in zip(*logs, strict=True):
+        one.pop("seconds_per_second", 0), other.pop("seconds_per_second", 0)
+        assert other == pytest.approx(one, abs=1e-4)
+    models = [load_checkpoint(tmp_path / x / "model.pt").state_dict() for x in ("whole", "parts")]
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_another_run_is_refused(
+    finetune: Run, initial: Callable[..., Path], pretrain: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It says what differs: the task, the checkpoint, an option, the texts."""
+    start = initial("large-small")
+    texts = {"en-activated.flac": "one", "en-conf-getpin.flac": "two"}
+    finetune(start, "run", updates=1, sources=[_manifest(tmp_path, texts)])
+    with pytest.raises(OutputExistsError, match="--resume"):
+        finetune(start, "run", updates=1, sources=[_manifest(tmp_path, texts)])
+    again: dict[str, Any] = {"resume": True, "updates": 1}
+    with pytest.raises(TrainingError, match=r"checkpoint 'large-small.pt', found 'other.pt'"):
+        finetune(Path("other.pt"), "run", sources=[_manifest(tmp_path, texts)], **again)
+    options = {"mask_time": 0.1}
+    with pytest.raises(TrainingError, match=r"mask_time 0\.65, found 0\.1"):
+        finetune(start, "run", sources=[_manifest(tmp_path, texts)], options=options, **again)
+    changed = texts | {"en-activated.flac": "neo"}
+    with pytest.raises(TrainingError, match="other recordings"):
+        finetune(start, "run", sources=[_manifest(tmp_path, changed)], **again)
+    pretrain("other", updates=1)
+    with pytest.raises(TrainingError, match="run of pretrain, not of finetune"):
+        finetune(start, "other", **again)
+    with pytest.raises(TrainingError, match="run of finetune, not of pretrain"):
+        pretrain("run", resume=True)
+
+
+def test_what_cannot_be_learned_is_left_out_and_counted(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Recordings that are too long, texts that are too long or empty; of `valid`, all that fit."""
+    from w2v_edge.training.start import Listener
+
+    texts = {
+        "en-activated.flac": "activated " * 50,
+        "en-conf-getpin.flac": "please",
+        "en-demo-abouttotry.flac": "i am about to",
+        "es-demo-abouttotry.flac": "?!",
+    }
+    valid = _manifest(tmp_path, {"fr-demo-abouttotry.flac": "je vais"}, "valid.tsv")
+    said: list[str] = []
+    done = finetune(
+        initial("large-small"),
+        "run",
+        sources=[_manifest(tmp_path, texts)],
+        valid=[valid],
+        updates=1,
+        crop_seconds=15.0,
+        listener=Listener(warn=said.append),
+    )
+    reasons = ("more labels than they have frames", "longer than --crop-seconds 15", "is empty")
+    for reason in reasons:
+        assert [x.split(":")[0] for x in said if reason in x] == ["left out 1 recordings"], said
+    assert done.trained.figures["labels"] == len("please")
+    assert [x.reference for x in done.examples] == ["je vais"]
+    assert {"held_out/cer", "held_out/wer", "held_out/loss"} <= done.trained.figures.keys()

@@ -1,0 +1,80 @@
+"""Masks of fine-tuning: spans within recordings, as many as asked for, by seeds alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from w2v_edge.errors import ConfigError
+from w2v_edge.model.lengths import Frames
+from w2v_edge.training.spec_augment import Masks, SpecAugment, hide
+
+LENGTHS = st.lists(st.integers(0, 80), min_size=1, max_size=5)
+SHARES = st.floats(0, 0.9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(lengths=LENGTHS, more=st.integers(0, 30), time=SHARES, seed=st.integers(0, 2**62))
+def test_masks_are_a_matter_of_the_recording_alone(
+    lengths: list[int], more: int, time: float, seed: int
+) -> None:
+    """Neither padding nor company changes them, and none of the padding is hidden."""
+    augment = SpecAugment(time=time, channels=0.25)
+    seeds = torch.arange(len(lengths)) + seed
+    frames = max(lengths) + more
+    masks = augment.draw(torch.tensor(lengths), frames, 48, seeds)
+    assert masks.time.shape == (len(lengths), frames)
+    assert masks.channels.shape == (len(lengths), 48)
+    for row, length in enumerate(lengths):
+        alone = augment.draw(torch.tensor([length]), length, 48, seeds[row : row + 1])
+        assert torch.equal(masks.time[row, :length], alone.time[0])
+        assert torch.equal(masks.channels[row], alone.channels[0])
+        assert not masks.time[row, length:].any()
+        # A recording that is no longer than a span stays to be heard.
+        assert length > augment.span_frames or not masks.time[row].any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(time=st.floats(0.05, 0.8), channels=st.floats(0.05, 0.5))
+def test_shares_are_those_asked_for_before_spans_overlap(time: float, channels: float) -> None:
+    """A share p in spans at random leaves less than exp(-p) hidden, and not far less."""
+    augment = SpecAugment(time=time, channels=channels)
+    rows, frames, dim = 100, 500, 768
+    masks = augment.draw(torch.full((rows,), frames), frames, dim, torch.arange(rows))
+    for share, hidden in ((time, masks.time), (channels, masks.channels)):
+        found = hidden.float().mean().item()
+        expected = 1 - torch.tensor(-share).exp().item()
+        assert 0.75 * expected - 0.02 < found < share + 0.02
+
+
+def test_nothing_is_hidden_where_nothing_is_asked_for() -> None:
+    """Shares of zero give the frames as they are, with a vector that still has a gradient."""
+    values = torch.randn(2, 30, 12)
+    lengths = torch.tensor([30, 20])
+    masks = SpecAugment(0.0, 0.0).draw(lengths, 30, 12, torch.arange(2))
+    vector = torch.zeros(12, requires_grad=True)
+    hidden = hide(Frames(values, lengths), masks, vector).values
+    assert torch.equal(hidden, values)
+    hidden.sum().backward()  # type: ignore[no-untyped-call]
+    assert vector.grad is not None
+    assert not vector.grad.any()
+
+
+def test_hidden_frames_are_the_vector_and_hidden_channels_zero() -> None:
+    """Channels are hidden in masked frames, too; without a vector all that is hidden is zero."""
+    values = torch.ones(1, 4, 3)
+    masks = Masks(torch.tensor([[False, True, False, False]]), torch.tensor([[True, False, False]]))
+    frames = Frames(values, torch.tensor([4]))
+    with_vector = hide(frames, masks, torch.full((3,), 5.0)).values[0]
+    assert with_vector.tolist() == [[0, 1, 1], [0, 5, 5], [0, 1, 1], [0, 1, 1]]
+    without = hide(frames, masks, None).values[0]
+    assert without.tolist() == [[0, 1, 1], [0, 0, 0], [0, 1, 1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_shares_that_are_none_are_refused(share: float) -> None:
+    """From 0 to below 1."""
+    with pytest.raises(ConfigError, match=r"mask_time .*expected 0 to below 1"):
+        SpecAugment(time=share)
