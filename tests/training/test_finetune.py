@@ -66,9 +66,9 @@ def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
         tmp_path / "tiny.pt",
         "run",
         sources=[_manifest(tmp_path, texts)],
-        updates=250,
-        every=250,
-        learning_rate=2e-3,
+        updates=120,
+        every=120,
+        learning_rate=3e-3,
         options={"mask_time": 0.0, "mask_channels": 0.0},
     )
     assert done.trained.finished

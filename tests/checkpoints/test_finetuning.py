@@ -1,0 +1,45 @@
+"""Every family that is read can be fine-tuned: it learns, and what it learned loads again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from w2v_edge import data
+from w2v_edge.checkpoints import load_source
+from w2v_edge.model import load_checkpoint
+from w2v_edge.training.loop import Pace
+from w2v_edge.training.start_finetune import finetune
+from w2v_edge.training.tracking import read_log
+
+
+def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """With a head for the text: all that is not frozen moves, and the loss of one text falls."""
+    start = hf_folder(family)
+    table = tmp_path / "texts.tsv"
+    table.write_text(f"path\ttext\n{data.FOLDER / 'en-activated.flac'}\tact\n")
+    done = finetune(
+        start,
+        [table],
+        tmp_path / "run",
+        wishes={"updates": 8, "held_out": 0.0, "learning_rate": 3e-3, "accumulate": 1},
+        options={"freeze_updates": 0, "mask_time": 0.0, "mask_channels": 0.0},
+        new_vocabulary=True,
+        cpu=True,
+        pace=Pace(log=1, save=8),
+    )
+    assert done.trained.finished
+    losses = [x["loss"] for x in read_log(tmp_path / "run/log.jsonl")]
+    model = load_checkpoint(tmp_path / "run/model.pt")
+    assert model.config.head is not None
+    assert model.config.head.labels[3:] == ("a", "c", "t")
+    assert losses[-1] < losses[0]
+    before = load_source(start).model.state_dict()
+    after = model.state_dict()
+    frozen = [x for x in after if x.startswith(("feature_encoder.", "feature_norm.", "quantizer."))]
+    assert all(torch.equal(after[x], before[x]) for x in frozen)
+    assert not torch.equal(
+        *(x["context_network.blocks.0.feed_forward.expand.weight"] for x in (before, after))
+    )
