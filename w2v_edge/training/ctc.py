@@ -44,6 +44,17 @@ class CtcObjective(nn.Module):
         self.model = model
         self.augment = augment
 
+    def train(self, mode: bool = True) -> CtcObjective:
+        """Set the mode; batch norm, as some HuBERT have, goes by what it has learned in any.
+
+        A batch's own statistics would be those of its padding, too, and of one process alone.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+        return self
+
     def forward(
         self,
         waveform: Tensor,
