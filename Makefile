@@ -69,8 +69,8 @@ clean:
 
 build/web/index.html: $(VENV)/.user export/apps/web/node_modules $(wildcard export/apps/web/page/* export/apps/web/page/bundle/*)
 	mkdir -p build
-	test -d build/tiny-fp32 || { $(BIN)/w2v-edge init --preset tiny --seed 1 -o build/tiny.pt --force && $(BIN)/w2v-edge export build/tiny.pt --target web; }
-	test -d build/tiny-int8 || $(BIN)/w2v-edge export build/tiny.pt --target web --precision int8 --require-speedup 0
+	test -d build/tiny-fp32 || $(BIN)/w2v-edge export w2v_edge/data/tiny/tiny.pt --target web -o build/tiny-fp32
+	test -d build/tiny-int8 || $(BIN)/w2v-edge export w2v_edge/data/tiny/tiny.pt --target web --precision int8 --require-speedup 0 -o build/tiny-int8
 	node export/apps/web/build.mjs build/web build/tiny-fp32 build/tiny-int8
 
 chromium:

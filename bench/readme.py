@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.peers.report import EAGER, USUAL, table
 from bench.peers.results import Results, Row
+from bench.tiny import card
 
 PEERS = "peers-base"
 RUNTIME = "runtime-int8.json"
@@ -57,16 +58,21 @@ class Figure:
     high: float
 
 
-def fill(text: str, folder: Path) -> str:
-    """Return README's text with all tables made anew.
+def fill(text: str, folder: Path, tables: Mapping[str, Callable[[Path], str]]) -> str:
+    """Return a text with all tables made anew.
+
+    Args:
+        text: with a place for each table.
+        folder: of the results.
+        tables: what makes each from that.
 
     Raises:
         ValueError: a table's place is missing, or there twice.
     """
-    for name, make in TABLES.items():
+    for name, make in tables.items():
         place = re.compile(rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         if len(place.findall(text)) != 1:
-            raise ValueError(f"README.md: expected one place for the table {name!r}")
+            raise ValueError(f"expected one place for the table {name!r}")
         begin, end = place.search(text).span()  # type: ignore[union-attr] # it was just found
         made = f"<!-- table: {name} -->\n{make(folder)}\n<!-- end -->"
         text = text[:begin] + made + text[end:]
@@ -151,6 +157,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "memory": memory,
     "encoder": encoder,
     "tokenizer": tokenizer,
+    "trained in 8 bits": card.weight_quantization,
 }
 
 

@@ -1,4 +1,4 @@
-"""Tables and pictures from what was measured: beside the results, and in README.md.
+"""Tables and pictures from what was measured: beside the results, in README.md, in the model card.
 
     python -m bench.report [--check]
 
@@ -18,6 +18,7 @@ from bench.corpus import plan
 from bench.peers import report as peers
 from bench.peers.results import MORE, Results
 from bench.runtime import tables as runtime
+from bench.tiny import card
 from w2v_edge.latency.curves import series
 from w2v_edge.latency.files import read_report, write
 from w2v_edge.latency.markdown import markdown
@@ -25,6 +26,9 @@ from w2v_edge.latency.markdown import markdown
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"
 README = ROOT / "README.md"
+CARD = ROOT / "w2v_edge/data/tiny/README.md"
+TEXTS = {README: bench.readme.TABLES, CARD: card.TABLES}
+"""Texts that have places for tables."""
 
 
 def main() -> None:
@@ -38,7 +42,9 @@ def main() -> None:
     if parser.parse_args().check:
         sys.exit(check())
     refresh(RESULTS)
-    write(README, _readme())
+    for path, text in _filled().items():
+        write(path, text)
+    card.draw(RESULTS, CARD.with_name("curves.svg"))
 
 
 def refresh(folder: Path) -> None:
@@ -50,7 +56,7 @@ def refresh(folder: Path) -> None:
 
 def check() -> int:
     """Return 1, and say which, if a text is not what the results give; else 0."""
-    made = {README: _readme(), **texts(RESULTS)}
+    made = {**_filled(), **texts(RESULTS)}
     stale = [path for path, text in made.items() if _read(path) != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)}: not what the results give; run make bench-report")
@@ -92,8 +98,8 @@ def _stems(folder: Path) -> list[Path]:
     return [path.with_name(path.name.removesuffix(MORE)) for path in found]
 
 
-def _readme() -> str:
-    return bench.readme.fill(README.read_text(encoding="utf-8"), RESULTS)
+def _filled() -> dict[Path, str]:
+    return {path: bench.readme.fill(_read(path), RESULTS, tables) for path, tables in TEXTS.items()}
 
 
 def _read(path: Path) -> str:

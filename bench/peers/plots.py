@@ -111,6 +111,12 @@ def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
+    style(axes, title)
+    return figure, axes
+
+
+def style(axes: Axes, title: str) -> None:
+    """Make axes look like those of all pictures."""
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold")
     axes.set_facecolor(PAPER)
     axes.grid(color=GRID, linewidth=0.6, which="both")
@@ -118,7 +124,6 @@ def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
     axes.tick_params(colors=INK, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    return figure, axes
 
 
 def _colour(name: str) -> str:
@@ -134,6 +139,11 @@ def _style(name: str) -> str:
 def _save(figure: Figure, path: Path) -> None:
     for axes in figure.axes:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as SVG."""
     # Text as text and a fixed salt: small files that only change when the numbers do.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "w2v-edge"}):
         figure.savefig(path, format="svg", metadata={"Date": None})

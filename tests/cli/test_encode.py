@@ -1,4 +1,4 @@
-"""encode, doctor and demo."""
+"""encode and doctor."""
 
 from __future__ import annotations
 
@@ -153,20 +153,3 @@ def test_doctor_reports_versions_and_threads(w2v_edge: Verb) -> None:
     assert report["threads"]["usable"] >= 1
     assert report["remedies"] == []
     assert "CPUExecutionProvider" in w2v_edge("doctor").out
-
-
-def test_demo_goes_the_whole_way(w2v_edge: Verb, tmp_path: Path) -> None:
-    """The demo leaves a checkpoint, a verified bundle, codes and a picture, and can run again."""
-    outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
-    assert outcome.code == 0, outcome.err
-    result = outcome.json
-    assert result["parity"]["passed"]
-    assert len(result["codes"]) == len(np.load(tmp_path / "demo/codes.npz")["codes"])
-    assert result["frames_per_second"] == 50
-    assert result["encode_ms"] > 0
-    picture = (tmp_path / "demo/codes.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    assert len(picture) > 50_000
-    again = w2v_edge("demo", "-o", tmp_path / "demo")
-    assert again.code == 0, again.err
-    assert "real-time factor" in again.out

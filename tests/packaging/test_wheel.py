@@ -29,7 +29,9 @@ def test_two_packages_and_nothing_else(contents: dict[str, bytes]) -> None:
     tops = {name.split("/")[0] for name in contents}
     assert len(tops) == 3
     assert {top for top in tops if not top.endswith(".dist-info")} == set(ROOTS)
-    assert not [name for name in contents if "test" in name or name.endswith((".pt", ".pyc"))]
+    weights = [name for name in contents if name.endswith(".pt")]
+    assert weights == ["w2v_edge/data/tiny/tiny.pt"]
+    assert not [name for name in contents if "test" in name or name.endswith(".pyc")]
 
 
 @pytest.mark.parametrize("package", ROOTS)
@@ -50,6 +52,7 @@ def test_data_travels_with_its_licence(contents: dict[str, bytes]) -> None:
     assert "w2v_edge_export/targets/cpu.toml" in contents
     assert "w2v_edge_export/targets/cuda.toml" in contents
     assert len([name for name in contents if name.endswith(".flac")]) == 5
+    assert "w2v_edge/data/tiny/tiny-int8/manifest.json" in contents
     assert contents["w2v_edge/data/LICENSE.md"] == _info(
         contents, "licenses/w2v_edge/data/LICENSE.md"
     )

@@ -38,8 +38,14 @@ if TYPE_CHECKING:
     help="Updates in which the head alone is trained.  [default: half, up to 10000, of base and "
     "large with a new head; else 0]",
 )
-@click.option("--mask-time", type=SHARE, help="Share of frames in masks.  [default: 0.65]")
-@click.option("--mask-channels", type=SHARE, help="Share of channels in masks.  [default: 0.25]")
+@click.option(
+    "--mask-time", type=SHARE, help="Share of frames in masks.  [default: 0.65; below base 0.2]"
+)
+@click.option(
+    "--mask-channels",
+    type=SHARE,
+    help="Share of channels in masks.  [default: 0.25; below base 0.1]",
+)
 @run_options
 @recipe_options
 @json_option

@@ -1,4 +1,7 @@
-"""Short recordings of speech that ship with the package; see LICENSE.md beside this file."""
+"""What ships with the package: short recordings of speech, and a small trained model.
+
+LICENSE.md says whose they are, tiny/README.md what the model has learned.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from w2v_edge.audio import Waveform, read_audio
 
 FOLDER = Path(__file__).parent
 DEMO_CLIP = FOLDER / "en-demo-abouttotry.flac"
+TINY = FOLDER / "tiny/tiny.pt"
+"""The trained checkpoint of the preset `tiny`."""
+
+TINY_INT8 = FOLDER / "tiny/tiny-int8"
+"""The bundle of it with int8 weights: `w2v_edge.load(data.TINY_INT8)`."""
 
 
 def clips(sample_rate: int) -> dict[str, Waveform]:

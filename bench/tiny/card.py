@@ -1,0 +1,137 @@
+"""The tables and the picture of the trained model's card, from what was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.peers.plots import INK, PAPER, save, style
+from bench.peers.report import table
+from bench.tiny import report
+from bench.tiny.history import column
+
+EVALUATION, TRAINING, INT8 = "tiny.json", "tiny-training.json", "tiny-int8.json"
+SENSITIVE = 6
+"""Layers that are listed."""
+
+SIDES = (("training", "#2f6f8f", ""), ("held_out", "#b3402a", "held_out/"))
+PANELS = (
+    ("contrastive loss, nats", ("contrastive",)),
+    ("accuracy on masked frames", ("accuracy",)),
+    ("perplexity of codes, of 64", ("perplexity/group_0", "perplexity/group_1")),
+)
+
+
+def evaluation(folder: Path) -> str:
+    """Return all tables of what was learned."""
+    return report.markdown(report.read(folder / EVALUATION)).rstrip("\n")
+
+
+def recipe(folder: Path) -> str:
+    """Return how it was trained."""
+    found = _read(folder / TRAINING)
+    rows = [
+        ("epochs", f"{found['training'][-1]['epoch']:.0f}"),
+        *((name.replace("_", " "), str(x)) for name, x in found["recipe"].items()),
+        ("processor", f"{found['hardware']['cpu']}, {found['hardware']['cores']} cores"),
+    ]
+    return table(["", ""], rows)
+
+
+def weight_quantization(folder: Path) -> str:
+    """Return what 8 bits change."""
+    pairs = _read(folder / INT8)["pairs"]
+    head = ["weights", "context, worst decile of cosines", "features", "codes that change", "size"]
+    rows = [
+        [
+            name,
+            f"{pair['cosine']['context']['worst_decile']:.5f}",
+            f"{pair['cosine']['features']['worst_decile']:.5f}",
+            _percent(pair["code_drift"]),
+            f"{pair['megabytes']['int8']} of {pair['megabytes']['fp32']} MB",
+        ]
+        for name, pair in pairs.items()
+    ]
+    return table(head, rows)
+
+
+def sensitivities(folder: Path) -> str:
+    """Return the layers of the first pair that 8 bits add most noise to, in dB, beside others'."""
+    pairs = _read(folder / INT8)["pairs"]
+    noise = {name: {x["name"]: x["noise"] for x in pair["layers"]} for name, pair in pairs.items()}
+    first, *others = noise
+    ranked = sorted(noise[first], key=lambda layer: -noise[first][layer])
+    rows = [
+        [f"`{layer}`", *(_decibel(noise[name].get(layer)) for name in (first, *others))]
+        for layer in ranked[:SENSITIVE]
+    ]
+    return table(["layer", *noise], rows)
+
+
+def text(folder: Path) -> str:
+    """Return errors in text, by the weights that make text."""
+    found = _read(folder / INT8)
+    rows = [
+        [name, group, str(x["recordings"]), str(x["changed"]), *_rates(x)]
+        for name, pair in found["pairs"].items()
+        for group, x in pair["text"].items()
+    ]
+    head = "weights | group | recordings | texts that change | CER, float32 | CER, int8 | WER, "
+    return table((head + "float32 | WER, int8").split(" | "), rows)
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Draw the curves of training."""
+    found = _read(folder / TRAINING)
+    figure = Figure(figsize=(13, 3.6), facecolor=PAPER, layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        _panel(axes, found, title, names)
+    save(figure, path)
+
+
+def _panel(axes: Axes, found: dict[str, Any], title: str, names: tuple[str, ...]) -> None:
+    style(axes, title)
+    for side, colour, prefix in SIDES:
+        for name, line in zip(names, ("-", "--"), strict=False):
+            updates, values = column(found, side, prefix + name)
+            label = side.replace("_", " ")
+            if len(names) > 1:
+                label += f", codebook {names.index(name) + 1}"
+            axes.plot(updates, values, line, color=colour, label=label, linewidth=1.4)
+    axes.set_xlabel("updates", color=INK)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+
+
+def _decibel(noise: float | None) -> str:
+    return "" if not noise else f"{10 * math.log10(noise):.1f} dB"
+
+
+def _rates(found: Mapping[str, Any]) -> list[str]:
+    return [_percent(found[rate]["scores"][x]) for rate in ("cer", "wer") for x in ("fp32", "int8")]
+
+
+def _percent(figure: Mapping[str, float] | None) -> str:
+    if figure is None:
+        return ""
+    value, low, high = (100 * figure[x] for x in ("value", "low", "high"))
+    return f"{value:.2g} % [{low:.2g}, {high:.2g}]"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+TABLES: Mapping[str, Callable[[Path], str]] = {
+    "recipe": recipe,
+    "evaluation": evaluation,
+    "weight quantization": weight_quantization,
+    "sensitivities": sensitivities,
+    "text": text,
+}

@@ -1,0 +1,33 @@
+"""`w2v-edge demo`: the trained model that ships, and random weights on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.cli.conftest import Runner as Verb
+from w2v_edge import data
+
+
+def test_it_goes_the_whole_way(w2v_edge: Verb, tmp_path: Path) -> None:
+    """It leaves checkpoint, both bundles, codes and a picture; again, with random weights."""
+    outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    assert result["weights"] == "trained"
+    assert result["parity"]["passed"]
+    assert len(result["codes"]) == len(np.load(tmp_path / "demo/codes.npz")["codes"])
+    assert result["frames_per_second"] == 50
+    assert result["encode_ms"] > 0
+    assert result["int8_codes_alike"] > 0.95
+    assert (tmp_path / "demo/tiny.pt").read_bytes() == data.TINY.read_bytes()
+    assert [Path(x).name for x in result["bundles"]] == ["tiny-fp32", "tiny-int8"]
+    picture = (tmp_path / "demo/codes.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 50_000
+    again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo")
+    assert again.code == 0, again.err
+    assert "real-time factor" in again.out
+    assert "random weights" in again.out
+    assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
