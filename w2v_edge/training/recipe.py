@@ -64,6 +64,11 @@ class Recipe:
         for name in ("held_out", "warm_up", "hold", "beta"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"found {name} {getattr(self, name):g}, expected 0 to below 1")
+        if self.warm_up + self.hold >= 1:
+            raise ConfigError(
+                f"found warm_up {self.warm_up:g} and hold {self.hold:g} of the updates, "
+                "expected less than all of them together"
+            )
         if self.crop_seconds > self.batch_seconds:
             raise ConfigError(
                 f"found pieces of {self.crop_seconds:g} s in batches of {self.batch_seconds:g} s; "
