@@ -76,14 +76,20 @@ def sensitivities(folder: Path) -> str:
 
 def text(folder: Path) -> str:
     """Return errors in text, by the weights that make text."""
-    found = _read(folder / INT8)
+    head = "weights,recordings,texts that change,CER in float32,in int8,difference,WER in float32"
     rows = [
-        [name, group, str(x["recordings"]), str(x["changed"]), *_rates(x)]
-        for name, pair in found["pairs"].items()
-        for group, x in pair["text"].items()
+        [
+            name,
+            str(found["recordings"]),
+            str(found["changed"]),
+            *(_percent(found["cer"]["scores"][x]) for x in ("fp32", "int8")),
+            _percent(found["cer"]["difference"]["fp32"], "points"),
+            *(_percent(found["wer"]["scores"][x]) for x in ("fp32", "int8")),
+        ]
+        for name, pair in _read(folder / INT8)["pairs"].items()
+        if (found := pair["text"])
     ]
-    head = "weights | group | recordings | texts that change | CER, float32 | CER, int8 | WER, "
-    return table((head + "float32 | WER, int8").split(" | "), rows)
+    return table([*head.split(","), "in int8"], rows)
 
 
 def draw(folder: Path, path: Path) -> None:
@@ -112,15 +118,11 @@ def _decibel(noise: float | None) -> str:
     return "" if not noise else f"{10 * math.log10(noise):.1f} dB"
 
 
-def _rates(found: Mapping[str, Any]) -> list[str]:
-    return [_percent(found[rate]["scores"][x]) for rate in ("cer", "wer") for x in ("fp32", "int8")]
-
-
-def _percent(figure: Mapping[str, float] | None) -> str:
+def _percent(figure: Mapping[str, float] | None, unit: str = "%") -> str:
     if figure is None:
         return ""
     value, low, high = (100 * figure[x] for x in ("value", "low", "high"))
-    return f"{value:.2g} % [{low:.2g}, {high:.2g}]"
+    return f"{value:.2g} {unit} [{low:.2g}, {high:.2g}]"
 
 
 def _read(path: Path) -> dict[str, Any]:

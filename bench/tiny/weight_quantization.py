@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, and print or write one JSON document."""
     given = _parser().parse_args()
     try:
-        result = evaluate(given.pair, given.source, given.held_out)
+        result = evaluate(given.pair, given.source, given.held_out, given.text)
     except W2VEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -56,8 +56,12 @@ def main() -> None:
         print(text, end="")
 
 
-def evaluate(pairs: Sequence[Pair], sources: Sequence[Path], held_out: float) -> dict[str, Any]:
+def evaluate(
+    pairs: Sequence[Pair], sources: Sequence[Path], held_out: float, group: str | None = None
+) -> dict[str, Any]:
     """Compare the bundles of each pair on the recordings that pre-training held out.
+
+    Text is asked for of the recordings of `group`, or of all that have one.
 
     Raises:
         BundleError: a bundle cannot be read.
@@ -73,12 +77,12 @@ def evaluate(pairs: Sequence[Pair], sources: Sequence[Path], held_out: float) ->
         "hardware": hardware.describe(),
         "recordings": len(prompts),
         "minutes": round(seconds / 60, 2),
-        "pairs": {pair.name: _pair(pair, prompts) for pair in pairs},
+        "pairs": {pair.name: _pair(pair, prompts, group) for pair in pairs},
         "seconds": round(time.perf_counter() - begin, 1),
     }
 
 
-def _pair(pair: Pair, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def _pair(pair: Pair, prompts: Sequence[Prompt], group: str | None) -> dict[str, Any]:
     fp32, int8 = w2v_edge.load(pair.fp32), w2v_edge.load(pair.int8)
     quantized = int8.manifest.weight_quantization
     if quantized is None:
@@ -92,7 +96,7 @@ def _pair(pair: Pair, prompts: Sequence[Prompt]) -> dict[str, Any]:
             for layer in quantized["layers"]
         ],
         "speedup": quantized["measured"]["speedup"],
-        "text": _text(fp32, int8, prompts) if fp32.manifest.ctc else {},
+        "text": _text(fp32, int8, [x for x in prompts if x.text and group in (None, x.group)]),
     }
 
 
@@ -117,32 +121,28 @@ def _spread(parts: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
     return {"median": round(float(np.median(values)), 6), "worst_decile": round(float(worst), 6)}
 
 
-def _text(fp32: Model, int8: Model, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Compare errors in the text of each group that has one."""
-    made = {}
-    for group in corpus.groups(prompts):
-        asked = [x for x in prompts if x.group == group and x.text]
-        if asked:
-            written = {
-                name: [corpus.normalised(model.transcribe(x.waveform).text) for x in asked]
-                for name, model in (("int8", int8), ("fp32", fp32))
-            }
-            said = [x.text for x in asked]
-            made[group] = {
-                "recordings": len(asked),
-                "changed": sum(a != b for a, b in zip(*written.values(), strict=True)),
-                "cer": compared(
-                    {n: _errors(said, x, jiwer.process_characters) for n, x in written.items()}
-                ),
-                "wer": compared(
-                    {n: _errors(said, x, jiwer.process_words) for n, x in written.items()}
-                ),
-                "examples": [
-                    {"said": text, "int8": a, "fp32": b}
-                    for text, a, b in zip(said, *written.values(), strict=True)
-                ],
-            }
-    return made
+def _text(fp32: Model, int8: Model, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
+    """Compare errors in the text of recordings; None where there is nothing to compare."""
+    if not prompts or not fp32.manifest.ctc:
+        return None
+    said = [x.text for x in prompts]
+    written = {
+        name: [corpus.normalised(model.transcribe(x.waveform).text) for x in prompts]
+        for name, model in (("int8", int8), ("fp32", fp32))
+    }
+    rates = {"cer": jiwer.process_characters, "wer": jiwer.process_words}
+    return {
+        "recordings": len(prompts),
+        "changed": sum(a != b for a, b in zip(*written.values(), strict=True)),
+        **{
+            rate: compared({name: _errors(said, x, process) for name, x in written.items()})
+            for rate, process in rates.items()
+        },
+        "examples": [
+            {"said": text, "int8": a, "fp32": b}
+            for text, a, b in zip(said, *written.values(), strict=True)
+        ],
+    }
 
 
 def _errors(
@@ -187,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pair", type=_named, action="append", required=True, metavar="NAME=FP32,INT8")
     add("source", type=Path, nargs="+", help="manifests with texts, or folders of audio")
     add("--held-out", type=float, default=0.1, help="as in pre-training (default: 0.1)")
+    add("--text", metavar="GROUP", help="whose text is compared (default: all that have one)")
     add("-o", "--output", type=Path, help="write JSON here instead of printing it")
     return parser
 
