@@ -157,6 +157,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "memory": memory,
     "encoder": encoder,
     "tokenizer": tokenizer,
+    "learned": card.summary,
     "trained in 8 bits": card.weight_quantization,
 }
 

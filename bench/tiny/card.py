@@ -33,6 +33,24 @@ def evaluation(folder: Path) -> str:
     return report.markdown(report.read(folder / EVALUATION)).rstrip("\n")
 
 
+def summary(folder: Path) -> str:
+    """Return the figures that say most of what was learned."""
+    found = report.read(folder / EVALUATION)
+    masked, letters = found["masked_prediction"], found["characters"]["scores"]
+    told = {x["kind"]: x["scores"] for x in found["told_apart"]}
+    head = ["codes", "masked frames told right", "error rate of letters read from them"]
+    first = next(iter(letters))
+    rows = [
+        [
+            "**trained**" if name == first else name,
+            _percent(masked.get(name, {}).get("accuracy"), digits=3),
+        ]
+        + [_percent(scores[name], digits=3) for scores in (letters, *told.values())]
+        for name in letters
+    ]
+    return table([*head, *(f"{kind} told right" for kind in told)], rows)
+
+
 def recipe(folder: Path) -> str:
     """Return how it was trained."""
     found = _read(folder / TRAINING)
@@ -118,11 +136,11 @@ def _decibel(noise: float | None) -> str:
     return "" if not noise else f"{10 * math.log10(noise):.1f} dB"
 
 
-def _percent(figure: Mapping[str, float] | None, unit: str = "%") -> str:
+def _percent(figure: Mapping[str, float] | None, unit: str = "%", digits: int = 2) -> str:
     if figure is None:
         return ""
     value, low, high = (100 * figure[x] for x in ("value", "low", "high"))
-    return f"{value:.2g} {unit} [{low:.2g}, {high:.2g}]"
+    return f"{value:.{digits}g} {unit} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def _read(path: Path) -> dict[str, Any]:

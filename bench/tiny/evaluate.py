@@ -11,7 +11,6 @@ same network with random weights, k-means over MFCC, and no codes at all. Prints
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,11 +25,11 @@ from bench.peers import hardware
 from bench.tiny import characters, masked, mfcc, scores, told_apart, words
 from bench.tiny import prompts as corpus
 from bench.tiny.codes import Codes, of_model
+from bench.tiny.document import give
 from bench.tiny.prompts import Prompt
 from bench.tiny.report import FORMAT
 from bench.tiny.usage import usage
 from w2v_edge.errors import InputError, W2VEdgeError
-from w2v_edge.latency.files import write
 from w2v_edge.model import SpeechModel, build_model, load_checkpoint
 
 CHECKPOINT, RANDOM, MFCC_LIKE, MFCC_ONE, NOTHING = (
@@ -83,11 +82,7 @@ def main() -> None:
     except W2VEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    if given.output:
-        write(given.output, text)
-    else:
-        print(text, end="")
+    give(result, given.output)
 
 
 def evaluate(checkpoint: Path, sources: Sequence[Path], settings: Settings) -> dict[str, Any]:

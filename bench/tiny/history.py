@@ -9,15 +9,14 @@ logged at training is the mean over so many updates, what is held out as it was 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.peers import hardware
+from bench.tiny.document import give
 from w2v_edge.errors import W2VEdgeError
-from w2v_edge.latency.files import write
 from w2v_edge.training.run_folder import RunFolder
 from w2v_edge.training.tracking import read_log
 
@@ -40,13 +39,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write here instead of printing")
     given = parser.parse_args()
     try:
-        text = json.dumps(history(given.run), indent=1, allow_nan=False) + "\n"
+        give(history(given.run), given.output)
     except W2VEdgeError as error:
         sys.exit(f"error: {error}")
-    if given.output:
-        write(given.output, text)
-    else:
-        print(text, end="")
 
 
 def history(run: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ between the two, and how much noise 8 bits added to each layer when it was expor
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +22,10 @@ import numpy.typing as npt
 import w2v_edge
 from bench.peers import hardware
 from bench.tiny import prompts as corpus
+from bench.tiny.document import give
 from bench.tiny.prompts import Prompt
 from bench.tiny.scores import Score, compared, interval, ratio
 from w2v_edge.errors import InputError, W2VEdgeError
-from w2v_edge.latency.files import write
 from w2v_edge.runtime.model import Model
 
 FORMAT = "w2v-edge weight quantization"
@@ -49,11 +48,7 @@ def main() -> None:
     except W2VEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    if given.output:
-        write(given.output, text)
-    else:
-        print(text, end="")
+    give(result, given.output)
 
 
 def evaluate(
