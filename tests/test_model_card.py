@@ -23,7 +23,7 @@ def test_a_history_is_the_log_in_steps(tmp_path: Path) -> None:
     from w2v_edge.training.run_folder import Run, RunFolder
 
     run = Run("pretrain", preset("tiny").to_dict(), pretraining_recipe("tiny"), "0", {})
-    RunFolder(tmp_path / "run").begin(run, lambda path: path.write_bytes(b""))
+    RunFolder(tmp_path / "run").begin(run, Path.touch)
     rows: list[dict[str, float]] = [{"update": n, "loss": float(n)} for n in range(1, 251)]
     rows.insert(120, {"update": 120, "held_out/loss": 7.0})
     log = tmp_path / "run/log.jsonl"
