@@ -35,6 +35,15 @@ def packages(names):
 print(json.dumps([onnxruntime.__version__, packages(after_import), packages(sys.modules)]))
 """
 
+SHIPPED = """
+import w2v_edge
+from w2v_edge import data
+from w2v_edge.runtime.golden import check_golden
+rows, _ = check_golden(w2v_edge.load(data.TINY_INT8))
+assert all(row.ok for row in rows), rows
+print(len(rows), data.__file__)
+"""
+
 REFUSALS = """
 import sys
 from pathlib import Path
@@ -134,3 +143,10 @@ def test_the_command_line_says_what_it_needs(
     (line,) = done.stderr.splitlines()
     assert "pip install 'w2v-edge[cli]'" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_that_ships_runs_there(floor_python: Path, tmp_path: Path) -> None:
+    """Nothing but the wheel, numpy and onnxruntime is needed to load it."""
+    rows, where = _run(floor_python, tmp_path, SHIPPED).split()
+    assert int(rows) > 3
+    assert str(floor_python.parents[1]) in where
