@@ -13,6 +13,7 @@ from w2v_edge.providers import Placement
 from w2v_edge.runtime.binding import run_on_device
 from w2v_edge.runtime.frame_times import FrameTimes
 from w2v_edge.runtime.graph_runner import GraphRunner, Tensors
+from w2v_edge.runtime.inputs import check_inputs
 
 
 class OpenedBundle:
@@ -66,8 +67,13 @@ class OpenedBundle:
 
         Raises:
             GraphMissingError: the model has no such graph.
+            InputError: tensors are missing, or do not belong together.
             InferenceError: onnxruntime refused the inputs.
         """
+        info = self.manifest.graphs.get(graph)
+        # A graph that is not there has an error of its own.
+        if info is not None:
+            check_inputs(graph, info.inputs, tensors)
         return self._runner.run(graph, tensors)
 
     def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:

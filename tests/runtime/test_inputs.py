@@ -1,0 +1,67 @@
+"""Tensors that do not belong together are refused; onnxruntime would make something of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import w2v_edge
+from w2v_edge import Model, data
+from w2v_edge.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """The one that ships."""
+    return w2v_edge.load(data.TINY_INT8)
+
+
+def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
+    return {
+        "waveform": np.zeros((rows, samples), np.float32),
+        "lengths": np.array(lengths, np.int64),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (_batch(2, 8000, 9000, 8000), "found 9000 in 'lengths', expected 0 to 8000, the samples"),
+        (_batch(2, 8000, -5, 8000), "found -5 in 'lengths'"),
+        (_batch(2, 8000, 8000), r"'lengths' of shape \(1,\), expected \(batch\) with batch=2"),
+        (_batch(2, 8000, 8000, 8000, 8000), r"'lengths' of shape \(3,\)"),
+        (_batch(0, 8000), "batch of no utterances"),
+        (
+            {"waveform": np.zeros(8000, np.float32), "lengths": np.array([8000])},
+            r"'waveform' of shape \(8000,\), expected \(batch, samples\)",
+        ),
+        ({"waveform": np.zeros((1, 8000), np.float32)}, "inputs waveform, expected lengths, wav"),
+        ({**_batch(1, 8000, 8000), "more": np.zeros(1)}, "inputs lengths, more, waveform"),
+        ({}, "inputs none"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    model: Model, given: dict[str, Any], words: str
+) -> None:
+    """In one line, with what was found and what was expected."""
+    with pytest.raises(InputError, match=words) as refused:
+        model.run("tokenizer", **given)
+    assert "\n" not in str(refused.value)
+
+
+def test_frames_are_checked_too(model: Model) -> None:
+    """Width and valid frames of features."""
+    features = np.zeros((1, 10, 128), np.float32)
+    with pytest.raises(InputError, match=r"expected \(batch, frames, 128\)"):
+        model.run("quantizer", features=features[:, :, :64])
+    with pytest.raises(InputError, match="found 11 in 'frame_lengths', expected 0 to 10"):
+        model.run("context", features=features, frame_lengths=np.array([11]))
+    assert model.run("context", features=features, frame_lengths=np.array([10]))
+
+
+def test_what_belongs_together_runs(model: Model) -> None:
+    """No sample of one row, all of another."""
+    found = model.run("tokenizer", **_batch(2, 8000, 0, 8000))
+    assert found["frame_lengths"].tolist() == [0, 24]
