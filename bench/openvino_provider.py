@@ -25,12 +25,12 @@ import numpy as np
 
 import w2v_edge
 from w2v_edge import data
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.latency.comparison import compare
 from w2v_edge.latency.conditions import Conditions
 from w2v_edge.latency.files import read_report, to_json, write
 from w2v_edge.latency.report import CaseResult, Report
 from w2v_edge.latency.summary import summarise
-from w2v_edge.runtime.golden import check_golden
 
 SECONDS = (1, 3, 10, 30)
 ROUNDS = 3

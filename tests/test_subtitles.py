@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_edge.errors import MissingExtraError
-from w2v_edge.runtime.text import Transcription, Word
-from w2v_edge.subtitles import Format, cues, subtitles
+from w2v_edge.text.decoding import Transcription, Word
+from w2v_edge.text.subtitles import Format, cues, subtitles
 
 KINDS: tuple[Format, ...] = ("srt", "vtt")
 

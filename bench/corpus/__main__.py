@@ -25,7 +25,7 @@ import numpy as np
 from bench.corpus.plan import markdown
 from bench.peers import hardware
 from w2v_edge import data
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.corpus import Settings, encode_corpus
 from w2v_edge.corpus.job import LARGEST_SHARD
 from w2v_edge.latency.files import write

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bench.runtime.deviation import changed, cosines
 from w2v_edge import Model
-from w2v_edge.runtime.frontend_stream import RunningStatistics
+from w2v_edge.runtime.statistics import RunningStatistics
 
 PERIODS = (0.25, 0.5, 1.0, 2.0)
 

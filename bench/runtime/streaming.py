@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge import Model
-from w2v_edge.runtime.context_window import STREAM
-from w2v_edge.runtime.pace import Pace, paced
+from w2v_edge.runtime.realtime import Pace, paced
+from w2v_edge.runtime.window import STREAM_WINDOW
 
 BLOCK_SECONDS = 0.32
 
@@ -19,7 +19,7 @@ def measure(model: Model, audio: npt.NDArray[np.float32], *, wait: bool) -> dict
     import time
 
     size = round(BLOCK_SECONDS * model.sample_rate)
-    stream = model.stream(statistics="running", context=STREAM)
+    stream = model.stream(statistics="running", context=STREAM_WINDOW)
     # The first blocks open the graphs, as an app would before it listens.
     stream.push(audio[: 10 * size])
     stream.reset()
@@ -33,7 +33,7 @@ def measure(model: Model, audio: npt.NDArray[np.float32], *, wait: bool) -> dict
     return {
         "seconds": len(audio) / model.sample_rate,
         "block_ms": 1000 * BLOCK_SECONDS,
-        "window": [STREAM.step, STREAM.left, STREAM.right],
+        "window": [STREAM_WINDOW.step, STREAM_WINDOW.left, STREAM_WINDOW.right],
         "at_the_pace_of_time": wait,
         "blocks": len(work),
         "late": pace.late,

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.runtime.deviation import cosines
-from w2v_edge import Model
-from w2v_edge.runtime.context_window import ContextWindow
-from w2v_edge.runtime.frontend_stream import Tensors
+from w2v_edge import Model, Window
+from w2v_edge.bundle import Tensors
+from w2v_edge.providers import choose
+from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.stream import Stream
 
 WINDOWS = (
@@ -29,18 +30,18 @@ def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]
         "features": whole.features[np.newaxis],
         "frame_lengths": np.array([len(whole.features)], dtype=np.int64),
     }
-    timed = _Timed(model)
-    timed("context", inputs)
+    timed = _timed(model)
+    timed.run("context", inputs)
     timed.spent = 0.0
-    timed("context", inputs)
+    timed.run("context", inputs)
     cost = timed.spent / (len(audio) / model.sample_rate)
     rows: list[dict[str, Any]] = [{"window": None, "ms_per_second": 1000 * cost}]
     frozen = model.statistics(audio) if "statistics" in model.manifest.graphs else None
-    for window in (ContextWindow(*x) for x in WINDOWS):
+    for window in (Window(*x) for x in WINDOWS):
         # A short look at what windows of streams cost is enough: every step is alike.
         heard = audio if window.step > 1 else audio[: 30 * model.sample_rate]
-        timed = _Timed(model)
-        stream = Stream(timed, model.manifest, frozen, window)
+        timed = _timed(model)
+        stream = Stream(timed, frozen, window)
         pieces = [stream.push(heard), stream.flush()]
         found = np.concatenate([piece.context for piece in pieces])
         rows.append(
@@ -53,16 +54,18 @@ def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]
     return rows
 
 
-class _Timed:
-    """Runs a model's graphs and adds up the time of the context network."""
+class _Timed(Session):
+    """A session that adds up the time of the context network."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.spent = 0.0
+    spent = 0.0
 
-    def __call__(self, graph: str, inputs: Tensors) -> Tensors:
+    def run(self, graph: str, inputs: Tensors) -> Tensors:
         begun = time.perf_counter()
-        made = self._model.run(graph, **inputs)
+        outputs = super().run(graph, inputs)
         if graph == "context":
             self.spent += time.perf_counter() - begun
-        return made
+        return outputs
+
+
+def _timed(model: Model) -> _Timed:
+    return _Timed(model.bundle, choose(model.provider, model.threads, allow_fallback=False))

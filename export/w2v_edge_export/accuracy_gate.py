@@ -12,15 +12,15 @@ import numpy.typing as npt
 import torch
 
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import Row, compare_most_codes, without_close_calls
-from w2v_edge.errors import BundleIntegrityError
-from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge.runtime.golden import (
+from w2v_edge.bundle.golden import (
     check_golden,
     code_lengths,
     compare_all_lengths,
     compare_outputs_closely,
 )
+from w2v_edge.comparison import Row, compare_most_codes, without_close_calls
+from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
 from w2v_edge_export.parity import Case, Gate, Report

@@ -1,4 +1,4 @@
-"""Writes golden vectors; `w2v_edge.runtime.golden` says what they hold."""
+"""Writes golden vectors; `w2v_edge.bundle.golden` says what they hold."""
 
 from __future__ import annotations
 

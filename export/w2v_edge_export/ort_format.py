@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_edge import strict
-from w2v_edge.bundle import GRAPH_INPUTS
-from w2v_edge.bundle_files import Bundle, file_info
+from w2v_edge.bundle import GRAPH_INPUTS, Bundle, file_info
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import choose
-from w2v_edge.runtime.golden import check_golden
-from w2v_edge.runtime.graph_runner import GraphRunner
 from w2v_edge.runtime.model import Model
+from w2v_edge.runtime.session import Session
 
 OPERATORS = "required_operators.config"
 CONTENTS = "contents.json"
@@ -62,7 +61,7 @@ def write_ort_format(bundle: Bundle, folder: Path) -> None:
 def open_ort_format(bundle: Bundle, folder: Path) -> Model:
     """Return the model of a bundle, run from its graphs in ORT format."""
     found = _OrtBundle(bundle.folder, bundle.manifest, ort_folder=folder)
-    return Model(GraphRunner(found, choose("cpu", None, allow_fallback=False)))
+    return Model(Session(found, choose("cpu", None, allow_fallback=False)))
 
 
 @dataclass(frozen=True, kw_only=True)

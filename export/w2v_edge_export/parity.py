@@ -16,14 +16,14 @@ import numpy as np
 
 from w2v_edge import data
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally
-from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge.runtime.golden import (
+from w2v_edge.bundle.golden import (
     compare_encoder,
     compare_quantizer,
     compare_split,
     compare_tokenizer,
 )
+from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
 from w2v_edge_export.progress import Progress

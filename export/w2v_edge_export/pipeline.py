@@ -22,6 +22,7 @@ from w2v_edge.bundle import (
     MANIFEST,
     TIMESTAMPS,
     VOCABULARY,
+    Bundle,
     CodebookInfo,
     CtcInfo,
     FileInfo,
@@ -30,8 +31,8 @@ from w2v_edge.bundle import (
     SourceInfo,
     StatisticsInfo,
     TensorInfo,
+    file_info,
 )
-from w2v_edge.bundle_files import Bundle, file_info
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, ParityError

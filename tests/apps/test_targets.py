@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 import w2v_edge
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.cli.group import run
 from w2v_edge.errors import OutputExistsError, ParityError
 from w2v_edge_export.ort_format import ort_folder, write_ort_format

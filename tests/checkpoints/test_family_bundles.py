@@ -16,7 +16,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 import w2v_edge
 from w2v_edge.bundle import Manifest, read_manifest
-from w2v_edge.runtime.context_window import ContextWindow
+from w2v_edge.runtime.window import Window
 
 Floats = npt.NDArray[np.float32]
 Make = Callable[..., Any]
@@ -130,7 +130,7 @@ def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> 
     model, waveform = w2v_edge.load(exported(name)), utterance(40_000)
     expected = model.encode(waveform)
     stream = model.stream(
-        statistics=model.statistics(waveform), context=ContextWindow(step=0.4, left=3, right=3)
+        statistics=model.statistics(waveform), context=Window(step=0.4, left=3, right=3)
     )
     pieces = [stream.push(x) for x in np.split(waveform, [1_000, 5_000, 30_000])]
     pieces.append(stream.flush())
@@ -144,7 +144,7 @@ def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> 
     for output, mean in stream.means().items():
         # Windows see more of the beginning than of the end.
         assert mean.shape == getattr(expected, output).shape
-    long = model.encode(waveform, window=ContextWindow(step=3, left=0, right=0))
+    long = model.encode(waveform, window=Window(step=3, left=0, right=0))
     if long.logits is not None:
         assert expected.logits is not None
         np.testing.assert_allclose(long.logits, expected.logits, atol=1e-4)

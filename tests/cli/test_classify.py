@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from w2v_edge.runtime.graph_runner import GraphRunner
+from w2v_edge.runtime.session import Session
 
 Verb = Callable[..., Any]
 
@@ -26,7 +26,7 @@ def classifier(
         folder: Path = copied_bundle("tiny")
         reseal(folder, logits_axes=axes, labels=["left", "right"])
         made = {"logits": logits[np.newaxis], "frame_lengths": np.array([len(logits)])}
-        monkeypatch.setattr(GraphRunner, "run", lambda *_: made)
+        monkeypatch.setattr(Session, "run", lambda *_: made)
         return folder
 
     return make

@@ -215,8 +215,7 @@ def test_inspect_refuses_a_folder_that_is_no_bundle(
 def _redo_hashes(folder: Path, **changes: Any) -> None:
     from dataclasses import replace
 
-    from w2v_edge.bundle import MANIFEST, read_manifest
-    from w2v_edge.bundle_files import file_info
+    from w2v_edge.bundle import MANIFEST, file_info, read_manifest
 
     manifest = read_manifest(folder)
     files = {name: file_info(folder / name) for name in manifest.files}

@@ -14,8 +14,8 @@ import soundfile
 
 import w2v_edge as package
 from w2v_edge import Transcription
-from w2v_edge.runtime.beam_search import BeamSearch
-from w2v_edge.subtitles import cues
+from w2v_edge.text.beam_search import BeamSearch
+from w2v_edge.text.subtitles import cues
 
 Verb = Callable[..., Any]
 Samples = npt.NDArray[np.int16]

@@ -19,9 +19,9 @@ import pytest
 import soundfile
 
 import w2v_edge as package
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.providers import usable_cores
-from w2v_edge.runtime.tuned import read_tuning, usual_path
+from w2v_edge.providers.tuned import read_tuning, usual_path
 
 Verb = Any
 pytestmark = pytest.mark.usefixtures("settings_folder")

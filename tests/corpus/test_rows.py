@@ -19,7 +19,7 @@ import w2v_edge
 from w2v_edge.audio import AudioFile
 from w2v_edge.corpus import Settings, encode_corpus
 from w2v_edge.errors import GraphMissingError, InputError
-from w2v_edge.runtime.context_window import ContextWindow
+from w2v_edge.runtime.window import Window
 
 Bundle = Callable[[str], Path]
 Rows = Callable[[str | Path], dict[str, dict[str, Any]]]
@@ -53,9 +53,9 @@ def test_codes_are_those_of_the_model(
     assert report.first_error == f"{recordings / 'bad.wav'}: {found['bad.wav']['error']}"
 
 
-@pytest.mark.parametrize("window", [None, ContextWindow(8.0, 2.0, 2.0)])
+@pytest.mark.parametrize("window", [None, Window(8.0, 2.0, 2.0)])
 def test_context_and_its_mean(
-    window: ContextWindow | None, bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path
+    window: Window | None, bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path
 ) -> None:
     """Context vectors are those of `encode`, windows counted, and `pooled` is their mean."""
     settings = Settings(context=True, pooled=True, window=window)

@@ -16,8 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.errors import AudioFileError, ConfigError, InputError
-from w2v_edge.geometry import Geometry
 from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
 from w2v_edge_export.parity import Report

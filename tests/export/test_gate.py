@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.comparison import Row
 from w2v_edge.model import SpeechModel, load_checkpoint
-from w2v_edge.runtime.golden import check_golden
 from w2v_edge.runtime.model import load
 from w2v_edge_export.parity import Report, run_gate
 from w2v_edge_export.verification import compare_weights

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import w2v_edge
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, load_checkpoint
-from w2v_edge.runtime.golden import check_golden
 from w2v_edge_export import reference
 from w2v_edge_export.deployable.layers import Conv
 from w2v_edge_export.deployable.ops import windows

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.errors import CheckpointError, ConfigError, OutputExistsError, ParityError
 from w2v_edge_export.deployable import context
 from w2v_edge_export.pipeline import GateError, export_bundle

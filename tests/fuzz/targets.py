@@ -21,11 +21,11 @@ import numpy as np
 
 from w2v_edge.audio import AudioFile
 from w2v_edge.bundle import GraphInfo, Manifest, TensorInfo, read_manifest
+from w2v_edge.bundle.graph_check import check_graph
+from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleError, InputError, W2VEdgeError
-from w2v_edge.graph_file import check_graph
-from w2v_edge.runtime.classes import class_names
-from w2v_edge.runtime.npz import read_npz
-from w2v_edge.runtime.spelling import Spelling
+from w2v_edge.runtime.classification import class_names
+from w2v_edge.text.spelling import Spelling
 
 MODEL_RATE = 16_000
 

@@ -14,7 +14,7 @@ import w2v_edge
 from w2v_edge.latency.inputs import waveform_inputs
 from w2v_edge.latency.report import Case
 from w2v_edge.latency.scenarios import open_scenario
-from w2v_edge.runtime.pace import Pace
+from w2v_edge.runtime.realtime import Pace
 from w2v_edge.runtime.stream import Stream
 
 

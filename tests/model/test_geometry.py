@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.geometry import Geometry
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model.lengths import frame_lengths
 
 Layer = tuple[int, int, int]

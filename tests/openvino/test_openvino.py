@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 import w2v_edge
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ProviderError
-from w2v_edge.runtime.golden import check_golden
 
 OPENVINO = "OpenVINOExecutionProvider"
 NAMES = ("tiny", "base-small", "large-small", "tutorial-small")

@@ -26,7 +26,7 @@ model = w2v_edge.load(sys.argv[1])
 waveform = np.load(sys.argv[2])
 encoding = model.encode(waveform, sample_rate=16000)
 np.savez(sys.argv[3], tokens=model.tokenize(waveform), **vars(encoding))
-from w2v_edge.runtime.golden import check_golden
+from w2v_edge.bundle.golden import check_golden
 assert all(row.ok for row in check_golden(model)[0])
 import onnxruntime
 def packages(names):
@@ -38,7 +38,7 @@ print(json.dumps([onnxruntime.__version__, packages(after_import), packages(sys.
 SHIPPED = """
 import w2v_edge
 from w2v_edge import data
-from w2v_edge.runtime.golden import check_golden
+from w2v_edge.bundle.golden import check_golden
 rows, _ = check_golden(w2v_edge.load(data.TINY_INT8))
 assert all(row.ok for row in rows), rows
 print(len(rows), data.__file__)

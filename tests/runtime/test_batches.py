@@ -15,9 +15,7 @@ import w2v_edge
 from w2v_edge import Model
 from w2v_edge.audio import Waveform
 from w2v_edge.errors import InputError
-from w2v_edge.runtime.batching import BatchLimits, map_batches, plan
-from w2v_edge.runtime.recordings import Audio
-from w2v_edge.runtime.sources import ArraySource
+from w2v_edge.runtime.recordings import ArraySource, Audio, BatchLimits, map_batches, plan
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import BundleError, InputError, MissingExtraError
-from w2v_edge.runtime.alignment import emission_score
-from w2v_edge.runtime.beam_search import BeamSearch
-from w2v_edge.runtime.language_model import read_vocabulary
-from w2v_edge.runtime.spelling import Spelling, log_softmax
-from w2v_edge.runtime.text import GreedyDecoder
+from w2v_edge.text.alignment import emission_score
+from w2v_edge.text.beam_search import BeamSearch, read_vocabulary
+from w2v_edge.text.decoding import GreedyDecoder
+from w2v_edge.text.spelling import Spelling, log_softmax
 
 SPECIAL = ("<pad>", "<s>", "<unk>")
 LABELS = ("A", "<pad>", "B", "<s>", "D", "|", "T", "<unk>")

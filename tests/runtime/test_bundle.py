@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import w2v_edge
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import (
     BundleError,
     BundleIntegrityError,
@@ -23,7 +24,6 @@ from w2v_edge.errors import (
     GraphMissingError,
     W2VEdgeError,
 )
-from w2v_edge.runtime.golden import check_golden
 
 NAME = "base-small"
 CLIP = np.sin(np.arange(4_000) / 9).astype(np.float32) / 2

@@ -55,7 +55,8 @@ def test_eight_threads_get_what_one_gets(
 def test_runs_share_the_cores(bundle: Callable[[str], Path]) -> None:
     """As many runs go on at once as there are cores for their threads, and at least one."""
     for threads in (1, usable_cores(), usable_cores() + 3):
-        slots: Any = w2v_edge.load(bundle("base-small"), threads=threads)._runner._slots
+        session = w2v_edge.load(bundle("base-small"), threads=threads)._session
+        slots: Any = session.open("frontend").slots
         taken = 0
         while slots.acquire(blocking=False):
             taken += 1

@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from w2v_edge import Classification, FrameClassification, Model, Transcription
-from w2v_edge.bundle import CtcInfo
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle, CtcInfo
 from w2v_edge.errors import BundleError, GraphMissingError, HeadMissingError, InputError
 from w2v_edge.providers import Execution, choose
-from w2v_edge.runtime.graph_runner import GraphRunner
+from w2v_edge.runtime.session import Session
 
 CTC = CtcInfo(0, "|", ("<pad>",))
 LABELS = ("<pad>", "|", "a", "b")
@@ -46,7 +45,7 @@ def headed(bundle: Callable[[str], Path]) -> Callable[..., Model]:
     def make(logits: npt.NDArray[Any], **changes: Any) -> Model:
         opened = Bundle.open(bundle("tiny"))
         changed = replace(opened, manifest=replace(opened.manifest, **changes))
-        return Model(cast("GraphRunner", _Runner(changed, logits)))
+        return Model(cast("Session", _Runner(changed, logits)))
 
     return make
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import w2v_edge
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
-from w2v_edge.runtime.golden import check_golden
 
 CLIP = np.sin(np.arange(4_000) / 9).astype(np.float32) / 2
 GRAPH = "tokenizer.onnx"
@@ -105,7 +105,7 @@ def test_archives_that_expand(
     folder: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small archive of a large array is refused before the array is made."""
-    monkeypatch.setattr("w2v_edge.runtime.npz.MOST_BYTES", 2**20)
+    monkeypatch.setattr("w2v_edge.bundle.npz.MOST_BYTES", 2**20)
     content = _npz({"waveform.npy": _npy("(1000000,)", data=bytes(4_000_000))})
     assert len(content) < 10_000
     (folder / "golden.npz").write_bytes(content)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from w2v_edge import Model
 from w2v_edge.audio import AudioFile
 from w2v_edge.bundle import StatisticsInfo
 from w2v_edge.errors import InputError, SampleRateError
-from w2v_edge.runtime.context_window import ContextWindow
 from w2v_edge.runtime.statistics import GrowingStatistics
-from w2v_edge.runtime.text import GreedyDecoder
+from w2v_edge.runtime.window import Window
+from w2v_edge.text.decoding import GreedyDecoder
 
 Floats = npt.NDArray[np.float32]
 
@@ -94,7 +95,7 @@ def test_windows_that_see_enough_are_near_full_attention(
     expected = model.encode(waveform)
     far = []
     for side in (0.0, 8.0):
-        found = model.encode(waveform, window=ContextWindow(step=8.0, left=side, right=side))
+        found = model.encode(waveform, window=Window(step=8.0, left=side, right=side))
         assert found.context.shape == expected.context.shape
         for array in ("times", "context_times"):
             np.testing.assert_allclose(getattr(found, array), getattr(expected, array))
@@ -110,7 +111,7 @@ def test_beyond_the_longest_context(loaded: Callable[[str], Model], minutes: Flo
     longest = model.manifest.longest_context_seconds
     hours = np.resize(minutes, round((longest + 1) * 16_000))
     found = model.encode(hours)
-    moved = model.encode(hours, window=ContextWindow(20, 5, 5))
+    moved = model.encode(hours, window=Window(20, 5, 5))
     assert np.array_equal(found.context, moved.context)
     assert len(found.context) == len(found.features) == model.manifest.geometry.frames(len(hours))
 
@@ -122,14 +123,14 @@ def test_tutorial_refuses_windows(loaded: Callable[[str], Model], minutes: Float
     with pytest.raises(InputError, match=r"tutorial.*tokenize takes any length"):
         model.encode(np.resize(minutes, round((longest + 1) * 16_000)))
     with pytest.raises(InputError, match="tutorial"):
-        model.encode(minutes, window=ContextWindow(20, 5, 5))
+        model.encode(minutes, window=Window(20, 5, 5))
     pieces = list(model.encode_blocks(minutes, context=False))
     assert sum(len(piece.features) for piece in pieces) == len(model.features(minutes))
 
 
 def test_blocks_are_the_long_encoding(loaded: Callable[[str], Model], minutes: Floats) -> None:
     """The iterator's pieces in a row are what `encode` gives with the same window."""
-    model, window = loaded("base-small"), ContextWindow(8, 2, 2)
+    model, window = loaded("base-small"), Window(8, 2, 2)
     expected = model.encode(minutes, window=window)
     pieces = list(model.encode_blocks(_Source(minutes), window=window))
     assert len(pieces) > 10
@@ -140,7 +141,7 @@ def test_blocks_are_the_long_encoding(loaded: Callable[[str], Model], minutes: F
 
 def test_logits_and_text_of_long_recordings(ctc_bundle: Path, minutes: Floats) -> None:
     """A transcription by windows is that of the windows' logits in a row: times run on."""
-    model, window = w2v_edge.load(ctc_bundle), ContextWindow(10, 4, 4)
+    model, window = w2v_edge.load(ctc_bundle), Window(10, 4, 4)
     encoding = model.encode(minutes, window=window)
     assert encoding.logits is not None
     assert len(encoding.logits) == len(encoding.context)
@@ -162,7 +163,11 @@ def test_statistics_of_pieces(cuts: list[int], kernel: int, minutes: Floats) -> 
         return np.concatenate([windows.mean(axis=0), windows.var(axis=0)]).astype(np.float32)
 
     waveform = minutes[: 20_000 + kernel]
-    growing = GrowingStatistics(measure, StatisticsInfo(True, 3, kernel, stride))
+    session = SimpleNamespace(
+        manifest=SimpleNamespace(statistics=StatisticsInfo(True, 3, kernel, stride)),
+        run=lambda _, inputs: {"statistics": measure(inputs["waveform"][0])[np.newaxis]},
+    )
+    growing = GrowingStatistics(session)  # type: ignore[arg-type]
     for piece in np.split(waveform, sorted(cuts)):
         growing.add(piece)
     exact = waveform.astype(np.float64)
@@ -303,7 +308,7 @@ def test_a_long_item_that_fails_is_named(loaded: Callable[[str], Model], minutes
 def test_windows_that_are_none(loaded: Callable[[str], Model], minutes: Floats) -> None:
     """They are refused at once, however short the recording; any real numbers are seconds."""
     model, clip = loaded("base-small"), minutes[:16_000]
-    too_long = ContextWindow(1_000, 1, 1)
+    too_long = Window(1_000, 1, 1)
     for window in ((1, 1, 1), too_long):
         with pytest.raises(InputError, match="window"):
             model.encode(clip, window=window)  # type: ignore[arg-type]
@@ -311,14 +316,14 @@ def test_windows_that_are_none(loaded: Callable[[str], Model], minutes: Floats) 
             model.stream(statistics="running", context=window)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="window"):
             model.encode_blocks(clip, window=window)  # type: ignore[arg-type]
-    model.encode(clip, window=ContextWindow(np.float32(0.3), np.int64(1), 0))  # type: ignore[arg-type]
+    model.encode(clip, window=Window(np.float32(0.3), np.int64(1), 0))  # type: ignore[arg-type]
 
 
 PEAK = """
 import resource, sys
 import numpy as np
 import w2v_edge
-from w2v_edge.runtime.context_window import ContextWindow
+from w2v_edge.runtime.window import Window
 
 class Source:
     def __init__(self, seconds):
@@ -329,7 +334,7 @@ class Source:
             yield (0.1 * noise.standard_normal(16_000)).astype(np.float32)
 
 model = w2v_edge.load(sys.argv[1], threads=1)
-task, window = getattr(model, sys.argv[2]), ContextWindow(8, 2, 2)
+task, window = getattr(model, sys.argv[2]), Window(8, 2, 2)
 held = task(Source(int(sys.argv[3])), window=window)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -19,7 +19,7 @@ from w2v_edge.errors import ProviderError
 from w2v_edge.names import Provider
 from w2v_edge.providers import Execution, usable_cores
 from w2v_edge.providers.installation import installed_wheels
-from w2v_edge.providers.placement import check, judge, sample_inputs
+from w2v_edge.providers.placement import check, sample_inputs, summarise
 from w2v_edge.providers.table import TABLE
 
 CPU, OPENVINO = (TABLE[name].ort_name for name in ("cpu", "openvino"))
@@ -120,7 +120,7 @@ def test_operators_that_fall_to_the_cpu_are_named(folder: Path) -> None:
     wanted = Execution((("openvino", {}),), threads=1)
     model = w2v_edge.load(folder)
     inputs = sample_inputs(model.manifest.graphs["encoder"], model.sample_rate)
-    placement = judge(model.profile("encoder", 1, **inputs), (CPU,), wanted)
+    placement = summarise(model.profile("encoder", 1, **inputs), (CPU,), wanted)
     assert {"MatMul", "Conv"} <= set(placement.elsewhere)
     with pytest.raises(ProviderError, match=r"'encoder' on provider 'openvino': .*MatMul") as error:
         check(placement, "encoder", wanted)
@@ -148,7 +148,7 @@ def _event(operator: str, provider: str, kind: str = "float") -> dict[str, Any]:
 def test_what_may_stay_on_the_cpu(events: list[Any], elsewhere: Any) -> None:
     """Shape arithmetic and the float64 sums of a normalisation may; products may not."""
     wanted = Execution((("openvino", {}),), threads=1)
-    placement = judge([_event(*event) for event in events], (OPENVINO, CPU), wanted)
+    placement = summarise([_event(*event) for event in events], (OPENVINO, CPU), wanted)
     assert len(placement.elsewhere) == (elsewhere if elsewhere == 1 else len(elsewhere))
 
 
@@ -157,8 +157,8 @@ def test_every_named_provider_may_do_the_work() -> None:
     both = Execution((("tensorrt", {}), ("cuda", {})), threads=1)
     trt, cuda = (TABLE[name].ort_name for name in ("tensorrt", "cuda"))
     shared = [_event("TRTKernel_1", trt), _event("MatMul", cuda)]
-    assert judge(shared, (trt, cuda, CPU), both).elsewhere == ()
-    assert judge(shared[1:], (trt, cuda, CPU), both).elsewhere == ("MatMul",)
+    assert summarise(shared, (trt, cuda, CPU), both).elsewhere == ()
+    assert summarise(shared[1:], (trt, cuda, CPU), both).elsewhere == ("MatMul",)
 
 
 def test_profiles_are_not_left_behind(folder: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_low_power(folder: Path) -> None:
     assert model.threads == 1
     expected = w2v_edge.load(folder, threads=1).encode(CLIP).context
     assert np.array_equal(model.encode(CLIP).context, expected)
-    options = model._runner.session("encoder").get_session_options()
+    options = model._session.open("encoder").session.get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     with pytest.raises(ProviderError, match="choose one of: high, low"):
         w2v_edge.load(folder, power="medium")  # type: ignore[arg-type]

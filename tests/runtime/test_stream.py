@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 
 import w2v_edge
 from w2v_edge import Encoding, Model
+from w2v_edge.bundle import Tensors
 from w2v_edge.errors import InferenceError, InputError
-from w2v_edge.runtime.context_window import ContextWindow
-from w2v_edge.runtime.frontend_stream import RunningStatistics
+from w2v_edge.runtime.session import Session
+from w2v_edge.runtime.statistics import RunningStatistics
 from w2v_edge.runtime.stream import Stream
+from w2v_edge.runtime.window import Window
 
 Floats = npt.NDArray[np.float32]
 
 MODELS = ("tutorial-small", "base-small", "large-small")
 ARRAYS = ("features", "codes", "vectors", "times", "context", "context_times")
-WINDOW = ContextWindow(step=0.2, left=1.0, right=0.1)
+WINDOW = Window(step=0.2, left=1.0, right=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +128,7 @@ def test_a_window_over_everything_is_full_attention(
 ) -> None:
     """Where the window sees all of the recording, context is that of `encode`."""
     model, waveform = loaded(name), talk[:80_000]
-    window = ContextWindow(step=1.0, left=5.0, right=5.0)
+    window = Window(step=1.0, left=5.0, right=5.0)
     stream = model.stream(statistics=model.statistics(waveform), context=window)
     found = _pushed(stream, _cut(waveform, [5_000]))
     expected = model.encode(waveform)
@@ -137,7 +139,7 @@ def test_a_window_over_everything_is_full_attention(
 def test_context_sees_its_window_and_no_more(loaded: Callable[[str], Model], talk: Floats) -> None:
     """A step's context changes with what its window holds, and with nothing else."""
     model = loaded("large-small")
-    window = ContextWindow(step=0.4, left=0.6, right=0.2)  # 20, 30 and 10 frames
+    window = Window(step=0.4, left=0.6, right=0.2)  # 20, 30 and 10 frames
     waveform = talk[: 16_000 * 4]
 
     def context(samples: Floats) -> Floats:
@@ -320,20 +322,21 @@ def test_a_stream_that_failed_says_so(loaded: Callable[[str], Model], talk: Floa
     """After a run that failed frames are missing: nothing is given until it begins anew."""
     model, failing = loaded("large-small"), [False]
 
-    def run(graph: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        if failing[0]:
-            raise InferenceError("no memory")
-        return model.run(graph, **inputs)
+    class Failing(Session):
+        def run(self, graph: str, inputs: Tensors) -> Tensors:
+            if failing[0]:
+                raise InferenceError("no memory")
+            return super().run(graph, inputs)
 
-    stream = Stream(run, model.manifest, None, None)
+    stream = Stream(Failing(model.bundle, model._session.execution), None, None)
     stream.push(talk[:16_000])
     failing[0] = True
     with pytest.raises(InferenceError):
         stream.push(talk[16_000:32_000])
     failing[0] = False
-    with pytest.raises(InputError, match=r"failed part-way.*reset"):
+    with pytest.raises(InputError, match=r"failed before.*reset"):
         stream.push(talk[:10])
-    with pytest.raises(InputError, match=r"failed part-way.*reset"):
+    with pytest.raises(InputError, match=r"failed before.*reset"):
         stream.flush()
     stream.reset()
     assert len(stream.push(talk[:16_000]).features) == 49
@@ -350,7 +353,7 @@ def test_what_is_not_said_is_asked_for(loaded: Callable[[str], Model], talk: Flo
     longest = model.manifest.longest_context_seconds
     for window in ((0, 1, 1), (1, -1, 0), (1, 0, float("nan")), (longest, 1, 1)):
         with pytest.raises(InputError, match="context window"):
-            model.stream(statistics="running", context=ContextWindow(*window))
+            model.stream(statistics="running", context=Window(*window))
     with pytest.raises(InputError, match="period"):
         RunningStatistics(0.0)
     frozen = model.statistics(talk)

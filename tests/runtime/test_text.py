@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import BundleError, InputError
-from w2v_edge.runtime.spelling import Spelling
-from w2v_edge.runtime.text import GreedyDecoder, Transcription
+from w2v_edge.text.decoding import GreedyDecoder, Transcription
+from w2v_edge.text.spelling import Spelling
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 LABELS = (*SPECIAL, "|", "A", "B", "É", "'", "ch", "L")

@@ -9,9 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from w2v_edge.errors import InputError
-from w2v_edge.runtime.spelling import Spelling
-from w2v_edge.runtime.text import GreedyDecoder, Word
-from w2v_edge.runtime.text_stream import LONGEST_WORD, TextStream
+from w2v_edge.text.decoding import LONGEST_WORD, GreedyDecoder, StreamDecoder, Word
+from w2v_edge.text.spelling import Spelling
 
 LETTERS = Spelling(0, ("", " ", "a", "b", "c"))
 PHONEMES = Spelling(0, ("", "", "a ", "b ", "oo "))
@@ -35,7 +34,7 @@ def test_any_cut_gives_the_words_of_the_whole(
     spelling: Spelling, labels: list[int], cuts: list[int]
 ) -> None:
     """Words, times and confidences are those of decoding everything at once."""
-    logits, stream = _logits(labels), TextStream(spelling, 0.02)
+    logits, stream = _logits(labels), StreamDecoder(spelling, 0.02)
     found: list[Word] = []
     for piece in np.split(logits, sorted(min(cut, len(labels)) for cut in cuts)):
         found += stream.push(piece)
@@ -49,7 +48,7 @@ def test_any_cut_gives_the_words_of_the_whole(
 
 def test_a_word_is_given_once_it_is_over() -> None:
     """Not while it may go on, and not later than what parts it from the next."""
-    stream = TextStream(LETTERS, 0.02)
+    stream = StreamDecoder(LETTERS, 0.02)
     assert stream.push(_logits([2, 3])) == []
     assert [word.text for word in stream.push(_logits([4, 1]))] == ["abc"]
     assert stream.push(_logits([2])) == []
@@ -59,10 +58,10 @@ def test_a_word_is_given_once_it_is_over() -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """Labels that never part words, and silence, do not pile up."""
-    stream = TextStream(LETTERS, 0.02)
+    stream = StreamDecoder(LETTERS, 0.02)
     words = [word for _ in range(100) for word in stream.push(_logits([2, 0] * 50))]
     assert len(words) >= 200 / (LONGEST_WORD + 3) - 1
-    quiet = TextStream(LETTERS, 0.02)
+    quiet = StreamDecoder(LETTERS, 0.02)
     for _ in range(100):
         assert quiet.push(_logits([0, 1] * 50)) == []
     assert len(quiet._logits) == 1
@@ -71,4 +70,4 @@ def test_what_is_held_is_bounded() -> None:
 def test_other_logits_are_refused() -> None:
     """Logits that are not of these labels are an error."""
     with pytest.raises(InputError):
-        TextStream(LETTERS, 0.02).push(np.zeros((3, 4), np.float32))
+        StreamDecoder(LETTERS, 0.02).push(np.zeros((3, 4), np.float32))

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 import w2v_edge
 from w2v_edge import strict
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.errors import ConfigError, TuningError
 from w2v_edge.providers import choose, open_session, usable_cores
 from w2v_edge.providers.device import device_identity
+from w2v_edge.providers.tuned import Gain, describe, read_tuning, usual_path, write_tuning
 from w2v_edge.providers.tuning import Tuning
-from w2v_edge.runtime.tuned import Gain, describe, read_tuning, usual_path, write_tuning
 
 Speech = dict[str, npt.NDArray[np.float32]]
 Write = Callable[..., Path]
@@ -71,9 +71,9 @@ def test_what_was_tuned_here_is_used(tiny: Path, settings_folder: Path) -> None:
     for tuned in (True, path, str(path)):
         model = w2v_edge.load(tiny, tuned=tuned)
         assert model.threads == 1
-        execution = model._runner.execution
+        execution = model._session.execution
         assert (execution.spinning, execution.block_base) == ("never", 4)
-        assert model._recordings.batch_seconds == 3
+        assert model._batch_seconds == 3
     assert w2v_edge.load(tiny).threads == usable_cores()
 
 
@@ -82,7 +82,7 @@ def test_what_the_caller_says_wins(write: Write, tiny: Path) -> None:
     path = write(Tuning(threads=1, batch_seconds=0.0))
     model = w2v_edge.load(tiny, threads=3, tuned=path)
     assert model.threads == 3
-    assert model._recordings.batch_seconds == 0
+    assert model._batch_seconds == 0
     own = choose(("cpu", {"a": "own", "b": "own"}), None, allow_fallback=False)
     applied = Tuning(provider_options={"a": "tuned", "c": "tuned"}).applied(own)
     assert applied.providers == (("cpu", {"a": "own", "b": "own", "c": "tuned"}),)

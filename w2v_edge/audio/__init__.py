@@ -1,4 +1,4 @@
-"""Waveforms: reading files, mixing down, resampling, and refusing what cannot be right.
+"""Waveforms: reading files, mixing down, resampling, and checking values.
 
 Inside, a waveform is always a 1-D float32 array of PCM in [-1, 1] at the model's sample rate.
 """

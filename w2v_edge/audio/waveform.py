@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.errors import InputError, SampleRateError
-from w2v_edge.geometry import Geometry
 
 Waveform = npt.NDArray[np.float32]
 

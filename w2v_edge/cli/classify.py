@@ -21,9 +21,9 @@ from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import json_option, require
 
 if TYPE_CHECKING:
-    from w2v_edge.runtime.classes import FrameClassification
-    from w2v_edge.runtime.context_window import ContextWindow
+    from w2v_edge.runtime.classification import FrameClassification
     from w2v_edge.runtime.model import Model
+    from w2v_edge.runtime.window import Window
 
 
 @click.command("classify")
@@ -50,7 +50,7 @@ def command(
     """
     require("classifying audio files", "cpu", "audio")
     import w2v_edge
-    from w2v_edge.runtime.classes import class_names
+    from w2v_edge.runtime.classification import class_names
 
     model = w2v_edge.load(bundle, **running)
     class_names(model.manifest)
@@ -71,9 +71,9 @@ def command(
     finish(each_file("classify", files, classify), show, as_json=as_json)
 
 
-def _classify_one(model: Model, window: ContextWindow | None, source: Path, top: int) -> Result:
+def _classify_one(model: Model, window: Window | None, source: Path, top: int) -> Result:
     from w2v_edge.audio import AudioFile
-    from w2v_edge.runtime.classes import Classification
+    from w2v_edge.runtime.classification import Classification
 
     found = model.classify(AudioFile(source, model.sample_rate), window=window)
     if isinstance(found, Classification):

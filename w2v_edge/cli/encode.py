@@ -15,9 +15,9 @@ from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
 
 if TYPE_CHECKING:
-    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.encoding import Encoding
     from w2v_edge.runtime.model import Model
+    from w2v_edge.runtime.window import Window
 
 
 @click.command("encode")
@@ -100,7 +100,7 @@ class _Job:
         *,
         with_context: bool,
         with_features: bool,
-        window: ContextWindow | None,
+        window: Window | None,
     ) -> None:
         self.model = model
         self.window = window
@@ -111,7 +111,7 @@ class _Job:
     def arrays(self, source: Path) -> dict[str, Any]:
         """Return the named arrays of one file, which is read in blocks."""
         from w2v_edge.audio import AudioFile
-        from w2v_edge.runtime.growing import GrowingArray
+        from w2v_edge.runtime.buffers import GrowingArray
 
         model, audio = self.model, AudioFile(source, self.model.sample_rate)
         if self.with_context:

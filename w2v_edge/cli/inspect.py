@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from w2v_edge import strict
-from w2v_edge.bundle import Manifest, TensorInfo
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle, Manifest, TensorInfo
 from w2v_edge.cli.output import console, json_option, megabytes, print_json, print_table
 from w2v_edge.errors import BundleIntegrityError
 

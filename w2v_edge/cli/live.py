@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from w2v_edge.errors import InputError, MissingExtraError
-from w2v_edge.runtime.pace import Block
+from w2v_edge.runtime.realtime import Block
 
 if TYPE_CHECKING:
     from w2v_edge.audio import Waveform

@@ -13,7 +13,7 @@ from w2v_edge.names import Power, Provider
 from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
-    from w2v_edge.runtime.context_window import ContextWindow
+    from w2v_edge.runtime.window import Window
 
 OPTIONS = f"{__name__}.provider_options"
 
@@ -106,12 +106,12 @@ window_option = click.option(
 )
 
 
-def window_of(seconds: tuple[float, float, float] | None) -> ContextWindow | None:
+def window_of(seconds: tuple[float, float, float] | None) -> Window | None:
     """Return the window that was asked for.
 
     Raises:
         InputError: it is none.
     """
-    from w2v_edge.runtime.context_window import ContextWindow
+    from w2v_edge.runtime.window import Window
 
-    return None if seconds is None else ContextWindow(*seconds)
+    return None if seconds is None else Window(*seconds)

@@ -23,7 +23,7 @@ from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import require
 from w2v_edge.cli.stream_printer import Printer
 from w2v_edge.errors import InputError
-from w2v_edge.runtime.pace import Block, Pace, paced
+from w2v_edge.runtime.realtime import Block, Pace, paced
 
 if TYPE_CHECKING:
     from w2v_edge import Model
@@ -160,7 +160,7 @@ def _open(
     *,
     context: bool,
 ) -> Stream:
-    from w2v_edge.runtime.context_window import STREAM
+    from w2v_edge.runtime.window import STREAM_WINDOW
 
     chosen: Any = "running"
     if statistics not in {None, "running"}:
@@ -169,7 +169,7 @@ def _open(
 
         chosen = model.statistics(AudioFile(Path(str(statistics)), model.sample_rate))
     wanted = context or window is not None or model.manifest.ctc is not None
-    moving = window_of(window) or STREAM
+    moving = window_of(window) or STREAM_WINDOW
     return model.stream(statistics=chosen, context=moving if wanted else None)
 
 

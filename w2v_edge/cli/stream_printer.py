@@ -9,22 +9,22 @@ import click
 
 if TYPE_CHECKING:
     from w2v_edge import Encoding, Model
-    from w2v_edge.runtime.pace import Pace
+    from w2v_edge.runtime.realtime import Pace
     from w2v_edge.runtime.stream import Stream
-    from w2v_edge.runtime.text_stream import TextStream
+    from w2v_edge.text.decoding import StreamDecoder
 
 
 class Printer:
     """Prints pieces: words of a model that transcribes, else codes, or all of it as JSON."""
 
     def __init__(self, model: Model, *, with_context: bool, as_json: bool) -> None:
-        from w2v_edge.runtime.text_stream import TextStream
+        from w2v_edge.text.decoding import StreamDecoder
 
         self._as_json = as_json
         self._with_context = with_context
-        self._text: TextStream | None = None
+        self._text: StreamDecoder | None = None
         if model.manifest.ctc is not None:
-            self._text = TextStream(model.spelling, model.context_frame_seconds)
+            self._text = StreamDecoder(model.spelling, model.context_frame_seconds)
         self._of_context = model.manifest.quantizer_input == "context"
 
     def piece(self, piece: Encoding, *, ended: bool = False) -> None:

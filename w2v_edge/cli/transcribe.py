@@ -23,13 +23,13 @@ from w2v_edge.cli.jobs import (
 from w2v_edge.cli.options import running_options, window_of, window_option
 from w2v_edge.cli.output import console, force_option, json_option, require
 from w2v_edge.files import refuse_existing, replacing
-from w2v_edge.subtitles import Format, subtitles
+from w2v_edge.text.subtitles import Format, subtitles
 
 if TYPE_CHECKING:
-    from w2v_edge.runtime.context_window import ContextWindow
     from w2v_edge.runtime.model import Model
-    from w2v_edge.runtime.spelling import Spelling
-    from w2v_edge.runtime.text import Decoder
+    from w2v_edge.runtime.window import Window
+    from w2v_edge.text.decoding import Decoder
+    from w2v_edge.text.spelling import Spelling
 
 FOLDER = Path("transcripts")
 
@@ -109,7 +109,7 @@ def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Dec
     """Return what was asked for; None for greedy decoding."""
     if lm is None and not search:
         return None
-    from w2v_edge.runtime.beam_search import BeamSearch
+    from w2v_edge.text.beam_search import BeamSearch
 
     with _silent_kenlm():
         return BeamSearch(spelling, lm=lm, **search)
@@ -118,7 +118,7 @@ def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Dec
 def _transcribe_one(
     model: Model,
     decoder: Decoder | None,
-    window: ContextWindow | None,
+    window: Window | None,
     source: Path,
     outputs: dict[Format, Path],
     *,

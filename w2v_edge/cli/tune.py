@@ -83,10 +83,10 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
     w2v-edge tune ckpt-int8 --graph tokenizer --seconds 1 --time 60
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
-    from w2v_edge.bundle_files import Bundle
+    from w2v_edge.bundle import Bundle
     from w2v_edge.files import refuse_unwritable
     from w2v_edge.latency.tune import Wanted, tune
-    from w2v_edge.runtime.tuned import describe, usual_path, write_tuning
+    from w2v_edge.providers.tuned import describe, usual_path, write_tuning
 
     path = output or usual_path(Bundle.open(bundle).manifest, given["provider"])
     if not dry_run:

@@ -63,7 +63,7 @@ def command(
 
 
 def _verify_golden(model: Model, *, as_json: bool) -> None:
-    from w2v_edge.runtime.golden import check_golden
+    from w2v_edge.bundle.golden import check_golden
 
     rows, tally = check_golden(model)
     failures = [row for row in rows if not row.ok]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.corpus import local_engine
 from w2v_edge.corpus.entries import find_entries
 from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, sweep, usual_size

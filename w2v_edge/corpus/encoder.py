@@ -14,10 +14,10 @@ from w2v_edge.corpus.entries import Entry, open_entry
 from w2v_edge.corpus.job import Settings
 from w2v_edge.corpus.table import Outcome
 from w2v_edge.errors import BundleError, MissingExtraError, ProviderError, TuningError
-from w2v_edge.runtime.context_window import check_window
-from w2v_edge.runtime.growing import GrowingArray
+from w2v_edge.runtime.buffers import GrowingArray
 from w2v_edge.runtime.model import WHOLE_SECONDS, Model
-from w2v_edge.runtime.sources import read_whole
+from w2v_edge.runtime.recordings import read_whole
+from w2v_edge.runtime.window import check_window
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.errors import ConfigError, GraphMissingError, InputError, OutputExistsError
 from w2v_edge.providers import choose
-from w2v_edge.runtime.context_window import ContextWindow, check_window
+from w2v_edge.runtime.window import Window, check_window
 
 RECORD = "_job.json"
 """Readers of folders of Parquet pass over names that begin like this."""
@@ -39,7 +39,7 @@ class Settings:
 
     context: bool = False
     pooled: bool = False
-    window: ContextWindow | None = None
+    window: Window | None = None
     running: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from w2v_edge.bundle import Manifest
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import Settings
-from w2v_edge.runtime.frame_times import FrameTimes
+from w2v_edge.runtime.encoding import FrameTimes
 
 METADATA = b"w2v_edge"
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle
 from w2v_edge.errors import GraphMissingError, InputError, ProviderError
 from w2v_edge.latency.report import BundleRecord, Case, Driver, Scenario
 from w2v_edge.latency.scenarios import MULTI
 from w2v_edge.names import Power
 from w2v_edge.providers import choose, usable_cores
-from w2v_edge.runtime.context_window import STREAM, check_window
 from w2v_edge.runtime.stream import check_graphs
+from w2v_edge.runtime.window import STREAM_WINDOW, check_window
 
 GRAPHS = ("encoder", "tokenizer", "frontend", "context", "quantizer")
 USUAL = ("encoder", "tokenizer")
@@ -179,7 +179,7 @@ def _graphs(one: Named, asked: tuple[str, ...], scenario: Scenario) -> list[str]
     if scenario == "streaming":
         check_graphs(one.bundle.manifest)
         if "tokenizer" not in asked:
-            check_window(STREAM, one.bundle.manifest)
+            check_window(STREAM_WINDOW, one.bundle.manifest)
         wrong = [graph for graph in asked if graph not in USUAL]
         if wrong:
             raise InputError(

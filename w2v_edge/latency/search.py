@@ -14,8 +14,8 @@ from w2v_edge.latency.arena import Arena, OutOfTimeError
 from w2v_edge.latency.gain import FEWEST, gain, is_better, promises, ratio
 from w2v_edge.latency.knobs import Knob
 from w2v_edge.latency.report import Estimate
+from w2v_edge.providers.tuned import Gain
 from w2v_edge.providers.tuning import Tuning
-from w2v_edge.runtime.tuned import Gain
 
 EXPLORE = 3
 """Rounds of all values of a knob."""

@@ -8,7 +8,7 @@ from w2v_edge.audio import Waveform
 from w2v_edge.latency.report import Case
 from w2v_edge.latency.scenarios import Steady
 from w2v_edge.runtime.model import Model
-from w2v_edge.runtime.pace import Pace, paced
+from w2v_edge.runtime.realtime import Pace, paced
 
 
 class Live:

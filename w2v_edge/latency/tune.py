@@ -22,9 +22,9 @@ from w2v_edge.latency.plan import Matrix, Named, make_cases, open_bundles
 from w2v_edge.latency.report import Case
 from w2v_edge.latency.search import Attempt, processes, search
 from w2v_edge.latency.speech import Speech
+from w2v_edge.providers.tuned import Gain
 from w2v_edge.providers.tuning import Tuning
 from w2v_edge.runtime.model import ACCELERATOR_BATCH_SECONDS, BATCH_SECONDS
-from w2v_edge.runtime.tuned import Gain
 
 TRIAL = "w2v_edge.latency.tuning_trial"
 QUERIES, LISTS = "single utterances", "lists of utterances"

@@ -18,16 +18,16 @@ FEWEST = 2
 
 def work(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
     """Time queries of each length of audio, or lists of utterances in the scenario offline."""
-    from w2v_edge.bundle_files import Bundle
+    from w2v_edge.bundle import Bundle
     from w2v_edge.latency.inputs import read_inputs
     from w2v_edge.providers import choose
     from w2v_edge.providers.tuning import Tuning
-    from w2v_edge.runtime.graph_runner import GraphRunner
     from w2v_edge.runtime.model import Model
+    from w2v_edge.runtime.session import Session
 
     case, tuning = job.case, job.tuning or Tuning()
     execution = choose(case.provider, None, allow_fallback=False)
-    runner = GraphRunner(Bundle.open(job.bundle), tuning.applied(execution))
+    runner = Session(Bundle.open(job.bundle), tuning.applied(execution))
     model = Model(runner, tuning.batch_seconds)
     inputs = read_inputs(Path(job.inputs))
     if case.scenario == "offline":

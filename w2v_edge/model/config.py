@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from w2v_edge import strict
-from w2v_edge.geometry import Geometry
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model.validation import validate
 
 

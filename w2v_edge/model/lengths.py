@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from w2v_edge.geometry import Geometry
+from w2v_edge.bundle.geometry import Geometry
 
 
 class Frames(NamedTuple):

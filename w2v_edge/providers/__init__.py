@@ -1,6 +1,6 @@
 """Execution providers, threads and cores: choose, prove, report.
 
-A provider that was asked for and does not run is an error, never a warning.
+A requested provider that does not run is an error, never a warning.
 """
 
 from w2v_edge.providers.choice import Execution, ProviderChoice, choose
@@ -8,11 +8,13 @@ from w2v_edge.providers.installation import import_onnxruntime
 from w2v_edge.providers.machine import cgroup_cores, cgroup_memory, usable_cores
 from w2v_edge.providers.placement import Placement
 from w2v_edge.providers.session import open_and_prove, open_session, profiled
+from w2v_edge.providers.table import ProviderInfo
 
 __all__ = [
     "Execution",
     "Placement",
     "ProviderChoice",
+    "ProviderInfo",
     "cgroup_cores",
     "cgroup_memory",
     "choose",

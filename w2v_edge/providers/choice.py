@@ -1,16 +1,21 @@
-"""What a caller asks for, checked before anything is loaded."""
+"""The requested provider and threads, checked before anything is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from w2v_edge.errors import ProviderError
 from w2v_edge.names import Power, Provider
 from w2v_edge.providers.installation import check_installed, import_onnxruntime
 from w2v_edge.providers.machine import usable_cores
-from w2v_edge.providers.table import TABLE, Row
+from w2v_edge.providers.table import (
+    ACCELERATOR_BATCH_SECONDS,
+    ACCELERATOR_GROUP_SECONDS,
+    TABLE,
+    ProviderInfo,
+)
 
 ProviderChoice = str | tuple[str, Mapping[str, Any]]
 """A provider's name, or with options of onnxruntime's, such as `("cuda", {"device_id": 1})`."""
@@ -22,34 +27,32 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True)
 class Execution:
-    """How sessions are to run.
+    """How sessions are run.
 
     Attributes:
-        providers: those named, first choice first, with the caller's own options.
-        threads: for one operator.
-        allow_fallback: whether the CPU may stand in for a provider that does not run.
+        providers: names, first choice first, each with the caller's own options.
+        threads: intra-op threads.
+        allow_fallback: whether the CPU may replace a provider that does not start.
         power: `low` lets threads sleep as soon as they have nothing to do.
-        buckets: whether waveforms are padded to a few lengths.
-        spinning: when threads with nothing to do spin; see `Tuning`.
-        block_base: how an operator's work is parted among threads; see `Tuning`.
+        spinning: when idle threads spin; see `Tuning`.
+        block_base: how an operator's work is split among threads; see `Tuning`.
     """
 
     providers: tuple[tuple[str, dict[str, str]], ...]
     threads: int
     allow_fallback: bool = False
     power: Power = "high"
-    buckets: bool = field(default=False)
     spinning: Spinning = "always"
     block_base: int = 0
 
     @property
     def provider(self) -> str:
-        """The provider asked for: the first choice."""
+        """The requested provider: the first choice."""
         return self.providers[0][0]
 
     @property
-    def row(self) -> Row:
-        """What is known of it."""
+    def info(self) -> ProviderInfo:
+        """The table's entry of the requested provider."""
         return TABLE[self.provider]
 
     @property
@@ -59,8 +62,31 @@ class Execution:
 
     @property
     def needs_proof(self) -> bool:
-        """Whether operators could end up elsewhere than was asked."""
+        """Whether operators could run elsewhere than requested."""
         return self.provider != "cpu"
+
+    def running(self, started: Sequence[str]) -> ProviderInfo:
+        """Return the provider that runs, given onnxruntime's names of those that started."""
+        for name, _ in self.providers:
+            if TABLE[name].ort_name in started:
+                return TABLE[name]
+        return TABLE["cpu"]
+
+    def options_of(self, info: ProviderInfo) -> dict[str, str]:
+        """Return the caller's options of a provider."""
+        return next((own for name, own in self.providers if TABLE[name] is info), {})
+
+    def batch_seconds(self, running: ProviderInfo) -> float:
+        """Return the audio in a batch for the provider that runs."""
+        return ACCELERATOR_BATCH_SECONDS if self._on_gpu(running) else running.batch_seconds
+
+    def group_seconds(self, running: ProviderInfo) -> float:
+        """Return the audio from which batches are formed, for the provider that runs."""
+        return ACCELERATOR_GROUP_SECONDS if self._on_gpu(running) else running.group_seconds
+
+    def _on_gpu(self, running: ProviderInfo) -> bool:
+        """Whether a provider of several devices, such as OpenVINO, uses another than the CPU."""
+        return self.options_of(running).get("device_type", "CPU") != "CPU"
 
 
 def choose(
@@ -70,13 +96,13 @@ def choose(
     allow_fallback: bool,
     power: Power = "high",
 ) -> Execution:
-    """Check a choice of provider and threads before anything is loaded.
+    """Check the requested provider and threads before anything is loaded.
 
     Args:
-        provider: a name, a name with options, or a list of such in order of preference: the
-            first must run, and heavy operators may run on those named and nowhere else.
-        threads: for one operator; None for the cores there are, or one in low power.
-        allow_fallback: run on the CPU where `provider` does not.
+        provider: a name, a name with options, or a list or tuple of these in order of preference:
+            the first must run, and heavy operators run on those named and nowhere else.
+        threads: intra-op threads; None for the usable cores, or one in low power.
+        allow_fallback: run on the CPU if `provider` does not start.
         power: `high`, or `low` for one thread that never spins.
 
     Raises:
@@ -96,20 +122,27 @@ def choose(
     if not allow_fallback:
         check_installed(ort, providers[0][0])
     default = 1 if power == "low" else usable_cores()
-    row = TABLE[providers[0][0]]
-    runs = row.ort_name in ort.get_available_providers()
-    return Execution(providers, threads or default, allow_fallback, power, row.buckets and runs)
+    return Execution(providers, threads or default, allow_fallback, power)
 
 
 def _parse(
     provider: ProviderChoice | Sequence[ProviderChoice],
 ) -> tuple[tuple[str, dict[str, str]], ...]:
-    given = provider if isinstance(provider, list) else [provider]
-    parsed = tuple(_parse_one(one) for one in given)
+    parsed = tuple(_parse_one(one) for one in _as_list(provider))
     names = [name for name, _ in parsed]
     if not parsed or len(set(names)) < len(names):
         raise ProviderError(f"found providers {names}, expected at least one, each once")
     return parsed
+
+
+def _as_list(provider: object) -> list[object]:
+    """Return the providers named; a tuple is a list of them, unless it is a name with options."""
+    if isinstance(provider, list):
+        return provider
+    if isinstance(provider, tuple):
+        with_options = len(provider) > 1 and not isinstance(provider[1], str | tuple)
+        return [provider] if with_options else list(provider)
+    return [provider]
 
 
 def _parse_one(provider: object) -> tuple[str, dict[str, str]]:

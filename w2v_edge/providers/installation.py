@@ -1,11 +1,9 @@
-"""What is installed of onnxruntime and below it, and what to do where something is missing."""
+"""The installed onnxruntime and its libraries, and how to install what is missing."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib.util
-import io
 import os
 import re
 import sys
@@ -21,7 +19,7 @@ WHEELS = (
     "onnxruntime-migraphx",
     "onnxruntime-rocm",
 )
-"""Distributions that bring the module `onnxruntime`; each overwrites the others."""
+"""Distributions of the module `onnxruntime`; each overwrites the others."""
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
@@ -29,9 +27,9 @@ DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 def import_onnxruntime() -> ModuleType:
     """Import onnxruntime on first use, without its telemetry.
 
-    Wheels for Linux have it too by now (1.32): a thread, a file among the temporary ones, and an
-    address to report to. `ORT_DISABLE_TELEMETRY=0` in the environment leaves it on, and so does
-    a program that imports onnxruntime earlier.
+    Since 1.32 wheels for Linux have it too: a thread, a temporary file, and an address to report
+    to. `ORT_DISABLE_TELEMETRY=0` in the environment leaves it on, and so does a program that
+    imports onnxruntime earlier.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -51,7 +49,7 @@ def installed_wheels() -> list[str]:
 
 
 def conflict(wheels: list[str], wanted: str) -> tuple[str, str]:
-    """Return what is wrong with several wheels in one environment, and how to mend it."""
+    """Return the problem of several wheels in one environment, and its fix."""
     both = " and ".join(wheels)
     return (
         f"{both} are installed together and overwrite each other",
@@ -60,7 +58,7 @@ def conflict(wheels: list[str], wanted: str) -> tuple[str, str]:
 
 
 def check_installed(ort: ModuleType, provider: str) -> None:
-    """Raise unless the installed onnxruntime has a provider and the machine what it needs first.
+    """Check that the installed onnxruntime has a provider, and that the machine has its driver.
 
     Raises:
         ProviderError: it is not in the wheel, wheels overwrite each other, or no driver is there.
@@ -84,7 +82,7 @@ def check_installed(ort: ModuleType, provider: str) -> None:
 
 
 def why_not_started(ort: ModuleType, provider: str) -> str:
-    """Say in one line why a provider that is in the wheel did not start, and what to do."""
+    """Return in one line why an installed provider did not start, and the fix."""
     row = TABLE[provider]
     did_not = f"provider {provider!r} is installed but did not start"
     if row.library:
@@ -102,9 +100,13 @@ def why_not_started(ort: ModuleType, provider: str) -> str:
 def preload_libraries(ort: ModuleType) -> None:
     """Load the CUDA libraries that pip installed, where onnxruntime does not look by itself."""
     if hasattr(ort, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
-        # It prints what it does not find; a library that matters is named when it is missed.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # It prints the libraries that it does not find; one that matters is named when a session is
+        # opened. Only this module's `print` is replaced: other threads keep their stdout.
+        vars(ort)["print"] = lambda *_args, **_kwargs: None
+        try:
             ort.preload_dlls()
+        finally:
+            vars(ort).pop("print", None)
 
 
 def loads(library: str) -> bool:

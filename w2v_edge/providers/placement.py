@@ -1,4 +1,4 @@
-"""Where the operators of a graph really ran, by onnxruntime's own profile of a short run."""
+"""Where the operators of a graph ran, from onnxruntime's profile of a short run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import GraphInfo
+from w2v_edge.bundle.manifest import GraphInfo
 from w2v_edge.errors import ProviderError
 from w2v_edge.providers.choice import Execution
 
@@ -20,10 +20,10 @@ HEAVY = frozenset(
     "MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul QLinearMatMul QGemm ConvInteger "
     "QLinearConv MatMulNBits Einsum".split()
 )
-"""Operators that hold nearly all of the work; shape arithmetic may stay on the CPU."""
+"""Operators with nearly all of the work; shape arithmetic may stay on the CPU."""
 
 CONTROL = frozenset({"Scan", "Loop", "If"})
-"""Their time is that of the operators inside, which the profile lists too."""
+"""Their time is that of the operators inside, which the profile also lists."""
 
 KERNEL = "_kernel_time"
 SECONDS = 1.0
@@ -37,10 +37,10 @@ class Placement:
     Attributes:
         providers: execution providers of its session, first choice first.
         nodes: how many operators ran on each in the profiled run, a fused subgraph being one;
-            None where there was no such run, as on the CPU.
-        time: each one's share of the operators' time in that run; None likewise.
+            None without such a run, as on the CPU.
+        time: each provider's share of the operators' time in that run, or None.
         heaviest: operators with their provider and share of time, largest first.
-        elsewhere: heavy operators that ran where they were not asked to, longest first.
+        elsewhere: heavy operators that ran on another provider than requested, longest first.
     """
 
     providers: tuple[str, ...]
@@ -51,7 +51,7 @@ class Placement:
 
 
 def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[Any]]:
-    """Make inputs for one short utterance: tones over noise, and plausible values elsewhere."""
+    """Make inputs of one short utterance: tones and noise, and plausible values elsewhere."""
     random = np.random.default_rng(0)
     samples = int(SECONDS * sample_rate)
     sizes = {"batch": 1, "samples": samples}
@@ -73,10 +73,10 @@ def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[A
     return made
 
 
-def judge(
+def summarise(
     events: Iterable[dict[str, Any]], providers: tuple[str, ...], execution: Execution
 ) -> Placement:
-    """Sum up a profile."""
+    """Summarise a profile."""
     nodes: Counter[str] = Counter()
     times: Counter[tuple[str, str]] = Counter()
     heavy: Counter[tuple[str, str]] = Counter()
@@ -95,7 +95,7 @@ def judge(
         shares[provider] += duration
     ranked = [(*key, duration / total) for key, duration in times.most_common()]
     elsewhere = [name for (name, where), _ in heavy.most_common() if where not in execution.allowed]
-    if heavy and execution.row.ort_name not in nodes:
+    if heavy and execution.info.ort_name not in nodes:
         elsewhere = elsewhere or [name for (name, _), _ in heavy.most_common()]
     return Placement(
         providers,
@@ -107,7 +107,7 @@ def judge(
 
 
 def check(placement: Placement, graph: str, execution: Execution) -> None:
-    """Raise unless every heavy operator ran on a provider that was named.
+    """Check that every heavy operator ran on a requested provider.
 
     Raises:
         ProviderError: some did not.
@@ -130,7 +130,7 @@ def refusal(
 
 
 TARGETS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
-"""The export targets whose graphs a provider runs as a whole."""
+"""The export target whose graphs a provider runs completely."""
 
 
 def _in_double(event: dict[str, Any]) -> bool:

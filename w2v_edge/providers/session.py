@@ -1,13 +1,14 @@
-"""Opens onnxruntime sessions that run where they were asked to, and prove it."""
+"""Opens onnxruntime sessions that run on the requested provider, and proves it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,27 +18,27 @@ import numpy.typing as npt
 
 from w2v_edge.errors import ProviderError, one_line
 from w2v_edge.providers.choice import Execution
+from w2v_edge.providers.device import device_identity
 from w2v_edge.providers.installation import (
     import_onnxruntime,
     preload_libraries,
     why_not_started,
 )
-from w2v_edge.providers.placement import Placement, check, judge, refusal
+from w2v_edge.providers.placement import Placement, check, refusal, summarise
 from w2v_edge.providers.table import TABLE
 
 FATAL = 4
-WARNING = 2
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> Any:
-    """Open an onnxruntime session that has the provider asked for.
+    """Open an onnxruntime session on the requested provider.
 
     Args:
         path: of the graph.
         execution: how to run it.
-        cache_key: names the folder for what a provider compiles; nothing is kept without.
+        cache_key: of the bundle, for the folder of compiled graphs; empty to keep nothing.
 
     Raises:
         ProviderError: the provider is installed but did not start, or refuses the graph.
@@ -49,10 +50,10 @@ def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> An
 def open_and_prove(
     path: Path, execution: Execution, inputs: Inputs, *, cache_key: str = ""
 ) -> tuple[Any, Placement]:
-    """Open a session and run it once with onnxruntime's profiler on: which operator ran where?
+    """Open a session and run it once with profiling enabled, to see which operator ran where.
 
-    The profile is made in a temporary folder and removed. Where operators that hold the work did
-    not run on a provider that was named, that is an error.
+    The profile is written to a temporary folder and removed. Heavy operators that did not run on a
+    requested provider are an error.
 
     Args:
         path: of the graph.
@@ -64,7 +65,7 @@ def open_and_prove(
         ProviderError: the provider did not start, or does not run the graph.
     """
     session, events = _profile(path, execution, inputs, cache_key, runs=1)
-    placement = judge(events, tuple(session.get_providers()), execution)
+    placement = summarise(events, tuple(session.get_providers()), execution)
     check(placement, path.stem, execution)
     return session, placement
 
@@ -72,13 +73,13 @@ def open_and_prove(
 def profiled(
     path: Path, execution: Execution, inputs: Inputs, *, runs: int
 ) -> tuple[list[dict[str, Any]], Placement]:
-    """Run a graph so often with onnxruntime's profiler on; return its events and what they say.
+    """Run a graph `runs` times with profiling enabled; return its events and their summary.
 
     Raises:
         ProviderError: as for `open_and_prove`.
     """
     session, events = _profile(path, execution, inputs, "", runs=runs)
-    placement = judge(events, tuple(session.get_providers()), execution)
+    placement = summarise(events, tuple(session.get_providers()), execution)
     check(placement, path.stem, execution)
     return events, placement
 
@@ -99,12 +100,11 @@ def _profile(
 
 
 def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache_key: str) -> Any:
-    if execution.row.library:
+    if execution.info.library:
         preload_libraries(ort)
     providers = _providers(ort, execution, cache_key)
     try:
-        with _quiet(ort, silent=execution.needs_proof):
-            session = _session_class(ort)(str(path), options, providers=providers)
+        session = _session_class(ort)(str(path), options, providers=providers)
     except Exception as error:
         if not execution.needs_proof:
             raise
@@ -113,9 +113,9 @@ def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache
         session = ort.InferenceSession(str(path), options, providers=[TABLE["cpu"].ort_name])
     if execution.allow_fallback:
         return session
-    if execution.row.ort_name not in session.get_providers():
+    if execution.info.ort_name not in session.get_providers():
         raise ProviderError(why_not_started(ort, execution.provider))
-    # Otherwise a failing run would be repeated on the CPU, with a note on stdout.
+    # Without this a failing run is repeated on the CPU, with a message on stdout.
     session.disable_fallback()
     return session
 
@@ -124,7 +124,7 @@ def _refused(ort: ModuleType, path: Path, execution: Execution, error: Exception
     if not isinstance(error, _NotStarted):
         what = f"it cannot be opened there (onnxruntime: {one_line(error)})"
         return refusal(path.stem, execution, what)
-    if execution.row.library:
+    if execution.info.library:
         return ProviderError(why_not_started(ort, execution.provider))
     return ProviderError(
         f"provider {execution.provider!r} did not start, onnxruntime says: {one_line(error)}; "
@@ -141,7 +141,9 @@ def _providers(
         row = TABLE[name]
         if row.ort_name not in available:
             continue
-        folder = _cache_folder(name, cache_key) if row.cached and cache_key else None
+        folder = None
+        if row.cached and cache_key:
+            folder = _cache_folder(name, compiled_key(ort, cache_key, own))
         options = row.options | (row.cached if folder else {})
         values = {"threads": execution.threads, "cache": folder}
         filled = {key: value.format(**values) for key, value in options.items()}
@@ -159,12 +161,12 @@ def _options(ort: ModuleType, execution: Execution) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Plans for a fixed shape are of no use where every length is new, and they keep memory;
-    # DirectML requires that there are none.
+    # Memory plans for a fixed shape are useless where every length is new, and keep memory;
+    # DirectML requires that they are disabled.
     options.enable_mem_pattern = False
     options.log_severity_level = FATAL
     if execution.power == "low" or execution.spinning == "never":
-        # A thread that waits for work otherwise spins for it, at full power.
+        # By default a thread that waits for work spins, at full power.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     elif execution.spinning == "in_runs":
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -174,7 +176,7 @@ def _options(ort: ModuleType, execution: Execution) -> Any:
 
 
 def _cache_folder(provider: str, key: str) -> Path | None:
-    """Return a folder of this user's for what a provider compiles, or None where none can be."""
+    """Return a folder for compiled graphs in the user's cache, or None if it cannot be made."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
     elif sys.platform == "darwin":
@@ -189,16 +191,18 @@ def _cache_folder(provider: str, key: str) -> Path | None:
     return folder
 
 
-@contextmanager
-def _quiet(ort: ModuleType, *, silent: bool) -> Iterator[None]:
-    """Keep onnxruntime from writing to stderr what is about to be said in one line."""
-    if silent:
-        ort.set_default_logger_severity(FATAL)
+def compiled_key(ort: ModuleType, bundle: str, options: Mapping[str, str]) -> str:
+    """Return the key of a compiled graph: bundle, onnxruntime, driver, device and options."""
+    what = [bundle, str(ort.__version__), _driver(), device_identity(), sorted(options.items())]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def _driver() -> str:
+    """Return the version of the NVIDIA driver; elsewhere drivers come with the system."""
     try:
-        yield
-    finally:
-        if silent:
-            ort.set_default_logger_severity(WARNING)
+        return Path("/proc/driver/nvidia/version").read_text(errors="replace")
+    except OSError:
+        return platform.version()
 
 
 class _NotStarted(Exception):  # noqa: N818 - it never leaves this file
@@ -207,10 +211,10 @@ class _NotStarted(Exception):  # noqa: N818 - it never leaves this file
 
 @cache
 def _session_class(ort: ModuleType) -> Any:
-    """Return a session class that never goes on with the CPU in silence.
+    """Return a session class that never falls back to the CPU silently.
 
-    The one of onnxruntime meets these errors by printing a banner and opening the graph on the
-    CPU, and not in every version can that be switched off.
+    On these errors onnxruntime prints a banner and opens the graph on the CPU, and not in every
+    version can that be switched off.
     """
 
     class Session(ort.InferenceSession):  # type: ignore[misc, name-defined]

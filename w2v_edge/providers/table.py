@@ -1,28 +1,36 @@
-"""The execution providers, a row each: where they come from and the options they run with."""
+"""The table of execution providers: where they come from, and the options they run with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CPU_BATCH_SECONDS, ACCELERATOR_BATCH_SECONDS = 6.0, 160.0
+"""Larger batches gain nothing on a CPU, which a single utterance keeps busy."""
+
+CPU_GROUP_SECONDS, ACCELERATOR_GROUP_SECONDS = 60.0, 600.0
+
 
 @dataclass(frozen=True)
-class Row:
+class ProviderInfo:
     """One execution provider.
 
     Attributes:
-        ort_name: what onnxruntime calls it.
-        wheel: the distribution that brings it; empty where none does.
-        install: what to type to get it.
+        ort_name: onnxruntime's name.
+        wheel: the distribution that contains it; empty if there is none.
+        install: how to install it.
         options: defaults; `{threads}` stands for the number of threads.
-        cached: options for a folder in which compiled graphs are kept, `{cache}`.
+        cached: options for a folder of compiled graphs, `{cache}`.
         tunable: options that `w2v-edge tune` tries, with their values; none makes results less
             exact.
-        device: where its tensors lie, by onnxruntime's name; `cpu` also for those that copy
-            themselves.
-        library: of NVIDIA's, the file that onnxruntime loads it from.
+        device: onnxruntime's name of the device of its tensors; `cpu` also for providers that copy
+            tensors themselves.
+        library: NVIDIA providers: the file that onnxruntime loads.
         buckets: whether it compiles or tunes anew for every length of audio.
-        forks: whether a forked child can open it again. Drivers and global pools of threads do
-            not live on in a child.
+        serial: whether it runs one graph at a time.
+        forks: whether a forked child can open it again. Drivers and process-wide thread pools do
+            not survive a fork.
+        batch_seconds: audio in a batch, padding included.
+        group_seconds: audio of a corpus from which batches are formed.
     """
 
     ort_name: str
@@ -34,30 +42,35 @@ class Row:
     device: str = "cpu"
     library: str = ""
     buckets: bool = False
+    serial: bool = False
     forks: bool = False
+    batch_seconds: float = ACCELERATOR_BATCH_SECONDS
+    group_seconds: float = ACCELERATOR_GROUP_SECONDS
 
 
 def _wheel(name: str) -> str:
     return f"in an environment without onnxruntime run: pip install '{name}'"
 
 
-TABLE: dict[str, Row] = {
-    "cpu": Row(
+TABLE: dict[str, ProviderInfo] = {
+    "cpu": ProviderInfo(
         "CPUExecutionProvider",
         "onnxruntime",
         "reinstall it: pip install --force-reinstall 'w2v-edge[cpu]'",
         forks=True,
+        batch_seconds=CPU_BATCH_SECONDS,
+        group_seconds=CPU_GROUP_SECONDS,
     ),
-    "cuda": Row(
+    "cuda": ProviderInfo(
         "CUDAExecutionProvider",
         "onnxruntime-gpu",
         _wheel("w2v-edge[gpu]"),
         options={
             # The default, an exhaustive search, runs again for every new length of audio.
             "cudnn_conv_algo_search": "HEURISTIC",
-            # TF32 keeps 10 bits of each factor: outputs would miss the bars of the parity gate.
+            # TF32 keeps 10 bits of each factor: outputs would miss the parity tolerances.
             "use_tf32": "0",
-            # The default doubles what it holds at each step: lengths vary, peaks would stay.
+            # The default doubles the arena at each step: lengths vary, and peaks would stay.
             "arena_extend_strategy": "kSameAsRequested",
         },
         tunable={
@@ -65,10 +78,11 @@ TABLE: dict[str, Row] = {
             "cudnn_conv_use_max_workspace": ("0",),
         },
         device="cuda",
+        serial=True,
         library="libonnxruntime_providers_cuda.so",
         buckets=True,
     ),
-    "tensorrt": Row(
+    "tensorrt": ProviderInfo(
         "TensorrtExecutionProvider",
         "onnxruntime-gpu",
         _wheel("w2v-edge[gpu]"),
@@ -82,24 +96,27 @@ TABLE: dict[str, Row] = {
             "trt_timing_cache_path": "{cache}",
         },
         device="cuda",
+        serial=True,
         library="libonnxruntime_providers_tensorrt.so",
         buckets=True,
     ),
-    "openvino": Row(
+    "openvino": ProviderInfo(
         "OpenVINOExecutionProvider",
         "onnxruntime-openvino",
         _wheel("w2v-edge[openvino]"),
-        # No `cache_dir`: for the CPU it takes longer to read what was compiled, another copy of
-        # the weights, than to compile. Lengths may be any: its kernels are not made for one.
+        # No `cache_dir`: on the CPU reading a compiled graph, with another copy of the weights,
+        # takes longer than compiling. Its kernels are not specialised for a length.
         options={
             "device_type": "CPU",
-            # Left to itself OpenVINO takes bf16 where the processor has it: outputs would miss
-            # the bars of the parity gate.
+            # By default OpenVINO uses bf16 where the processor has it: outputs would miss the
+            # tolerances of the parity gate.
             "precision": "FP32",
             "num_of_threads": "{threads}",
         },
+        batch_seconds=CPU_BATCH_SECONDS,
+        group_seconds=CPU_GROUP_SECONDS,
     ),
-    "coreml": Row(
+    "coreml": ProviderInfo(
         "CoreMLExecutionProvider",
         "onnxruntime",
         "on macOS run: pip install 'w2v-edge[cpu]'",
@@ -109,33 +126,37 @@ TABLE: dict[str, Row] = {
         cached={"ModelCacheDirectory": "{cache}"},
         buckets=True,
     ),
-    "directml": Row(
+    "directml": ProviderInfo(
         "DmlExecutionProvider",
         "onnxruntime-directml",
         "on Windows, " + _wheel("onnxruntime-directml"),
         device="dml",
+        serial=True,
         buckets=True,
     ),
-    "qnn": Row(
+    "qnn": ProviderInfo(
         "QNNExecutionProvider",
         "onnxruntime-qnn",
         "on Windows on Arm, " + _wheel("onnxruntime-qnn"),
-        # The CPU backend, where it is the default, is a reference for tests.
+        # The default is in some releases the CPU backend, a reference for tests.
         options={"backend_type": "htp"},
         buckets=True,
     ),
-    "xnnpack": Row(
+    "xnnpack": ProviderInfo(
         "XnnpackExecutionProvider",
         "",
         "build onnxruntime with --use_xnnpack",
-        # It has threads of its own, beside those of the session.
+        # It has its own threads, beside those of the session.
         options={"intra_op_num_threads": "{threads}"},
         forks=True,
+        batch_seconds=CPU_BATCH_SECONDS,
+        group_seconds=CPU_GROUP_SECONDS,
     ),
-    "webgpu": Row(
+    "webgpu": ProviderInfo(
         "WebGpuExecutionProvider",
         "onnxruntime-webgpu",
         _wheel("onnxruntime-webgpu"),
         device="webgpu",
+        serial=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""What a model makes of one waveform."""
+"""The outputs of a model for one waveform, and the times of their frames."""
 
 from __future__ import annotations
 
@@ -9,56 +9,102 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from w2v_edge.bundle import Geometry, Manifest
+
 LAYER = "layer_"
+
+Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a model makes of one waveform; what it does not have is None.
+    """The outputs of a model for one waveform; outputs that the model lacks are None.
 
     Attributes:
-        context: (frames, dim) float32 context vectors.
-        features: (frames, channels) float32, what most quantizers consume.
+        context: (frames, dim) float32 context representations, the transformer's last hidden state.
+        features: (frames, channels) float32 latent features, which most quantizers consume.
         codes: (frames, groups) int64 codebook entries.
-        vectors: (frames, vector_dim) float32, the chosen entries' vectors.
-        times: (frames,) float64 seconds, the middle of what each frame of the features sees.
-        context_times: (frames,) likewise of the context, of logits, and of codes made from it; they
-            differ where the context has fewer frames.
-        logits: (frames, labels) or, of an utterance as a whole, (labels,) float32.
+        vectors: (frames, vector_dim) float32, the codebook vectors of these entries.
+        times: (frames,) float64 seconds, the center of each feature frame's receptive field.
+        context_times: (frames,) float64 seconds, the same for the context, for logits, and for
+            codes computed from the context; they differ where the context has fewer frames.
+        logits: (frames, labels) or, of one vector per utterance, (labels,) float32.
         layers: (frames, dim) float32 outputs of transformer layers, by number.
-        embedding: (dim,) float32, the context's mean.
+        embedding: (dim,) float32, the mean of the context.
     """
 
     context: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
     codes: npt.NDArray[np.int64] | None
     vectors: npt.NDArray[np.float32] | None
-    times: npt.NDArray[np.float64]
-    context_times: npt.NDArray[np.float64]
+    times: Times
+    context_times: Times
     logits: npt.NDArray[np.float32] | None = None
     layers: Mapping[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     embedding: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(
-        cls,
-        arrays: Mapping[str, npt.NDArray[Any]],
-        times: npt.NDArray[np.float64],
-        context_times: npt.NDArray[np.float64],
+        cls, tensors: Mapping[str, npt.NDArray[Any]], times: Times, context_times: Times
     ) -> Encoding:
-        """Take the outputs of one utterance by their names in `w2v_edge.bundle`."""
+        """Collect the outputs of one utterance, by their names in `w2v_edge.bundle`."""
         return cls(
-            context=arrays["context"],
-            features=arrays["features"],
-            codes=arrays.get("codes"),
-            vectors=arrays.get("vectors"),
+            context=tensors["context"],
+            features=tensors["features"],
+            codes=tensors.get("codes"),
+            vectors=tensors.get("vectors"),
             times=times,
             context_times=context_times,
-            logits=arrays.get("logits"),
+            logits=tensors.get("logits"),
             layers={
-                int(name.removeprefix(LAYER)): x
-                for name, x in arrays.items()
+                int(name.removeprefix(LAYER)): values
+                for name, values in tensors.items()
                 if name.startswith(LAYER)
             },
-            embedding=arrays.get("embedding"),
+            embedding=tensors.get("embedding"),
         )
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """Times of frames in seconds, by the manifest's convention.
+
+    Attributes:
+        features: geometry of feature frames over samples.
+        context: geometry of context frames over feature frames; an adapter makes them fewer.
+        sample_rate: in Hz.
+    """
+
+    features: Geometry
+    context: Geometry
+    sample_rate: int
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest) -> FrameTimes:
+        """Read the geometry of a bundle."""
+        adapter = manifest.config.get("context", {}).get("adapter")
+        layers = []
+        if adapter is not None:
+            layers = [(adapter["kernel"], adapter["stride"], adapter["padding"])]
+            layers *= adapter["layers"]
+        return cls(manifest.geometry, Geometry.of_convolutions(layers), manifest.sample_rate)
+
+    def of_features(self, frames: int, first: int = 0) -> Times:
+        """Return the times (frames,) of feature frames from index `first`."""
+        return self._centers(np.arange(first, first + frames))
+
+    def of_context(self, frames: int, first: int = 0) -> Times:
+        """Return the times (frames,) of frames of the context and of logits from index `first`."""
+        center = (self.context.receptive_field - 1) / 2 - self.context.left_padding
+        return self._centers(np.arange(first, first + frames) * self.context.hop + center)
+
+    @property
+    def context_seconds(self) -> float:
+        """Seconds between frames of the context and of logits."""
+        return self.context.hop * self.features.hop / self.sample_rate
+
+    def _centers(self, frames: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> Times:
+        geometry = self.features
+        center = (geometry.receptive_field - 1) / 2 - geometry.left_padding
+        times: Times = (frames * geometry.hop + center) / self.sample_rate
+        return times

@@ -1,8 +1,8 @@
-"""What a forked child may do with the sessions of its parent: nothing, not even close them.
+"""Sessions after a fork: a child process may not use those of its parent, nor close them.
 
-A fork takes along memory, but no thread other than its own: a run would wait for threads that are
-not there, and so would closing, which joins them. Locks stay as they were, held by nobody who
-could let go of them.
+A fork copies the memory, but only the thread that called it: running a session would wait for
+threads that do not exist in the child, and so would closing it, which joins them. Locks that other
+threads held stay locked for ever.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from w2v_edge.providers.table import TABLE
 
 
 class Forked(Protocol):
-    """Something that begins anew in a forked child."""
+    """An object that starts anew in a forked child."""
 
     def after_fork(self) -> None:
-        """Let go of what is the parent's."""
+        """Abandon the parent's sessions."""
 
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 _lost: set[str] = set()
-"""Wheels whose driver, or threads for the whole process, were in use when it was forked."""
+"""Wheels whose driver or process-wide threads were in use at the fork."""
 
 
 def watch(opener: Forked) -> None:
-    """Have `after_fork` called in every forked child."""
+    """Call `after_fork` in every forked child."""
     _watched.add(opener)
 
 
 def abandon(provider: str | None, sessions: Sequence[Any]) -> None:
-    """Keep a parent's sessions from ever being closed in this process."""
+    """Prevent a parent's sessions from ever being closed in this process."""
     if provider is not None and not TABLE[provider].forks:
         _lost.add(TABLE[provider].wheel)
     for session in sessions:
-        # A reference that nothing drops, not even the interpreter as it ends.
+        # A reference that is never dropped, not even at interpreter exit.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
     if sessions:
         _end_without_destructors()
 
 
 def check(provider: str) -> None:
-    """Raise where a provider was lost with a fork.
+    """Check that a provider can still be used after a fork.
 
     Raises:
         ProviderError: the parent had it open, and it cannot be opened again here.

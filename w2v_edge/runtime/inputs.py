@@ -1,4 +1,4 @@
-"""Tensors for a graph, checked by name and shape: onnxruntime would broadcast what does not fit."""
+"""Checks of a graph's inputs by name and shape: onnxruntime would broadcast shapes that differ."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from w2v_edge.bundle import TensorInfo
 from w2v_edge.errors import InputError
 
 LENGTHS: Mapping[str, str] = {"lengths": "samples", "frame_lengths": "frames"}
-"""Inputs that say how much of an axis is valid, and that axis."""
+"""Inputs that hold valid lengths, and the axis that they refer to."""
 
 
-def check_inputs(
-    graph: str, expected: Sequence[TensorInfo], given: Mapping[str, npt.NDArray[Any]]
-) -> None:
-    """Refuse tensors that do not belong together.
+def check_inputs(graph: str, expected: Sequence[TensorInfo], given: Mapping[str, Any]) -> None:
+    """Check that tensors fit a graph and each other.
 
     Args:
         graph: its name, for the error.
         expected: the graph's inputs.
-        given: tensors by name.
+        given: by name, numpy arrays or `onnxruntime.OrtValue`s. A batch of 0 rows is allowed.
 
     Raises:
-        InputError: a name is missing or too much, axes differ from those expected or from each
-            other, a batch is empty, or a length is not between 0 and the size of its axis.
+        InputError: a name is missing or unknown, axes differ from those expected or from each
+            other, or a length is not between 0 and the size of its axis.
     """
     names = {tensor.name for tensor in expected}
     if names != given.keys():
@@ -36,24 +33,27 @@ def check_inputs(
         )
     sizes: dict[str, int] = {}
     for tensor in expected:
-        shape = np.shape(given[tensor.name])
+        shape = _shape(given[tensor.name])
         if not _fits(shape, tensor.axes, sizes):
             known = (f"{axis}={sizes[axis]}" for axis in tensor.axes if axis in sizes)
             wanted = ", ".join(map(str, tensor.axes))
-            told = f" with {', '.join(known)}" if sizes else ""
+            where = f" with {', '.join(known)}" if sizes else ""
             raise InputError(
                 f"graph {graph!r}: found {tensor.name!r} of shape {shape}, "
-                f"expected ({wanted}){told}"
+                f"expected ({wanted}){where}"
             )
-    if sizes.get("batch") == 0:
-        raise InputError(f"graph {graph!r}: found a batch of no utterances, expected one or more")
     for name, axis in LENGTHS.items():
         if name in given and axis in sizes:
             _check_lengths(graph, name, given[name], axis, sizes[axis])
 
 
+def _shape(tensor: Any) -> tuple[int, ...]:
+    shape = tensor.shape
+    return tuple(shape() if callable(shape) else shape)
+
+
 def _fits(shape: tuple[int, ...], axes: Sequence[int | str], sizes: dict[str, int]) -> bool:
-    """Tell whether a shape has these axes; sizes of those that have names are noted."""
+    """Whether a shape has these axes; the sizes of named axes are recorded."""
     if len(shape) != len(axes):
         return False
     found = [
@@ -63,8 +63,9 @@ def _fits(shape: tuple[int, ...], axes: Sequence[int | str], sizes: dict[str, in
     return tuple(found) == shape
 
 
-def _check_lengths(graph: str, name: str, lengths: npt.NDArray[Any], axis: str, size: int) -> None:
-    low, high = int(np.min(lengths)), int(np.max(lengths))
+def _check_lengths(graph: str, name: str, lengths: Any, axis: str, size: int) -> None:
+    values = lengths if isinstance(lengths, np.ndarray) else lengths.numpy()
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
     if low < 0 or high > size:
         found = low if low < 0 else high
         raise InputError(

@@ -1,50 +1,42 @@
-"""A loaded model: audio to features, context vectors, codes, text and classes."""
+"""A loaded model: audio to features, context, codes, text and classes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Waveform
-from w2v_edge.bundle_files import Bundle
+from w2v_edge.bundle import Bundle, Manifest, Tensors
 from w2v_edge.errors import GraphMissingError
 from w2v_edge.names import Power
-from w2v_edge.providers import ProviderChoice, choose
-from w2v_edge.runtime import long_audio
-from w2v_edge.runtime.classes import (
+from w2v_edge.providers import Placement, ProviderChoice, choose
+from w2v_edge.providers.tuned import find_tuning
+from w2v_edge.runtime.classification import (
     Classification,
     FrameClassification,
     class_names,
     classify_frames,
     classify_utterance,
 )
-from w2v_edge.runtime.context_window import STREAM, ContextWindow, check_window, long_window
-from w2v_edge.runtime.encoding import Encoding
-from w2v_edge.runtime.frontend_stream import RunningStatistics
-from w2v_edge.runtime.graph_runner import GraphRunner
-from w2v_edge.runtime.opened_bundle import OpenedBundle
-from w2v_edge.runtime.recordings import Audio, Recordings
-from w2v_edge.runtime.sources import AudioSource
-from w2v_edge.runtime.spelling import Spelling
-from w2v_edge.runtime.statistics import Statistics
-from w2v_edge.runtime.stream import Stream, choose_statistics
-from w2v_edge.runtime.text import Decoder, GreedyDecoder, Transcription
-from w2v_edge.runtime.tuned import find_tuning
-from w2v_edge.runtime.whole import WholeUtterances
+from w2v_edge.runtime.encoding import Encoding, FrameTimes, Times
+from w2v_edge.runtime.inference import encode_blocks, measure_statistics, run_recordings
+from w2v_edge.runtime.inputs import check_inputs
+from w2v_edge.runtime.recordings import Audio, is_list, prepare, prepare_one
+from w2v_edge.runtime.session import Session
+from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
+from w2v_edge.runtime.stream import Stream
+from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
+from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
+from w2v_edge.text.spelling import Spelling
 
 T = TypeVar("T")
 
 WHOLE_SECONDS = 60.0
-"""Codes of what is longer are made piece by piece: they are the same, and memory stays flat."""
-
-BATCH_SECONDS = {"cpu": 6.0}
-"""Beyond this a batch gains nothing on a CPU, which a single utterance keeps busy."""
-
-ACCELERATOR_BATCH_SECONDS = 160.0
+"""Longer recordings are tokenized block by block: the codes are the same, and memory stays flat."""
 
 
 def load(
@@ -60,43 +52,110 @@ def load(
 
     Args:
         bundle: the folder that `w2v-edge export` wrote.
-        provider: a name, such as `cpu`, `cuda` or `openvino`; a name with options of
-            onnxruntime's, `("cuda", {"device_id": 1})`; or a list of such. The first must run, and
-            the work may be done on those named and nowhere else.
-        threads: for one operator; by default the cores this process may use.
-        power: `low` for one thread, which sleeps whenever it waits.
-        allow_fallback: run on the CPU where `provider` does not; `placement` tells.
-        tuned: use what `w2v-edge tune` found on this device, or wrote to this file; `threads` and
-            options of a provider that are given here win.
+        provider: an execution provider, such as `cpu`, `cuda` or `openvino`; a name with
+            onnxruntime's options, `("cuda", {"device_id": 1})`; or a list or tuple of these. The
+            first one must run, and heavy operators run on those named and nowhere else.
+        threads: intra-op threads; by default the cores that this process may use.
+        power: `low` for one thread that sleeps while it waits.
+        allow_fallback: run on the CPU if `provider` does not start; `placement` tells.
+        tuned: use the settings that `w2v-edge tune` found on this device, or wrote to this file;
+            `threads` and provider options given here take precedence.
 
     Raises:
-        BundleError: no bundle there, or damaged, or of a newer format.
+        BundleError: the bundle is missing, damaged, or of a newer format.
         ProviderError: the provider does not run here.
         MissingExtraError: onnxruntime is not installed.
-        TuningError: nothing was tuned here, or for another bundle, device or onnxruntime.
+        TuningError: there is no tuning for this bundle, device and onnxruntime.
     """
     execution = choose(provider, threads, allow_fallback=allow_fallback, power=power)
     opened = Bundle.open(bundle)
     tuning = find_tuning(tuned, opened.manifest, execution)
-    return Model(GraphRunner(opened, tuning.applied(execution, threads)), tuning.batch_seconds)
+    return Model(Session(opened, tuning.applied(execution, threads)), tuning.batch_seconds)
 
 
-class Model(OpenedBundle):
+class Model:
     """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once.
 
-    Audio is a waveform (samples,) of floats in [-1, 1] or int16; or an `AudioSource`, such as
-    `w2v_edge.audio.AudioFile`, which is read in blocks; or a list of such, of any lengths. A list
-    gives a list, in its order: short utterances of like length are run together, which changes
-    no result.
+    Audio is a waveform (samples,) of floats in [-1, 1] or int16; or an `AudioSource` such as
+    `w2v_edge.AudioFile`, which is read in blocks; or a list of these, of any lengths. A list gives
+    a list in the same order: short utterances of similar length run in one batch, which changes no
+    result.
+
+    A model is a context manager; leaving it, or `close`, releases its memory.
     """
 
-    def __init__(self, runner: GraphRunner, batch_seconds: float | None = None) -> None:
-        super().__init__(runner)
+    def __init__(self, session: Session, batch_seconds: float | None = None) -> None:
+        """Wrap a session.
+
+        Args:
+            session: of the bundle.
+            batch_seconds: audio in a batch; None for the provider's default.
+        """
+        self._session = session
         self._batch_seconds = batch_seconds
+
+    def close(self) -> None:
+        """Release the graphs; any later run raises `InferenceError`."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle on disk."""
+        return self._session.bundle
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self._session.manifest
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate that the model takes, in Hz."""
+        return self.manifest.sample_rate
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that was requested."""
+        return self._session.execution.provider
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads."""
+        return self._session.execution.threads
+
+    @property
+    def placement(self) -> dict[str, Placement]:
+        """Where each graph opened so far runs."""
+        return self._session.placement
+
+    @property
+    def spelling(self) -> Spelling:
+        """The text of each label of the logits; decoders are built from it.
+
+        Raises:
+            HeadMissingError: the model has no CTC head.
+            BundleError: the bundle has no labels.
+        """
+        return Spelling.of_manifest(self.manifest)
 
     @overload
     def encode(
-        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
     ) -> Encoding: ...
     @overload
     def encode(
@@ -104,42 +163,53 @@ class Model(OpenedBundle):
         audio: Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> list[Encoding]: ...
     def encode(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> Encoding | list[Encoding]:
         """Compute features, context and codes of one recording, or of each in a list.
 
-        Features, and codes made of them, are exact at any length. Attention is over the whole
-        recording up to the manifest's `longest_context_seconds`, beyond that over a window that
-        moves.
+        Features, and codes computed from them, are exact at any length. Attention covers the whole
+        recording up to the manifest's `longest_context_seconds`, and a moving window beyond that.
 
         Args:
             audio: see `Model`.
-            sample_rate: Hz of waveforms; None says that it is the model's.
-            window: what attention sees of recordings that are longer than it; by default steps of
-                20 s with 5 s before and behind, beyond `longest_context_seconds` only.
+            sample_rate: Hz of waveforms; None for the model's.
+            window: of attention, for recordings longer than the window; by default steps of 20 s
+                with 5 s on both sides, beyond `longest_context_seconds` only.
 
         Raises:
-            InputError: audio that cannot be right; `SampleRateError` for its rate; too long for a
-                model whose attention cannot be taken in windows.
+            InputError: audio that cannot be used; `SampleRateError` for its rate; too long for a
+                model whose attention cannot be computed in windows.
         """
-        return self._recordings.map(
+        times = FrameTimes.of_manifest(self.manifest)
+        return _gather(
             audio,
-            sample_rate,
-            self._whole.encode,
-            lambda source: self._encode_long(source, window),
-            self._longest(window),
+            (
+                (
+                    i,
+                    Encoding.of(
+                        x,
+                        times.of_features(len(x["features"])),
+                        times.of_context(len(x["context"])),
+                    ),
+                )
+                for i, x in self._run(audio, sample_rate, "encoder", window)
+            ),
         )
 
     @overload
     def tokenize(
-        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
     ) -> npt.NDArray[np.int64]: ...
     @overload
     def tokenize(
@@ -147,36 +217,30 @@ class Model(OpenedBundle):
         audio: Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> list[npt.NDArray[np.int64]]: ...
     def tokenize(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> npt.NDArray[np.int64] | list[npt.NDArray[np.int64]]:
         """Compute the codes (frames, groups) of one recording, or of each in a list.
 
-        The transformer is neither loaded nor run, unless codes are made from what it gives: then
-        `window` counts. Arguments and errors as for `encode`.
+        The transformer is neither loaded nor run, unless codes are computed from its output; only
+        then `window` is used. Arguments and errors as for `encode`.
 
         Raises:
             GraphMissingError: the model has no quantizer.
         """
         if "tokenizer" not in self.manifest.graphs:
             raise GraphMissingError(
-                "this model has no quantizer, so there are no codes; export one that has, or with "
-                "--layer and --kmeans"
+                "this model has no quantizer, so it has no codes; export a checkpoint that has "
+                "one, or with --layer and --kmeans"
             )
-        of_context = self.manifest.quantizer_input == "context"
-
-        def long(source: AudioSource) -> npt.NDArray[np.int64]:
-            moving = window or long_window(self.manifest) if of_context else None
-            return long_audio.codes_of(self._runner.run, self.manifest, source, moving)
-
-        longest = self._longest(window) if of_context else WHOLE_SECONDS
-        return self._recordings.map(audio, sample_rate, self._whole.tokenize, long, longest)
+        codes = self._run(audio, sample_rate, "tokenizer", window)
+        return _gather(audio, ((i, outputs["codes"]) for i, outputs in codes))
 
     @overload
     def transcribe(
@@ -185,7 +249,7 @@ class Model(OpenedBundle):
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> Transcription: ...
     @overload
     def transcribe(
@@ -194,7 +258,7 @@ class Model(OpenedBundle):
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> list[Transcription]: ...
     def transcribe(
         self,
@@ -202,33 +266,34 @@ class Model(OpenedBundle):
         sample_rate: int | None = None,
         *,
         decoder: Decoder | None = None,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> Transcription | list[Transcription]:
-        """Turn the speech of one recording, or of each in a list, into text.
+        """Transcribe one recording, or each in a list.
 
         Errors as for `encode`, and these.
 
         Args:
             audio: see `Model`.
-            sample_rate: Hz of waveforms; None says that it is the model's.
-            decoder: such as `w2v_edge.runtime.beam_search.BeamSearch`; None decodes greedily.
+            sample_rate: Hz of waveforms; None for the model's.
+            decoder: such as `w2v_edge.BeamSearch`; None decodes greedily.
             window: as for `encode`.
 
         Raises:
-            HeadMissingError: the model does not transcribe.
-            BundleError: the bundle does not say what its labels spell.
+            HeadMissingError: the model has no CTC head.
+            BundleError: the bundle has no labels.
         """
-        decode = (decoder or GreedyDecoder(self.spelling)).decode
+        decoder = decoder or GreedyDecoder(self.spelling)
         seconds = self.context_frame_seconds
-
-        def text(logits: npt.NDArray[Any]) -> Transcription:
-            return decode(logits, seconds)
-
-        return self._of_logits(audio, sample_rate, text, window)
+        logits = self._run(audio, sample_rate, "logits", window)
+        return _gather(audio, ((i, decoder.decode(x["logits"], seconds)) for i, x in logits))
 
     @overload
     def classify(
-        self, audio: Audio, sample_rate: int | None = None, *, window: ContextWindow | None = None
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
     ) -> Classification | FrameClassification: ...
     @overload
     def classify(
@@ -236,45 +301,42 @@ class Model(OpenedBundle):
         audio: Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> list[Classification | FrameClassification]: ...
     def classify(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> Classification | FrameClassification | list[Classification | FrameClassification]:
-        """Classify one recording, or each in a list; what is classified depends on the model.
+        """Classify one recording, or each in a list: per utterance or per frame, as the model does.
 
-        Where it is the recording as a whole, a long one's logits are the mean over its windows.
-        Arguments and errors as for `encode`.
+        The logits of a long recording as a whole are the mean over its windows. Arguments and
+        errors as for `encode`.
 
         Raises:
-            HeadMissingError: the model does not classify.
+            HeadMissingError: the model has no classifier.
         """
-        names = class_names(self.manifest)
+        class_names(self.manifest)
+        logits = self._run(audio, sample_rate, "logits", window)
+        return _gather(audio, ((i, self._classified(x["logits"])) for i, x in logits))
 
-        def classes(logits: npt.NDArray[Any]) -> Classification | FrameClassification:
-            if logits.ndim > 1:
-                return classify_frames(logits, names, self.context_times(len(logits)))
-            return classify_utterance(logits, names, self.manifest.logits_meaning)
-
-        return self._of_logits(audio, sample_rate, classes, window)
-
-    def features(self, audio: Audio, sample_rate: int | None = None) -> npt.NDArray[np.float32]:
-        """Compute what the quantizer consumes, (frames, channels), of one recording.
+    @overload
+    def features(self, audio: Audio, sample_rate: int | None = None) -> npt.NDArray[np.float32]: ...
+    @overload
+    def features(
+        self, audio: Sequence[Audio], sample_rate: int | None = None
+    ) -> list[npt.NDArray[np.float32]]: ...
+    def features(
+        self, audio: Audio | Sequence[Audio], sample_rate: int | None = None
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+        """Compute the latent features (frames, channels) of one recording, or of each in a list.
 
         The transformer is neither loaded nor run. Arguments and errors as for `encode`.
         """
-
-        def long(source: AudioSource) -> npt.NDArray[np.float32]:
-            return long_audio.features_of(self._runner.run, self.manifest, source)
-
-        source = self._recordings.one(audio, sample_rate)
-        found = self._recordings.map(source, None, self._whole.features, long, WHOLE_SECONDS)
-        assert isinstance(found, np.ndarray)
-        return found
+        features = self._run(audio, sample_rate, "frontend", None)
+        return _gather(audio, ((i, outputs["features"]) for i, outputs in features))
 
     def encode_blocks(
         self,
@@ -282,111 +344,193 @@ class Model(OpenedBundle):
         sample_rate: int | None = None,
         *,
         context: bool = True,
-        window: ContextWindow | None = None,
+        window: Window | None = None,
     ) -> Iterator[Encoding]:
-        """Yield the encoding of one recording in pieces of about 10 s, so that hours need no room.
+        """Yield the encoding of one recording in blocks of about 10 s, so that memory stays flat.
 
-        Pieces in a row are what `encode` gives of a long recording: frames of the context lag
-        behind those of the features, and the last piece alone has the embedding.
+        Concatenated, the blocks are what `encode` gives for a long recording: frames of the context
+        lag behind those of the features, and only the last block has the embedding.
 
         Args:
-            audio: see `Model`; a source is read a second time, or a third, for statistics where the
-                front end needs those of the whole.
-            sample_rate: Hz of a waveform; None says that it is the model's.
-            context: whether the transformer is run; without it there are features, and codes made
-                of them.
-            window: what attention sees; see `encode`.
+            audio: see `Model`; a source is read twice if the front end needs statistics of the
+                whole recording.
+            sample_rate: Hz of a waveform; None for the model's.
+            context: whether to run the transformer; without it there are features, and codes
+                computed from them.
+            window: of attention; see `encode`.
 
         Raises:
-            InputError: as for `encode`, some of them when the piece is reached.
+            InputError: as for `encode`; some errors only when a block is reached.
         """
-        moving = window or long_window(self.manifest) if context else None
-        source = self._recordings.one(audio, sample_rate)
-        return long_audio.encode_blocks(self._runner.run, self.manifest, source, moving)
+        if context:
+            window = self._window(window) or default_window(self.manifest)
+        recording = prepare_one(audio, sample_rate, self.manifest)
+        return encode_blocks(self._session, recording, window if context else None)
 
     def stream(
         self,
         *,
         sample_rate: int | None = None,
         statistics: Statistics | RunningStatistics | str | None = None,
-        context: ContextWindow | bool | None = None,
+        context: Window | bool | None = None,
     ) -> Stream:
-        """Open a stream, to push blocks of audio to and get frames from as soon as they are final.
+        """Open a stream: push blocks of audio and get frames as soon as they are final.
 
         Args:
-            sample_rate: Hz of what will be pushed; None says that it is the model's.
-            statistics: for a front end that needs those of the whole utterance (group norm,
-                normalised input; others ignore it): frozen ones, from `statistics`, of the same
-                speaker and microphone; or "running", over what was heard so far, brought up to date
-                each second; or `RunningStatistics` with another period.
-            context: what attention sees, with the latency that it costs; True for steps of 320 ms
-                with 4 s before and 320 ms behind; False for none. By default there is none where
-                codes are made of features.
+            sample_rate: Hz of the blocks; None for the model's.
+            statistics: for front ends that need statistics of the whole utterance (group norm,
+                normalised input; others ignore it): frozen ones from `statistics`, of the same
+                speaker and microphone; or "running", over the audio so far, updated every second;
+                or `RunningStatistics` with another period.
+            context: window of attention, which sets its latency; True for steps of 320 ms with 4 s
+                before and 320 ms after; False to leave the transformer out. By default it is left
+                out if codes are computed from features.
 
         Raises:
             InputError: statistics are needed and were not chosen, or do not fit; a window that is
-                none, or that the model cannot have; `SampleRateError` for a rate that is none.
+                invalid or that the model does not support; `SampleRateError` for the rate.
         """
         if context is None:
             context = self.manifest.quantizer_input != "features"
         if context is True:
-            context = STREAM
+            context = STREAM_WINDOW
         chosen = choose_statistics(self.manifest, statistics)
-        return Stream(self._runner.run, self.manifest, chosen, context or None, sample_rate)
+        return Stream(self._session, chosen, context or None, sample_rate)
 
     def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
-        """Compute what the front end needs of a whole utterance, (k,); k is 0 if it needs nothing.
+        """Compute the front end's statistics (k,) of one recording; k is 0 if it needs none.
 
         Arguments and errors as for `encode`.
         """
-        source = self._recordings.one(audio, sample_rate)
-        found = long_audio.measure_statistics(self._runner.run, self.manifest, source)
+        recording = prepare_one(audio, sample_rate, self.manifest)
+        found, _ = measure_statistics(self._session, recording)
         return np.zeros(0, dtype=np.float32) if found is None else found
 
-    @property
-    def spelling(self) -> Spelling:
-        """What the labels of the model's logits spell; decoders are made from it.
+    def prepare(self, graph: str) -> None:
+        """Open a graph now rather than when it is first run.
 
         Raises:
-            HeadMissingError: the model does not transcribe.
-            BundleError: the bundle does not say what its labels spell.
+            GraphMissingError: the model has no such graph.
+            BundleIntegrityError: a file of it is missing or damaged.
+            ProviderError: it does not run on the requested provider.
         """
-        return Spelling.of_manifest(self.manifest)
+        self._session.open(graph)
+
+    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
+        """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            InputError: tensors are missing, or do not fit the graph or each other.
+            InferenceError: onnxruntime refused the inputs.
+        """
+        info = self.manifest.graphs.get(graph)
+        # A missing graph is an error of `Session.run`.
+        if info is not None:
+            check_inputs(graph, info.inputs, tensors)
+        return self._session.run(graph, tensors)
+
+    def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
+        """Run one graph as `run` does, and leave its outputs on the provider's device.
+
+        Args:
+            graph: its name.
+            tensors: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
+                `__dlpack__`, such as a torch tensor.
+
+        Returns:
+            An `onnxruntime.OrtValue` for each output: an input for the next graph, without a copy,
+            or `.numpy()`.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            InputError: another type, or tensors that do not fit the graph or each other.
+            InferenceError: onnxruntime refused the inputs.
+        """
+        return self._session.run_on_device(graph, tensors)
+
+    def prove(self, graph: str) -> Placement:
+        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
+
+        Raises:
+            GraphMissingError: the model has no such graph.
+            ProviderError: it does not run on the requested provider.
+        """
+        return self._session.prove(graph)
+
+    def profile(self, graph: str, runs: int, **tensors: npt.NDArray[Any]) -> list[dict[str, Any]]:
+        """Run a graph `runs` times in a separate session with profiling enabled.
+
+        Returns:
+            onnxruntime's events. Errors as for `run`.
+        """
+        return self._session.profile(graph, runs, tensors)
+
+    def times(self, frames: int) -> Times:
+        """Return the centers of the receptive fields of feature frames, (frames,) seconds."""
+        return FrameTimes.of_manifest(self.manifest).of_features(frames)
+
+    def context_times(self, frames: int) -> Times:
+        """Return the same for frames of the context and of logits, (frames,) seconds.
+
+        They are fewer than feature frames where the context network ends in strided convolutions.
+        """
+        return FrameTimes.of_manifest(self.manifest).of_context(frames)
 
     @property
-    def _recordings(self) -> Recordings:
-        usual = BATCH_SECONDS.get(self.provider, ACCELERATOR_BATCH_SECONDS)
-        tuned = self._batch_seconds
-        return Recordings(self.manifest, usual if tuned is None else tuned)
+    def context_frame_seconds(self) -> float:
+        """Seconds between frames of the context and of logits."""
+        return FrameTimes.of_manifest(self.manifest).context_seconds
 
-    @property
-    def _whole(self) -> WholeUtterances:
-        return WholeUtterances(self._runner.run, self.manifest)
-
-    def _longest(self, window: ContextWindow | None) -> float:
-        """Return the seconds up to which attention is over the whole recording."""
-        longest = self.manifest.longest_context_seconds
-        return longest if window is None else check_window(window, self.manifest).seconds
-
-    def _encode_long(self, source: AudioSource, window: ContextWindow | None) -> Encoding:
-        return long_audio.encode(
-            self._runner.run, self.manifest, source, window or long_window(self.manifest)
-        )
-
-    def _of_logits(
+    def _run(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None,
-        decode: Callable[[npt.NDArray[Any]], T],
-        window: ContextWindow | None,
-    ) -> T | list[T]:
-        """Compute logits, (frames, labels) or (labels,), and decode them one by one."""
+        task: str,
+        window: Window | None,
+    ) -> Iterator[tuple[int, Tensors]]:
+        """Validate recordings, and yield the index and the outputs of each."""
+        window = self._window(window)
+        recordings = prepare(audio, sample_rate, self.manifest)
+        max_seconds = WHOLE_SECONDS
+        if task in {"encoder", "logits"} or (
+            task == "tokenizer" and self.manifest.quantizer_input == "context"
+        ):
+            max_seconds = window.seconds if window else self.manifest.longest_context_seconds
+            window = window or default_window(self.manifest)
+        else:
+            window = None
+        batch_seconds = self._batch_seconds
+        if batch_seconds is None:
+            batch_seconds = self._default_batch_seconds(task) if len(recordings) > 1 else 0.0
+        return run_recordings(
+            self._session,
+            recordings,
+            task,
+            max_seconds=max_seconds,
+            batch_seconds=batch_seconds,
+            window=window,
+        )
 
-        def long(source: AudioSource) -> T:
-            moving = window or long_window(self.manifest)
-            return decode(long_audio.logits_of(self._runner.run, self.manifest, source, moving))
+    def _default_batch_seconds(self, task: str) -> float:
+        """Return the batch size of the provider that runs, which with a fallback is the CPU."""
+        execution = self._session.execution
+        if not execution.allow_fallback:
+            return execution.batch_seconds(execution.info)
+        graph = "encoder" if task == "logits" else task
+        return execution.batch_seconds(self._session.open(graph).provider)
 
-        def whole(waveforms: list[Waveform]) -> list[T]:
-            return [decode(logits) for logits in self._whole.logits(waveforms)]
+    def _window(self, window: Window | None) -> Window | None:
+        return None if window is None else check_window(window, self.manifest)
 
-        return self._recordings.map(audio, sample_rate, whole, long, self._longest(window))
+    def _classified(self, logits: npt.NDArray[Any]) -> Classification | FrameClassification:
+        names = class_names(self.manifest)
+        if logits.ndim > 1:
+            return classify_frames(logits, names, self.context_times(len(logits)))
+        return classify_utterance(logits, names, self.manifest.logits_meaning)
+
+
+def _gather(audio: Audio | Sequence[Audio], results: Iterator[tuple[int, T]]) -> T | list[T]:
+    """Return results in the order of the recordings; a single one if there was no list."""
+    by_index = dict(results)
+    return [by_index[i] for i in range(len(by_index))] if is_list(audio) else by_index[0]

@@ -1,24 +1,55 @@
-"""Statistics of an utterance that grows: those of its stretches, put together.
+"""Statistics of an utterance that arrives in chunks, merged from those of its chunks.
 
-`statistics.onnx` gives means and variances of what it is shown. Those of two stretches follow from
-their own (Chan, Golub and LeVeque 1979), so hours are shown to it a piece at a time, and the sums
-are held in float64.
+`statistics.onnx` gives means and variances of the audio it is run on. The statistics of two
+chunks can be merged exactly (Chan, Golub and LeVeque 1979), so hours are processed chunk by chunk;
+the sums are kept in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import Waveform
-from w2v_edge.bundle import StatisticsInfo
-from w2v_edge.runtime.growing import Buffer
+from w2v_edge.audio.waveform import Waveform
+from w2v_edge.bundle import Manifest
+from w2v_edge.errors import InputError
+from w2v_edge.runtime.buffers import Buffer
+from w2v_edge.runtime.recordings import collate
+from w2v_edge.runtime.session import Session
 
 Statistics = npt.NDArray[np.float32]
 """(k,) of one utterance, as `frontend.onnx` takes them."""
+
+SHORTEST_PERIOD, LONGEST_PERIOD = 0.1, 600.0
+
+
+@dataclass(frozen=True)
+class RunningStatistics:
+    """Use the front end's statistics of the stream itself, over all audio so far.
+
+    They are updated every `period` seconds, independent of the blocks that are pushed. Frames of
+    the first period are given at its end.
+
+    Attributes:
+        period: in seconds.
+    """
+
+    period: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the period."""
+        period: object = self.period
+        if not isinstance(period, Real) or not SHORTEST_PERIOD <= self.period < LONGEST_PERIOD:
+            raise InputError(
+                f"found a period of {self.period!r:.40} for running statistics, expected seconds, "
+                f"from {SHORTEST_PERIOD} to {LONGEST_PERIOD:g}"
+            )
+        object.__setattr__(self, "period", float(self.period))
 
 
 @dataclass(frozen=True)
@@ -30,12 +61,12 @@ class Moments:
     variance: npt.NDArray[np.float64]
 
     @classmethod
-    def none(cls, width: int) -> Moments:
-        """Return those of nothing."""
+    def empty(cls, width: int) -> Moments:
+        """Return the moments of no values."""
         return cls(0, np.zeros(width), np.zeros(width))
 
     def __add__(self, other: Moments) -> Moments:
-        """Return those of both stretches."""
+        """Return the moments of both sets of values."""
         count = self.count + other.count
         if not count:
             return self
@@ -50,20 +81,34 @@ class Moments:
 class GrowingStatistics:
     """The statistics of all samples added so far."""
 
-    def __init__(self, measure: Callable[[Waveform], Statistics], info: StatisticsInfo) -> None:
-        """Begin with nothing; `measure` maps samples to what `statistics.onnx` gives of them."""
-        self._measure = measure
+    def __init__(self, session: Session) -> None:
+        """Start with no samples.
+
+        Args:
+            session: of a bundle with `statistics.onnx`.
+
+        Raises:
+            InputError: the bundle does not state the layout of its statistics.
+        """
+        info = session.manifest.statistics
+        if info is None:
+            raise InputError(
+                "this bundle does not state the layout of its front end's statistics; "
+                "export it again"
+            )
+        self._session = session
         self._info = info
-        self._samples = Moments.none(int(info.waveform))
-        self._windows = Moments.none(info.channels)
+        self._samples = Moments.empty(int(info.waveform))
+        self._windows = Moments.empty(info.channels)
         self._buffer = Buffer(np.zeros(0, dtype=np.float32))
 
     def add(self, samples: Waveform) -> None:
-        """Take in what comes next."""
+        """Add the next samples (n,)."""
         if self._info.waveform and len(samples):
             exact = samples.astype(np.float64)
-            of_samples = Moments(len(exact), exact.mean(keepdims=True), exact.var(keepdims=True))
-            self._samples += of_samples
+            self._samples += Moments(
+                len(exact), exact.mean(keepdims=True), exact.var(keepdims=True)
+            )
         if self._info.channels:
             self._buffer.push(samples)
             self._add_windows()
@@ -75,7 +120,7 @@ class GrowingStatistics:
         return np.concatenate(parts).astype(np.float32)
 
     def _add_windows(self) -> None:
-        """Measure the windows that are complete; every window is measured once."""
+        """Run `statistics.onnx` on the windows that are complete, each window once."""
         kernel, stride = self._info.kernel, self._info.stride
         begin = self._windows.count * stride
         missing = begin + kernel - self._buffer.end
@@ -83,7 +128,83 @@ class GrowingStatistics:
             return
         count = -missing // stride + 1
         end = begin + (count - 1) * stride + kernel
-        measured = self._measure(self._buffer.view(begin, end))[-2 * self._info.channels :]
+        inputs = collate([self._buffer.view(begin, end)])
+        statistics = self._session.run("statistics", inputs)["statistics"][0]
+        measured = statistics[-2 * self._info.channels :]
         mean, variance = np.split(measured.astype(np.float64), 2)
         self._windows += Moments(count, mean, variance)
-        self._buffer.forget(begin + count * stride)
+        self._buffer.release(begin + count * stride)
+
+
+class PeriodicStatistics:
+    """Statistics of a stream, updated at the end of each period."""
+
+    def __init__(self, session: Session, period: float) -> None:
+        """Start with no samples.
+
+        Args:
+            session: of a bundle with `statistics.onnx`.
+            period: in seconds.
+        """
+        self._growing = GrowingStatistics(session)
+        self._period = round(period * session.manifest.sample_rate)
+        self._held: list[Waveform] = []
+        self._count = 0
+        self.value: Statistics | None = None
+        """(k,); None before the first update."""
+
+    def split(self, samples: Waveform) -> Iterator[Waveform]:
+        """Split samples at the ends of periods."""
+        while len(samples):
+            room = self._period - self._count
+            yield samples[:room]
+            samples = samples[room:]
+
+    def hold(self, piece: Waveform) -> bool:
+        """Keep a piece until the next update; return whether the period is complete."""
+        self._held.append(piece)
+        self._count += len(piece)
+        return self._count == self._period
+
+    def update(self) -> None:
+        """Add the held samples, all at once: block boundaries must not change a result."""
+        if self._held:
+            self._growing.add(np.concatenate(self._held))
+        self._held, self._count = [], 0
+        self.value = self._growing.value()
+
+
+def choose_statistics(
+    manifest: Manifest, statistics: Statistics | RunningStatistics | str | None
+) -> Statistics | RunningStatistics | None:
+    """Check a choice of statistics for a stream; None for a front end that needs none.
+
+    Raises:
+        InputError: statistics are needed and were not chosen, or do not fit the model.
+    """
+    if "statistics" not in manifest.graphs:
+        return None
+    if isinstance(statistics, str) and statistics == "running":
+        return RunningStatistics()
+    if isinstance(statistics, RunningStatistics):
+        return statistics
+    width = int(manifest.graphs["statistics"].outputs[0].axes[1])
+    if isinstance(statistics, np.ndarray) and _are_statistics(statistics, width, manifest):
+        return statistics.astype(np.float32)
+    found = "none" if statistics is None else f"{type(statistics).__name__} that does not fit"
+    raise InputError(
+        f"the front end of this model needs {width} statistics of the whole utterance, found "
+        f'{found}; choose statistics="running", or frozen ones: model.statistics(recording)'
+    )
+
+
+def _are_statistics(values: npt.NDArray[Any], width: int, manifest: Manifest) -> bool:
+    """Whether an array is a statistics vector: its width, finite, no negative variance."""
+    if values.shape != (width,) or not np.isfinite(values).all():
+        return False
+    info = manifest.statistics
+    if info is None:
+        return True
+    channels = values[width - info.channels :]
+    samples = values[1:2] if info.waveform else values[:0]
+    return bool((channels >= 0).all() and (samples >= 0).all())

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.geometry import Geometry
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model.config import ConvLayer, NormalisationConfig
 from w2v_edge.model.feature_encoder import (
     FeatureEncoder,

@@ -8,8 +8,8 @@ import numpy as np
 
 from w2v_edge import data
 from w2v_edge.audio import Waveform, find_audio, read_audio
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.errors import InputError
-from w2v_edge.geometry import Geometry
 
 MAX_FILES = 96
 """Read at most; of more, some are taken that lie evenly among them."""

@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from w2v_edge.errors import MissingExtraError
-from w2v_edge.runtime.text import Transcription, Word
+from w2v_edge.text.decoding import Transcription, Word
 
 Format = Literal["srt", "vtt"]
 
 LINE = 42
-"""Characters a line."""
+"""Characters per line."""
 
 LINES = 2
 
-LONGEST = 6.0
-"""Seconds that a cue may stay."""
+LONGEST_CUE = 6.0
+"""Longest cue, in seconds."""
 
 PAUSE = 0.8
-"""Seconds; a longer pause between words ends a cue."""
+"""A longer pause between words, in seconds, ends a cue."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cue:
 
     Attributes:
         lines: at most `LINES` of at most `LINE` characters each.
-        start: milliseconds; never before the end of the cue before.
+        start: milliseconds; not before the end of the previous cue.
         end: milliseconds, after `start`.
     """
 
@@ -42,7 +42,7 @@ class Cue:
 
 
 def cues(transcription: Transcription) -> list[Cue]:
-    """Group words into cues; each ends where its last word does."""
+    """Group words into cues; each ends with its last word."""
     made: list[Cue] = []
     for group in _groups(_fitting(transcription.words)):
         start = max(round(1000 * group[0].start), made[-1].end if made else 0)
@@ -65,10 +65,10 @@ def subtitles(transcription: Transcription, kind: Format) -> str:
     for cue in cues(transcription):
         event = SSAEvent(start=cue.start, end=cue.end)
         text = "\n".join(cue.lines)
-        # WebVTT has markup, which text must not turn into.
+        # Text must not become WebVTT markup.
         event.plaintext = html.escape(text, quote=False) if kind == "vtt" else text
         file.append(event)
-    # Braces would be taken for the library's own markup otherwise, and left out.
+    # Without this the library takes braces for its own markup and drops them.
     return file.to_string(kind, keep_ssa_tags=True)
 
 
@@ -86,7 +86,7 @@ def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:
 def _belongs(word: Word, group: list[Word]) -> bool:
     return (
         word.start - group[-1].end <= PAUSE
-        and word.end - group[0].start <= LONGEST
+        and word.end - group[0].start <= LONGEST_CUE
         and len(_lines([*group, word])) <= LINES
     )
 
@@ -97,15 +97,15 @@ def _lines(words: Iterable[Word]) -> tuple[str, ...]:
 
 
 def _fitting(words: Iterable[Word]) -> Iterator[Word]:
-    """Part words that no cue could hold, as where labels are not spelled into words at all.
+    """Split words that are too long for a cue, as in models without a word delimiter.
 
-    Where in a word its letters are is not known: each part gets its share of the time.
+    The times of letters within a word are unknown: each part gets a proportional share.
     """
     for word in words:
         length, seconds = len(word.text), word.end - word.start
-        parts = min(length, max(math.ceil(length / LINE), math.ceil(seconds / LONGEST)))
+        parts = min(length, max(math.ceil(length / LINE), math.ceil(seconds / LONGEST_CUE)))
         for i in range(parts):
             share = slice(i * length // parts, (i + 1) * length // parts)
             start = word.start + seconds * share.start / length
-            end = min(word.start + seconds * share.stop / length, start + LONGEST)
+            end = min(word.start + seconds * share.stop / length, start + LONGEST_CUE)
             yield replace(word, text=word.text[share], start=start, end=end)

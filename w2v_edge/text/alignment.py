@@ -1,4 +1,4 @@
-"""Forced alignment: which frames emit each label of a text that is known."""
+"""Forced alignment: the frames that emit each label of a known text."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 STEPS = 3
-"""From one frame to the next a path stays, moves on by one state, or skips a blank."""
+"""Transitions between frames: stay, advance by one state, or skip a blank."""
 
 
 def emission_score(
     scores: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.intp], blank: int
 ) -> tuple[float, int]:
-    """Align labels to frames by the likeliest CTC path.
+    """Align labels to frames by the most likely CTC path.
 
     Args:
         scores: (frames, labels) log-probabilities.
         labels: (length,) the labels that the path emits, in order.
-        blank: the label that the path may emit around them.
+        blank: index of the CTC blank.
 
     Returns:
         The sum of the path's log-probabilities over the frames that emit one of `labels`, and
-        how many frames those are; minus infinity where there are too few frames.
+        the number of those frames; minus infinity if there are too few frames.
     """
     states = np.full(2 * len(labels) + 1, blank)
     states[1::2] = labels
@@ -44,9 +44,9 @@ def emission_score(
 def _forward(
     emitted: npt.NDArray[np.float64], states: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
-    """Return how far back each state's best predecessor is, by frame, and the last totals."""
+    """Return the distance to each state's best predecessor, by frame, and the final totals."""
     skips = np.zeros(len(states), bool)
-    # Between two equal labels the blank is what parts them.
+    # The blank between two equal labels may not be skipped.
     skips[3::2] = states[3::2] != states[1:-2:2]
     came_from = np.zeros(emitted.shape, np.int8)
     total = np.full(len(states), -np.inf)

@@ -1,4 +1,4 @@
-"""How frames lie over samples: the arithmetic of a stack of strided convolutions."""
+"""Geometry of frames over samples: the arithmetic of a stack of strided convolutions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where each frame of a front end looks at the waveform.
+    """Which samples each frame of a front end sees.
 
     Frame `f` sees the samples from `f * hop - left_padding` on, `receptive_field` of them; those
     before the first and after the last sample of the utterance are zeros.
@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def formula(self) -> str:
-        """The same in words that a program in any language can follow."""
+        """`frames` as a formula in plain text, for programs in other languages."""
         extra = self.left_padding + self.right_padding - self.receptive_field
         sign = "+" if extra >= 0 else "-"
         return (

@@ -1,9 +1,9 @@
-"""What an ONNX file would make onnxruntime open and allocate, found out before it does.
+"""Checks which files an ONNX graph reads and what it allocates, before onnxruntime opens it.
 
-A graph says by itself in which files its weights lie, and older releases of onnxruntime follow it
-anywhere: out of the folder, through links, even to addresses in memory. So its bytes are read
-here first, by the numbers of the fields in onnx.proto. Each occurrence of a field is checked,
-since readers may merge several, and what may be there once is refused twice.
+A graph names the files that hold its weights, and older releases of onnxruntime follow these names
+anywhere: out of the folder, through links, even to addresses in memory. So its bytes are parsed
+here first, by the field numbers of onnx.proto. Each occurrence of a field is checked, since parsers
+may merge several; a field that may occur once is refused if it occurs twice.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from w2v_edge.bundle import GraphInfo, TensorInfo
+from w2v_edge.bundle.manifest import GraphInfo, TensorInfo
+from w2v_edge.bundle.wire_format import BYTES, WireError, fields, varints
 from w2v_edge.errors import BundleIntegrityError
-from w2v_edge.wire_format import BYTES, WireError, fields, varints
 
-DEEPEST = 32
-"""Graphs within graphs."""
+MAX_DEPTH = 32
+"""Of nested graphs."""
 
-MOST_GRAPH_BYTES = 16 * 2**20
-"""Weights are in files of their own; what is left is small."""
+MAX_GRAPH_BYTES = 16 * 2**20
+"""Weights are in separate files, so a graph itself is small."""
 
-MOST_AXES = 64
+MAX_AXES = 64
 
-NUMBERS_A_BYTE = 4
+VALUES_PER_BYTE = 4
 """The narrowest element type has 2 bits."""
 
-# Fields of each message that hold others of interest: number to message.
+# Fields of each message that hold other messages: field number to message.
 _INSIDE: dict[str, dict[int, str]] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},
@@ -61,16 +61,16 @@ def check_graph(data: bytes, info: GraphInfo, sizes: Mapping[str, int]) -> None:
     """Check the bytes of an ONNX file before onnxruntime sees them.
 
     Args:
-        data: of the file.
-        info: what the manifest says of the graph.
-        sizes: bytes of each data file that it may read.
+        data: content of the file.
+        info: the graph's entry in the manifest.
+        sizes: size in bytes of each data file that it may read.
 
     Raises:
-        BundleIntegrityError: it is no ONNX file, would read other files or beyond one's end,
-            claims larger tensors than it has data for, or has other inputs or outputs.
+        BundleIntegrityError: it is not an ONNX file, would read other files or past the end of
+            one, has tensors larger than their data, or other inputs or outputs.
     """
-    if len(data) > MOST_GRAPH_BYTES:
-        raise BundleIntegrityError(f"larger than {MOST_GRAPH_BYTES} bytes, not a bundle's graph")
+    if len(data) > MAX_GRAPH_BYTES:
+        raise BundleIntegrityError(f"larger than {MAX_GRAPH_BYTES} bytes, not a bundle's graph")
     try:
         for tensor in _tensors(memoryview(data), "Model", 0):
             _check_tensor(tensor, sizes)
@@ -86,8 +86,8 @@ def check_graph(data: bytes, info: GraphInfo, sizes: Mapping[str, int]) -> None:
 
 def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[memoryview]:
     """Yield every tensor in a message, however deep."""
-    if depth > DEEPEST:
-        raise WireError("graphs within graphs without end")
+    if depth > MAX_DEPTH:
+        raise WireError("graphs nested too deeply")
     inside = _INSIDE[kind]
     seen: Counter[int] = Counter()
     for number, _, value in fields(message):
@@ -103,25 +103,25 @@ def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[memoryview]
 
 
 def _check_tensor(tensor: memoryview, sizes: Mapping[str, int]) -> None:
-    """Refuse data outside the bundle's files, and more numbers than there is data for."""
+    """Refuse data outside the bundle's files, and tensors larger than their data."""
     dims: list[int] = []
     stored = 0
     external: list[tuple[str, str]] = []
     for number, _, value in fields(tensor):
         if number == _DIMS:
-            dims += [value] if isinstance(value, int) else islice(varints(value), MOST_AXES + 1)
+            dims += [value] if isinstance(value, int) else islice(varints(value), MAX_AXES + 1)
         elif number == _EXTERNAL and isinstance(value, memoryview):
             external.append((_text(value, 1), _text(value, 2)))
         elif number in _DATA:
             stored += len(value) if isinstance(value, memoryview) else 1
     if external:
         stored += _external_bytes(external, sizes)
-    if len(dims) > MOST_AXES or math.prod(dims) > NUMBERS_A_BYTE * stored:
+    if len(dims) > MAX_AXES or math.prod(dims) > VALUES_PER_BYTE * stored:
         raise WireError(f"a tensor of shape {dims!s:.60} in {stored} bytes")
 
 
 def _external_bytes(external: list[tuple[str, str]], sizes: Mapping[str, int]) -> int:
-    """Return how many bytes of a data file a tensor takes."""
+    """Return the bytes of a data file that a tensor uses."""
     stated = dict(external)
     if len(stated) != len(external):
         raise WireError("a tensor's data is in two places")

@@ -1,4 +1,4 @@
-"""Arrays of an untrusted `.npz`: no more is read, or made room for, than its file accounts for."""
+"""Arrays of an untrusted `.npz`: no more is read or allocated than the size of its file allows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-MOST_MEMBERS = 64
-MOST_BYTES = 2**28
+MAX_MEMBERS = 64
+MAX_BYTES = 2**28
 """Of all arrays; golden vectors are of a few seconds of audio."""
 
 KINDS = "biufU"
@@ -22,24 +22,24 @@ def read_npz(stream: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of an open `.npz`.
 
     Raises:
-        ValueError: it is damaged, or an array is of another size than its header says, or of a
-            type that is no plain number or text.
+        ValueError: it is damaged, an array has another size than its header says, or its type is
+            not a plain number or text.
     """
     try:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            if len(members) > MOST_MEMBERS or sum(x.file_size for x in members) > MOST_BYTES:
+            if len(members) > MAX_MEMBERS or sum(x.file_size for x in members) > MAX_BYTES:
                 raise ValueError("more or larger arrays than golden vectors have")  # noqa: TRY301
             return {x.filename.removesuffix(".npy"): _read_member(archive, x) for x in members}
     except Exception as error:
-        # Whatever a damaged archive makes of zipfile, zlib, numpy and ast.
+        # Damaged archives raise all kinds of errors in zipfile, zlib, numpy and ast.
         what = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{what:.80}") from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with archive.open(member) as stream:
-        # zipfile gives no more bytes than the directory states.
+        # zipfile reads no more bytes than the directory states.
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"array of format {version}")

@@ -1,4 +1,4 @@
-"""What the labels of a CTC model spell."""
+"""The text that each label of a CTC model stands for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import CtcInfo, Manifest
+from w2v_edge.bundle.manifest import CtcInfo, Manifest
 from w2v_edge.errors import BundleError, HeadMissingError, InputError
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """What each label adds to a text.
+    """The text that each label of a CTC model stands for.
 
     Attributes:
-        blank: index of the label that stands for nothing.
-        texts: by label; a space for the word delimiter, empty for the blank and special labels. A
-            label that stands apart from others, as a phoneme does, ends in a space.
+        blank: index of the CTC blank.
+        texts: text of each label: a space for the word delimiter, empty for the blank and special
+            labels. Labels that are separate units, such as phonemes, end in a space.
     """
 
     blank: int
@@ -28,15 +28,15 @@ class Spelling:
 
     @classmethod
     def of(cls, labels: Sequence[str], ctc: CtcInfo) -> Spelling:
-        """Work out what labels spell.
+        """Read the spelling of labels.
 
         Raises:
             BundleError: there are no labels, or none of them is the blank.
         """
         if not labels:
             raise BundleError(
-                "this bundle does not say what its labels spell, since its checkpoint had no "
-                "vocab.json; put it beside the checkpoint and export again"
+                "this bundle has no labels, since its checkpoint had no vocab.json; put one beside "
+                "the checkpoint and export again"
             )
         if not 0 <= ctc.blank < len(labels):
             raise BundleError(
@@ -48,32 +48,32 @@ class Spelling:
 
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> Spelling:
-        """Work out what a model's labels spell.
+        """Read the spelling of a model's labels.
 
         Raises:
-            HeadMissingError: the model does not transcribe.
+            HeadMissingError: the model has no CTC head.
             BundleError: as for `of`.
         """
         if manifest.ctc is not None:
             return cls.of(manifest.labels, manifest.ctc)
         what = "classifies (call classify)" if manifest.logits_axes else "has no head"
         raise HeadMissingError(
-            f"this model {what}, so there is no text; "
+            f"this model {what}, so it cannot transcribe; "
             "export a checkpoint with a CTC head, such as a Wav2Vec2ForCTC"
         )
 
     def check(self, logits: npt.NDArray[Any]) -> None:
-        """Refuse logits that are not (frames, labels) or that no label wins.
+        """Check that logits are (frames, labels) and finite.
 
         Raises:
-            InputError: another shape, NaN, infinity, or a frame with no possible label.
+            InputError: another shape, NaN, infinity, or a frame whose logits are all -infinity.
         """
         if logits.ndim != 2 or logits.shape[1] != len(self.texts):  # noqa: PLR2004 - two axes
             raise InputError(
                 f"found logits of shape {logits.shape}, expected (frames, {len(self.texts)}); "
-                "pass those of one waveform, of the model that the labels are from"
+                "pass the logits of one waveform, computed by the same model"
             )
-        # A maximum is NaN where any of its numbers is.
+        # The maximum is NaN if any number is.
         finite = np.isfinite(logits.max(axis=1))
         if not finite.all():
             raise InputError(

@@ -1,4 +1,4 @@
-"""Logits to classes, of utterances and of frames."""
+"""Logits to classes, per utterance or per frame."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 from w2v_edge.bundle import Manifest
 from w2v_edge.errors import HeadMissingError, InputError
-from w2v_edge.runtime.spelling import log_softmax
+from w2v_edge.text.spelling import log_softmax
 
 
 @dataclass(frozen=True)
 class Classification:
-    """What an utterance was classified as.
+    """The class of an utterance.
 
     Attributes:
-        label: the one with the highest score.
-        index: of it.
-        labels: all labels; numbers, as text, where the checkpoint did not name them.
-        scores: (labels,) float32, by the manifest's `logits_meaning`: probabilities that add up to
-            one (softmax), or of each label by itself (sigmoid), or the plain values of a
+        label: the label with the highest score.
+        index: its index.
+        labels: all labels; numbers, as text, if the checkpoint does not name them.
+        scores: (labels,) float32, by the manifest's `logits_meaning`: probabilities that sum to one
+            (softmax), an independent probability per label (sigmoid), or the plain values of a
             regression.
     """
 
@@ -33,20 +33,20 @@ class Classification:
     scores: npt.NDArray[np.float32]
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the labels with the highest scores, and these, the highest first."""
+        """Return the `count` labels with the highest scores, with their scores, highest first."""
         order = np.argsort(-self.scores, kind="stable")[:count]
         return [(self.labels[i], float(self.scores[i])) for i in order]
 
 
 @dataclass(frozen=True)
 class FrameClassification:
-    """What each frame of an utterance was classified as.
+    """The class of each frame of an utterance.
 
     Attributes:
-        labels: all labels; numbers, as text, where the checkpoint did not name them.
+        labels: all labels; numbers, as text, if the checkpoint does not name them.
         logits: (frames, labels) float32.
         indices: (frames,) int64, the best label of each frame.
-        times: (frames,) float64 seconds, the middle of what each frame sees.
+        times: (frames,) float64 seconds, the center of each frame's receptive field.
     """
 
     labels: tuple[str, ...]
@@ -56,30 +56,30 @@ class FrameClassification:
 
     @property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """(frames, labels) float32, softmax: for models that give each frame one label."""
+        """(frames, labels) float32, softmax: for models with one label per frame."""
         probabilities: npt.NDArray[np.float32] = np.exp(log_softmax(self.logits))
         return probabilities
 
     @property
     def activations(self) -> npt.NDArray[np.float32]:
-        """(frames, labels) float32, sigmoid: for models whose labels hold each by itself.
+        """(frames, labels) float32, sigmoid: for models with independent labels.
 
-        Those of speakers do, of whom several or none may talk.
+        Such as speakers, of whom several or none may talk.
         """
         return _sigmoid(self.logits)
 
 
 def class_names(manifest: Manifest) -> tuple[str, ...]:
-    """Return the labels of a classifier; empty where the checkpoint did not name them.
+    """Return the labels of a classifier; empty if the checkpoint does not name them.
 
     Raises:
-        HeadMissingError: the model does not classify.
+        HeadMissingError: the model has no classifier.
     """
     if manifest.logits_axes and manifest.ctc is None:
         return manifest.labels
     what = "transcribes (call transcribe)" if manifest.ctc is not None else "has no head"
     raise HeadMissingError(
-        f"this model {what}, so there are no classes; export a checkpoint with a classifier, such "
+        f"this model {what}, so it cannot classify; export a checkpoint with a classifier, such "
         "as a Wav2Vec2ForSequenceClassification"
     )
 
@@ -87,7 +87,7 @@ def class_names(manifest: Manifest) -> tuple[str, ...]:
 def classify_utterance(
     logits: npt.NDArray[Any], names: tuple[str, ...], meaning: str | None
 ) -> Classification:
-    """Choose the likeliest class.
+    """Choose the most likely class.
 
     Args:
         logits: (labels,).
@@ -114,7 +114,7 @@ def classify_frames(
         times: (frames,) seconds.
 
     Raises:
-        InputError: logits that are not as many as there are labels, or not finite.
+        InputError: the number of logits and labels differs, or logits are not finite.
     """
     labels = _check(logits, 2, names)
     return FrameClassification(
@@ -128,7 +128,7 @@ def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # Through tanh, which no logit makes overflow.
+    # By tanh, which does not overflow.
     scores: npt.NDArray[Any] = 0.5 + 0.5 * np.tanh(0.5 * logits)
     return scores
 
@@ -138,7 +138,7 @@ SCORES: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "any_of": _sigmoid,
     "values": lambda logits: logits,
 }
-"""From logits to scores, by what they mean."""
+"""From logits to scores, by the manifest's `logits_meaning`."""
 
 
 def _check(logits: npt.NDArray[Any], rank: int, names: tuple[str, ...]) -> tuple[str, ...]:

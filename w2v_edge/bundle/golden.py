@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.bundle import GOLDEN
+from w2v_edge.bundle.npz import read_npz
 from w2v_edge.comparison import (
     Row,
     Tally,
@@ -35,7 +36,6 @@ from w2v_edge.comparison import (
 from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
 from w2v_edge.files import open_regular
 from w2v_edge.runtime.model import Model
-from w2v_edge.runtime.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from w2v_edge import strict
-from w2v_edge.bundle import Manifest
+from w2v_edge.bundle.manifest import Manifest
 from w2v_edge.errors import ConfigError, TuningError
 from w2v_edge.files import open_regular, replacing
 from w2v_edge.providers import import_onnxruntime

@@ -1,6 +1,6 @@
-"""Protocol buffers on the wire: the fields of a message, read strictly and without a copy.
+"""Protocol buffers on the wire: the fields of a message, parsed strictly and without a copy.
 
-What this reads in another way than a lenient reader might, it refuses.
+Bytes that a lenient parser might read differently are refused.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ LONGEST_VARINT = 10
 MOST_KEY = 2**32
 
 Field = tuple[int, int, int | memoryview]
-"""Number, wire type, and the value: an integer, or the bytes of what has any."""
+"""Field number, wire type, and value: an integer, or the bytes of any other type."""
 
 
 class WireError(ValueError):
-    """Bytes that are no message."""
+    """Bytes that are not a message."""
 
 
 def fields(message: memoryview) -> Iterator[Field]:
     """Yield the fields of a message in their order.
 
     Raises:
-        WireError: it is cut short, or holds what protocol buffers no longer have.
+        WireError: it is truncated, or uses a wire type that protocol buffers no longer have.
     """
     at = 0
     while at < len(message):
@@ -43,7 +43,7 @@ def fields(message: memoryview) -> Iterator[Field]:
         else:
             raise WireError(f"wire type {kind}")
         if length > len(message) - at:
-            raise WireError(f"{length} bytes promised, {len(message) - at} there")
+            raise WireError(f"{length} bytes expected, found {len(message) - at}")
         yield number, kind, message[at : at + length]
         at += length
 
@@ -52,7 +52,7 @@ def varints(packed: memoryview) -> Iterator[int]:
     """Yield the integers of a packed field.
 
     Raises:
-        WireError: the last one is cut short.
+        WireError: the last one is truncated.
     """
     at = 0
     while at < len(packed):
@@ -67,7 +67,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for i in range(LONGEST_VARINT):
         if at + i >= len(message):
-            raise WireError("an integer is cut short")
+            raise WireError("an integer is truncated")
         byte = message[at + i]
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:  # noqa: PLR2004 - no further byte

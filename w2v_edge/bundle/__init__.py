@@ -1,0 +1,78 @@
+"""The contract between exporter, runtime and every app that opens a bundle's graphs itself.
+
+A bundle is a folder: ONNX graphs, their external data, golden vectors, and `manifest.json`, which
+names every file with its size and SHA-256 and carries the SHA-256 of its own canonical text. The
+tensor names are the same in every language.
+
+    encoder.onnx     waveform, lengths                  -> features, context, frame_lengths (, ...)
+    tokenizer.onnx   waveform, lengths                  -> codes, frame_lengths
+    quantizer.onnx   features, or context               -> codes, vectors
+    frontend.onnx    waveform, lengths (, statistics)   -> features, frame_lengths
+    context.onnx     features, frame_lengths            -> context (, ...)
+    statistics.onnx  waveform, lengths                  -> statistics
+
+The dots stand for outputs that some models have: `logits`, (batch, frames, labels) or (batch,
+labels); `layer_K`, the output of transformer layer K (batch, frames, dim); `embedding`, the mean of
+the context over each utterance (batch, dim); and, where the context has fewer frames than the
+features, `context_lengths`, the number of valid frames of the context and of all outputs computed
+from it. The manifest lists all axes.
+
+Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64; features
+(batch, frames, channels), context (batch, frames, dim), vectors (batch, frames, vector_dim)
+float32; codes (batch, frames, groups) int64; statistics (batch, k) float32. Frames at or past
+`frame_lengths` are zero in every output.
+
+The parts: `manifest` (what a bundle says of itself), `files` (a bundle on disk and its hashes),
+`graph_check` and `wire_format` (what a graph would make onnxruntime do), `golden` and `npz` (golden
+vectors), `geometry` (where frames lie over samples).
+"""
+
+from w2v_edge.bundle.files import Bundle, file_info, read_manifest
+from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.bundle.manifest import (
+    DATA_FILES,
+    FILE_NAMES,
+    FORMAT_VERSION,
+    GOLDEN,
+    GRAPH_INPUTS,
+    GRAPH_OUTPUTS,
+    MANIFEST,
+    TIMESTAMPS,
+    VOCABULARY,
+    CodebookInfo,
+    CtcInfo,
+    FileInfo,
+    GraphInfo,
+    Manifest,
+    SourceInfo,
+    StatisticsInfo,
+    TensorInfo,
+    Tensors,
+    graph_inputs,
+)
+
+__all__ = [
+    "DATA_FILES",
+    "FILE_NAMES",
+    "FORMAT_VERSION",
+    "GOLDEN",
+    "GRAPH_INPUTS",
+    "GRAPH_OUTPUTS",
+    "MANIFEST",
+    "TIMESTAMPS",
+    "VOCABULARY",
+    "Bundle",
+    "CodebookInfo",
+    "CtcInfo",
+    "FileInfo",
+    "Geometry",
+    "GraphInfo",
+    "Manifest",
+    "SourceInfo",
+    "StatisticsInfo",
+    "TensorInfo",
+    "Tensors",
+    "file_info",
+    "graph_inputs",
+    "read_manifest",
+]

@@ -1,0 +1,232 @@
+"""A bundle on disk: its manifest, and files whose hashes are checked before they are used.
+
+Hashes detect damage, not intent: whoever writes a bundle writes its manifest too. So nothing
+outside the bundle's folder is read on its behalf, and only regular files are opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from w2v_edge import strict
+from w2v_edge.bundle.graph_check import MAX_GRAPH_BYTES, check_graph
+from w2v_edge.bundle.manifest import (
+    FILE_NAMES,
+    FORMAT_VERSION,
+    MANIFEST,
+    FileInfo,
+    Manifest,
+    canonical,
+    content_hash,
+    encode,
+)
+from w2v_edge.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleVersionError,
+    ConfigError,
+    GraphMissingError,
+)
+from w2v_edge.files import open_regular
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk. Files are hashed when first asked for, each once."""
+
+    folder: Path
+    manifest: Manifest
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Open a bundle; only its manifest is read and checked.
+
+        Raises:
+            BundleError: see `read_manifest`.
+        """
+        return cls(Path(folder), read_manifest(Path(folder)))
+
+    def graph_path(self, name: str) -> Path:
+        """Return the path of a graph, after checking it and its data files.
+
+        Raises:
+            GraphMissingError: this model has no such graph.
+            BundleIntegrityError: a file is missing or damaged.
+        """
+        self.check_data(name)
+        return self.path(f"{name}.onnx")
+
+    def check_data(self, name: str) -> None:
+        """Hash the data files of a graph.
+
+        Raises:
+            GraphMissingError: this model has no such graph.
+            BundleIntegrityError: a data file is missing or damaged.
+        """
+        if name not in self.manifest.graphs:
+            have = ", ".join(self.manifest.graphs)
+            raise GraphMissingError(f"{self.folder}: no graph {name!r}; this bundle has: {have}")
+        for data in self.manifest.graphs[name].data:
+            self.path(data)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file, after checking it against the manifest.
+
+        The hashes of a graph's data files are left to `check_data`.
+
+        Raises:
+            BundleIntegrityError: the file is missing, damaged, outside the folder or not in the
+                manifest, or it is a graph that would read other files than its data files.
+        """
+        path = self.folder / name
+        if name not in self._checked:
+            _check(path, self._expected(name))
+            if path.suffix == ".onnx":
+                self._check_graph(path)
+            self._checked.add(name)
+        return path
+
+    def check_all(self) -> None:
+        """Hash every file of the manifest again.
+
+        Raises:
+            BundleIntegrityError: a file is missing or damaged.
+        """
+        self._checked.clear()
+        for name in self.manifest.files:
+            self.path(name)
+
+    def _check_graph(self, path: Path) -> None:
+        """Check which files a graph reads and what it allocates, before onnxruntime opens it."""
+        info = self.manifest.graphs.get(path.stem)
+        if info is None:
+            raise BundleIntegrityError(f"{path}: the manifest has no such graph; export again")
+        sizes = {name: self._expected(name).size for name in info.data}
+        for name in info.data:
+            _check_size(self.folder / name, self._expected(name))
+        with open_regular(path) as stream:
+            data = stream.read(MAX_GRAPH_BYTES + 1)
+        try:
+            check_graph(data, info, sizes)
+        except BundleIntegrityError as error:
+            raise BundleIntegrityError(f"{path}: {error}; do not use this bundle") from error
+
+    def _expected(self, name: str) -> FileInfo:
+        try:
+            return self.manifest.files[name]
+        except KeyError:
+            raise BundleIntegrityError(
+                f"{self.folder / name}: not in the manifest; export again"
+            ) from None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        BundleVersionError: its format is newer than this release.
+        BundleIntegrityError: it is damaged or was edited.
+        BundleError: the folder holds no bundle.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
+        raise BundleError(f"{folder}: expected a bundle, but it {what}; make one: w2v-edge export")
+    data, text = _parse(path)
+    version = data.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise BundleIntegrityError(f"{path}: damaged, format version is {version!r:.40}")
+    if version > FORMAT_VERSION:
+        raise BundleVersionError(
+            f"{path}: format version {version}, this release reads up to {FORMAT_VERSION}; "
+            "update w2v-edge"
+        )
+    if data.get("sha256") != content_hash(data) or text != encode(canonical(data)):
+        raise BundleIntegrityError(
+            f"{path}: damaged or edited, its content does not have the SHA-256 it states; "
+            "export again"
+        )
+    try:
+        manifest = strict.from_plain(Manifest, data)
+    except ConfigError as error:
+        raise BundleIntegrityError(f"{path}: {error}") from error
+    unknown = manifest.files.keys() - FILE_NAMES
+    if unknown:
+        raise BundleIntegrityError(f"{path}: names a file no bundle has: {min(unknown)!r:.80}")
+    return manifest
+
+
+def _check_inside(path: Path) -> None:
+    """Check that a file of a bundle is not a link out of its folder.
+
+    The folder itself may be a link.
+
+    Raises:
+        BundleIntegrityError: the file is not in its folder.
+    """
+    try:
+        real, folder = path.resolve(), path.parent.resolve()
+    except (OSError, RuntimeError) as error:
+        raise BundleIntegrityError(f"{path}: a link to nowhere; copy the whole bundle") from error
+    if real.parent != folder:
+        raise BundleIntegrityError(
+            f"{path}: a link out of the bundle's folder, which is not allowed; "
+            "copy the bundle with what its links point to"
+        )
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Read a manifest; return it with its bytes."""
+    _check_inside(path)
+    try:
+        with open_regular(path) as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleIntegrityError(
+            f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, not a manifest"
+        )
+    try:
+        data = json.loads(text)
+        canonical(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleIntegrityError(f"{path}: damaged, not JSON ({error!s:.80})") from error
+    if not isinstance(data, dict):
+        raise BundleIntegrityError(f"{path}: damaged, expected a JSON object")
+    return data, text
+
+
+def file_info(path: Path) -> FileInfo:
+    """Measure a file."""
+    with open_regular(path) as stream:
+        return FileInfo(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _check(path: Path, expected: FileInfo) -> None:
+    _check_size(path, expected)
+    if file_info(path).sha256 != expected.sha256:
+        raise BundleIntegrityError(
+            f"{path}: damaged or changed, its SHA-256 is not the manifest's; "
+            "copy it again or export again"
+        )
+
+
+def _check_size(path: Path, expected: FileInfo) -> None:
+    """Check the place and the size of a file."""
+    _check_inside(path)
+    if not path.is_file():
+        raise BundleIntegrityError(f"{path}: missing; copy the whole bundle or export again")
+    size = path.stat().st_size
+    if size != expected.size:
+        raise BundleIntegrityError(
+            f"{path}: damaged, {size} bytes where the manifest says {expected.size}; "
+            "copy it again or export again"
+        )

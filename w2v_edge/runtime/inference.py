@@ -1,0 +1,187 @@
+"""From prepared recordings to outputs: batches of short ones, long ones block by block.
+
+prepare (recordings.py) -> batches -> run a session -> cut each row to its own frames
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.bundle import Manifest, Tensors
+from w2v_edge.runtime.buffers import GrowingArray
+from w2v_edge.runtime.encoding import Encoding
+from w2v_edge.runtime.recordings import (
+    BLOCK_SECONDS,
+    LongRecording,
+    Recording,
+    batches,
+    collate,
+)
+from w2v_edge.runtime.session import Session
+from w2v_edge.runtime.statistics import GrowingStatistics, Statistics
+from w2v_edge.runtime.stream import SplitEncoder, Stream, check_graphs
+from w2v_edge.runtime.window import FrameWindow, Window
+
+OUTPUTS: dict[str, frozenset[str]] = {
+    "tokenizer": frozenset({"codes"}),
+    "frontend": frozenset({"features"}),
+    "logits": frozenset({"logits"}),
+    "encoder": frozenset(),
+}
+"""Outputs of each task; the encoder's are all that the model has."""
+
+
+def run_recordings(
+    session: Session,
+    recordings: Sequence[Recording],
+    task: str,
+    *,
+    max_seconds: float,
+    batch_seconds: float,
+    window: Window | None,
+) -> Iterator[tuple[int, Tensors]]:
+    """Run recordings and yield the index of each with its outputs (frames, ...) by name.
+
+    Args:
+        session: of the bundle.
+        recordings: prepared; they are read as they are reached.
+        task: of `OUTPUTS`: codes, features, logits, or all outputs.
+        max_seconds: a longer recording is run block by block.
+        batch_seconds: audio in a batch, padding included.
+        window: of attention in long recordings; None for tasks that do not run it.
+
+    Raises:
+        InputError: a recording cannot be read, or cannot be run in windows.
+    """
+    rate = session.manifest.sample_rate
+    for item in batches(recordings, round(max_seconds * rate), round(batch_seconds * rate)):
+        if isinstance(item, LongRecording):
+            with item.recording.naming_errors():
+                outputs = run_long(session, item.recording, OUTPUTS[task], window)
+            yield item.index, outputs
+        else:
+            yield from zip(item.indices, run_batch(session, task, item.tensors()), strict=True)
+
+
+def run_batch(session: Session, task: str, inputs: Tensors) -> list[Tensors]:
+    """Run a padded batch and return the outputs of each row, cut to its own frames."""
+    manifest = session.manifest
+    if task == "frontend" and "statistics" in manifest.graphs:
+        inputs |= session.run("statistics", inputs)
+    outputs = session.run("encoder" if task == "logits" else task, inputs)
+    if task == "logits":
+        by_frame = "frames" in manifest.logits_axes
+        valid = outputs.get("context_lengths", outputs["frame_lengths"]) if by_frame else None
+        return [{"logits": row} for row in _cut(outputs["logits"], valid)]
+    if task == "encoder" and manifest.quantizer_input is not None:
+        source = manifest.quantizer_input
+        outputs |= session.run("quantizer", {source: outputs[source]})
+    rows: list[Tensors] = [{} for _ in outputs["frame_lengths"]]
+    for name, lengths_name in _lengths_by_output(manifest, outputs).items():
+        lengths = None if lengths_name is None else outputs[lengths_name]
+        for row, values in zip(rows, _cut(outputs[name], lengths), strict=True):
+            row[name] = values
+    return rows
+
+
+def run_long(
+    session: Session, recording: Recording, names: frozenset[str], window: Window | None
+) -> Tensors:
+    """Run a recording of any length in memory that does not grow with it, beyond the result.
+
+    Args:
+        session: of the bundle.
+        recording: prepared.
+        names: outputs to return; empty for all.
+        window: of attention; None to leave the context network out.
+
+    Raises:
+        GraphMissingError: the bundle lacks a split graph.
+        InputError: the recording cannot be read, or the context cannot be computed in windows.
+    """
+    check_graphs(session.manifest)
+    frames = None if window is None else FrameWindow.of(window, session.manifest)
+    statistics, recording = measure_statistics(session, recording)
+    encoder = SplitEncoder(session, statistics, frames)
+    grown: dict[str, GrowingArray] = {}
+    for outputs in _encode(encoder, recording):
+        for name, values in outputs.items():
+            if name in names or not names:
+                grown.setdefault(name, GrowingArray()).append(values)
+    whole = {name: rows.take() for name, rows in grown.items()}
+    return whole | {x: mean for x, mean in encoder.means().items() if x in names or not names}
+
+
+def _encode(encoder: SplitEncoder, recording: Recording) -> Iterator[Tensors]:
+    for block in recording.blocks(round(BLOCK_SECONDS * recording.manifest.sample_rate)):
+        yield from encoder.push(block)
+    recording.check_length(encoder.frontend.samples)
+    yield from encoder.flush()
+
+
+def encode_blocks(
+    session: Session, recording: Recording, window: Window | None
+) -> Iterator[Encoding]:
+    """Yield a recording's encoding block by block; the last one has the pooled outputs.
+
+    Arguments and errors as for `run_long`.
+    """
+    check_graphs(session.manifest)
+    if window is not None:
+        FrameWindow.of(window, session.manifest)
+    return _blocks(session, recording, window)
+
+
+def _blocks(session: Session, recording: Recording, window: Window | None) -> Iterator[Encoding]:
+    statistics, recording = measure_statistics(session, recording)
+    stream = Stream(session, statistics, window)
+    for block in recording.blocks(round(BLOCK_SECONDS * recording.manifest.sample_rate)):
+        yield stream.push(block)
+    recording.check_length(stream.samples)
+    last, means = stream.flush(), stream.means()
+    yield replace(last, embedding=means.get("embedding"), logits=means.get("logits", last.logits))
+
+
+def measure_statistics(
+    session: Session, recording: Recording
+) -> tuple[Statistics | None, Recording]:
+    """Read a recording for the statistics (k,) of its front end; None if it needs none.
+
+    Up to the longest full-attention length they are bit-equal to those of the encoder graph.
+
+    Returns:
+        The statistics, and the recording to go on with: in memory if it was read whole.
+    """
+    manifest = session.manifest
+    if "statistics" not in manifest.graphs:
+        return None, recording
+    waveform = recording.read(round(manifest.longest_context_seconds * manifest.sample_rate))
+    if waveform is not None:
+        outputs = session.run("statistics", collate([waveform]))
+        return outputs["statistics"][0], recording.in_memory(waveform)
+    growing = GrowingStatistics(session)
+    for block in recording.blocks(round(BLOCK_SECONDS * manifest.sample_rate)):
+        growing.add(block)
+    return growing.value(), recording
+
+
+def _lengths_by_output(manifest: Manifest, outputs: Tensors) -> dict[str, str | None]:
+    """Return the tensor with the valid lengths of each output; None for one vector per row."""
+    lengths = {"features": "frame_lengths", **manifest.context_outputs}
+    of_codes = "frame_lengths"
+    if manifest.quantizer_input == "context" and "context_lengths" in outputs:
+        of_codes = "context_lengths"
+    lengths |= {"codes": of_codes, "vectors": of_codes}
+    return {name: lengths[name] for name in outputs if name in lengths}
+
+
+def _cut(batch: npt.NDArray[Any], lengths: npt.NDArray[np.int64] | None) -> list[npt.NDArray[Any]]:
+    """Cut the rows of (batch, frames, ...) to their lengths; copied, so that none keeps others."""
+    ends = [None] * len(batch) if lengths is None else lengths.tolist()
+    rows = [row[:end] for row, end in zip(batch, ends, strict=True)]
+    return rows if len(rows) == 1 else [row.copy() for row in rows]

@@ -1,0 +1,310 @@
+"""A session: the graphs of one bundle, each hashed and opened when it is first run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from w2v_edge.bundle import Bundle, Manifest, TensorInfo, Tensors
+from w2v_edge.errors import InferenceError, InputError, W2VEdgeError, one_line
+from w2v_edge.providers import (
+    Execution,
+    Placement,
+    ProviderInfo,
+    import_onnxruntime,
+    open_and_prove,
+    open_session,
+    profiled,
+    usable_cores,
+)
+from w2v_edge.providers.placement import sample_inputs
+from w2v_edge.runtime import forking
+from w2v_edge.runtime.inputs import check_inputs
+
+T = TypeVar("T")
+
+DLPACK_CPU = 1
+"""The CPU's device type in DLPack."""
+
+SHORTEST_BUCKET = 0.5
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class OpenGraph:
+    """An opened graph.
+
+    Attributes:
+        session: onnxruntime's `InferenceSession`.
+        outputs: in the order of `names`.
+        names: of the outputs.
+        placement: where its operators run.
+        provider: the provider that runs it.
+        slots: limits the runs at a time.
+    """
+
+    session: Any
+    outputs: tuple[TensorInfo, ...]
+    names: list[str]
+    placement: Placement
+    provider: ProviderInfo
+    slots: threading.BoundedSemaphore
+
+
+class Session:
+    """The graphs of one bundle. Safe to use from many threads at once, and after a fork.
+
+    On the CPU as many runs go on at a time as there are cores for their threads; others wait, so
+    that they neither compete for cores nor each take memory of their own.
+    """
+
+    def __init__(self, bundle: Bundle, execution: Execution) -> None:
+        """Start with no graph opened.
+
+        Args:
+            bundle: on disk.
+            execution: provider, threads and options to run with.
+        """
+        self.bundle = bundle
+        self.execution = execution
+        self._closed = False
+        self._start()
+        forking.watch(self)
+
+    def _start(self) -> None:
+        """Start with no graph opened, and with locks that nobody holds."""
+        self._graphs: dict[str, OpenGraph] = {}
+        self._opening = {name: threading.Lock() for name in self.manifest.graphs}
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def placement(self) -> dict[str, Placement]:
+        """Where each graph opened so far runs."""
+        return {name: graph.placement for name, graph in self._graphs.items()}
+
+    def close(self) -> None:
+        """Release all graphs. Runs that are in progress end normally."""
+        self._closed = True
+        self._graphs = {}
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's sessions, whose threads do not exist here."""
+        sessions = [graph.session for graph in self._graphs.values()]
+        forking.abandon(self.execution.provider if sessions else None, sessions)
+        self._start()
+
+    def run(self, graph: str, inputs: Tensors) -> Tensors:
+        """Run a graph on named tensors; see `w2v_edge.bundle` for names and shapes.
+
+        Raises:
+            GraphMissingError: the bundle has no such graph.
+            BundleIntegrityError: a file of it is missing or damaged.
+            ProviderError: the requested provider did not start, or does not run the graph.
+            InferenceError: onnxruntime refused the inputs or ran out of memory.
+        """
+        opened = self._graphs.get(graph) or self.open(graph)
+        given, frames = inputs, None
+        if opened.provider.buckets:
+            given, frames = self._pad_to_bucket(inputs)
+        with opened.slots:
+            try:
+                values = opened.session.run(opened.names, given)
+            except Exception as error:
+                raise _refused(graph, error) from error
+        for tensor, value in zip(opened.outputs, values, strict=True):
+            # onnxruntime does not compare outputs with the axes that a graph declares.
+            if value.ndim != len(tensor.axes):
+                raise InferenceError(
+                    f"graph {graph!r}: output {tensor.name!r} has shape {value.shape}, "
+                    f"expected axes {', '.join(map(str, tensor.axes))}; export again"
+                )
+        outputs = dict(zip(opened.names, values, strict=True))
+        return outputs if frames is None else _trim(opened.outputs, outputs, frames)
+
+    def run_on_device(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a graph and leave its outputs on the provider's device.
+
+        Args:
+            graph: its name.
+            inputs: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
+                `__dlpack__`. Tensors on the CPU or on the provider's device are not copied.
+
+        Returns:
+            An `onnxruntime.OrtValue` for each output: `.numpy()` copies it to the host, and it can
+            be an input of the next graph.
+
+        Raises:
+            InputError: another type, or tensors that do not fit the graph or each other.
+            InferenceError: onnxruntime refused the inputs.
+        """
+        ort = import_onnxruntime()
+        opened = self.open(graph)
+        # They own the memory that the binding points to, until the run ends.
+        values = {name: _as_ort_value(ort, name, tensor) for name, tensor in inputs.items()}
+        check_inputs(graph, self.manifest.graphs[graph].inputs, values)
+        device, number = self._device(opened)
+        binding = opened.session.io_binding()
+        try:
+            for name, value in values.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in opened.names:
+                binding.bind_output(name, device, number)
+            binding.synchronize_inputs()
+            with opened.slots:
+                opened.session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        except Exception as error:
+            raise _refused(graph, error) from error
+        return dict(zip(opened.names, binding.get_outputs(), strict=True))
+
+    def open(self, graph: str) -> OpenGraph:
+        """Open a graph, if it is not open yet; opening one does not block others.
+
+        Raises:
+            InferenceError: the session was closed.
+        """
+        if self._closed:
+            raise InferenceError("this model was closed; load the bundle again")
+        if graph not in self._opening:
+            self.bundle.check_data(graph)
+        with self._opening[graph]:
+            if graph not in self._graphs:
+                self._graphs[graph] = self._open(graph)
+            return self._graphs[graph]
+
+    def prove(self, graph: str) -> Placement:
+        """Run a graph once in a separate session with profiling enabled; also on the CPU.
+
+        Raises:
+            ProviderError: it does not run on the requested provider.
+        """
+        return self._checked(graph, lambda: self._open_proven(graph))[1]
+
+    def profile(self, graph: str, runs: int, inputs: Tensors) -> list[dict[str, Any]]:
+        """Run a graph `runs` times in a separate session with profiling enabled.
+
+        Returns:
+            onnxruntime's events. Errors as for `run`.
+        """
+        path = self.bundle.path(f"{graph}.onnx")
+        given = self._pad_to_bucket(inputs)[0] if self.execution.info.buckets else inputs
+        return self._checked(graph, lambda: profiled(path, self.execution, given, runs=runs))[0]
+
+    def _open(self, graph: str) -> OpenGraph:
+        if self.execution.needs_proof:
+            forking.check(self.execution.provider)
+            session, placement = self._checked(graph, lambda: self._open_proven(graph))
+        else:
+            path = self.bundle.path(f"{graph}.onnx")
+            session = self._checked(graph, lambda: open_session(path, self.execution))
+            placement = Placement(tuple(session.get_providers()))
+        outputs = self.manifest.graphs[graph].outputs
+        provider = self.execution.running(session.get_providers())
+        limit = 1 if provider.serial else max(1, usable_cores() // self.execution.threads)
+        slots = self._slots.setdefault(provider.ort_name, threading.BoundedSemaphore(limit))
+        names = [output.name for output in outputs]
+        return OpenGraph(session, outputs, names, placement, provider, slots)
+
+    def _open_proven(self, graph: str) -> tuple[Any, Placement]:
+        return open_and_prove(
+            self.bundle.path(f"{graph}.onnx"),
+            self.execution,
+            sample_inputs(self.manifest.graphs[graph], self.manifest.sample_rate),
+            cache_key=self.manifest.sha256[:16],
+        )
+
+    def _checked(self, graph: str, start: Callable[[], T]) -> T:
+        """Open a graph while its weights are hashed; it is not run before both are done."""
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(self.bundle.check_data, graph)
+            try:
+                opened = start()
+            except W2VEdgeError:
+                checked.result()
+                raise
+            except Exception as error:
+                # A damaged file explains the error better than onnxruntime does.
+                checked.result()
+                path = self.bundle.folder / f"{graph}.onnx"
+                raise InferenceError(
+                    f"{path}: onnxruntime could not open it: {one_line(error)}"
+                ) from error
+            checked.result()
+        return opened
+
+    def _device(self, opened: OpenGraph) -> tuple[str, int]:
+        """Return the device of a graph's tensors: onnxruntime's name and the device number."""
+        device = opened.provider.device
+        options = self.execution.options_of(opened.provider)
+        return device, int(options.get("device_id", 0)) if device != "cpu" else 0
+
+    def _pad_to_bucket(self, inputs: Tensors) -> tuple[Tensors, int | None]:
+        """Pad waveforms to one of a few lengths; also return the frames of the unpadded length."""
+        waveform = inputs.get("waveform")
+        if waveform is None or waveform.ndim != len(("batch", "samples")):
+            return inputs, None
+        samples = waveform.shape[1]
+        more = bucket_samples(samples, self.manifest.sample_rate) - samples
+        padded = np.pad(waveform, ((0, 0), (0, more)))
+        return inputs | {"waveform": padded}, self.manifest.geometry.frames(samples)
+
+
+def bucket_samples(samples: int, sample_rate: int) -> int:
+    """Return the padded length of a waveform for providers that compile or tune for each length.
+
+    Lengths are 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, ... seconds: the padding is at most half of the
+    samples, and an hour has 26 lengths. `lengths` tells the graph which samples are valid, so the
+    result is the same.
+    """
+    bucket = max(1, int(SHORTEST_BUCKET * sample_rate))
+    while bucket < samples:
+        if bucket * 3 // 2 >= samples:
+            return bucket * 3 // 2
+        bucket *= 2
+    return bucket
+
+
+def _trim(tensors: tuple[TensorInfo, ...], outputs: Tensors, frames: int) -> Tensors:
+    """Drop the frames that come from padding to a bucket."""
+    kept = {"frames": frames}
+    if "context_lengths" in outputs:
+        kept["context_frames"] = int(outputs["context_lengths"].max(initial=0))
+    return {
+        tensor.name: outputs[tensor.name][tuple(slice(kept.get(str(axis))) for axis in tensor.axes)]
+        for tensor in tensors
+    }
+
+
+def _as_ort_value(ort: ModuleType, name: str, tensor: Any) -> Any:
+    if isinstance(tensor, ort.OrtValue):
+        return tensor
+    if not isinstance(tensor, np.ndarray):
+        if not hasattr(tensor, "__dlpack__"):
+            raise InputError(
+                f"{name}: found {type(tensor).__name__}, expected an onnxruntime.OrtValue, a "
+                "numpy array, or a tensor with __dlpack__"
+            )
+        if hasattr(ort.OrtValue, "from_dlpack"):
+            return ort.OrtValue.from_dlpack(tensor)
+        if tensor.__dlpack_device__()[0] != DLPACK_CPU:
+            raise InputError(
+                f"{name}: found a tensor on a device, which onnxruntime {ort.__version__} cannot "
+                "import by DLPack; update onnxruntime, or pass an onnxruntime.OrtValue"
+            )
+        tensor = np.from_dlpack(tensor)
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor))
+
+
+def _refused(graph: str, error: Exception) -> InferenceError:
+    return InferenceError(f"graph {graph!r}: onnxruntime: {one_line(error)}")

@@ -1,0 +1,211 @@
+"""Windowed attention: the context of audio that is long, or has not ended yet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_edge.bundle import Manifest, Tensors
+from w2v_edge.errors import InputError
+from w2v_edge.runtime.buffers import Buffer
+from w2v_edge.runtime.encoding import FrameTimes
+from w2v_edge.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Window:
+    """The audio that attention sees at a time, in seconds.
+
+    Attributes:
+        step: audio whose context is kept; the window moves by as much.
+        left: audio before the step, for context.
+        right: audio after the step: look-ahead, in a stream.
+    """
+
+    step: float
+    left: float
+    right: float
+
+    def __post_init__(self) -> None:
+        """Check that all are seconds."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and 0 <= value < math.inf) or not self.step:
+                raise InputError(
+                    f"found a window of {self}, expected seconds: a step above 0, left and right "
+                    "of at least 0"
+                )
+            object.__setattr__(self, field.name, float(value))
+
+    @property
+    def seconds(self) -> float:
+        """Length of the whole window."""
+        return self.left + self.step + self.right
+
+
+LONG_WINDOW = Window(step=20.0, left=5.0, right=5.0)
+"""Default for recordings beyond the longest full-attention length."""
+
+STREAM_WINDOW = Window(step=0.32, left=4.0, right=0.32)
+"""Default for streams."""
+
+
+def default_window(manifest: Manifest) -> Window:
+    """Return the window for long recordings, smaller if the model's full attention is shorter."""
+    share = min(1.0, manifest.longest_context_seconds / LONG_WINDOW.seconds)
+    return Window(LONG_WINDOW.step * share, LONG_WINDOW.left * share, LONG_WINDOW.right * share)
+
+
+def check_window(window: object, manifest: Manifest) -> Window:
+    """Check a window against the longest full-attention length of a model.
+
+    Raises:
+        InputError: another type, or too long.
+    """
+    if not isinstance(window, Window):
+        raise InputError(
+            f"found {window!r:.60} for a window, expected a w2v_edge.Window(step, left, right)"
+        )
+    longest = manifest.longest_context_seconds
+    if window.seconds > longest:
+        raise InputError(
+            f"found a window of {window.seconds:g} s, expected at most {longest:g} s; "
+            "choose a smaller step, left or right"
+        )
+    return window
+
+
+@dataclass(frozen=True)
+class FrameWindow:
+    """A window in feature frames, each a whole number of context frames.
+
+    Attributes:
+        step, left, right: as in `Window`.
+    """
+
+    step: int
+    left: int
+    right: int
+
+    @classmethod
+    def of(cls, window: Window, manifest: Manifest) -> FrameWindow:
+        """Round a window up to frames.
+
+        Raises:
+            InputError: the model's attention is defined over the whole utterance only, or the
+                window is too long.
+        """
+        if manifest.config.get("context", {}).get("kind") == "query_softmax":
+            raise InputError(
+                "the attention of this model (tutorial) normalises over all frames of an "
+                "utterance, so its context cannot be computed in windows; tokenize takes any length"
+            )
+        check_window(window, manifest)
+        hop = FrameTimes.of_manifest(manifest).context.hop
+        seconds = hop * manifest.hop / manifest.sample_rate
+        # In floating point a multiple of a frame's length is often slightly more.
+        step, left, right = (
+            hop * math.ceil(x / seconds - 1e-6) for x in (window.step, window.left, window.right)
+        )
+        return cls(max(hop, step), left, right)
+
+
+class ContextStream:
+    """Runs the context network in windows over features that arrive in chunks."""
+
+    def __init__(self, session: Session, window: FrameWindow) -> None:
+        """Start with no features.
+
+        Args:
+            session: of the bundle.
+            window: in frames.
+        """
+        manifest = session.manifest
+        self._session = session
+        self._window = window
+        self._outputs = manifest.context_outputs
+        self._geometry = FrameTimes.of_manifest(manifest).context
+        self._buffer = Buffer(np.zeros((0, manifest.features_dim), dtype=np.float32))
+        self._means = {name: _Mean() for name, by in self._outputs.items() if by is None}
+        self.frames = 0
+        """Feature frames whose context was given."""
+        self.context_frames = 0
+        """Context frames given so far."""
+
+    def push(self, features: npt.NDArray[np.float32]) -> None:
+        """Append features (frames, channels)."""
+        self._buffer.push(features)
+
+    def next(self, *, ended: bool = False) -> Tensors | None:
+        """Return the outputs (frames, ...) of the next step, or None if more features are needed.
+
+        Once the features have `ended`, the last step also covers its `right`.
+        """
+        window, end = self._window, self._buffer.end
+        left = end - self.frames
+        last = ended and left <= window.step + window.right
+        if not left or (left < window.step + window.right and not last):
+            return None
+        kept = left if last else window.step
+        begin = max(0, self.frames - window.left)
+        features = self._buffer.view(
+            begin, end if last else self.frames + window.step + window.right
+        )
+        outputs = self._session.run(
+            "context",
+            {
+                "features": np.ascontiguousarray(features[np.newaxis]),
+                "frame_lengths": np.array([len(features)], dtype=np.int64),
+            },
+        )
+        first = self.frames - begin
+        hop = self._geometry.hop
+        stop = self._geometry.frames(len(features)) if last else (first + kept) // hop
+        kept_of = {
+            "frame_lengths": slice(first, first + kept),
+            "context_lengths": slice(first // hop, stop),
+        }
+        given = {
+            name: outputs[name][0][kept_of[by]]
+            for name, by in self._outputs.items()
+            if by is not None
+        }
+        self._add_means(outputs, given["context"])
+        self.frames += kept
+        self.context_frames += len(given["context"])
+        self._buffer.release(max(0, self.frames - window.left))
+        return given
+
+    def means(self) -> Tensors:
+        """Return the outputs of one vector per utterance, averaged over the frames so far."""
+        return {name: mean.value() for name, mean in self._means.items() if mean.weight}
+
+    def _add_means(self, outputs: Tensors, context: npt.NDArray[np.float32]) -> None:
+        for name, mean in self._means.items():
+            if name == "embedding":
+                mean.add(context.sum(axis=0, dtype=np.float64), len(context))
+            else:
+                # A linear map of a mean over frames, except for frames that windows share.
+                mean.add(outputs[name][0] * np.float64(len(context)), len(context))
+
+
+class _Mean:
+    """A weighted mean, in float64."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+        self._sum: Any = 0.0
+
+    def add(self, total: npt.NDArray[np.float64], weight: int) -> None:
+        self._sum = self._sum + total
+        self.weight += weight
+
+    def value(self) -> npt.NDArray[np.float32]:
+        mean: npt.NDArray[np.float32] = np.asarray(self._sum / self.weight, dtype=np.float32)
+        return mean
