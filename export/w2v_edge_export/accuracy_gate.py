@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from w2v_edge.agreement import Deviation, compare_most_codes, without_close_calls
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import Row, compare_most_codes, without_close_calls
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.golden import (
@@ -52,7 +52,7 @@ def run_accuracy_gate(
         ) from error
     gate = Gate(torch_model, bundle)
     tally = AccuracyTally()
-    rows: list[Row] = []
+    rows: list[Deviation] = []
     cases = list(gate.cases())
     for i, case in enumerate(cases):
         progress(case.name, i / len(cases))
@@ -81,18 +81,18 @@ def run_accuracy_gate(
     )
 
 
-def _budget_rows(found: Accuracy, min_cosine: float, max_drift: float) -> list[Row]:
+def _budget_rows(found: Accuracy, min_cosine: float, max_drift: float) -> list[Deviation]:
     case = "encoder speech, each alone, worst decile"
     figures = [("context", 1 - found.context_cosine, 1 - min_cosine)]
     if found.codes:
         figures.append(("codes", found.code_drift, max_drift))
     return [
-        Row(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
+        Deviation(case, name, value, allowed, None, "" if value <= allowed else "beyond its budget")
         for name, value, allowed in figures
     ]
 
 
-def _company(gate: Gate, case: Case) -> list[Row]:
+def _company(gate: Gate, case: Case) -> list[Deviation]:
     """Compare a ragged batch with each of its utterances alone."""
     bundle = gate.bundle
     alone = [_alone(gate, x) for x in case.utterances]

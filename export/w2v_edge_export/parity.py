@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from w2v_edge import data
+from w2v_edge.agreement import MAX_TIES, RELATIVE_TOLERANCE, CodeAgreement, Deviation
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.golden import (
     compare_encoder,
@@ -50,7 +50,7 @@ class Report:
         exact: whether codes had to be equal, as in float32, or within a budget.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Deviation, ...]
     codes_compared: int
     codes_tied: int
     codes_wrong: int
@@ -59,7 +59,7 @@ class Report:
     exact: bool = True
 
     @property
-    def failures(self) -> list[Row]:
+    def failures(self) -> list[Deviation]:
         """The rows beyond their bar."""
         return [row for row in self.rows if not row.ok]
 
@@ -102,9 +102,9 @@ class Report:
             )
         return remarks
 
-    def worst(self) -> list[Row]:
+    def worst(self) -> list[Deviation]:
         """Return for each graph and output the row nearest to its bar."""
-        worst: dict[tuple[str, str], Row] = {}
+        worst: dict[tuple[str, str], Deviation] = {}
         for row in self.rows:
             key = (row.case.split()[0], row.output)
             if key not in worst or _strain(row) > _strain(worst[key]):
@@ -132,7 +132,7 @@ def run_gate(
 ) -> Report:
     """Compare a bundle with its PyTorch model. Nothing is raised: the report says how it went."""
     gate = Gate(torch_model, bundle)
-    rows: list[Row] = []
+    rows: list[Deviation] = []
     cases = list(gate.cases())
     for i, case in enumerate(cases):
         progress(case.name, i / len(cases))
@@ -164,7 +164,7 @@ class Gate:
     def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
         self.torch_model = torch_model
         self.bundle = bundle
-        self.tally = Tally()
+        self.tally = CodeAgreement()
         self.rate = bundle.sample_rate
         longest = round(max(SECONDS) * self.rate)
         speech = np.concatenate(list(data.clips(self.rate).values()))
@@ -191,7 +191,7 @@ class Gate:
             yield Case(f"{label}, noise", (self.noise[:samples],), samples)
             yield Case(f"{label} x 6, ragged", self._ragged(samples), samples)
 
-    def run(self, case: Case) -> list[Row]:
+    def run(self, case: Case) -> list[Deviation]:
         """Compare all graphs on one case."""
         batch, expected = self.lay_out(case, [self._reference(x) for x in case.utterances])
         rows = compare_encoder(self.bundle, batch, expected, case.name, self.tally)
@@ -201,9 +201,9 @@ class Gate:
             rows += compare_split(self.bundle, batch, expected, case.name)
         return rows
 
-    def top_up(self, progress: Progress) -> list[Row]:
+    def top_up(self, progress: Progress) -> list[Deviation]:
         """Compare codes of further speech until there are enough to speak of shares."""
-        rows: list[Row] = []
+        rows: list[Deviation] = []
         if "tokenizer" not in self.bundle.manifest.graphs:
             return rows
         step = round(10 * self.rate)
@@ -251,13 +251,13 @@ class Gate:
         return reference.spreads(self._reference(self.speech[: round(7.3 * self.rate)]))
 
 
-def _strain(row: Row) -> float:
+def _strain(row: Deviation) -> float:
     if not row.ok:
         return np.inf
     return row.worst / row.allowed if row.allowed else row.worst
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: Deviation) -> dict[str, Any]:
     plain = asdict(row)
     plain["worst"] = float(f"{row.worst:.3e}") if np.isfinite(row.worst) else str(row.worst)
     plain["allowed"] = float(f"{row.allowed:.3e}")
@@ -268,7 +268,7 @@ CLOSE = {"cosine": 0.999, "code_drift": 0.02}
 """How near two machines that run one bundle with quantized weights must come."""
 
 BARS: dict[str, dict[str, float]] = {
-    "fp32": {"features": RELATIVE_BAR, "context": RELATIVE_BAR, "code_ties": MAX_TIES},
+    "fp32": {"features": RELATIVE_TOLERANCE, "context": RELATIVE_TOLERANCE, "code_ties": MAX_TIES},
     "fp16": CLOSE,
     "int8": CLOSE,
     "int4": CLOSE,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from w2v_edge.agreement import std_across_frames
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import spread
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.lengths import Frames
 from w2v_edge.model.quantizer import VectorQuantizer
@@ -100,7 +100,7 @@ def spreads(reference: Reference) -> Arrays:
     """
     return {
         f"{name}_std": np.array(
-            spread(array) if reference.lengths[name] else np.sqrt(np.mean(np.square(array)))
+            std_across_frames(array) if reference.lengths[name] else np.sqrt(np.mean(np.square(array)))
         )
         for name, array in reference.arrays.items()
         if name not in {"codes", "vectors", "margins"}

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from w2v_edge.agreement import Deviation
 from w2v_edge.bundle import GRAPH_INPUTS
 from w2v_edge.checkpoints import load_source
-from w2v_edge.comparison import Row
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.gate import run_gate_of
@@ -26,10 +26,10 @@ from w2v_edge_export.targets import load_target
 from w2v_edge_export.weight_quantization.stored import stored_weight
 
 FOLDED = "position.conv.weight"
-FOLDED_BAR = 1e-6
+FOLDED_TOLERANCE = 1e-6
 """Relative: folding weight norm may round differently on another machine. All else is exact."""
 
-ROUNDED_BAR = 0.05
+ROUNDED_TOLERANCE = 0.05
 """How far a rounded weight's column may turn, one minus its cosine, or change its length."""
 
 
@@ -62,7 +62,7 @@ def verify_against(
     return replace(report, rows=(*changed, *report.rows))
 
 
-def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Row]:
+def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Deviation]:
     """Compare what a manifest says of the model with the checkpoint; one row a field."""
     found = bundle.manifest
     target = load_target(found.target)
@@ -87,10 +87,10 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
         and getattr(found, field.name) != getattr(expected, field.name)
     ]
     wrong += ["graphs"] if found.graphs.keys() != names else []
-    return [Row("manifest", name, np.inf, 0, None, "not the checkpoint's") for name in wrong]
+    return [Deviation("manifest", name, np.inf, 0, None, "not the checkpoint's") for name in wrong]
 
 
-def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
+def compare_weights(model: SpeechModel, bundle: Model) -> list[Deviation]:
     """Compare every weight in every graph with the checkpoint's; one row a weight that differs.
 
     A weight that no clip happens to touch, such as the vector of a rare code, is seen here only.
@@ -100,7 +100,7 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
         for name, part in parts(model).items()
         for key, tensor in part.module.state_dict().items()
     }
-    rows: dict[str, Row] = {}
+    rows: dict[str, Deviation] = {}
     seen = set()
     for graph in bundle.manifest.graphs:
         found = _initializers(bundle, graph)
@@ -117,7 +117,7 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
             if not row.ok:
                 rows[name] = row
     for name in sorted(expected.keys() - seen):
-        rows[name] = Row("weights", name, np.inf, 0, None, "in no graph")
+        rows[name] = Deviation("weights", name, np.inf, 0, None, "in no graph")
     return list(rows.values())
 
 
@@ -130,7 +130,7 @@ def _initializers(bundle: Model, graph: str) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     """Compare a weight that was rounded: direction and length of each output's column."""
     # Outputs come last, but for a grouped convolution, which is read without its scales.
     grouped = expected.ndim == len(("d", "c", "height", "kernel"))
@@ -143,13 +143,13 @@ def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[A
     if not grouped:
         lengths = np.where(silent, 1.0, norms[0] / np.maximum(norms[1], 1e-300))
         worst = max(worst, float(np.abs(lengths - 1).max(initial=0.0)))
-    return Row("weights", name, worst, ROUNDED_BAR, None, "" if worst <= ROUNDED_BAR else "changed")
+    return Deviation("weights", name, worst, ROUNDED_TOLERANCE, None, "" if worst <= ROUNDED_TOLERANCE else "changed")
 
 
-def _compare(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def _compare(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     if found.shape != expected.shape:
-        return Row("weights", name, np.inf, 0, None, f"shape {found.shape}, not {expected.shape}")
+        return Deviation("weights", name, np.inf, 0, None, f"shape {found.shape}, not {expected.shape}")
     largest = float(np.abs(expected).max(initial=0.0))
-    allowed = FOLDED_BAR * largest if name.endswith(FOLDED) else 0.0
+    allowed = FOLDED_TOLERANCE * largest if name.endswith(FOLDED) else 0.0
     worst = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
-    return Row("weights", name, worst, allowed, None, "" if worst <= allowed else "changed")
+    return Deviation("weights", name, worst, allowed, None, "" if worst <= allowed else "changed")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from w2v_edge.comparison import Row
+from w2v_edge.agreement import Deviation
 from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.golden import check_golden
 from w2v_edge.runtime.model import load
@@ -67,7 +67,7 @@ def one_weight_changed(
     return change
 
 
-def _failures(report: Report) -> list[Row]:
+def _failures(report: Report) -> list[Deviation]:
     assert not report.passed
     for row in report.failures:
         assert row.first_bad is not None

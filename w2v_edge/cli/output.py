@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from w2v_edge import strict
-from w2v_edge.comparison import Row
+from w2v_edge.agreement import Deviation
 from w2v_edge.errors import MissingExtraError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -67,7 +67,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     console().print(table)
 
 
-def print_comparison(title: str, rows: Iterable[Row]) -> None:
+def print_comparison(title: str, rows: Iterable[Deviation]) -> None:
     """Print comparisons with their bars."""
     print_table(
         title,
@@ -112,9 +112,9 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB"
 
 
-def _place(row: Row) -> str:
+def _place(row: Deviation) -> str:
     return "" if row.first_bad is None else f"batch {row.first_bad[0]}, frame {row.first_bad[1]}"
 
 
-def _word(row: Row) -> str:
+def _word(row: Deviation) -> str:
     return "ok" if row.ok else row.problem or "differs"

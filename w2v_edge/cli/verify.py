@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from w2v_edge.agreement import Deviation
 from w2v_edge.cli.options import provider_option
 from w2v_edge.cli.output import (
     console,
@@ -16,7 +17,6 @@ from w2v_edge.cli.output import (
     progress,
     require,
 )
-from w2v_edge.comparison import Row
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
 
@@ -75,7 +75,7 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
                 "files": len(model.manifest.files),
                 "codes_compared": tally.compared,
                 "codes_tied": tally.ties,
-                "comparisons": rows,
+                "comparisons": [row.to_dict() for row in rows],
             }
         )
     else:
@@ -101,7 +101,7 @@ def _verify_checkpoint(
     _finish(model, [], quiet=as_json)
 
 
-def _finish(model: Model, failures: list[Row], *, quiet: bool) -> None:
+def _finish(model: Model, failures: list[Deviation], *, quiet: bool) -> None:
     if failures:
         first = failures[0]
         raise ParityError(

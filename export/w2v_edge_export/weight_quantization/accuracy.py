@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from w2v_edge.agreement import frame_cosines
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import frame_cosines
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.providers import choose, open_session
 from w2v_edge_export import reference

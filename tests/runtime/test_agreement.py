@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.comparison import (
-    Row,
-    Tally,
+from w2v_edge.agreement import (
+    CodeAgreement,
+    Deviation,
     compare_codes,
     compare_lengths,
     compare_values,
-    spread,
+    std_across_frames,
     tolerance,
 )
 
@@ -39,14 +39,14 @@ def codes() -> npt.NDArray[np.int64]:
     return drawn
 
 
-def _values(found: npt.NDArray[Any], expected: npt.NDArray[Any], std: float = 1.0) -> Row:
+def _values(found: npt.NDArray[Any], expected: npt.NDArray[Any], std: float = 1.0) -> Deviation:
     return compare_values("case", "context", found, expected, LENGTHS, std)
 
 
 def _codes(
     found: npt.NDArray[Any], expected: npt.NDArray[Any], margins: float = 1.0
-) -> tuple[Row, Tally]:
-    tally = Tally()
+) -> tuple[Deviation, CodeAgreement]:
+    tally = CodeAgreement()
     row = compare_codes("case", found, expected, np.full(expected.shape, margins), LENGTHS, tally)
     return row, tally
 
@@ -90,8 +90,8 @@ def test_spread_is_across_frames(offset: float, scale: float) -> None:
     """How much an output varies does not depend on where each channel lies."""
     frames = np.random.default_rng(0).standard_normal((500, 8)) * scale
     channels = np.linspace(-offset, offset, 8)
-    assert spread(frames + channels) == pytest.approx(scale, rel=0.1)
-    assert spread(np.tile(channels, (9, 1))) == pytest.approx(0, abs=1e-9)
+    assert std_across_frames(frames + channels) == pytest.approx(scale, rel=0.1)
+    assert std_across_frames(np.tile(channels, (9, 1))) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("value", [1e-30, np.nan, -1.0])
@@ -117,7 +117,7 @@ def test_shapes_are_compared(values: npt.NDArray[np.float32], codes: npt.NDArray
     row, tally = _codes(codes[:, :19], codes)
     assert not row.ok
     assert "(2, 19, 2), expected (2, 20, 2)" in row.problem
-    assert tally == Tally()
+    assert tally == CodeAgreement()
     lengths = np.array(LENGTHS)
     assert not compare_lengths("case", lengths[:1], lengths).ok
 
