@@ -172,8 +172,7 @@ def int8_bundle(
 
     def make(name: str) -> Path:
         from w2v_edge_export.pipeline import export_bundle
-        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-        from w2v_edge_export.weight_quantization.search import Budgets
+        from w2v_edge_export.weight_quantization.search import Budgets, QuantizationOptions
 
         folder = shared_folder / "bundles" / f"{name}-int8"
         options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))

@@ -39,12 +39,12 @@ class Workshop:
 
     def bundle(self, precision: str) -> Path:
         """Return our bundle of a precision."""
-        from w2v_edge_export.pipeline import export_bundle
+        from w2v_edge_export import export
 
         checkpoint = self.checkpoint()
         return self._made(
             f"bundle-{precision}",
-            lambda path: export_bundle(checkpoint, path, precision=precision),
+            lambda path: export(checkpoint, path, precision=precision),
         )
 
     def graph(self, precision: str) -> Path:

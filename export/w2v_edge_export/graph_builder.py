@@ -5,11 +5,43 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
+from w2v_edge.errors import W2VEdgeError
+
 Operand = ir.Value | int | Sequence[int]
+
+T = TypeVar("T")
+
+
+class ExportError(W2VEdgeError, RuntimeError):
+    """A graph that breaks an invariant of the exporter, or that its target does not take."""
+
+
+def known(value: T | None) -> T:
+    """Return a value that is optional in ONNX and present in every graph of the exporter.
+
+    Raises:
+        ExportError: the value is absent.
+    """
+    if value is None:
+        raise ExportError("found a node without an input, a shape or a weight that it needs")
+    return value
+
+
+def static_channels(x: ir.Value) -> int:
+    """Return d of x (b, n, d). It is never inferred by a `Reshape`, because n may be 0.
+
+    Raises:
+        ExportError: the axis is dynamic.
+    """
+    dim = known(x.shape)[2]
+    if not isinstance(dim, int):
+        raise ExportError(f"{x.name}: found {dim} channels, expected a fixed number")
+    return dim
 
 
 class GraphBuilder:
@@ -125,7 +157,7 @@ Branch = Callable[[GraphBuilder], ir.Value]
 
 
 def walk(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
-    """Yield nodes and those of the graphs within them."""
+    """Yield nodes and the nodes of their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attributes.values():
@@ -134,12 +166,12 @@ def walk(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
 
 
 def replace_node(node: ir.Node, g: GraphBuilder, value: ir.Value) -> None:
-    """Put what `g` collected in the place of a node with one output, which `value` takes over."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
+    """Replace a node with one output by the nodes of `g`; `value` replaces its output."""
     old = node.outputs[0]
     value.type, value.shape = old.type, old.shape
-    ir.convenience.replace_nodes_and_values(graph, node, [node], g.nodes, [old], [value])
+    ir.convenience.replace_nodes_and_values(
+        known(node.graph), node, [node], g.nodes, [old], [value]
+    )
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,7 @@ def exported(
 
     def export(name: str, precision: str, target: str, source: Path, folder: Path) -> None:
         from w2v_edge_export.pipeline import export_bundle
-        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-        from w2v_edge_export.weight_quantization.search import Budgets
+        from w2v_edge_export.weight_quantization.search import Budgets, QuantizationOptions
 
         # Small products are not faster in int8.
         options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))

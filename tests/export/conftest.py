@@ -19,7 +19,7 @@ from w2v_edge.model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parts import lower_parts, parts
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.calibration import calibration_audio
 from w2v_edge_export.weight_quantization.layers import Candidate, make_candidates
 from w2v_edge_export.weight_quantization.plan import Plan
 

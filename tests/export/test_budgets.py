@@ -20,17 +20,20 @@ from w2v_edge.errors import AudioFileError, ConfigError, InputError
 from w2v_edge.geometry import Geometry
 from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
-from w2v_edge_export.parity import Report
+from w2v_edge_export.parity import ParityReport
 from w2v_edge_export.parts import parts
 from w2v_edge_export.pipeline import export_bundle
 from w2v_edge_export.weight_quantization.accuracy import Accuracy
-from w2v_edge_export.weight_quantization.calibration import products
-from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.calibration import calibration_audio, products
 from w2v_edge_export.weight_quantization.layers import Candidate
 from w2v_edge_export.weight_quantization.plan import Plan, QuantizedLayer
-from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
 from w2v_edge_export.weight_quantization.rounding import round_weight
-from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets, Outcome
+from w2v_edge_export.weight_quantization.search import (
+    AccuracyBudgetError,
+    Budgets,
+    QuantizationOptions,
+    QuantizationResult,
+)
 
 Floats = npt.NDArray[np.float32]
 Plain = Callable[..., dict[str, npt.NDArray[Any]]]
@@ -88,13 +91,13 @@ def export(
         options = {x: given.pop(x) for x in ("calibration", "frontend_precision") if x in given}
         budgets = Budgets(**{"require_speedup": 0.0, **given})
         output = tmp_path / "bundle"
-        report: Report = export_bundle(
+        report: ParityReport = export_bundle(
             checkpoint,
             output,
             precision="int8",
             target=target,
             quantization=QuantizationOptions(**options, budgets=budgets),
-        )
+        ).parity
         assert report.passed
         return output
 
@@ -341,7 +344,7 @@ def test_int8_is_not_for_every_target(checkpoint: Any, export: Any, tmp_path: Pa
 def test_what_is_no_number_breaks_every_budget() -> None:
     """NaN is neither close enough nor fast enough."""
     nan = float("nan")
-    outcome = Outcome(Budgets(), Accuracy(nan, nan, nan, 10), nan, ())
+    outcome = QuantizationResult(Budgets(), Accuracy(nan, nan, nan, 10), nan, ())
     assert len(outcome.problems) == 3
 
 

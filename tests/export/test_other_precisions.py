@@ -15,8 +15,11 @@ import w2v_edge
 from w2v_edge.errors import ConfigError
 from w2v_edge.runtime.golden import check_golden
 from w2v_edge_export.pipeline import export_bundle
-from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
+from w2v_edge_export.weight_quantization.search import (
+    AccuracyBudgetError,
+    Budgets,
+    QuantizationOptions,
+)
 
 FLOAT32_OPERATORS = {"LayerNormalization", "Softmax"}
 

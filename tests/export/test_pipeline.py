@@ -14,6 +14,7 @@ import torch
 
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.errors import CheckpointError, ConfigError, OutputExistsError, ParityError
+from w2v_edge_export import Stages, export
 from w2v_edge_export.deployable import context
 from w2v_edge_export.pipeline import GateError, export_bundle
 
@@ -72,19 +73,15 @@ def test_an_export_for_cuda(
 ) -> None:
     """For CUDA no graph has a loop; progress never falls back, and only the bundle is left."""
     output = tmp_path / "b"
-    shares: list[float] = []
-    report = export_bundle(
-        checkpoint(NAME), output, target="cuda", progress=lambda _, share: shares.append(share)
-    )
-    assert report.passed
+    stages = Stages()
+    assert export(checkpoint(NAME), output, target="cuda", stages=stages).parity.passed
     assert Bundle.open(output).manifest.target == "cuda"
     for path in output.glob("*.onnx"):
         # A loop goes back to the host for every tile.
         assert not {"Scan", "Loop", "If"} & {node.op_type for node in all_nodes(path)}
     assert list(tmp_path.iterdir()) == [output]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert 0.9 < shares[-1] <= 1
+    assert [x.name for x in stages.stages] == list(stages.weights)
+    assert stages.share == 1
 
 
 def test_the_same_checkpoint_gives_the_same_graphs(

@@ -6,8 +6,9 @@ import contextlib
 import importlib.util
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -18,6 +19,9 @@ from rich.text import Text
 from w2v_edge import strict
 from w2v_edge.agreement import Deviation
 from w2v_edge.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from w2v_edge_export import Stages
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that is there.")
@@ -100,6 +104,31 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("", total=1.0, title=title)
         yield lambda what, done: bar.update(task, description=what, completed=done)
+
+
+@contextlib.contextmanager
+def progress_of_stages(title: str) -> Iterator[Stages]:
+    """Show stages as a bar on a terminal, or as one line for each on stderr elsewhere."""
+    from w2v_edge_export import Stages
+
+    if not sys.stderr.isatty():
+        yield Stages(log=sys.stderr)
+        return
+    stages, ended = Stages(), threading.Event()
+
+    def redraw(show: Callable[[str, float], None]) -> None:
+        while not ended.wait(0.1):
+            if (stage := stages.current) is not None:
+                show(f"{stage.name} {stage.detail}", stages.share)
+
+    with progress(title) as show:
+        thread = threading.Thread(target=redraw, args=(show,), daemon=True)
+        thread.start()
+        try:
+            yield stages
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _printable(text: str) -> str:

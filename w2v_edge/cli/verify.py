@@ -14,7 +14,7 @@ from w2v_edge.cli.output import (
     json_option,
     print_comparison,
     print_json,
-    progress,
+    progress_of_stages,
     require,
 )
 from w2v_edge.errors import ParityError
@@ -90,8 +90,8 @@ def _verify_checkpoint(
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
-    with progress("verify") as show:
-        report = verify_against(model, checkpoint, show, kmeans=kmeans)
+    with progress_of_stages("verify") as stages:
+        report = verify_against(model, checkpoint, stages, kmeans=kmeans)
     if as_json:
         print_json({"against": checkpoint, **report.to_dict()})
     else:

@@ -16,15 +16,18 @@ from w2v_edge.model.transformer import (
     QuerySoftmaxBlock,
     TransformerBlock,
 )
-from w2v_edge_export.deployable.adapters import ConvAdapterTwin, LanguageAdapterTwin
 from w2v_edge_export.deployable.attention import (
     DistancesTwin,
     QuerySoftmaxAttentionTwin,
     SelfAttentionTwin,
 )
+from w2v_edge_export.deployable.convolutions import (
+    ConvAdapterTwin,
+    LanguageAdapterTwin,
+    position_twin,
+)
 from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
 from w2v_edge_export.deployable.layers import Linear, Norm
-from w2v_edge_export.deployable.position import position_twin
 
 
 class FeedForwardTwin(nn.Module):

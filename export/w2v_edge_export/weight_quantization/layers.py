@@ -10,16 +10,21 @@ from torch import Tensor
 from w2v_edge.audio import Waveform
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.deployable.layers import Conv, GroupedConv
-from w2v_edge_export.deployable.part import Part
-from w2v_edge_export.progress import Progress
+from w2v_edge_export.stages import Stages
+from w2v_edge_export.trace import Part
 from w2v_edge_export.weight_quantization.calibration import (
     LayerStatistics,
     Product,
     observe,
     products,
 )
-from w2v_edge_export.weight_quantization.four_bits import round_to_four_bits
-from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Layer, QuantizedLayer
+from w2v_edge_export.weight_quantization.plan import (
+    LEVELS,
+    SMALLEST,
+    Layer,
+    QuantizedLayer,
+    round_to_four_bits,
+)
 from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 
 MIN_INPUTS = 32
@@ -67,7 +72,7 @@ def make_candidates(
     config: ModelConfig,
     calibrating: Sequence[Waveform],
     measuring: Sequence[Waveform],
-    progress: Progress = lambda *_: None,
+    stages: Stages | None = None,
 ) -> list[Candidate]:
     """Quantize every layer that is worth it; the most sensitive one comes first.
 
@@ -76,7 +81,7 @@ def make_candidates(
         config: of the model.
         calibrating: audio that weights are rounded for and ranges are taken from.
         measuring: other audio, to measure noise on: a rounding suits what it was made for.
-        progress: hears the name of each layer.
+        stages: gets a step for each layer.
     """
     modules = {
         name: module
@@ -86,11 +91,12 @@ def make_candidates(
     costs = {name: _multiplications(name, module, config) for name, module in modules.items()}
     total = sum(costs.values())
     found: list[Candidate] = []
+    stages = stages or Stages()
     for names in _groups(modules):
         seen = observe(parts, config, calibrating, names)
         others = observe(parts, config, measuring, names, grams=False)
         for name in names:
-            progress(name, len(found) / len(modules))
+            stages.step(f"rounding {name}", len(found), len(modules))
             layer, noise = _quantize(name, modules[name], seen.pop(name), others[name].rows)
             found.append(Candidate(layer, noise, costs[name] / total))
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
