@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bench.peers.sides import Side, open_side
 from bench.peers.speech import speech
@@ -44,7 +44,7 @@ class Workshop:
         checkpoint = self.checkpoint()
         return self._made(
             f"bundle-{precision}",
-            lambda path: export(checkpoint, path, precision=precision),
+            lambda path: export(checkpoint, path, precision=cast("Any", precision)),
         )
 
     def graph(self, precision: str) -> Path:

@@ -45,13 +45,20 @@ def static_channels(x: ir.Value) -> int:
 
 
 class GraphBuilder:
-    """Collects the nodes and initializers of one graph, or of a loop's body within it."""
+    """Collects the nodes and initializers of one graph, or of a loop's body within it.
+
+    Attributes:
+        nodes: nodes so far, in order.
+        initializers: weights by name, shared with the graph around.
+        missing_rows: [1] 1 for an empty batch, else 0; see `GraphAssembler`.
+    """
 
     def __init__(self, outer: GraphBuilder | None = None, *, prefix: str = "") -> None:
         self.prefix: str = outer.prefix if outer else prefix
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = outer.initializers if outer else {}
         self.count: itertools.count[int] = outer.count if outer else itertools.count()
+        self.missing_rows: ir.Value | None = outer.missing_rows if outer else None
 
     def op(self, op_type: str, *inputs: Operand | None, **attributes: object) -> ir.Value:
         """Append a node with one output; numbers and lists become int64 constants.
@@ -261,12 +268,13 @@ def _scan(
 def _pad(
     g: GraphBuilder, waveform: ir.Value, tiles: ir.Value, tile_steps: ir.Value, plan: TilePlan
 ) -> ir.Value:
-    """Add the zeros that the first and the last tile see."""
+    """Pad with the zeros that the first and last tile see, and with a row for an empty batch."""
     extra = plan.overlap - plan.left_padding
     span = _scaled(g, g.op("Mul", tiles, tile_steps), plan.hop, extra)
     right = g.op("Sub", span, size(g, waveform, 1))
     right = g.op("Reshape", at_least(g, right, 0), [1])
-    return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding, 0], right, axis=0))
+    rows = known(g.missing_rows)
+    return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding], rows, right, axis=0))
 
 
 def _scaled(g: GraphBuilder, value: ir.Value, factor: int, extra: int = 0) -> ir.Value:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from w2v_edge.model.adapters import ConvAdapter, LanguageAdapter
 from w2v_edge.model.position import BatchNormPositionalConv, PositionalConv, PositionalConvStack
 from w2v_edge_export.deployable.layers import GroupedConv, Linear, Norm
+from w2v_edge_export.graph_builder import ExportError
 
 
 class _Convolution(nn.Module):
@@ -77,8 +78,9 @@ def position_twin(source: nn.Module) -> nn.Module:
         return PositionStackTwin(source)
     if isinstance(source, BatchNormPositionalConv):
         return BatchNormPositionTwin(source)
-    assert isinstance(source, PositionalConv)
-    return PositionTwin(source)
+    if isinstance(source, PositionalConv):
+        return PositionTwin(source)
+    raise ExportError(f"no inference twin for {type(source).__name__}")
 
 
 class LanguageAdapterTwin(nn.Module):

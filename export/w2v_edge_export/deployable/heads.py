@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from w2v_edge.model.heads import CtcHead, FrameHead, Head, UtteranceHead
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge_export.deployable.layers import Linear
+from w2v_edge_export.graph_builder import ExportError
 
 
 class HeadTwin(nn.Module):
@@ -74,8 +75,9 @@ def head_twin(source: Head) -> FrameHeadTwin | UtteranceHeadTwin:
     """Return the twin of a head."""
     if isinstance(source, UtteranceHead):
         return UtteranceHeadTwin(source)
-    assert isinstance(source, CtcHead | FrameHead)
-    return FrameHeadTwin(source)
+    if isinstance(source, CtcHead | FrameHead):
+        return FrameHeadTwin(source)
+    raise ExportError(f"no inference twin for {type(source).__name__}")
 
 
 class QuantizerTwin(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from w2v_edge.model.config import ConvLayer
 from w2v_edge_export.deployable.layers import Conv, valid_steps
+from w2v_edge_export.graph_builder import known
 
 
 class WindowMoments(nn.Module):
@@ -119,7 +120,6 @@ class UtteranceStatistics(nn.Module):
 
     def _channels(self, mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Map the mean (b, k) and covariance (b, k, k) of the windows to each channel's (b, d)."""
-        assert self.conv is not None
-        weight = self.conv.weight.T.to(torch.float64)
+        weight = known(self.conv).weight.T.to(torch.float64)
         variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)
         return (mean.unsqueeze(1) * weight).sum(dim=2), variance

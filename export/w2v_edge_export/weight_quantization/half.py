@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from w2v_edge_export.graph_builder import GraphBuilder
+from w2v_edge_export.graph_builder import GraphBuilder, known
 
 LARGEST = 65504.0
 
@@ -99,8 +99,7 @@ class _Rewrite:
             return self._cast(value, ir.DataType.FLOAT16, before)
         key = (value, ir.DataType.FLOAT16)
         if key not in self.casts:
-            assert value.const_value is not None
-            exact = value.const_value.numpy()
+            exact = known(value.const_value).numpy()
             self.largest[str(value.name)] = float(np.abs(exact).max(initial=0.0))
             with np.errstate(over="ignore"):
                 array = exact.astype(np.float16)
