@@ -151,7 +151,7 @@ def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the gate, for tests of what follows from its verdict."""
+    """Shorten the parity gate, for tests that depend on its verdict only."""
     monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 1.0))
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
 

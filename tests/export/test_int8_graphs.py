@@ -1,4 +1,4 @@
-"""Graphs with int8 weights compute what they should, on any processor and in any company."""
+"""Graphs with int8 weights compute what they should, on any processor and in any batch."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_manifest_says_what_is_int8(
 @example(lengths=[0, 0], extra=0, garbage=[0.0])
 @example(lengths=[0, 9, 40_000, 16_000], extra=700, garbage=[np.nan])
 @example(lengths=[16_000, 16_001], extra=33_000, garbage=[1e4])
-def test_alone_and_in_company(
+def test_alone_and_in_a_batch(
     name: str,
     lengths: list[int],
     extra: int,
@@ -178,6 +178,11 @@ def test_alone_and_in_company(
             assert near.min(initial=1.0) >= 0.9999
         differing += int((tokens["codes"][i, :count] != alone["codes"][0]).sum())
     assert differing <= math.ceil(0.001 * tokens["codes"].shape[2] * sum(frames))
+
+
+def test_an_empty_batch(name: str, int8_bundle: Callable[[str], Path], empty_batch: Any) -> None:
+    """A batch of no utterances gives no rows, in every graph."""
+    empty_batch(int8_bundle(name))
 
 
 @settings(max_examples=10)
