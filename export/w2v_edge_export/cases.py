@@ -27,7 +27,7 @@ KEPT_REFERENCES = 3
 
 @dataclass(frozen=True)
 class Utterance:
-    """A stretch of one of the gate's sources.
+    """A chunk of one of the gate's sources.
 
     Attributes:
         source: `speech` or `noise`.

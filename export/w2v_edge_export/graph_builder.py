@@ -120,10 +120,13 @@ class GraphBuilder:
         inputs: Mapping[str, ir.Value],
         outputs: Sequence[str],
     ) -> dict[str, ir.Value]:
-        """Copy a traced part in, fed by `inputs`; everything in it is named after `prefix`.
+        """Copy a traced part into the graph, with `prefix` before all its names.
 
-        What it gives is returned under the names `outputs`, in its order: passes may have found
-        two outputs to be one value, or put another in its place.
+        Args:
+            part: the part; it is not changed.
+            prefix: name of the part.
+            inputs: values for its inputs, by name.
+            outputs: names for its outputs, in order; passes may have renamed or merged them.
         """
         graph = part.graph.clone()
         made = dict(zip(outputs, graph.outputs, strict=True))
@@ -183,13 +186,13 @@ def replace_node(node: ir.Node, g: GraphBuilder, value: ir.Value) -> None:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """How the waveform is cut.
+    """Tiles of a waveform.
 
     Attributes:
-        hop: samples from a step to the next.
-        overlap: samples that a tile needs beyond the hops of its steps.
+        hop: samples from one step to the next.
+        overlap: samples of a tile beyond the hops of its steps.
         left_padding: zeros before the first sample.
-        max_steps: steps in a tile at most; None for one tile, whatever the length.
+        max_steps: most steps in a tile; None for a single tile.
     """
 
     hop: int
@@ -213,10 +216,11 @@ def over_tiles(
 ) -> Sequence[ir.Value]:
     """Run `body` over all tiles of `waveform` (b, t), which has `steps` () steps.
 
-    Tiles are of equal length, so that little is computed past the end, and at least one is run.
+    Tiles have equal lengths, so that little is computed past the end. At least one is run. An empty
+    batch is run as one row of zeros.
 
     Returns:
-        The final states, then, where the body stacks an output, it in one piece (b, steps, d).
+        The final states, then the stacked output, if any, (b, steps, d).
     """
     limit = steps if plan.max_steps is None else plan.max_steps
     tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)

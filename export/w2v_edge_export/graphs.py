@@ -49,7 +49,7 @@ class GraphAssembler:
 
     @property
     def names(self) -> list[str]:
-        """The graphs that this model has."""
+        """Names of the graphs of this model."""
         lacking = {"statistics"} - self.parts.keys()
         lacking |= {"quantizer", "tokenizer"} if "quantizer" not in self.parts else set()
         return [name for name in GRAPH_INPUTS if name not in lacking]
@@ -76,12 +76,12 @@ class GraphAssembler:
             name=name,
         )
         model = ir.Model(graph, ir_version=self.target.ir_version)
-        # What another graph takes of a part, such as a head's logits.
+        # Outputs of a part that another graph uses, such as a head's logits.
         RemoveUnusedNodesPass()(model)
         return model
 
     def _outputs(self, name: str) -> tuple[str, ...]:
-        """Return the names of a graph's outputs, what a model has beyond all others' last."""
+        """Return the names of a graph's outputs, those of some models only last."""
         common = GRAPH_OUTPUTS[name]
         if "context" not in common:
             return common

@@ -14,7 +14,7 @@ from w2v_edge_export.graph_builder import ExportError
 
 
 class HeadTwin(nn.Module):
-    """What all heads share: the choice of what they read."""
+    """Base of the heads: the layers that a head reads."""
 
     def __init__(self, source: Head) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class HeadTwin(nn.Module):
         )
 
     def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Return what is classified, (b, n, d); see `w2v_edge.model.heads.Head`."""
+        """Return the input of the classifier (b, n, d); see `w2v_edge.model.heads.Head`."""
         if self.layer_weights is None:
             return context
         states = [*states[:-1], context] if self.normed else list(states)
@@ -92,7 +92,7 @@ class QuantizerTwin(nn.Module):
         self.codebook = nn.Parameter(rows, requires_grad=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Map what is quantized (b, n, d) to `codes` (b, n, g) int64, `vectors` (b, n, g * d)."""
+        """Map features or context (b, n, d) to `codes` (b, n, g) int64, `vectors` (b, n, g * d)."""
         logits = self.scorer(frames).unflatten(2, (self.groups, self.entries))
         codes = logits.argmax(dim=3)
         first = torch.arange(self.groups, dtype=torch.int64) * self.entries

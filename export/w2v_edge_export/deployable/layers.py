@@ -1,4 +1,4 @@
-"""Bricks of the twins."""
+"""Layers of the inference twins."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Norm(nn.Module):
 class Conv(nn.Module):
     """A 1-D convolution as one matrix product, channels last; its weight is (kernel * in, out).
 
-    Padding is not the twin's: inputs come with whatever lies around them, and their length is a
-    multiple of the stride.
+    It adds no padding: inputs include the samples around them, and their length is a multiple of
+    the stride.
     """
 
     def __init__(self, source: nn.Conv1d) -> None:

@@ -22,25 +22,30 @@ from w2v_edge_export.deployable.ops import windows
 from w2v_edge_export.trace import Part
 
 MAX_FILES = 96
-"""Read at most; of more, some are taken that lie evenly among them."""
+"""Most files that are read; of more, an evenly spaced selection."""
 
 MAX_FRAMES = 12_000
-"""Used at most, 4 minutes at the usual 20 ms; from each file as much as from the others."""
+"""Most frames that are used, 4 minutes at 20 ms; the same number from each file."""
 
 PIECE_FRAMES = 500
-"""Longest stretch that is run at once, 10 s likewise."""
+"""Longest chunk that is run at once, 10 s at 20 ms."""
 
 
 def calibration_audio(
     folder: Path | None, rate: int, geometry: Geometry
 ) -> tuple[list[Waveform], list[Waveform]]:
-    """Read recordings, by default those that ship with the package.
+    """Read calibration audio, and split it into halves.
+
+    Args:
+        folder: folder of audio files; None for the recordings in the package.
+        rate: sample rate of the model in Hz.
+        geometry: frames of the model.
 
     Returns:
-        Pieces to calibrate with, and pieces to measure on; no sample is in both.
+        Chunks (samples,) to calibrate on, and chunks to measure on; no sample is in both.
 
     Raises:
-        InputError: there is no audio, or too little of it.
+        InputError: no audio, or too little.
         AudioFileError: a file cannot be read.
     """
     clips = list(data.clips(rate).values()) if folder is None else _read(folder, rate)
@@ -72,21 +77,22 @@ def _pieces(clip: Waveform, geometry: Geometry) -> list[Waveform]:
 
 
 SAMPLED_ROWS = 512
-"""Rows kept of each layer, spread over all audio, for ranges and for measuring its error."""
+"""Rows kept for each layer, spread over all audio, for its ranges and its noise."""
 
 Product = Linear | Conv | GroupedConv
 
 
 @dataclass
 class LayerStatistics:
-    """What a layer was given.
+    """Statistics of the inputs of a layer.
 
     Attributes:
-        low, high: smallest and largest input.
-        rows: (r, k) sampled inputs; of a `GroupedConv` (r, d), single frames.
-        gram: (k, k) sums of products of two inputs, each row scaled to unit power; None of a
+        low: smallest input.
+        high: largest input.
+        rows: (r, k) sampled inputs; for a `GroupedConv` (r, d), single frames.
+        gram: (k, k) sums of products of two inputs, each row scaled to unit power; None for a
             `GroupedConv`.
-        frames: how many rows were seen.
+        frames: number of rows seen.
     """
 
     low: float = 0.0
@@ -153,7 +159,7 @@ def observe(
     *,
     grams: bool = True,
 ) -> dict[str, LayerStatistics]:
-    """Run the twins on all waveforms and gather statistics of the layers called `names`."""
+    """Run the twins on all waveforms and return input statistics of the layers called `names`."""
     modules = products(parts)
     seen = {name: LayerStatistics() for name in names}
     waveforms = list(waveforms)
@@ -181,7 +187,7 @@ def _add(seen: LayerStatistics, module: nn.Module, x: Tensor, share: int, *, gra
     seen.rows = picked if seen.frames == 0 else torch.cat([seen.rows, picked])
     seen.frames += len(rows)
     if grams and not isinstance(module, GroupedConv):
-        # Every frame counts alike, however loud: norms further up even them out anyway.
+        # Every frame has the same weight, however loud: the norms above equalise them.
         even = rows / rows.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
         gram = even.T @ even
         seen.gram = gram if seen.gram is None else seen.gram.add_(gram)

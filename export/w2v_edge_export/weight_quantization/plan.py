@@ -15,7 +15,7 @@ BLOCK = 32
 """Inputs that share a scale."""
 
 CENTRE = 8
-"""What stands for zero."""
+"""The integer for zero."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FourBitLayer:
         name: such as `context.blocks.0.attention.query`.
         values: (n, blocks, BLOCK) integers from 0 to 15.
         scale: (n, blocks) float32.
-        inputs: of the layer; the last block may be wider than what is left.
+        inputs: number of inputs k; the last block may be padded beyond it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class FourBitLayer:
 
     @property
     def dequantized(self) -> Tensor:
-        """The weight that these integers stand for, (k, n)."""
+        """The dequantized weight, (k, n)."""
         blocks = (self.values.to(torch.float32) - CENTRE) * self.scale.unsqueeze(2)
         weight: Tensor = blocks.flatten(1)[:, : self.inputs].T
         return weight
@@ -56,7 +56,7 @@ class FourBitLayer:
 
 
 def round_to_four_bits(name: str, weight: Tensor) -> FourBitLayer:
-    """Round a weight (k, n); of several scales, each block keeps the one with the least error."""
+    """Round a weight (k, n) to 4 bits, with the best of several scales for each block."""
     inputs = weight.shape[0]
     columns = torch.nn.functional.pad(weight.T, (0, -inputs % BLOCK))
     blocks = columns.reshape(len(columns), -1, BLOCK)
@@ -79,12 +79,12 @@ def round_to_four_bits(name: str, weight: Tensor) -> FourBitLayer:
 
 
 Scheme = Literal["row", "static"]
-"""Ranges of the inputs: `row` takes them anew for each step (the frames that one row of the product
-sees), `static` has one from calibration. A range never spans steps, utterances or tiles."""
+"""Ranges of the inputs: `row` has one for each row of the product, `static` one from calibration. A
+range never spans rows, utterances or tiles."""
 
 LEVELS = 255
 SMALLEST = 1e-12
-"""The least width of a level: rows of zeros stay zeros."""
+"""Least width of a level, so that rows of zeros stay zeros."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,11 @@ class QuantizedLayer:
 
     Attributes:
         name: such as `context.blocks.0.attention.query`.
-        scheme: how the ranges of its inputs are found.
+        scheme: how the ranges of the inputs are found.
         weight: (k, n) integers and scales, of the weight whose rows were multiplied by `balance`.
-        scale, zero_point: of the inputs, where they are static.
-        balance: (k,) what each input is divided by before it is rounded; None for all ones.
+        scale: of the inputs, with static ranges.
+        zero_point: of the inputs, with static ranges.
+        balance: (k,) divisors of the inputs before rounding; None for none.
     """
 
     name: str
@@ -108,7 +109,7 @@ class QuantizedLayer:
     precision: ClassVar[str] = "int8"
 
     def rounded(self, rows: Tensor) -> Tensor:
-        """Return inputs (r, k) as the integers of this layer's graph stand for them."""
+        """Return inputs (r, k) after rounding to the integers of this layer's graph."""
         if self.balance is not None:
             rows = rows / self.balance
         if self.scheme == "static":
@@ -128,4 +129,4 @@ class QuantizedLayer:
 Layer = QuantizedLayer | FourBitLayer
 
 Plan = Mapping[str, Layer]
-"""The layers with quantized weights by name; all others stay in float."""
+"""Layers with quantized weights, by name; all others stay in float."""

@@ -134,7 +134,7 @@ class AccuracyBudgetError(AccuracyError):
 
 
 class LayerSearch:
-    """Takes layers back to float, the most sensitive first, until the budgets hold."""
+    """Returns layers to float, the most sensitive first, until the budgets hold."""
 
     def __init__(
         self,
@@ -160,14 +160,14 @@ class LayerSearch:
         """
         if self.config.quantizer_input == "features":
             front = [x for x in candidates if x.layer.name.startswith(FRONTEND)]
-            # The code drift is the front end's alone, and quick to measure.
+            # The code drift depends on the front end only, and is quick to measure.
             outcome = QuantizationResult(budgets, _UNKNOWN, None, front, floats)
             floats = self._reduce(outcome, self._tokenizer).floats
         outcome = QuantizationResult(budgets, _UNKNOWN, None, candidates, floats)
         return self._finish(self._reduce(outcome, self._all))
 
     def measure(self, candidates: Sequence[Candidate], budgets: Budgets) -> QuantizationResult:
-        """Measure one assignment, with every candidate quantized.
+        """Measure the assignment with every candidate quantized.
 
         Raises:
             AccuracyBudgetError: it does not hold the budgets.
@@ -176,7 +176,7 @@ class LayerSearch:
         return self._finish(replace(outcome, accuracy=self._all(outcome.plan)))
 
     def measure_half(self, budgets: Budgets) -> QuantizationResult:
-        """Measure everything in fp16, the largest magnitude of every value inside included.
+        """Measure the fp16 graphs, and the largest magnitude of every value in them.
 
         Raises:
             AccuracyBudgetError: it does not hold the budgets, or a value is too large for fp16.
@@ -193,7 +193,7 @@ class LayerSearch:
         return outcome
 
     def _finish(self, outcome: QuantizationResult) -> QuantizationResult:
-        """Time an assignment whose accuracy holds."""
+        """Measure the speed of an assignment that is within its accuracy budgets."""
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         if not outcome.plan:
@@ -211,7 +211,7 @@ class LayerSearch:
     def _reduce(
         self, outcome: QuantizationResult, measure: Callable[[Plan], Accuracy]
     ) -> QuantizationResult:
-        """Take layers out of int8 until the measured accuracy holds or none is left."""
+        """Return layers to float until the measured accuracy is within budget or none is left."""
         step = 1
         while True:
             accuracy = measure(outcome.plan)
@@ -288,7 +288,7 @@ def quantize(
     if precision == "int4":
         stages.step("rounding to 4 bits")
         four_bit = make_four_bit_candidates(parts(model), config, measuring)
-        # It is for size: what it does to speed is measured and said, not required.
+        # 4 bits are for size: the speed is measured and reported, not required.
         return search.measure(four_bit, replace(budgets, require_speedup=0.0))
     candidates = make_candidates(
         parts(model),
