@@ -27,12 +27,13 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
 
 
-MODELS = ("tutorial-small", "base-small", "large-small", "tiny")
+MODELS = ("tutorial-small", "base-small", "large-small")
+"""One small model for each architecture; `tiny` has the one of `large`."""
 
 
 @pytest.fixture(scope="session", params=MODELS)
 def name(request: pytest.FixtureRequest) -> str:
-    """Every small model."""
+    """Every architecture."""
     model: str = request.param
     return model
 

@@ -40,13 +40,6 @@ samples = (
 garbage = st.lists(st.sampled_from([np.nan, 1e4, -1e4, np.inf, 0.0]), min_size=1, max_size=3)
 
 
-@pytest.fixture(scope="session", params=("tutorial-small", "base-small", "large-small"))
-def name(request: pytest.FixtureRequest) -> str:
-    """Every architecture."""
-    model: str = request.param
-    return model
-
-
 @pytest.fixture
 def model(name: str, checkpoint: Callable[[str], Path]) -> SpeechModel:
     """The model that the bundle was made from."""

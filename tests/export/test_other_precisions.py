@@ -35,6 +35,7 @@ def half(
     folder = tmp_path_factory.mktemp("half") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
         export(checkpoint("large-small"), folder, precision="fp16", target="cuda")
     return folder
 
@@ -47,6 +48,7 @@ def four_bits(
     folder = tmp_path_factory.mktemp("four") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
         export(checkpoint("base-small"), folder, precision="int4", min_cosine=0.95)
     return folder
 

@@ -19,9 +19,9 @@ from w2v_edge.errors import CheckpointError, ConfigError, OutputExistsError, Par
 from w2v_edge.model import load_checkpoint
 from w2v_edge_export import Stages, export
 from w2v_edge_export.deployable import context
-from w2v_edge_export.parts import trace_parts
+from w2v_edge_export.parts import parts
 from w2v_edge_export.pipeline import GateError
-from w2v_edge_export.targets import load_target
+from w2v_edge_export.trace import trace
 
 NAME = "base-small"
 
@@ -146,7 +146,7 @@ def test_tracing_leaves_stdout_to_other_threads(
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        trace_parts(load_checkpoint(checkpoint("large-small")), load_target("cpu"))
+        trace(parts(load_checkpoint(checkpoint("large-small")))["quantizer"], opset=20)
     finally:
         ended.set()
         thread.join()
