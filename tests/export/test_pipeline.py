@@ -96,7 +96,7 @@ def test_the_same_checkpoint_gives_the_same_graphs(
     copied_bundle: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    """Another process with `python -O` writes the same bytes, and rejects changed weights and graphs."""
+    """`python -O` in another process writes the same bytes, and rejects what was changed."""
     output = copied_bundle(NAME)
     (output / "context.bin").write_bytes(b"damaged")
     content = torch.load(checkpoint(NAME), weights_only=True)
