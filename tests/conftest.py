@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
+WHOLE_GATE = ((0.5, 1.0, 7.3, 30.0), 40_000)
+"""Seconds and codes of the parity gate as it ships."""
+
+SHORT_GATE = ((0.5, 7.3), 4_000)
+
 # The same examples in every run: what one machine sees fail, all do.
 settings.register_profile(
     "tests",
@@ -111,19 +116,22 @@ def bundle(
     shared_folder: Path,
     checkpoint: Callable[[str], Path],
     locked: Callable[[str], AbstractContextManager[None]],
+    traced: Callable[[SpeechModel], dict[str, ir.Model]],
 ) -> Callable[[str], Path]:
-    """`bundle(name)`: a small model exported for the target `cpu`, through the whole gate.
+    """`bundle(name)`: a small model exported for the target `cpu`.
 
-    It is shared: a test that damages a bundle copies it first.
+    `base-small` goes through the whole parity gate, other models through a shorter one. It is
+    shared: a test that damages a bundle copies it first.
     """
 
     def make(name: str) -> Path:
-        from w2v_edge_export.pipeline import export_bundle
+        from w2v_edge_export import export
 
         folder = shared_folder / "bundles" / f"{name}-fp32"
-        with locked(f"bundle-{name}"):
+        gate = WHOLE_GATE if name == "base-small" else SHORT_GATE
+        with locked(f"bundle-{name}"), _gate(traced, *gate):
             if not folder.exists():
-                export_bundle(checkpoint(name), folder)
+                export(checkpoint(name), folder)
         return folder
 
     return make
@@ -131,7 +139,7 @@ def bundle(
 
 @pytest.fixture(scope="session")
 def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
-    """`traced(model)`: its parts for the target `cpu`, as `trace_parts` gives them.
+    """`traced(model)`: its parts, as `trace_parts` gives them for every target.
 
     Tracing is most of an export's time: each architecture is traced once, and then the weights of
     the model at hand are put in.
@@ -154,7 +162,7 @@ def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
 def quick_trace(
     traced: Callable[[SpeechModel], dict[str, ir.Model]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let exports for the target `cpu` use traces that are already there."""
+    """Let exports use traces that are already there."""
     monkeypatch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
 
 
@@ -171,16 +179,12 @@ def int8_bundle(
     """
 
     def make(name: str) -> Path:
-        from w2v_edge_export.pipeline import export_bundle
-        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-        from w2v_edge_export.weight_quantization.search import Budgets
+        from w2v_edge_export import export
 
         folder = shared_folder / "bundles" / f"{name}-int8"
-        options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))
-        with locked(f"bundle-{name}-int8"), pytest.MonkeyPatch.context() as patch:
-            patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        with locked(f"bundle-{name}-int8"), _gate(traced, *SHORT_GATE):
             if not folder.exists():
-                export_bundle(checkpoint(name), folder, precision="int8", quantization=options)
+                export(checkpoint(name), folder, precision="int8", require_speedup=0.0)
         return folder
 
     return make
@@ -188,14 +192,14 @@ def int8_bundle(
 
 @pytest.fixture(scope="session")
 def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Path:
-    """A small model of transformers' with random weights and letters as labels, exported."""
+    """A small transformers model with random weights and letters as labels, exported."""
     folder = shared_folder / "bundles" / "ctc-fp32"
     with locked("bundle-ctc"), pytest.MonkeyPatch.context() as patch:
         if not folder.exists():
-            from w2v_edge_export.pipeline import export_bundle
+            from w2v_edge_export import export
 
             patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
-            export_bundle(_ctc_folder(shared_folder / "checkpoints" / "ctc"), folder)
+            export(_ctc_folder(shared_folder / "checkpoints" / "ctc"), folder)
     return folder
 
 
@@ -246,6 +250,37 @@ def plain() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 
 
 @pytest.fixture(scope="session")
+def empty_batch(plain: Callable[..., dict[str, npt.NDArray[Any]]]) -> Callable[[Path], None]:
+    """`empty_batch(folder)`: assert that every graph gives no rows for a batch of none."""
+    import onnx
+
+    def check(folder: Path) -> None:
+        for path in sorted(folder.glob("*.onnx")):
+            graph = onnx.load(path, load_external_data=False).graph
+            for samples in (0, 48_000):
+                sizes = {"batch": 0, "samples": samples, "frames": samples // 320}
+                inputs, shapes = (
+                    {
+                        x.name: [
+                            sizes.get(axis.dim_param, axis.dim_value)
+                            for axis in x.type.tensor_type.shape.dim
+                        ]
+                        for x in values
+                    }
+                    for values in (graph.input, graph.output)
+                )
+                kinds = {x: np.int64 if "lengths" in x else np.float32 for x in inputs}
+                found = plain(path, **{x: np.zeros(shape, kinds[x]) for x, shape in inputs.items()})
+                for name, shape in shapes.items():
+                    assert found[name].shape[0] == 0
+                    assert found[name].shape[2:] == tuple(shape[2:])
+                    if samples == 0 and len(shape) > 1 and name != "statistics":
+                        assert len(found[name].shape) == len(shape)
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def speech() -> dict[str, npt.NDArray[np.float32]]:
     """The recordings that ship with the package, at 16 kHz, by name."""
     from w2v_edge import data
@@ -262,6 +297,18 @@ def tutorial_reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _gate(
+    traced: Callable[[SpeechModel], dict[str, ir.Model]], seconds: tuple[float, ...], codes: int
+) -> Iterator[None]:
+    """Let exports in the block use traces, and a parity gate of these lengths and codes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        patch.setattr("w2v_edge_export.parity.SECONDS", seconds)
+        patch.setattr("w2v_edge_export.parity.MIN_CODES", codes)
+        yield
 
 
 def _with_weights(traces: dict[str, ir.Model], model: SpeechModel) -> dict[str, ir.Model]:

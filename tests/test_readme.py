@@ -96,8 +96,8 @@ def test_every_command_exists() -> None:
 def test_the_longest_context_is_the_exporters() -> None:
     """The limit given for `base` is what the exporter writes."""
     from w2v_edge.model import preset
-    from w2v_edge_export.pipeline import _longest_context
+    from w2v_edge_export.bundle_writer import longest_context
     from w2v_edge_export.targets import load_target
 
     (seconds,) = re.findall(r"\((\d+) s for `base` on `cpu`\)", README)
-    assert int(seconds) == _longest_context(preset("base"), load_target("cpu"))
+    assert int(seconds) == longest_context(preset("base"), load_target("cpu"))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.peers.sides import Group, Run
-from w2v_edge.comparison import frame_cosines
+from w2v_edge.agreement import frame_cosines
 
 SECONDS = 30
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bench.peers.sides import Side, open_side
 from bench.peers.speech import speech
@@ -39,12 +39,12 @@ class Workshop:
 
     def bundle(self, precision: str) -> Path:
         """Return our bundle of a precision."""
-        from w2v_edge_export.pipeline import export_bundle
+        from w2v_edge_export import export
 
         checkpoint = self.checkpoint()
         return self._made(
             f"bundle-{precision}",
-            lambda path: export_bundle(checkpoint, path, precision=precision),
+            lambda path: export(checkpoint, path, precision=cast("Any", precision)),
         )
 
     def graph(self, precision: str) -> Path:

@@ -1,1 +1,133 @@
-"""From a checkpoint to a verified bundle of ONNX graphs. See `pipeline.export_bundle`."""
+"""Export of a checkpoint to a verified bundle of ONNX graphs.
+
+    from w2v_edge_export import export
+
+    export("ckpt.pt", "bundle/", precision="int8")
+
+PyTorch and the ONNX tools are imported by the call, not with this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from w2v_edge.names import Precision
+from w2v_edge_export.stages import Stages
+
+if TYPE_CHECKING:
+    from w2v_edge_export.graph_passes import PassRecorder
+    from w2v_edge_export.parity import ParityReport
+
+__all__ = ["ExportResult", "Stages", "export"]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Result of an export.
+
+    Attributes:
+        bundle: folder of the bundle.
+        parity: report of the parity gate, which the manifest holds too.
+        ort_format: folder with the graphs in ORT format; None for targets without one.
+    """
+
+    bundle: Path
+    parity: ParityReport
+    ort_format: Path | None = None
+
+
+def export(
+    checkpoint: str | Path,
+    bundle: str | Path,
+    *,
+    precision: Precision = "fp32",
+    target: str = "cpu",
+    language: str | None = None,
+    layer: int | None = None,
+    layers: Sequence[int] = (),
+    pool: Literal["mean"] | None = None,
+    kmeans: str | Path | None = None,
+    frontend_precision: Literal["fp32", "int8"] = "int8",
+    calibration: str | Path | None = None,
+    min_cosine: float | None = None,
+    max_code_drift: float = 0.05,
+    require_speedup: float = 1.2,
+    force: bool = False,
+    stages: Stages | None = None,
+    recorder: PassRecorder | None = None,
+) -> ExportResult:
+    """Export a checkpoint to a bundle that agrees with PyTorch, or write nothing.
+
+    Args:
+        checkpoint: a `.pt` file of this project, a folder or Hub name of a Hugging Face model, or
+            a file of fairseq or torchaudio.
+        bundle: folder to write. It appears whole or not at all, together with the folder
+            `BUNDLE-ort` that the target `mobile` adds.
+        precision: precision of the weights.
+        target: name of a target profile: `cpu`, `cuda`, `mobile`, `openvino` or `web`.
+        language: language of the adapter and the vocabulary, for a model with several.
+        layer: transformer layer whose output becomes the context, from 1; the layers above it are
+            dropped. None for all layers.
+        layers: further layers, from 1, whose outputs the encoder gives.
+        pool: pooling of the context to one embedding for each utterance; None for no embedding.
+        kmeans: `.npy` file of centroids (entries, dim); codes are the nearest centroid of each
+            context frame.
+        frontend_precision: precision of the front end's convolutions with `precision="int8"`.
+        calibration: folder of speech to calibrate quantized weights on; None for the recordings in
+            the package.
+        min_cosine: least cosine of a context frame with PyTorch's, at the worst decile, from -1 to
+            1; None for 0.998, or 0.98 with int4. Not used in fp32.
+        max_code_drift: largest share of codes that differ from PyTorch's, from 0 to 1. Not used in
+            fp32.
+        require_speedup: least speed of the int8 encoder over float32, as a ratio, on this machine.
+        force: replace an existing bundle.
+        stages: records the stages and their seconds, for a progress bar or a log.
+        recorder: records the sizes of the graphs after each graph pass.
+
+    Returns:
+        The folder of the bundle and the parity report.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+        ConfigError: an unknown target, a precision that the target does not have, or a layer, a
+            language or centroids that do not fit the model.
+        OutputExistsError: the output exists and `force` is false, or it is no bundle.
+        ParityError: the bundle differs from PyTorch; its `report` says where.
+        AccuracyError: quantized weights exceed a budget.
+        InputError: centroids or calibration audio that cannot be used.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    from w2v_edge_export.pipeline import export_bundle
+    from w2v_edge_export.selection import Selection, read_centroids
+    from w2v_edge_export.weight_quantization.search import (
+        DEFAULT_COSINES,
+        Budgets,
+        QuantizationOptions,
+    )
+
+    if min_cosine is None:
+        min_cosine = DEFAULT_COSINES.get(precision, DEFAULT_COSINES["int8"])
+    return export_bundle(
+        checkpoint,
+        bundle,
+        precision=precision,
+        target=target,
+        selection=Selection(
+            layer=layer,
+            layers=tuple(layers),
+            pool=pool,
+            centroids=None if kmeans is None else read_centroids(Path(kmeans)),
+            language=language,
+        ),
+        quantization=QuantizationOptions(
+            calibration=None if calibration is None else Path(calibration),
+            frontend_precision=frontend_precision,
+            budgets=Budgets(min_cosine, max_code_drift, require_speedup),
+        ),
+        force=force,
+        stages=stages,
+        recorder=recorder,
+    )

@@ -1,4 +1,7 @@
-"""Writes golden vectors; `w2v_edge.bundle.golden` says what they hold."""
+"""Golden vectors: a generated clip and the outputs expected for it.
+
+See `w2v_edge.bundle.golden` for the contents of `golden.npz`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,58 @@ from pathlib import Path
 
 import numpy as np
 
+from w2v_edge.audio import Waveform
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export import reference
-from w2v_edge_export.golden_clip import speech_like
-from w2v_edge_export.parity import BARS
+from w2v_edge_export.graph_builder import known
+from w2v_edge_export.parity import TOLERANCES
+
+
+def speech_like(seconds: float, sample_rate: int, seed: int = 0) -> Waveform:
+    """Generate mono PCM (samples,) in [-1, 1].
+
+    A pulse train with a gliding pitch and noise, through three moving resonances, in syllables
+    with pauses between them that are 50 dB down.
+    """
+    rng = np.random.default_rng(seed)
+    samples = round(seconds * sample_rate)
+    time = np.arange(samples) / sample_rate
+    pitch = 120 + 30 * np.sin(2 * np.pi * 0.7 * time) + 15 * np.sin(2 * np.pi * 2.3 * time)
+    phase = np.cumsum(pitch) / sample_rate
+    pulses = np.diff(np.floor(phase), prepend=0.0)
+    noise = rng.standard_normal(samples)
+    voicing = 0.5 + 0.5 * np.sign(np.sin(2 * np.pi * 3.1 * time))
+    source = voicing * pulses * 8 + (1.1 - voicing) * noise * 0.3
+    voiced = sum(
+        _resonance(source, centre + swing * np.sin(2 * np.pi * rate * time), sample_rate)
+        for centre, swing, rate in ((550, 200, 1.7), (1500, 500, 1.1), (2600, 300, 0.8))
+    )
+    syllables = np.clip(np.sin(2 * np.pi * 1.9 * time) + 0.4, 0, None) * (time % 1.7 < 1.2)  # noqa: PLR2004
+    clip = voiced / np.abs(voiced).max() * (syllables + 0.003) / 1.403
+    pcm: Waveform = (0.6 * clip + 1e-4 * noise).astype(np.float32)
+    return pcm
+
+
+def _resonance(
+    source: np.ndarray[tuple[int], np.dtype[np.float64]],
+    frequency: np.ndarray[tuple[int], np.dtype[np.float64]],
+    sample_rate: int,
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Filter with one pole pair that moves; its bandwidth is 100 Hz."""
+    radius = np.exp(-np.pi * 100 / sample_rate)
+    feedback = 2 * radius * np.cos(2 * np.pi * frequency / sample_rate)
+    out = np.zeros_like(source)
+    last = before = 0.0
+    for i, (x, a) in enumerate(zip(source.tolist(), feedback.tolist(), strict=True)):
+        last, before = x + a * last - radius**2 * before, last
+        out[i] = last
+    return out
+
 
 SECONDS = 3.2
 SHORTER = 0.58
-"""Share of the second utterance that is valid; the rest is garbage."""
+"""Valid share of the second utterance; garbage follows."""
 
 
 def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) -> None:
@@ -35,20 +81,19 @@ def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) ->
     other[lengths[1] :] = 1e3
     frames = model.config.geometry.frames(samples)
     arrays = reference.padded_batch(references, frames, model.config.context_frames(frames))
-    arrays |= reference.spreads(references[0])
+    arrays |= reference.standard_deviations(references[0])
     arrays["waveform"] = np.stack([clip, other])
     arrays["lengths"] = lengths
     if bundle is not None:
         arrays |= _outputs(bundle, {name: arrays[name] for name in ("waveform", "lengths")})
-    arrays["bars"] = np.array(json.dumps(BARS))
+    arrays["bars"] = np.array(json.dumps(TOLERANCES, allow_nan=False))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
-def _outputs(bundle: Model, batch: reference.Arrays) -> reference.Arrays:
+def _outputs(bundle: Model, batch: reference.Tensors) -> reference.Tensors:
     outputs = bundle.run("encoder", **batch)
     if "tokenizer" in bundle.manifest.graphs:
-        source = bundle.manifest.quantizer_input
-        assert source is not None
+        source = known(bundle.manifest.quantizer_input)
         codes = bundle.run("tokenizer", **batch)
         vectors = bundle.run("quantizer", **{source: outputs[source]})["vectors"]
         valid = np.arange(vectors.shape[1]) < codes["frame_lengths"][:, None]

@@ -5,21 +5,60 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
+from w2v_edge.errors import W2VEdgeError
+
 Operand = ir.Value | int | Sequence[int]
+
+T = TypeVar("T")
+
+
+class ExportError(W2VEdgeError, RuntimeError):
+    """A graph that breaks an invariant of the exporter, or that its target does not take."""
+
+
+def known(value: T | None) -> T:
+    """Return a value that is optional in ONNX and present in every graph of the exporter.
+
+    Raises:
+        ExportError: the value is absent.
+    """
+    if value is None:
+        raise ExportError("found a node without an input, a shape or a weight that it needs")
+    return value
+
+
+def static_channels(x: ir.Value) -> int:
+    """Return d of x (b, n, d). It is never inferred by a `Reshape`, because n may be 0.
+
+    Raises:
+        ExportError: the axis is dynamic.
+    """
+    dim = known(x.shape)[2]
+    if not isinstance(dim, int):
+        raise ExportError(f"{x.name}: found {dim} channels, expected a fixed number")
+    return dim
 
 
 class GraphBuilder:
-    """Collects the nodes and initializers of one graph, or of a loop's body within it."""
+    """Collects the nodes and initializers of one graph, or of a loop's body within it.
+
+    Attributes:
+        nodes: nodes so far, in order.
+        initializers: weights by name, shared with the graph around.
+        missing_rows: [1] 1 for an empty batch, else 0; see `GraphAssembler`.
+    """
 
     def __init__(self, outer: GraphBuilder | None = None, *, prefix: str = "") -> None:
         self.prefix: str = outer.prefix if outer else prefix
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = outer.initializers if outer else {}
         self.count: itertools.count[int] = outer.count if outer else itertools.count()
+        self.missing_rows: ir.Value | None = outer.missing_rows if outer else None
 
     def op(self, op_type: str, *inputs: Operand | None, **attributes: object) -> ir.Value:
         """Append a node with one output; numbers and lists become int64 constants.
@@ -81,10 +120,13 @@ class GraphBuilder:
         inputs: Mapping[str, ir.Value],
         outputs: Sequence[str],
     ) -> dict[str, ir.Value]:
-        """Copy a traced part in, fed by `inputs`; everything in it is named after `prefix`.
+        """Copy a traced part into the graph, with `prefix` before all its names.
 
-        What it gives is returned under the names `outputs`, in its order: passes may have found
-        two outputs to be one value, or put another in its place.
+        Args:
+            part: the part; it is not changed.
+            prefix: name of the part.
+            inputs: values for its inputs, by name.
+            outputs: names for its outputs, in order; passes may have renamed or merged them.
         """
         graph = part.graph.clone()
         made = dict(zip(outputs, graph.outputs, strict=True))
@@ -125,7 +167,7 @@ Branch = Callable[[GraphBuilder], ir.Value]
 
 
 def walk(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
-    """Yield nodes and those of the graphs within them."""
+    """Yield nodes and the nodes of their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attributes.values():
@@ -134,23 +176,23 @@ def walk(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
 
 
 def replace_node(node: ir.Node, g: GraphBuilder, value: ir.Value) -> None:
-    """Put what `g` collected in the place of a node with one output, which `value` takes over."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
+    """Replace a node with one output by the nodes of `g`; `value` replaces its output."""
     old = node.outputs[0]
     value.type, value.shape = old.type, old.shape
-    ir.convenience.replace_nodes_and_values(graph, node, [node], g.nodes, [old], [value])
+    ir.convenience.replace_nodes_and_values(
+        known(node.graph), node, [node], g.nodes, [old], [value]
+    )
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """How the waveform is cut.
+    """Tiles of a waveform.
 
     Attributes:
-        hop: samples from a step to the next.
-        overlap: samples that a tile needs beyond the hops of its steps.
+        hop: samples from one step to the next.
+        overlap: samples of a tile beyond the hops of its steps.
         left_padding: zeros before the first sample.
-        max_steps: steps in a tile at most; None for one tile, whatever the length.
+        max_steps: most steps in a tile; None for a single tile.
     """
 
     hop: int
@@ -174,10 +216,11 @@ def over_tiles(
 ) -> Sequence[ir.Value]:
     """Run `body` over all tiles of `waveform` (b, t), which has `steps` () steps.
 
-    Tiles are of equal length, so that little is computed past the end, and at least one is run.
+    Tiles have equal lengths, so that little is computed past the end. At least one is run. An empty
+    batch is run as one row of zeros.
 
     Returns:
-        The final states, then, where the body stacks an output, it in one piece (b, steps, d).
+        The final states, then the stacked output, if any, (b, steps, d).
     """
     limit = steps if plan.max_steps is None else plan.max_steps
     tiles = at_least(g, ceil_div(g, steps, at_least(g, limit, 1)), 1)
@@ -229,12 +272,13 @@ def _scan(
 def _pad(
     g: GraphBuilder, waveform: ir.Value, tiles: ir.Value, tile_steps: ir.Value, plan: TilePlan
 ) -> ir.Value:
-    """Add the zeros that the first and the last tile see."""
+    """Pad with the zeros that the first and last tile see, and with a row for an empty batch."""
     extra = plan.overlap - plan.left_padding
     span = _scaled(g, g.op("Mul", tiles, tile_steps), plan.hop, extra)
     right = g.op("Sub", span, size(g, waveform, 1))
     right = g.op("Reshape", at_least(g, right, 0), [1])
-    return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding, 0], right, axis=0))
+    rows = known(g.missing_rows)
+    return g.op("Pad", waveform, g.op("Concat", [0, plan.left_padding], rows, right, axis=0))
 
 
 def _scaled(g: GraphBuilder, value: ir.Value, factor: int, extra: int = 0) -> ir.Value:

@@ -12,22 +12,44 @@ from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS, graph_inputs
 from w2v_edge.model.config import ConvLayer, ModelConfig
 from w2v_edge_export.deployable.context import context_outputs
 from w2v_edge_export.deployable.frontend import overlap
-from w2v_edge_export.graph_builder import GraphBuilder, TilePlan, at_least, over_tiles, size, walk
+from w2v_edge_export.graph_builder import (
+    GraphBuilder,
+    TilePlan,
+    at_least,
+    known,
+    over_tiles,
+    size,
+    walk,
+)
 from w2v_edge_export.parts import PART_OUTPUTS, statistics_width
 from w2v_edge_export.targets import Target
 
+TAKE_EMPTY_BATCHES = ("quantizer",)
+"""Graphs whose operators all run on an empty batch."""
+
 
 class GraphAssembler:
-    """Puts parts together into the graphs of a bundle."""
+    """Assembles the graphs of a bundle from parts.
+
+    No operator of a part runs on an empty batch: several kernels of onnxruntime refuse one, and
+    some divide by zero. A row of zeros is appended to an empty batch, and cut off the outputs.
+    """
 
     def __init__(self, config: ModelConfig, target: Target, parts: Mapping[str, ir.Model]) -> None:
+        """Prepare the assembly.
+
+        Args:
+            config: of the model.
+            target: profile of the runtime that the graphs are for.
+            parts: the lowered parts, by name.
+        """
         self.config = config
         self.target = target
         self.parts = parts
 
     @property
     def names(self) -> list[str]:
-        """The graphs that this model has."""
+        """Names of the graphs of this model."""
         lacking = {"statistics"} - self.parts.keys()
         lacking |= {"quantizer", "tokenizer"} if "quantizer" not in self.parts else set()
         return [name for name in GRAPH_INPUTS if name not in lacking]
@@ -39,8 +61,12 @@ class GraphAssembler:
         inputs = {x: self._input(x) for x in names}
         if name == "frontend" and "statistics" in self.parts:
             inputs["statistics"] = self._input("statistics")
-        values = getattr(self, f"_{name}")(g, **inputs)
-        outputs = [self._output(g, x, values[x]) for x in self._outputs(name)]
+        if name in TAKE_EMPTY_BATCHES:
+            values, batch = getattr(self, f"_{name}")(g, **inputs), None
+        else:
+            filled, batch = _without_empty_batch(g, inputs)
+            values = getattr(self, f"_{name}")(g, **filled)
+        outputs = [self._output(g, x, values[x], batch) for x in self._outputs(name)]
         graph = ir.Graph(
             list(inputs.values()),
             outputs,
@@ -50,12 +76,12 @@ class GraphAssembler:
             name=name,
         )
         model = ir.Model(graph, ir_version=self.target.ir_version)
-        # What another graph takes of a part, such as a head's logits.
+        # Outputs of a part that another graph uses, such as a head's logits.
         RemoveUnusedNodesPass()(model)
         return model
 
     def _outputs(self, name: str) -> tuple[str, ...]:
-        """Return the names of a graph's outputs, what a model has beyond all others' last."""
+        """Return the names of a graph's outputs, those of some models only last."""
         common = GRAPH_OUTPUTS[name]
         if "context" not in common:
             return common
@@ -187,8 +213,7 @@ class GraphAssembler:
     def _quantizer(
         self, g: GraphBuilder, features: ir.Value | None = None, context: ir.Value | None = None
     ) -> dict[str, ir.Value]:
-        frames = features if context is None else context
-        assert frames is not None
+        frames = known(features if context is None else context)
         return self._splice(g, "quantizer", {"frames": frames})
 
     def _splice(
@@ -209,10 +234,12 @@ class GraphAssembler:
         kind, axes = self._signature(name)
         return ir.val(name, kind, axes)
 
-    def _output(self, g: GraphBuilder, name: str, value: ir.Value) -> ir.Value:
-        """Name a graph's output; one that also is an input or output elsewhere keeps its own."""
+    def _output(
+        self, g: GraphBuilder, name: str, value: ir.Value, batch: ir.Value | None
+    ) -> ir.Value:
+        """Add an output of the graph, with the first `batch` [1] rows of a value; None for all."""
         kind, axes = self._signature(name)
-        output = g.op("Identity", value)
+        output = g.op("Identity", value) if batch is None else g.op("Slice", value, [0], batch, [0])
         output.name = name
         output.type = ir.TensorType(kind)
         output.shape = ir.Shape(axes)
@@ -244,6 +271,32 @@ class GraphAssembler:
             "embedding": [config.context.output_dim],
         }
         return axes[name]
+
+
+def _without_empty_batch(
+    g: GraphBuilder, inputs: Mapping[str, ir.Value]
+) -> tuple[dict[str, ir.Value], ir.Value]:
+    """Append a row of zeros to the inputs of an empty batch.
+
+    The waveform gets its row in `over_tiles`, which pads it in any case.
+
+    Returns:
+        The inputs by name, and the number of rows [1] without the appended one.
+    """
+    batch = g.op("Shape", next(iter(inputs.values())), start=0, end=1)
+    rows = at_least(g, batch, 1)
+    g.missing_rows = g.op("Sub", rows, batch)
+    filled = dict(inputs)
+    for name, value in inputs.items():
+        rank = len(known(value.shape))
+        if value.dtype == ir.DataType.INT64:
+            # CUDA has no Pad of integers.
+            filled[name] = g.op("Slice", g.op("Concat", value, [0], axis=0), [0], rows, [0])
+        elif name != "waveform":
+            pads = g.op("Concat", [0] * rank, g.missing_rows, [0] * (rank - 1), axis=0)
+            filled[name] = g.op("Pad", value, pads)
+        filled[name].type, filled[name].shape = value.type, value.shape
+    return filled, batch
 
 
 def _opsets(g: GraphBuilder, target: Target) -> dict[str, int]:

@@ -96,13 +96,19 @@ def _write_operators(folder: Path) -> None:
     """List the operators that the graphs in ORT format use."""
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
-    # It says where it wrote, which is no more than a temporary name.
-    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    # It logs the name of the file, which is temporary.
+    logger = logging.getLogger("ort_format_model.utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     path = folder / OPERATORS
-    with warnings.catch_warnings():
-        # It leaves each file to be closed by the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        create_config_from_models(sorted(folder.glob("*.ort")), path, enable_type_reduction=False)
+    try:
+        with warnings.catch_warnings():
+            # It leaves each file to be closed by the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            models = sorted(folder.glob("*.ort"))
+            create_config_from_models(models, path, enable_type_reduction=False)
+    finally:
+        logger.setLevel(level)
     # Its comments name folders of this machine.
     lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -117,5 +123,5 @@ def _write_contents(bundle: Bundle, folder: Path) -> None:
         "onnxruntime": ort.__version__,
         "files": {x.name: strict.to_plain(file_info(x)) for x in sorted(folder.iterdir())},
     }
-    text = json.dumps(contents, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(contents, indent=1, sort_keys=True, allow_nan=False) + "\n"
     (folder / CONTENTS).write_text(text, encoding="utf-8")

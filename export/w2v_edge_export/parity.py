@@ -1,56 +1,95 @@
-"""The gate: PyTorch against the bundle, run by the runtime that ships.
+"""The parity gate: a bundle against its PyTorch model, run by the runtime that ships.
 
-Every graph, on recorded speech and on noise, from one receptive field to half a minute (the
-encoder's parts to 8 s), alone and in a ragged batch whose padding is garbage. The reference is each
-utterance alone, so a batch that changes a result cannot pass.
+Every graph is run on recorded speech and on noise, from one receptive field to 30 s (the split
+graphs to 8 s), alone and in a ragged batch whose padding is garbage.
+
+In float32 every output is compared with the reference of each utterance alone, so that a batch
+that changes a result cannot pass. With quantized weights, speech is compared with the reference
+within the export's budgets, and ragged batches with the bundle itself, each utterance alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
-from w2v_edge import data
-from w2v_edge.audio import Waveform
+from w2v_edge.agreement import (
+    MAX_TIES,
+    RELATIVE_TOLERANCE,
+    CodeAgreement,
+    Deviation,
+    compare_most_codes,
+    without_close_calls,
+)
+from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.bundle.golden import (
+    check_golden,
+    code_lengths,
+    compare_all_lengths,
     compare_encoder,
+    compare_outputs_closely,
     compare_quantizer,
     compare_split,
     compare_tokenizer,
 )
-from w2v_edge.comparison import MAX_TIES, RELATIVE_BAR, Row, Tally
-from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
-from w2v_edge_export import reference
-from w2v_edge_export.progress import Progress
-from w2v_edge_export.reference import Arrays, Reference
+from w2v_edge_export.cases import CaseAudio, ParityCase, more_speech, parity_cases
+from w2v_edge_export.reference import Reference, Tensors, lengths_of
+from w2v_edge_export.stages import Stages
+from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals
 
 SECONDS = (0.5, 1.0, 7.3, 30.0)
-RAGGED = 6
+"""Lengths of the cases, beside those around one receptive field."""
+
 MIN_CODES = 40_000
-"""The tokenizer and the quantizer each give half."""
+"""Codes to compare in float32; the tokenizer and the quantizer each give half."""
+
+MORE_SPEECH = 100
+"""Most cases of further speech that are run to reach `MIN_CODES`."""
 
 SPLIT_SECONDS = 8.0
-"""The split graphs share every node with the whole ones; they are run up to this length."""
+"""`frontend`, `context` and `statistics` share all nodes with `encoder`; longer cases skip them."""
+
+BATCH_TOLERANCES = {"cosine": 0.9999, "code_drift": 0.001}
+"""Quantized weights, an utterance in a batch against itself alone: least cosine of a frame, and
+share of codes and best labels that may differ."""
+
+GOLDEN_TOLERANCES = {"cosine": 0.999, "code_drift": 0.02}
+"""Quantized weights, another machine against the golden vectors."""
+
+TOLERANCES: dict[str, dict[str, float]] = {
+    "fp32": {
+        "features": RELATIVE_TOLERANCE,
+        "context": RELATIVE_TOLERANCE,
+        "code_ties": MAX_TIES,
+    },
+    "fp16": GOLDEN_TOLERANCES,
+    "int8": GOLDEN_TOLERANCES,
+    "int4": GOLDEN_TOLERANCES,
+}
+"""Tolerances by precision, as golden vectors hold them."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """The outcome of the gate.
+class ParityReport:
+    """Result of the parity gate.
 
     Attributes:
-        rows: every comparison.
-        codes_compared, codes_tied, codes_wrong: pooled over the gate.
-        distinct_codes: entries seen in each group.
+        rows: one deviation for each output of each graph and case.
+        codes_compared: codes compared in all cases.
+        codes_tied: differing codes that are ties.
+        codes_wrong: differing codes that are no ties.
+        distinct_codes: number of entries seen in each group.
         provider: execution provider of the bundle.
-        exact: whether codes had to be equal, as in float32, or within a budget.
+        exact: True in float32, where codes must be equal; False where budgets hold.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Deviation, ...]
     codes_compared: int
     codes_tied: int
     codes_wrong: int
@@ -59,8 +98,8 @@ class Report:
     exact: bool = True
 
     @property
-    def failures(self) -> list[Row]:
-        """The rows beyond their bar."""
+    def failures(self) -> list[Deviation]:
+        """Deviations beyond their tolerance."""
         return [row for row in self.rows if not row.ok]
 
     @property
@@ -70,12 +109,12 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether the bundle equals PyTorch."""
+        """Whether the bundle agrees with PyTorch."""
         return not self.failures and not self.too_many_ties
 
     @property
     def summary(self) -> str:
-        """What went wrong, in one line."""
+        """The failure, in one line."""
         causes = [f"; {remark}" for remark in self.remarks]
         if not self.failures:
             return "the bundle differs from PyTorch" + "".join(causes)
@@ -87,7 +126,7 @@ class Report:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader should know even though the gate passed, or beyond the rows."""
+        """Limits of the evidence, and failures that no single row shows."""
         remarks = []
         if self.distinct_codes and min(self.distinct_codes) <= 1:
             remarks.append(
@@ -102,9 +141,9 @@ class Report:
             )
         return remarks
 
-    def worst(self) -> list[Row]:
-        """Return for each graph and output the row nearest to its bar."""
-        worst: dict[tuple[str, str], Row] = {}
+    def worst(self) -> list[Deviation]:
+        """Return for each graph and output the deviation nearest to its tolerance."""
+        worst: dict[tuple[str, str], Deviation] = {}
         for row in self.rows:
             key = (row.case.split()[0], row.output)
             if key not in worst or _strain(row) > _strain(worst[key]):
@@ -112,7 +151,7 @@ class Report:
         return list(worst.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a manifest holds of it."""
+        """Return the report as a manifest holds it; every value is valid JSON."""
         return {
             "passed": self.passed,
             "provider": self.provider,
@@ -122,155 +161,185 @@ class Report:
             "codes_wrong": self.codes_wrong,
             "distinct_codes": list(self.distinct_codes),
             "remarks": self.remarks,
-            "worst": [_plain(row) for row in self.worst()],
-            "failures": [_plain(row) for row in self.failures],
+            "worst": [row.to_dict() for row in self.worst()],
+            "failures": [row.to_dict() for row in self.failures],
         }
 
 
-def run_gate(
-    torch_model: SpeechModel, bundle: Model, progress: Progress = lambda *_: None
-) -> Report:
-    """Compare a bundle with its PyTorch model. Nothing is raised: the report says how it went."""
-    gate = Gate(torch_model, bundle)
-    rows: list[Row] = []
-    cases = list(gate.cases())
-    for i, case in enumerate(cases):
-        progress(case.name, i / len(cases))
-        rows += gate.run(case)
-    rows += gate.top_up(progress)
-    tally = gate.tally
-    return Report(
-        rows=tuple(rows),
-        codes_compared=tally.compared,
-        codes_tied=tally.ties,
-        codes_wrong=tally.wrong,
-        distinct_codes=tuple(len(seen) for seen in tally.distinct),
-        provider=bundle.provider,
-    )
-
-
-@dataclass(frozen=True)
-class Case:
-    """Utterances to run, alone or padded to `samples` as a batch."""
-
-    name: str
-    utterances: tuple[Waveform, ...]
-    samples: int
-
-
-class Gate:
-    """Cases, references and bars of one model."""
-
-    def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
-        self.torch_model = torch_model
-        self.bundle = bundle
-        self.tally = Tally()
-        self.rate = bundle.sample_rate
-        longest = round(max(SECONDS) * self.rate)
-        speech = np.concatenate(list(data.clips(self.rate).values()))
-        self.speech = np.resize(speech, max(longest + self.rate, len(speech)))
-        rng = np.random.default_rng(0)
-        self.noise = (0.1 * rng.standard_normal(longest)).astype(np.float32)
-        self.garbage = rng.standard_normal(longest).astype(np.float32) * 1e4
-        self.garbage[::7] = np.nan
-        self.std = self._measure_spread()
-
-    def cases(self) -> Iterator[Case]:
-        """Yield all cases, short ones first, so that a broken graph fails early."""
-        geometry = self.bundle.manifest.geometry
-        field = geometry.receptive_field
-        odd = 17 * geometry.hop + 123 | 1
-        # A ragged batch of six needs the attention of one that is sqrt(6) times as long.
-        longest = self.bundle.manifest.longest_context_seconds / math.sqrt(RAGGED)
-        lengths = {
-            **{samples: f"{samples} samples" for samples in (field, field + 1, odd)},
-            **{round(s * self.rate): f"{s:g} s" for s in (min(s, longest) for s in SECONDS)},
-        }
-        for samples, label in sorted(lengths.items()):
-            yield Case(f"{label}, speech", (self.speech[:samples],), samples)
-            yield Case(f"{label}, noise", (self.noise[:samples],), samples)
-            yield Case(f"{label} x 6, ragged", self._ragged(samples), samples)
-
-    def run(self, case: Case) -> list[Row]:
-        """Compare all graphs on one case."""
-        batch, expected = self.lay_out(case, [self._reference(x) for x in case.utterances])
-        rows = compare_encoder(self.bundle, batch, expected, case.name, self.tally)
-        if "tokenizer" in self.bundle.manifest.graphs:
-            rows += compare_tokenizer(self.bundle, batch, expected, case.name, self.tally)
-        if case.samples <= SPLIT_SECONDS * self.rate:
-            rows += compare_split(self.bundle, batch, expected, case.name)
-        return rows
-
-    def top_up(self, progress: Progress) -> list[Row]:
-        """Compare codes of further speech until there are enough to speak of shares."""
-        rows: list[Row] = []
-        if "tokenizer" not in self.bundle.manifest.graphs:
-            return rows
-        step = round(10 * self.rate)
-        for i in range(100):
-            if self.tally.compared >= MIN_CODES:
-                break
-            name = f"more speech {i + 1}"
-            progress(name, self.tally.compared / MIN_CODES)
-            # Other offsets and levels, so that it is not the same frames again.
-            start = (i * 7919) % max(1, len(self.speech) - step)
-            samples = self.speech[start : start + step] * np.float32(0.5 + i % 5 / 4)
-            case = Case(name, (samples,), len(samples))
-            references = [reference.encode(self.torch_model, samples, context=False)]
-            batch, expected = self.lay_out(case, references)
-            rows += compare_tokenizer(self.bundle, batch, expected, name, self.tally)
-            found = expected[self.torch_model.config.quantizer_input or "features"]
-            rows += compare_quantizer(self.bundle, found, expected, name, self.tally)
-        return rows
-
-    def _ragged(self, samples: int) -> tuple[Waveform, ...]:
-        """Return six utterances of up to `samples`: speech and noise, one too short for a frame."""
-        shortest = self.bundle.manifest.geometry.min_samples
-        shares = (1.0, 0.83, 0.61, 0.34, 0.12)
-        lengths = [min(samples, max(shortest, round(samples * share))) for share in shares]
-        sources = (self.speech, self.noise, self.speech[self.rate :])
-        ragged = [sources[i % 3][:length] for i, length in enumerate(lengths)]
-        return (*ragged, self.speech[: shortest - 1])
-
-    def lay_out(self, case: Case, references: list[Reference]) -> tuple[Arrays, Arrays]:
-        """Return the padded inputs of a case, and what is expected of them."""
-        waveform = np.tile(self.garbage[: case.samples], (len(case.utterances), 1))
-        for row, utterance in zip(waveform, case.utterances, strict=True):
-            row[: len(utterance)] = utterance
-        lengths = np.array([len(x) for x in case.utterances], dtype=np.int64)
-        frames = self.bundle.manifest.geometry.frames(case.samples)
-        context_frames = self.torch_model.config.context_frames(frames)
-        expected = reference.padded_batch(references, frames, context_frames)
-        return {"waveform": waveform, "lengths": lengths}, expected | self.std
-
-    def _reference(self, waveform: Waveform) -> Reference:
-        return reference.encode(self.torch_model, waveform)
-
-    def _measure_spread(self) -> Arrays:
-        """Measure on speech how much features and context vary across frames."""
-        return reference.spreads(self._reference(self.speech[: round(7.3 * self.rate)]))
-
-
-def _strain(row: Row) -> float:
+def _strain(row: Deviation) -> float:
     if not row.ok:
         return np.inf
     return row.worst / row.allowed if row.allowed else row.worst
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    plain = asdict(row)
-    plain["worst"] = float(f"{row.worst:.3e}") if np.isfinite(row.worst) else str(row.worst)
-    plain["allowed"] = float(f"{row.allowed:.3e}")
-    return plain
+def run_parity_gate(
+    torch_model: SpeechModel, bundle: Model, stages: Stages | None = None
+) -> ParityReport:
+    """Compare a bundle with its PyTorch model. A difference is in the report, and not raised.
+
+    Args:
+        torch_model: the model, in eval mode.
+        bundle: the bundle, opened by the runtime.
+        stages: gets a step for each case.
+
+    Raises:
+        BundleIntegrityError: the weights are quantized and the manifest states no budgets.
+    """
+    stages = stages or Stages()
+    exact = bundle.manifest.precision == "fp32"
+    gate = _ExactGate(torch_model, bundle) if exact else _BudgetGate(torch_model, bundle)
+    rows: list[Deviation] = []
+    cases = parity_cases(bundle.manifest, SECONDS)
+    for i, case in enumerate(cases):
+        stages.step(case.name, i, len(cases))
+        rows += gate.compare(case)
+    rows += gate.finish(stages)
+    codes = gate.codes
+    return ParityReport(
+        rows=tuple(rows),
+        codes_compared=codes.compared,
+        codes_tied=codes.ties,
+        codes_wrong=codes.wrong,
+        distinct_codes=tuple(len(seen) for seen in codes.distinct),
+        provider=bundle.provider,
+        exact=exact,
+    )
 
 
-CLOSE = {"cosine": 0.999, "code_drift": 0.02}
-"""How near two machines that run one bundle with quantized weights must come."""
+class _Gate:
+    """State that both gates share: the case audio and the counts of codes."""
 
-BARS: dict[str, dict[str, float]] = {
-    "fp32": {"features": RELATIVE_BAR, "context": RELATIVE_BAR, "code_ties": MAX_TIES},
-    "fp16": CLOSE,
-    "int8": CLOSE,
-    "int4": CLOSE,
-}
-"""Tolerances by precision, as golden vectors carry them."""
+    def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
+        self.torch_model = torch_model
+        self.bundle = bundle
+        self.codes = CodeAgreement()
+        self.audio = CaseAudio(torch_model, bundle.manifest, SECONDS)
+        self.tokenizes = "tokenizer" in bundle.manifest.graphs
+
+    def compare(self, case: ParityCase) -> list[Deviation]:
+        """Compare the outputs of one case."""
+        raise NotImplementedError
+
+    def finish(self, stages: Stages) -> list[Deviation]:
+        """Compare what needs all cases."""
+        raise NotImplementedError
+
+
+class _ExactGate(_Gate):
+    """float32: every graph against the reference of each utterance alone."""
+
+    def compare(self, case: ParityCase) -> list[Deviation]:
+        batch = self.audio.batch(case)
+        references = [self.audio.reference_of(x) for x in case.utterances]
+        expected = self.audio.expected(case, references)
+        rows = compare_encoder(self.bundle, batch, expected, case.name, self.codes)
+        if self.tokenizes:
+            rows += compare_tokenizer(self.bundle, batch, expected, case.name, self.codes)
+        if case.samples <= SPLIT_SECONDS * self.bundle.sample_rate:
+            rows += compare_split(self.bundle, batch, expected, case.name)
+        return rows
+
+    def finish(self, stages: Stages) -> list[Deviation]:
+        """Compare codes of further speech until there are `MIN_CODES`."""
+        rows: list[Deviation] = []
+        for i in range(MORE_SPEECH if self.tokenizes else 0):
+            if self.codes.compared >= MIN_CODES:
+                break
+            case = more_speech(self.audio, i)
+            stages.step(case.name, self.codes.compared, MIN_CODES)
+            batch = self.audio.batch(case)
+            references = [self.audio.reference_of(x, context=False) for x in case.utterances]
+            expected = self.audio.expected(case, references)
+            rows += compare_tokenizer(self.bundle, batch, expected, case.name, self.codes)
+            frames = expected[self.torch_model.config.quantizer_input or "features"]
+            rows += compare_quantizer(self.bundle, frames, expected, case.name, self.codes)
+        return rows
+
+
+class _BudgetGate(_Gate):
+    """Quantized weights: speech against the reference, batches against the bundle itself."""
+
+    def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
+        super().__init__(torch_model, bundle)
+        self.totals = AccuracyTotals()
+        stated = bundle.manifest.weight_quantization or {}
+        try:
+            self.min_cosine = float(stated["budgets"]["min_cosine"])
+            self.max_drift = float(stated["budgets"]["max_code_drift"])
+        except (KeyError, TypeError, ValueError) as error:
+            folder = bundle.bundle.folder
+            raise BundleIntegrityError(
+                f"{folder}: the manifest has no budgets; export again"
+            ) from error
+
+    def compare(self, case: ParityCase) -> list[Deviation]:
+        if case.is_batch:
+            return self._compare_batch(case)
+        if case.is_speech:
+            found = self._run(self.audio.batch(case))
+            expected = self.audio.reference_of(case.utterances[0])
+            self.totals.add_values(found, expected)
+            if "codes" in found:
+                self.totals.add_codes(found["codes"], expected)
+        return []
+
+    def finish(self, stages: Stages) -> list[Deviation]:
+        """Compare all speech with the budgets, and every graph with the golden vectors."""
+        self.codes = self.totals.code_agreement
+        stages.step("golden vectors", 1)
+        # `frontend`, `context` and `quantizer` are run here only.
+        return self._compare_budgets() + check_golden(self.bundle)[0]
+
+    def _compare_budgets(self) -> list[Deviation]:
+        case, found = "encoder speech, each alone, worst decile", self.totals.accuracy()
+        measured = [("context", 1 - found.context_cosine, 1 - self.min_cosine)]
+        if found.codes:
+            measured.append(("codes", found.code_drift, self.max_drift))
+        return [
+            Deviation(case, name, value, allowed, None, "" if value <= allowed else "over budget")
+            for name, value, allowed in measured
+        ]
+
+    def _compare_batch(self, case: ParityCase) -> list[Deviation]:
+        """Compare each utterance of a ragged batch with itself alone."""
+        bundle = self.bundle
+        alone = [self._alone(ParityCase(x.source, (x,), x.samples)) for x in case.utterances]
+        batch, expected = self.audio.batch(case), self.audio.expected(case, alone)
+        found = bundle.run("encoder", **batch)
+        name = f"encoder {case.name}"
+        rows = compare_all_lengths(bundle, "encoder", found, expected, name)
+        rows += compare_outputs_closely(bundle, "encoder", found, expected, name, BATCH_TOLERANCES)
+        if self.tokenizes:
+            codes = self._settled(bundle.run("tokenizer", **batch)["codes"], expected)
+            lengths = expected[code_lengths(bundle)]
+            share = BATCH_TOLERANCES["code_drift"]
+            name = f"tokenizer {case.name}"
+            rows.append(compare_most_codes(name, codes, expected["codes"], lengths, share))
+        return rows
+
+    def _settled(self, codes: npt.NDArray[np.int64], expected: Tensors) -> npt.NDArray[np.int64]:
+        """Return codes (b, n, g), with close calls resolved if they are made from the context."""
+        quantizer = self.torch_model.quantizer
+        if self.torch_model.config.quantizer_input != "context" or quantizer is None:
+            return codes
+        with torch.inference_mode():
+            logits = quantizer.logits(torch.from_numpy(expected["context"])).numpy()
+        lengths = expected[code_lengths(self.bundle)]
+        valid = np.arange(codes.shape[1]) < lengths[:, np.newaxis]
+        settled = without_close_calls(codes[:, :, 0], logits[:, :, 0])[..., np.newaxis]
+        return np.where(valid[..., np.newaxis], settled, codes)
+
+    def _alone(self, case: ParityCase) -> Reference:
+        """Return the bundle's results for one utterance, in the form of a reference."""
+        found = self._run(self.audio.batch(case))
+        config = self.torch_model.config
+        arrays = {name: x[0] for name, x in found.items() if not name.endswith("_lengths")}
+        frames = int(found["frame_lengths"][0])
+        lengths = {name: lengths_of(config, name) for name in arrays}
+        return Reference(arrays, lengths, frames, config.context_frames(frames))
+
+    def _run(self, batch: Tensors) -> Tensors:
+        found = self.bundle.run("encoder", **batch)
+        if self.tokenizes:
+            found["codes"] = self.bundle.run("tokenizer", **batch)["codes"]
+        return found

@@ -1,4 +1,4 @@
-"""The parts of a model: its twins, traced once and lowered for a target."""
+"""The parts of a model: inference twins, traced once and lowered for a target."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
 from w2v_edge_export.deployable.context import context_twin
 from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
-from w2v_edge_export.deployable.part import Part
-from w2v_edge_export.deployable.quantizer import QuantizerTwin
+from w2v_edge_export.deployable.heads import QuantizerTwin
 from w2v_edge_export.deployable.statistics import (
     SampleMoments,
     UtteranceStatistics,
     WindowMoments,
 )
-from w2v_edge_export.graph_passes import run_passes
+from w2v_edge_export.graph_passes import PassRecorder, run_passes
+from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
-from w2v_edge_export.trace import trace
+from w2v_edge_export.trace import Part, trace
 from w2v_edge_export.weight_quantization.half import HalfPrecision
 from w2v_edge_export.weight_quantization.lowering import quantize_graph
 from w2v_edge_export.weight_quantization.plan import Plan
@@ -39,14 +39,7 @@ PART_OUTPUTS = {
     "frontend": ("features",),
     "quantizer": ("codes", "vectors"),
 }
-"""What each part gives; of the context network, that depends on the model."""
-
-PartObserver = Callable[[str, str, ir.Model], None]
-"""(part, pass, what it made of the part)."""
-
-
-def ignore(_part: str, _pass: str, _model: ir.Model) -> None:
-    """Observe nothing."""
+"""Outputs of each part; those of the context network depend on the model."""
 
 
 def parts(model: SpeechModel) -> dict[str, Part]:
@@ -85,7 +78,7 @@ def parts(model: SpeechModel) -> dict[str, Part]:
 
 
 def statistics_width(config: ModelConfig) -> int:
-    """Return how many statistics of an utterance its front end needs."""
+    """Return the width of the statistics vector that the front end needs."""
     encoder = config.feature_encoder
     channels = encoder.layers[0].channels if encoder.kind == "group_norm" else 0
     return 2 * channels + (0 if config.normalise is None else 2)
@@ -96,7 +89,7 @@ def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
 
 
 def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
-    """Return the parts that gather what the front end needs of a whole utterance."""
+    """Return the parts that compute the whole-utterance statistics of the front end."""
     encoder, made = model.feature_encoder, []
     layer = encoder.config.layers[0]
     tile = {"tile": torch.zeros(2, 400 * layer.stride), "start": torch.tensor(3)}
@@ -123,12 +116,12 @@ def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
 
 
 def trace_parts(
-    model: SpeechModel, target: Target, on_part: Callable[[str], None] = lambda _: None
+    model: SpeechModel, target: Target, stages: Stages | None = None
 ) -> dict[str, ir.Model]:
-    """Trace every part of `model`; `on_part` hears the name of each before it is traced."""
-    traced = {}
-    for name, part in parts(model).items():
-        on_part(name)
+    """Trace every part of `model`, with a step of `stages` for each."""
+    stages, made, traced = stages or Stages(), parts(model), {}
+    for i, (name, part) in enumerate(made.items()):
+        stages.step(name, i, len(made))
         traced[name] = trace(part, target.opset)
     return traced
 
@@ -138,16 +131,16 @@ def lower_parts(
     target: Target,
     plan: Plan,
     half: HalfPrecision | None = None,
-    observer: PartObserver = ignore,
+    recorder: PassRecorder | None = None,
 ) -> dict[str, ir.Model]:
     """Run all passes on copies of traced parts.
 
     Args:
-        traced: what `trace_parts` gave.
-        target: what the graphs are for.
+        traced: the result of `trace_parts`.
+        target: profile of the runtime that the graphs are for.
         plan: the layers whose weights are quantized.
-        half: turns the rest of the products into fp16.
-        observer: hears of each part after each pass.
+        half: pass that turns the other products into fp16.
+        recorder: records the size of each part after each pass.
     """
     extra: dict[str, Callable[[ir.Model, str], None]] = {}
     if plan:
@@ -157,6 +150,5 @@ def lower_parts(
     lowered = {}
     for name, model in traced.items():
         lowered[name] = model.clone()
-        observer(name, "trace", lowered[name])
-        run_passes(lowered[name], name, target, extra, partial(observer, name))
+        run_passes(lowered[name], name, target, extra, recorder)
     return lowered

@@ -1,4 +1,4 @@
-"""What PyTorch makes of an utterance: the training-side model in eval mode, each one alone."""
+"""Reference results: the training-side PyTorch model in eval mode, each utterance alone."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from w2v_edge.agreement import std_across_frames
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import spread
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.lengths import Frames
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
 
-Arrays = dict[str, npt.NDArray[Any]]
+Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One utterance, unpadded, by the names of `w2v_edge.bundle`.
+    """Results for one utterance, without padding, by the names of `w2v_edge.bundle`.
 
     Attributes:
-        arrays: features, context, codes, vectors, margins and the like, (n, ...) each, and what
-            there is one of, (d,).
-        lengths: which of the lengths of a batch each goes by, if any.
-        frames: of the features.
-        context_frames: of the context, and of codes made from it.
+        arrays: outputs for each frame (n, ...): features, context, codes, vectors, margins and so
+            on; outputs for the utterance (d,), such as embedding.
+        lengths: for each array, the lengths tensor of a batch that it goes by; None where there is
+            one vector for the utterance.
+        frames: number of feature frames.
+        context_frames: number of context frames, and of codes made from the context.
     """
 
-    arrays: Arrays
+    arrays: Tensors
     lengths: Mapping[str, str | None]
     frames: int
     context_frames: int
@@ -40,9 +41,13 @@ class Reference:
 
 @torch.inference_mode()
 def encode(model: SpeechModel, waveform: Waveform, *, context: bool = True) -> Reference:
-    """Run the model on one waveform (samples,).
+    """Run the model on one waveform.
 
-    Without `context` the transformer is left out, unless codes are made from what it gives.
+    Args:
+        model: in eval mode.
+        waveform: (samples,) float PCM.
+        context: whether to run the transformer; it always runs where codes are made from its
+            output.
     """
     lengths = torch.tensor([len(waveform)])
     features = model.features(torch.from_numpy(waveform).unsqueeze(0), lengths)
@@ -69,15 +74,19 @@ def _quantize(quantizer: VectorQuantizer, frames: Frames) -> dict[str, torch.Ten
     return {"codes": found.codes, "vectors": found.vectors, "margins": margins}
 
 
-def padded_batch(references: list[Reference], frames: int, context_frames: int) -> Arrays:
-    """Lay utterances side by side, zero past their frames, as a bundle's graphs do.
+def _std(logits: torch.Tensor) -> float:
+    return max(float(logits.std()), 1e-12) if logits.numel() > 1 else 1.0
+
+
+def padded_batch(references: list[Reference], frames: int, context_frames: int) -> Tensors:
+    """Return the outputs expected for a batch, zero past each utterance's frames.
 
     Args:
-        references: of each utterance.
-        frames: of the batch.
-        context_frames: likewise, of what follows from the context.
+        references: results for each utterance alone.
+        frames: feature frames of the padded batch.
+        context_frames: context frames of the padded batch.
     """
-    batch: Arrays = {
+    batch: Tensors = {
         "frame_lengths": np.array([x.frames for x in references], dtype=np.int64),
         "context_lengths": np.array([x.context_frames for x in references], dtype=np.int64),
     }
@@ -93,14 +102,16 @@ def padded_batch(references: list[Reference], frames: int, context_frames: int) 
     return batch
 
 
-def spreads(reference: Reference) -> Arrays:
-    """Return how much each array of floats varies across frames, as `NAME_std`.
+def standard_deviations(reference: Reference) -> Tensors:
+    """Return the standard deviation of each float output across frames, as `NAME_std`.
 
-    Of one vector for an utterance: how large its entries are.
+    For outputs with one vector for the utterance it is the root mean square of the entries.
     """
     return {
         f"{name}_std": np.array(
-            spread(array) if reference.lengths[name] else np.sqrt(np.mean(np.square(array)))
+            std_across_frames(array)
+            if reference.lengths[name]
+            else np.sqrt(np.mean(np.square(array)))
         )
         for name, array in reference.arrays.items()
         if name not in {"codes", "vectors", "margins"}
@@ -108,7 +119,7 @@ def spreads(reference: Reference) -> Arrays:
 
 
 def lengths_of(config: ModelConfig, name: str) -> str | None:
-    """Return which lengths an array goes by; None where there is one vector for an utterance."""
+    """Return the lengths tensor that an output goes by; None for one vector an utterance."""
     pooled = config.head is not None and config.head.kind == "utterance"
     if name == "embedding" or (name == "logits" and pooled):
         return None
@@ -116,7 +127,3 @@ def lengths_of(config: ModelConfig, name: str) -> str | None:
     if name in {"codes", "vectors", "margins"}:
         return "frame_lengths" if of_features else "context_lengths"
     return "frame_lengths" if name == "features" or name.startswith("layer_") else "context_lengths"
-
-
-def _std(logits: torch.Tensor) -> float:
-    return max(float(logits.std()), 1e-12) if logits.numel() > 1 else 1.0

@@ -1,6 +1,6 @@
-"""What is taken of a checkpoint, and added to it: layers, units by centroids, an embedding.
+"""Selection from a checkpoint: layers, units by centroids, an embedding.
 
-`select` makes a model of its own, which everything after it treats like any other.
+`select` returns a model, which all later stages treat like any other.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from w2v_edge.model.speech_model import SpeechModel
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user may choose.
+    """Layers, units and outputs that an export selects.
 
     Attributes:
-        layer: the transformer layer whose output is the context, counted from 1; all above it and
-            what reads them is dropped. None for the whole network.
-        layers: further layers whose outputs are given.
-        pool: how the context is pooled over an utterance, if it is.
-        centroids: (entries, dim) that units are the nearest of; they take the place of a quantizer.
-        language: whose adapter and vocabulary were taken.
+        layer: transformer layer whose output becomes the context, from 1; layers above it and the
+            head are dropped. None for all layers.
+        layers: further layers, from 1, whose outputs the encoder gives.
+        pool: pooling of the context to an embedding of the utterance; None for no embedding.
+        centroids: (entries, dim); codes are the nearest centroid, in place of a quantizer.
+        language: language of the adapter and the vocabulary.
     """
 
     layer: int | None = None
@@ -49,7 +49,7 @@ class Selection:
     language: str | None = None
 
     def to_dict(self) -> dict[str, Any] | None:
-        """Return what a manifest holds of it; None where nothing was chosen."""
+        """Return the selection as a manifest holds it; None for the whole model."""
         digest = None if self.centroids is None else _digest(self.centroids)
         chosen = {
             "layer": self.layer,
@@ -62,10 +62,10 @@ class Selection:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None, kmeans: Path | None) -> Selection:
-        """Read what a manifest holds, with the centroids from a file.
+        """Read the selection in a manifest, with the centroids from a file.
 
         Raises:
-            ConfigError: it names centroids and none are given, or other ones.
+            ConfigError: centroids are missing, or there are none in the manifest.
         """
         data = data or {}
         selection = cls(
@@ -89,14 +89,14 @@ BAD_HEADER = (
     *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
     *(MemoryError, RecursionError, OverflowError, LookupError),
 )
-"""What NumPy raises where a header is none: it reads it as an expression of Python."""
+"""Errors of NumPy on an invalid header, which it parses as a Python expression."""
 
 
 def read_centroids(path: Path) -> npt.NDArray[np.float32]:
     """Read centroids (entries, dim) from a `.npy` file.
 
     Raises:
-        InputError: no such file, a pickle, or no table of finite numbers.
+        InputError: a file that cannot be read, a pickle, or anything but a finite 2-D array.
     """
     try:
         with path.open("rb") as stream:
@@ -122,7 +122,7 @@ def read_centroids(path: Path) -> npt.NDArray[np.float32]:
 
 
 def _check_size(stream: BinaryIO) -> None:
-    """Raise `ValueError` if a header claims more than follows it, before memory is asked for."""
+    """Raise `ValueError` if a header claims more bytes than follow, before memory is allocated."""
     version = np.lib.format.read_magic(stream)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -139,10 +139,10 @@ def _check_size(stream: BinaryIO) -> None:
 
 
 def select(model: SpeechModel, selection: Selection) -> SpeechModel:
-    """Return the model that a selection leaves, sharing weights with `model`.
+    """Return the selected model, which shares its weights with `model`.
 
     Raises:
-        ConfigError: the model has no such layer, or centroids do not fit its context.
+        ConfigError: a layer that does not exist, or centroids that do not fit the context.
     """
     if (selection.to_dict() or {}).keys() <= {"language"}:
         return model
@@ -168,8 +168,8 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
             raise ConfigError(
                 f"--layer: expected a layer from 1 to {context.layers}, found {selection.layer}"
             )
-        # As in fairseq: a layer's own output, with no norm behind it. What reads the last layer's
-        # output means nothing on another's.
+        # As in fairseq: the layer's output without a norm after it. The head was trained on the
+        # last layer and is dropped.
         context = replace(
             context, layers=selection.layer, final_norm=context.kind == "post_norm", adapter=None
         )
@@ -188,7 +188,7 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
 
 
 def _check_layers(selection: Selection, highest: int) -> None:
-    """Raise `ConfigError` if further outputs are of layers that are not there, or asked twice."""
+    """Raise `ConfigError` for layers that do not exist or are listed twice."""
     below = "" if selection.layer is None else " (up to --layer)"
     for i, layer in enumerate(selection.layers):
         if not 1 <= layer <= highest:

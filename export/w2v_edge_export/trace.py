@@ -1,21 +1,46 @@
-"""From a twin to an ONNX graph: torch.onnx.export with dynamo, named inputs and dynamic axes."""
+"""Tracing of an inference twin by torch.onnx.export (dynamo): named inputs, dynamic axes."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
+from torch import Tensor, nn
 
-from w2v_edge_export.deployable.part import Part
+from w2v_edge_export.graph_builder import known
+
+
+@dataclass(frozen=True)
+class Part:
+    """An inference twin with example inputs for the tracer.
+
+    Attributes:
+        name: of the part; names of its weights begin with it.
+        module: the twin.
+        inputs: an example of each input, by its name in the graph.
+        dynamic: names of the dynamic axes of each input.
+        outputs: names of the outputs, in order.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    dynamic: Mapping[str, Mapping[int, str]]
+    outputs: tuple[str, ...]
 
 
 def trace(part: Part, opset: int) -> ir.Model:
-    """Trace the twin of `part`; inputs and outputs carry the part's names."""
+    """Trace a part to a graph with the names of its inputs and outputs.
+
+    Args:
+        part: the twin and its example inputs.
+        opset: version of ai.onnx.
+    """
     axes = {name for dynamic in part.dynamic.values() for name in dynamic.values()}
     dims = {name: torch.export.Dim(name) for name in axes}
     shapes = {
@@ -35,19 +60,18 @@ def trace(part: Part, opset: int) -> ir.Model:
             external_data=False,
             verbose=False,
         )
-    assert program is not None
-    return program.model
+    return known(program).model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own remarks off the user's terminal."""
+    """Silence loggers and warnings of PyTorch's exporter; nothing it does writes to stdout."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,4 +1,4 @@
-"""Holds a bundle against its checkpoint: every weight, then the whole gate."""
+"""Comparison of a bundle with its checkpoint: every weight, then the parity gate."""
 
 from __future__ import annotations
 
@@ -11,59 +11,67 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from w2v_edge.agreement import Deviation
 from w2v_edge.bundle import GRAPH_INPUTS
 from w2v_edge.checkpoints import load_source
-from w2v_edge.comparison import Row
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
-from w2v_edge_export.gate import run_gate_of
-from w2v_edge_export.parity import Report
+from w2v_edge_export.bundle_writer import describe
+from w2v_edge_export.parity import ParityReport, run_parity_gate
 from w2v_edge_export.parts import parts
-from w2v_edge_export.pipeline import describe
-from w2v_edge_export.progress import Progress
+from w2v_edge_export.reference import Tensors
 from w2v_edge_export.selection import Selection, select
+from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.weight_quantization.stored import stored_weight
+from w2v_edge_export.weight_quantization.plan import CENTRE
+
+STAGES = {"load": 2, "compare weights": 2, "compare": 50}
+"""Stages of a verification with their rough share of its time."""
 
 FOLDED = "position.conv.weight"
-FOLDED_BAR = 1e-6
-"""Relative: folding weight norm may round differently on another machine. All else is exact."""
+FOLDED_TOLERANCE = 1e-6
+"""Relative: folding weight norm rounds differently on other machines. Other weights are exact."""
 
-ROUNDED_BAR = 0.05
-"""How far a rounded weight's column may turn, one minus its cosine, or change its length."""
+ROUNDED_TOLERANCE = 0.05
+"""Tolerance for the cosine distance and the relative length of a rounded weight's columns."""
 
 
 def verify_against(
     bundle: Model,
     checkpoint: str | Path,
-    progress: Progress = lambda *_: None,
+    stages: Stages | None = None,
     *,
     kmeans: Path | None = None,
-) -> Report:
+) -> ParityReport:
     """Compare a bundle with a checkpoint.
 
     Args:
         bundle: the bundle.
         checkpoint: whatever `w2v_edge.checkpoints.load_source` reads.
-        progress: hears what is being done.
-        kmeans: the centroids, for a bundle that was exported with some.
+        stages: records the stages.
+        kmeans: file of the centroids, for a bundle that was exported with some.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: the bundle was exported with centroids, and they are not given.
     """
-    selection = Selection.from_dict(bundle.manifest.selection, kmeans)
-    model = select(load_source(checkpoint, selection.language).model, selection)
-    rows = compare_manifest(model, bundle, selection)
-    if rows:
-        return Report(tuple(rows), 0, 0, 0, (), bundle.provider)
-    changed = compare_weights(model, bundle)
-    report = run_gate_of(model, bundle, progress)
+    stages = stages or Stages()
+    stages.weights = STAGES
+    with stages.stage("load"):
+        selection = Selection.from_dict(bundle.manifest.selection, kmeans)
+        model = select(load_source(checkpoint, selection.language).model, selection)
+    with stages.stage("compare weights"):
+        rows = compare_manifest(model, bundle, selection)
+        if rows:
+            return ParityReport(tuple(rows), 0, 0, 0, (), bundle.provider)
+        changed = compare_weights(model, bundle)
+    with stages.stage("compare"):
+        report = run_parity_gate(model, bundle, stages)
     return replace(report, rows=(*changed, *report.rows))
 
 
-def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Row]:
-    """Compare what a manifest says of the model with the checkpoint; one row a field."""
+def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Deviation]:
+    """Compare the manifest with the checkpoint; one row for each field that differs."""
     found = bundle.manifest
     target = load_target(found.target)
     expected = describe(
@@ -87,20 +95,20 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
         and getattr(found, field.name) != getattr(expected, field.name)
     ]
     wrong += ["graphs"] if found.graphs.keys() != names else []
-    return [Row("manifest", name, np.inf, 0, None, "not the checkpoint's") for name in wrong]
+    return [Deviation("manifest", name, np.inf, 0, None, "not the checkpoint's") for name in wrong]
 
 
-def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
-    """Compare every weight in every graph with the checkpoint's; one row a weight that differs.
+def compare_weights(model: SpeechModel, bundle: Model) -> list[Deviation]:
+    """Compare every weight in every graph with the checkpoint; one row for each that differs.
 
-    A weight that no clip happens to touch, such as the vector of a rare code, is seen here only.
+    Weights that no audio uses, such as the vector of a rare code, are compared here only.
     """
     expected = {
         f"{name}.{key}": tensor.numpy()
         for name, part in parts(model).items()
         for key, tensor in part.module.state_dict().items()
     }
-    rows: dict[str, Row] = {}
+    rows: dict[str, Deviation] = {}
     seen = set()
     for graph in bundle.manifest.graphs:
         found = _initializers(bundle, graph)
@@ -117,7 +125,7 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Row]:
             if not row.ok:
                 rows[name] = row
     for name in sorted(expected.keys() - seen):
-        rows[name] = Row("weights", name, np.inf, 0, None, "in no graph")
+        rows[name] = Deviation("weights", name, np.inf, 0, None, "in no graph")
     return list(rows.values())
 
 
@@ -130,7 +138,7 @@ def _initializers(bundle: Model, graph: str) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     """Compare a weight that was rounded: direction and length of each output's column."""
     # Outputs come last, but for a grouped convolution, which is read without its scales.
     grouped = expected.ndim == len(("d", "c", "height", "kernel"))
@@ -143,13 +151,71 @@ def _compare_rounded(name: str, found: npt.NDArray[Any], expected: npt.NDArray[A
     if not grouped:
         lengths = np.where(silent, 1.0, norms[0] / np.maximum(norms[1], 1e-300))
         worst = max(worst, float(np.abs(lengths - 1).max(initial=0.0)))
-    return Row("weights", name, worst, ROUNDED_BAR, None, "" if worst <= ROUNDED_BAR else "changed")
+    return Deviation(
+        "weights",
+        name,
+        worst,
+        ROUNDED_TOLERANCE,
+        None,
+        "" if worst <= ROUNDED_TOLERANCE else "changed",
+    )
 
 
-def _compare(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def _compare(name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     if found.shape != expected.shape:
-        return Row("weights", name, np.inf, 0, None, f"shape {found.shape}, not {expected.shape}")
+        return Deviation(
+            "weights", name, np.inf, 0, None, f"shape {found.shape}, not {expected.shape}"
+        )
     largest = float(np.abs(expected).max(initial=0.0))
-    allowed = FOLDED_BAR * largest if name.endswith(FOLDED) else 0.0
+    allowed = FOLDED_TOLERANCE * largest if name.endswith(FOLDED) else 0.0
     worst = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
-    return Row("weights", name, worst, allowed, None, "" if worst <= allowed else "changed")
+    return Deviation("weights", name, worst, allowed, None, "" if worst <= allowed else "changed")
+
+
+def stored_weight(
+    initializers: Tensors, name: str, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32] | None:
+    """Return a quantized weight as its float original is laid out; None where it is not stored.
+
+    Args:
+        initializers: of a graph.
+        name: of the original, such as `context.blocks.0.attention.query.weight`.
+        shape: of the original: (k, n), or (d, c, 1, kernel) of a grouped convolution.
+    """
+    if f"{name}.fp16" in initializers:
+        return initializers[f"{name}.fp16"].astype(np.float32)
+    if f"{name}.int4" in initializers:
+        return _four_bits(initializers[f"{name}.int4"], initializers[f"{name}.scale"], shape)
+    if f"{name}.int8" not in initializers:
+        return None
+    values = initializers[f"{name}.int8"].astype(np.float32)
+    scale = initializers[f"{name}.scale"]
+    if len(shape) == len(("d", "c", "height", "kernel")):
+        return _first_of_band(values, shape)
+    weight = values[: shape[0]] * scale
+    if f"{name}.balance" in initializers:
+        # Inputs are multiplied by it, a channel's alike in every frame of the window.
+        balance = initializers[f"{name}.balance"]
+        weight = weight * np.tile(balance, shape[0] // len(balance))[:, np.newaxis]
+    return weight.astype(np.float32)
+
+
+def _four_bits(
+    packed: npt.NDArray[np.uint8], scale: npt.NDArray[np.float32], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """Unpack (n, blocks, bytes), two inputs a byte, to (k, n)."""
+    values = np.stack([packed & 15, packed >> 4], axis=3).reshape(*packed.shape[:2], -1)
+    blocks = (values.astype(np.float32) - CENTRE) * scale.reshape(*packed.shape[:2], 1)
+    weight: npt.NDArray[np.float32] = blocks.reshape(len(packed), -1)[:, : shape[0]].T
+    return weight
+
+
+def _first_of_band(
+    values: npt.NDArray[np.float32], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """Read (d, c, 1, kernel) off the first frame's columns of a band, up to each one's scale."""
+    outputs, width, _, kernel = shape
+    first = values[:, : kernel * width, :width].reshape(-1, kernel, width, width)
+    # (groups, kernel, in, out) -> (groups * out, in, 1, kernel)
+    weight = first.transpose(0, 3, 2, 1).reshape(outputs, width, 1, kernel)
+    return weight.astype(np.float32)

@@ -44,16 +44,16 @@ def units_bundle(
     locked: Callable[[str], AbstractContextManager[None]],
 ) -> Path:
     """A bundle whose codes are the nearest of eight centroids to each context vector."""
-    from w2v_edge_export.pipeline import export_bundle
-    from w2v_edge_export.selection import Selection
+    from w2v_edge_export import export
 
     folder = shared_folder / "bundles" / "units-fp32"
     centroids = np.random.default_rng(5).standard_normal((8, 48)).astype(np.float32)
     with locked("bundle-units"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("w2v_edge_export.parity.SECONDS", (10.0,))
         if not folder.exists():
-            chosen = Selection(layer=1, centroids=centroids)
-            export_bundle(checkpoint("large-small"), folder, selection=chosen)
+            kmeans = shared_folder / "units.npy"
+            np.save(kmeans, centroids)
+            export(checkpoint("large-small"), folder, layer=1, kmeans=kmeans)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import w2v_edge
 from w2v_edge.bundle import Bundle
 from w2v_edge.cli.group import run
 from w2v_edge.errors import OutputExistsError, ParityError
+from w2v_edge_export import export
 from w2v_edge_export.ort_format import ort_folder, write_ort_format
-from w2v_edge_export.pipeline import export_bundle
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_graphs_for_the_web_are_those_of_cpu(
     source: Path, ctc_bundle: Path, tmp_path: Path
 ) -> None:
     """Graphs and weights are the same to the byte; only the manifest tells the target."""
-    export_bundle(source, tmp_path / "web", target="web")
+    export(source, tmp_path / "web", target="web")
     manifest = Bundle.open(tmp_path / "web").manifest
     assert manifest.target == "web"
     assert manifest.files == Bundle.open(ctc_bundle).manifest.files
@@ -88,12 +89,12 @@ def test_neither_folder_is_overwritten_unasked(source: Path, tmp_path: Path) -> 
     beside = tmp_path / "phone-ort"
     beside.mkdir()
     with pytest.raises(OutputExistsError, match="phone-ort is already there"):
-        export_bundle(source, tmp_path / "phone", target="mobile")
+        export(source, tmp_path / "phone", target="mobile")
     (beside / "notes.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="phone-ort is more or other"):
-        export_bundle(source, tmp_path / "phone", target="mobile", force=True)
+        export(source, tmp_path / "phone", target="mobile", force=True)
     (beside / "notes.txt").unlink()
-    export_bundle(source, tmp_path / "phone", target="mobile", force=True)
+    export(source, tmp_path / "phone", target="mobile", force=True)
     assert (beside / "encoder.ort").is_file()
 
 
@@ -108,8 +109,40 @@ def test_a_conversion_that_fails_leaves_nothing(
 
     monkeypatch.setattr("w2v_edge_export.pipeline.write_ort_format", fail)
     with pytest.raises(ParityError):
-        export_bundle(source, tmp_path / "phone", target="mobile")
+        export(source, tmp_path / "phone", target="mobile")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick_trace")
+@pytest.mark.parametrize("fails", ["phone", "phone-ort"])
+@pytest.mark.parametrize("occupied", [False, True])
+def test_a_rename_that_fails_publishes_neither_folder(
+    fails: str,
+    occupied: bool,
+    source: Path,
+    ctc_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If either folder cannot be renamed into place, both outputs are as they were before."""
+    folders = (tmp_path / "phone", tmp_path / "phone-ort")
+    if occupied:
+        shutil.copytree(ctc_bundle, folders[0])
+        folders[1].mkdir()
+        (folders[1] / "encoder.ort").write_bytes(b"old")
+    before = {x: x.read_bytes() for x in tmp_path.rglob("*") if x.is_file()}
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == fails and path.suffix == ".part":
+            raise OSError("no space left")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no space left"):
+        export(source, folders[0], target="mobile", force=True)
+    assert {x: x.read_bytes() for x in tmp_path.rglob("*") if x.is_file()} == before
+    assert set(tmp_path.iterdir()) == (set(folders) if occupied else set())
 
 
 def test_ort_format_that_differs_is_refused(

@@ -53,21 +53,15 @@ def exported(
 ) -> Callable[..., Path]:
     """`exported(name, precision="fp32", target="cpu")`: a bundle, through a shortened gate."""
 
-    def export(name: str, precision: str, target: str, source: Path, folder: Path) -> None:
-        from w2v_edge_export.pipeline import export_bundle
-        from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-        from w2v_edge_export.weight_quantization.search import Budgets
+    def run(precision: Any, target: str, source: Path, folder: Path) -> None:
+        from w2v_edge_export import export
 
-        # Small products are not faster in int8.
-        options = QuantizationOptions(budgets=Budgets(require_speedup=0.0))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
             patch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
-            if target == "cpu":
-                name = "w2v_edge_export.pipeline.trace_parts"
-                patch.setattr(name, lambda model, *_: traced(model))
-            given = options if precision == "int8" else None
-            export_bundle(source, folder, precision=precision, target=target, quantization=given)
+            patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+            # Small products are not faster in int8.
+            export(source, folder, precision=precision, target=target, require_speedup=0.0)
 
     def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
         families = shared_folder / "families" / f"{name}-{target}"
@@ -79,7 +73,7 @@ def exported(
                 shutil.copytree(hf_folder(name), source)
                 write_processor(source, do_normalize=NORMALISED[name])
                 for each in precisions:
-                    export(name, each, target, source, families / each)
+                    run(each, target, source, families / each)
         return families / precision
 
     return make
@@ -123,6 +117,12 @@ def test_a_ragged_batch(
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400, 3_999))]
     found = plain(exported(name) / "encoder.onnx", **_batch(*waveforms, extra=777))
     _assert_rows(name, found, waveforms, expected, equal)
+
+
+def test_an_empty_batch(name: str, exported: Make, empty_batch: Make) -> None:
+    """A batch of no utterances gives no rows, in every graph and precision."""
+    for precision in ("fp32", "int8") if name in INT8 else ("fp32",):
+        empty_batch(exported(name, precision))
 
 
 def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> None:

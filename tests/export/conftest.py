@@ -19,7 +19,7 @@ from w2v_edge.model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parts import lower_parts, parts
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.calibration import calibration_audio
 from w2v_edge_export.weight_quantization.layers import Candidate, make_candidates
 from w2v_edge_export.weight_quantization.plan import Plan
 
@@ -27,12 +27,13 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
 
 
-MODELS = ("tutorial-small", "base-small", "large-small", "tiny")
+MODELS = ("tutorial-small", "base-small", "large-small")
+"""One small model for each architecture; `tiny` has the one of `large`."""
 
 
 @pytest.fixture(scope="session", params=MODELS)
 def name(request: pytest.FixtureRequest) -> str:
-    """Every small model."""
+    """Every architecture."""
     model: str = request.param
     return model
 
@@ -151,7 +152,7 @@ def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the gate, for tests of what follows from its verdict."""
+    """Shorten the parity gate, for tests that depend on its verdict only."""
     monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 1.0))
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
 

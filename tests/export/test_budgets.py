@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from w2v_edge.bundle.geometry import Geometry
+import w2v_edge_export
 from w2v_edge.errors import AudioFileError, ConfigError, InputError
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
-from w2v_edge_export.parity import Report
 from w2v_edge_export.parts import parts
-from w2v_edge_export.pipeline import export_bundle
 from w2v_edge_export.weight_quantization.accuracy import Accuracy
-from w2v_edge_export.weight_quantization.calibration import products
-from w2v_edge_export.weight_quantization.calibration_audio import calibration_audio
+from w2v_edge_export.weight_quantization.calibration import calibration_audio, products
 from w2v_edge_export.weight_quantization.layers import Candidate
 from w2v_edge_export.weight_quantization.plan import Plan, QuantizedLayer
-from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
 from w2v_edge_export.weight_quantization.rounding import round_weight
-from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets, Outcome
+from w2v_edge_export.weight_quantization.search import (
+    AccuracyBudgetError,
+    Budgets,
+    QuantizationResult,
+)
 
 Floats = npt.NDArray[np.float32]
 Plain = Callable[..., dict[str, npt.NDArray[Any]]]
@@ -84,19 +86,10 @@ def export(
 ) -> Callable[..., Path]:
     """`export(checkpoint, calibration=..., ..., **budgets)`: to int8, however fast that is."""
 
-    def run(checkpoint: Path, *, target: str = "cpu", **given: Any) -> Path:
-        options = {x: given.pop(x) for x in ("calibration", "frontend_precision") if x in given}
-        budgets = Budgets(**{"require_speedup": 0.0, **given})
-        output = tmp_path / "bundle"
-        report: Report = export_bundle(
-            checkpoint,
-            output,
-            precision="int8",
-            target=target,
-            quantization=QuantizationOptions(**options, budgets=budgets),
-        )
-        assert report.passed
-        return output
+    def run(checkpoint: Path, **given: Any) -> Path:
+        options = {"precision": "int8", "require_speedup": 0.0, **given}
+        assert w2v_edge_export.export(checkpoint, tmp_path / "bundle", **options).parity.passed
+        return tmp_path / "bundle"
 
     return run
 
@@ -339,10 +332,12 @@ def test_int8_is_not_for_every_target(checkpoint: Any, export: Any, tmp_path: Pa
 
 
 def test_what_is_no_number_breaks_every_budget() -> None:
-    """NaN is neither close enough nor fast enough."""
+    """NaN exceeds every budget, and is written as a string that reads back."""
     nan = float("nan")
-    outcome = Outcome(Budgets(), Accuracy(nan, nan, nan, 10), nan, ())
+    outcome = QuantizationResult(Budgets(), Accuracy(nan, nan, nan, 10), nan, ())
     assert len(outcome.problems) == 3
+    text = json.dumps(outcome.to_dict(), allow_nan=False)
+    assert math.isnan(float(json.loads(text)["measured"]["context_cosine"]))
 
 
 def test_of_many_files_some_are_read(tmp_path: Path, speech: dict[str, Floats]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from w2v_edge.bundle.golden import check_golden
-from w2v_edge.comparison import Row
+from w2v_edge.agreement import Deviation
 from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge.bundle.golden import check_golden
 from w2v_edge.runtime.model import load
-from w2v_edge_export.parity import Report, run_gate
+from w2v_edge_export.parity import ParityReport, run_parity_gate
 from w2v_edge_export.verification import compare_weights
 
 NAME = "base-small"
@@ -67,7 +67,7 @@ def one_weight_changed(
     return change
 
 
-def _failures(report: Report) -> list[Row]:
+def _failures(report: ParityReport) -> list[Deviation]:
     assert not report.passed
     for row in report.failures:
         assert row.first_bad is not None
@@ -83,7 +83,7 @@ def test_one_changed_weight_is_seen(
 ) -> None:
     """A bundle with one weight changed and hashes redone fails, and its outputs are named."""
     bundle = load(one_weight_changed(file))
-    failures = _failures(run_gate(model, bundle))
+    failures = _failures(run_parity_gate(model, bundle))
     assert {row.output for row in failures} == AFFECTED[file]
     assert {"speech", "noise", "ragged"} <= {row.case.split()[-1] for row in failures}
     rows, _ = check_golden(bundle)
@@ -122,16 +122,16 @@ def test_one_code_proves_nothing(
             bias[entry] += 1e4
             scorer[entry] += 1e4
     reseal(folder)
-    report = run_gate(model, load(folder))
+    report = run_parity_gate(model, load(folder))
     assert report.passed
     assert report.distinct_codes == (1, 1)
     assert any("only one code" in remark for remark in report.remarks)
     assert report.to_dict()["remarks"] == report.remarks
 
 
-def test_a_whole_gate(bundle: Callable[[str], Path], name: str) -> None:
-    """An export's manifest carries its gate: 20 000 codes of many kinds, every case, no remark."""
-    parity = load(bundle(name)).manifest.parity
+def test_a_whole_gate(bundle: Callable[[str], Path]) -> None:
+    """A manifest has the parity report: 20 000 codes of many kinds, every case, no remark."""
+    parity = load(bundle(NAME)).manifest.parity
     assert parity is not None
     assert parity["passed"]
     assert parity["failures"] == parity["remarks"] == []

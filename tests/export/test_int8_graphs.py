@@ -1,4 +1,4 @@
-"""Graphs with int8 weights compute what they should, on any processor and in any company."""
+"""Graphs with int8 weights compute what they should, on any processor and in any batch."""
 
 from __future__ import annotations
 
@@ -38,13 +38,6 @@ samples = (
     | st.integers(15_000, 30_000)
 )
 garbage = st.lists(st.sampled_from([np.nan, 1e4, -1e4, np.inf, 0.0]), min_size=1, max_size=3)
-
-
-@pytest.fixture(scope="session", params=("tutorial-small", "base-small", "large-small"))
-def name(request: pytest.FixtureRequest) -> str:
-    """Every architecture."""
-    model: str = request.param
-    return model
 
 
 @pytest.fixture
@@ -147,7 +140,7 @@ def test_the_manifest_says_what_is_int8(
 @example(lengths=[0, 0], extra=0, garbage=[0.0])
 @example(lengths=[0, 9, 40_000, 16_000], extra=700, garbage=[np.nan])
 @example(lengths=[16_000, 16_001], extra=33_000, garbage=[1e4])
-def test_alone_and_in_company(
+def test_alone_and_in_a_batch(
     name: str,
     lengths: list[int],
     extra: int,
@@ -178,6 +171,11 @@ def test_alone_and_in_company(
             assert near.min(initial=1.0) >= 0.9999
         differing += int((tokens["codes"][i, :count] != alone["codes"][0]).sum())
     assert differing <= math.ceil(0.001 * tokens["codes"].shape[2] * sum(frames))
+
+
+def test_an_empty_batch(name: str, int8_bundle: Callable[[str], Path], empty_batch: Any) -> None:
+    """A batch of no utterances gives no rows, in every graph."""
+    empty_batch(int8_bundle(name))
 
 
 @settings(max_examples=10)

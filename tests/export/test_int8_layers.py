@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from w2v_edge_export.deployable.layers import Conv, GroupedConv, Linear
 from w2v_edge_export.deployable.ops import windows
-from w2v_edge_export.deployable.part import Part
 from w2v_edge_export.parts import lower_parts
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.trace import trace
+from w2v_edge_export.trace import Part, trace
 from w2v_edge_export.weight_quantization.plan import QuantizedLayer
 from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,11 +13,12 @@ import pytest
 import torch
 
 import w2v_edge
-from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ConfigError
-from w2v_edge_export.pipeline import export_bundle
-from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-from w2v_edge_export.weight_quantization.search import AccuracyBudgetError, Budgets
+from w2v_edge.bundle.golden import check_golden
+from w2v_edge_export import export
+from w2v_edge_export.weight_quantization.search import (
+    AccuracyBudgetError,
+)
 
 FLOAT32_OPERATORS = {"LayerNormalization", "Softmax"}
 
@@ -26,19 +28,28 @@ LOUD, TOO_LOUD = 1e5, 1e6
 
 
 @pytest.fixture(scope="module")
-def half(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half(
+    checkpoint: Callable[[str], Path], traced: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """`large-small` in fp16."""
     folder = tmp_path_factory.mktemp("half") / "bundle"
-    export_bundle(checkpoint("large-small"), folder, precision="fp16", target="cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+        export(checkpoint("large-small"), folder, precision="fp16", target="cuda")
     return folder
 
 
 @pytest.fixture(scope="module")
-def four_bits(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def four_bits(
+    checkpoint: Callable[[str], Path], traced: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """`base-small` with 4-bit weights; so small a model has little to spare."""
     folder = tmp_path_factory.mktemp("four") / "bundle"
-    options = QuantizationOptions(budgets=Budgets(min_cosine=0.95, require_speedup=0.0))
-    export_bundle(checkpoint("base-small"), folder, precision="int4", quantization=options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
+        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+        export(checkpoint("base-small"), folder, precision="int4", min_cosine=0.95)
     return folder
 
 
@@ -51,12 +62,20 @@ def _types(path: Path) -> dict[str, int]:
     return types | {x.name: x.data_type for x in graph.initializer}
 
 
-def test_half_takes_and_gives_float32(half: Path) -> None:
-    """Apps see float32 at the edges, whatever is inside."""
+def test_half_takes_and_gives_float32(half: Path, all_nodes: Any) -> None:
+    """Inputs and outputs are float32, and for CUDA no graph has a loop."""
     for path in half.glob("*.onnx"):
         graph = onnx.load(path, load_external_data=False).graph
         kinds = {x.type.tensor_type.elem_type for x in (*graph.input, *graph.output)}
         assert onnx.TensorProto.FLOAT16 not in kinds
+        # A loop goes back to the host for every tile.
+        assert not {"Scan", "Loop", "If"} & {node.op_type for node in all_nodes(path)}
+
+
+def test_an_empty_batch(half: Path, four_bits: Path, empty_batch: Any) -> None:
+    """A batch of no utterances gives no rows, in fp16 and with 4-bit weights."""
+    empty_batch(half)
+    empty_batch(four_bits)
 
 
 def test_half_leaves_norms_and_softmax_in_float32(half: Path) -> None:
@@ -83,6 +102,7 @@ def test_half_is_close_and_verifies(half: Path) -> None:
     assert all(row.ok for row in rows)
 
 
+@pytest.mark.usefixtures("quick_trace")
 @pytest.mark.parametrize("factor", [LOUD, TOO_LOUD])
 def test_overflow_inside_is_refused(
     factor: float, checkpoint: Callable[[str], Path], tmp_path: Path
@@ -93,17 +113,17 @@ def test_overflow_inside_is_refused(
         source["model"][f"feature_encoder.blocks.2.conv.{name}"] *= factor
     torch.save(source, tmp_path / "loud.pt")
     with pytest.raises(AccuracyBudgetError, match="fp16 ends at 65504"):
-        export_bundle(tmp_path / "loud.pt", tmp_path / "out", precision="fp16", target="cuda")
+        export(tmp_path / "loud.pt", tmp_path / "out", precision="fp16", target="cuda")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("precision", "target"), [("fp16", "cpu"), ("int8", "cuda")])
 def test_targets_refuse_what_they_do_not_run(
-    precision: str, target: str, checkpoint: Callable[[str], Path], tmp_path: Path
+    precision: Any, target: str, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """A precision that a target has no operators for is an error that names the choices."""
     with pytest.raises(ConfigError, match="choose"):
-        export_bundle(checkpoint("tiny"), tmp_path / "x", precision=precision, target=target)
+        export(checkpoint("tiny"), tmp_path / "x", precision=precision, target=target)
 
 
 def test_four_bit_weights_take_half_a_byte(four_bits: Path, bundle: Callable[[str], Path]) -> None:

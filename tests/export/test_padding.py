@@ -1,4 +1,4 @@
-"""Padding and company never change a result, in onnxruntime alone."""
+"""Results are batch-invariant: the same alone and in a padded batch, in onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def utterances(speech: dict[str, Floats]) -> Callable[[list[int]], list[Floats]]
 @given(lengths=st.lists(samples, min_size=2, max_size=5), extra=samples, garbage=garbage)
 @example(lengths=[0, 0], extra=0, garbage=[0.0])
 @example(lengths=[0, 9, 48_000, 16_000], extra=700, garbage=[np.nan])
-def test_alone_and_in_company(
+def test_alone_and_in_a_batch(
     name: str,
     lengths: list[int],
     extra: int,
@@ -75,6 +75,11 @@ def test_alone_and_in_company(
             )
         codes = plain(tokenizer, **alone)["codes"][0]
         same_codes(name, tokens["codes"][i, : frames[i]], codes, values["features"][0])
+
+
+def test_an_empty_batch(name: str, bundle: Callable[[str], Path], empty_batch: Any) -> None:
+    """A batch of no utterances gives no rows, in every graph."""
+    empty_batch(bundle(name))
 
 
 @settings(max_examples=15)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from w2v_edge.bundle import Bundle
 from w2v_edge.errors import CheckpointError, ConfigError, OutputExistsError, ParityError
+from w2v_edge.model import load_checkpoint
+from w2v_edge_export import Stages, export
 from w2v_edge_export.deployable import context
-from w2v_edge_export.pipeline import GateError, export_bundle
+from w2v_edge_export.parts import parts
+from w2v_edge_export.pipeline import GateError
+from w2v_edge_export.trace import trace
 
 NAME = "base-small"
 
@@ -44,74 +50,119 @@ def ignore_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_gate", "ignore_padding")
-@pytest.mark.parametrize("occupied", [False, True])
 def test_a_graph_that_ignores_lengths_is_refused(
-    occupied: bool,
-    checkpoint: Callable[[str], Path],
-    copied_bundle: Callable[[str], Path],
-    tmp_path: Path,
+    checkpoint: Callable[[str], Path], copied_bundle: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """A graph that looks at padding fails the gate; no bundle appears and an old one stays."""
-    output = copied_bundle(NAME) if occupied else tmp_path / "bundle"
-    before = _files(output) if occupied else {}
+    """A graph that reads padding fails the parity gate, and an existing bundle stays as it is."""
+    output = copied_bundle(NAME)
+    before = _files(output)
     with pytest.raises(GateError) as refused:
-        export_bundle(checkpoint("tutorial-small"), output, force=True)
+        export(checkpoint("tutorial-small"), output, force=True)
     failures = refused.value.report.failures
     assert all("ragged" in row.case for row in failures)
     assert {row.output for row in failures} == {"context"}
     assert refused.value.exit_code == 3
     assert isinstance(refused.value, ParityError)
     assert "\n" not in str(refused.value)
-    assert list(tmp_path.iterdir()) == ([output] if occupied else [])
-    assert (_files(output) if occupied else {}) == before
-
-
-@pytest.mark.usefixtures("quick_gate")
-def test_an_export_for_cuda(
-    checkpoint: Callable[[str], Path], all_nodes: Any, tmp_path: Path
-) -> None:
-    """For CUDA no graph has a loop; progress never falls back, and only the bundle is left."""
-    output = tmp_path / "b"
-    shares: list[float] = []
-    report = export_bundle(
-        checkpoint(NAME), output, target="cuda", progress=lambda _, share: shares.append(share)
-    )
-    assert report.passed
-    assert Bundle.open(output).manifest.target == "cuda"
-    for path in output.glob("*.onnx"):
-        # A loop goes back to the host for every tile.
-        assert not {"Scan", "Loop", "If"} & {node.op_type for node in all_nodes(path)}
     assert list(tmp_path.iterdir()) == [output]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert 0.9 < shares[-1] <= 1
+    assert _files(output) == before
+
+
+OPTIMISED = """
+import sys
+import torch
+import w2v_edge
+from w2v_edge.errors import ParityError
+from w2v_edge_export import export, parity
+from w2v_edge_export.deployable import context
+from w2v_edge_export.verification import verify_against
+assert not __debug__, "runs with -O only"
+parity.SECONDS, parity.MIN_CODES = (0.5,), 100
+checkpoint, output, broken = sys.argv[1:]
+print(export(checkpoint, output, force=True).parity.passed)
+print(verify_against(w2v_edge.load(output), checkpoint).passed)
+print(verify_against(w2v_edge.load(output), broken).passed)
+context._clean = lambda x, n: (x, torch.ones_like(x[:, :, :1]) + 0 * n[:, None, None])
+try:
+    export(checkpoint, output + "-2")
+except ParityError:
+    print("refused")
+"""
 
 
 def test_the_same_checkpoint_gives_the_same_graphs(
     bundle: Callable[[str], Path],
     checkpoint: Callable[[str], Path],
     copied_bundle: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
-    """Exported by another process over an old bundle, graphs and weights are the same bytes."""
+    """`python -O` in another process writes the same bytes, and rejects what was changed."""
     output = copied_bundle(NAME)
     (output / "context.bin").write_bytes(b"damaged")
-    script = """
-import sys
-from w2v_edge_export import parity, pipeline
-parity.SECONDS, parity.MIN_CODES = (0.5,), 100
-pipeline.export_bundle(sys.argv[1], sys.argv[2], force=True)
-"""
-    subprocess.run(
-        [sys.executable, "-c", script, checkpoint(NAME), output],
+    content = torch.load(checkpoint(NAME), weights_only=True)
+    content["model"]["context_network.blocks.1.attention.output.weight"][3, 5] += 1e-3
+    torch.save(content, tmp_path / "broken.pt")
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", OPTIMISED, checkpoint(NAME), output, tmp_path / "broken.pt"],
         check=True,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONHASHSEED": "12345"},
     )
+    assert done.stdout.split() == ["True", "True", "False", "refused"]
     found, expected = _files(output), _files(bundle(NAME))
     assert found.keys() == expected.keys()
     for name in expected.keys() - {"manifest.json", "golden.npz"}:
         assert found[name] == expected[name], name
     Bundle.open(output).check_all()
-    assert [path.name for path in output.parent.iterdir()] == ["bundle"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "broken.pt"}
+
+
+@pytest.mark.usefixtures("quick_gate", "quick_trace")
+def test_stages_are_recorded(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """Stages record their seconds and the share done, and a log has one line for each."""
+    log = io.StringIO()
+    stages = Stages(log=log)
+    export(checkpoint(NAME), tmp_path / "b", stages=stages)
+    assert [x.name for x in stages.stages] == list(stages.weights)
+    assert all(x.seconds is not None for x in stages.stages)
+    assert stages.share == 1
+    lines = log.getvalue().splitlines()
+    assert [line.partition(": ")[0] for line in lines] == list(stages.weights)
+    assert all(re.fullmatch(r".+: \d+\.\d s", line) for line in lines)
+
+
+def test_tracing_leaves_stdout_to_other_threads(
+    checkpoint: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While an export traces, other threads still print to stdout, and the tracer does not."""
+    ended = threading.Event()
+    streams = set()
+
+    def watch() -> None:
+        while not ended.wait(0.001):
+            streams.add(sys.stdout)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        trace(parts(load_checkpoint(checkpoint("large-small")))["quantizer"], opset=20)
+    finally:
+        ended.set()
+        thread.join()
+    assert streams == {sys.stdout}
+    assert capsys.readouterr().out == ""
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """`import w2v_edge_export` brings in neither PyTorch nor ONNX tools."""
+    script = """
+import sys
+import w2v_edge_export
+print(sorted({"torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stdout.strip() == b"[]"
 
 
 def test_an_output_that_is_there_is_kept(
@@ -124,7 +175,7 @@ def test_an_output_that_is_there_is_kept(
     before = _files(folder)
     for output in (folder, file, link):
         with pytest.raises(OutputExistsError, match=output.name):
-            export_bundle(checkpoint(NAME), output)
+            export(checkpoint(NAME), output)
     assert _files(folder) == before
     assert file.read_text() == "mine"
     assert link.is_symlink()
@@ -137,7 +188,7 @@ def test_a_folder_that_is_no_bundle_is_kept(
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="home"):
-        export_bundle(checkpoint(NAME), tmp_path / "home", force=True)
+        export(checkpoint(NAME), tmp_path / "home", force=True)
     assert (tmp_path / "home/thesis.txt").read_text() == "mine"
 
 
@@ -145,9 +196,9 @@ def test_what_cannot_be_asked_for(checkpoint: Callable[[str], Path], tmp_path: P
     """An unknown target or precision, and what is no checkpoint, are refused by name."""
     output = tmp_path / "b"
     with pytest.raises(ConfigError, match=r"toaster.*cpu"):
-        export_bundle(checkpoint(NAME), output, target="toaster")
+        export(checkpoint(NAME), output, target="toaster")
     with pytest.raises(ConfigError, match=r"fp7.*fp32"):
-        export_bundle(checkpoint(NAME), output, precision="fp7")
+        export(checkpoint(NAME), output, precision="fp7")  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"nothing\.pt"):
-        export_bundle(tmp_path / "nothing.pt", output)
+        export(tmp_path / "nothing.pt", output)
     assert list(tmp_path.iterdir()) == []

@@ -9,28 +9,29 @@ from typing import Any
 import pytest
 
 import w2v_edge
-from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ConfigError
-from w2v_edge_export.pipeline import export_bundle
+from w2v_edge.bundle.golden import check_golden
+from w2v_edge_export import export
 from w2v_edge_export.targets import load_target, target_names
 
 LOOPS = {"Scan", "Loop", "If"}
 
 
-@pytest.mark.usefixtures("quick_gate")
+@pytest.mark.usefixtures("quick_gate", "quick_trace")
 def test_an_export_for_openvino(
-    checkpoint: Callable[[str], Path], all_nodes: Any, tmp_path: Path
+    checkpoint: Callable[[str], Path], all_nodes: Any, empty_batch: Any, tmp_path: Path
 ) -> None:
     """OpenVINO takes no loop whose weights lie in a file, and standard operators only.
 
     Such a bundle also runs on the CPU provider, where it verifies.
     """
     output = tmp_path / "b"
-    export_bundle(checkpoint("base-small"), output, target="openvino")
+    export(checkpoint("base-small"), output, target="openvino")
     for path in output.glob("*.onnx"):
         nodes = all_nodes(path)
         assert not LOOPS & {node.op_type for node in nodes}
         assert {node.domain for node in nodes} <= {""}
+    empty_batch(output)
     rows, _ = check_golden(w2v_edge.load(output))
     assert [row for row in rows if not row.ok] == []
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 # Other lengths than the gate's; one sample still gives a frame.
-LENGTHS = (1, 10, 319, 638, 641, 12_345, 48_001, 16_000 * 9 + 77)
+LENGTHS = (1, 319, 641, 12_345, 16_000 * 9 + 77)
 
 
 @pytest.mark.parametrize("samples", LENGTHS)

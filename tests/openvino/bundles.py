@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tests.conftest import _small_config
 from w2v_edge.model import build_model, save_checkpoint
-from w2v_edge_export import parity
-from w2v_edge_export.pipeline import export_bundle
+from w2v_edge_export import export, parity
 
 NAMES = ("tiny", "base-small", "large-small", "tutorial-small")
 
@@ -26,7 +25,7 @@ def main(folder: Path) -> None:
         save_checkpoint(build_model(_small_config(name), seed=7), checkpoint)
         for target in ("openvino", "cpu") if name == "tiny" else ("openvino",):
             bundle = folder / f"{name}-{target}"
-            export_bundle(checkpoint, bundle, target=target, force=True)
+            export(checkpoint, bundle, target=target, force=True)
             print(f"{bundle}: ready")
 
 

@@ -55,7 +55,7 @@ def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
     finetune: Run, speech: dict[str, Any], tmp_path: Path
 ) -> None:
     """From random weights to no error; the bundle's text is PyTorch's, and it still makes codes."""
-    from w2v_edge_export.pipeline import export_bundle
+    from w2v_edge_export import export
 
     texts = {
         "en-activated.flac": "Activated.",
@@ -75,7 +75,7 @@ def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
     model = load_checkpoint(tmp_path / "run" / "model.pt")
     said = {"en-activated": "activated", "en-conf-getpin": "please enter the conference pin number"}
     assert {name: _written(model, speech[name]) for name in said} == said
-    export_bundle(tmp_path / "run" / "model.pt", tmp_path / "bundle")
+    export(tmp_path / "run" / "model.pt", tmp_path / "bundle")
     bundle = w2v_edge.load(tmp_path / "bundle")
     for waveform in speech.values():
         assert bundle.transcribe(waveform, 16_000).text == _written(model, waveform)

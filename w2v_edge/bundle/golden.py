@@ -21,11 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import GOLDEN
-from w2v_edge.bundle.npz import read_npz
-from w2v_edge.comparison import (
-    Row,
-    Tally,
+from w2v_edge.agreement import (
+    CodeAgreement,
+    Deviation,
     compare_codes,
     compare_frames,
     compare_labels,
@@ -33,21 +31,23 @@ from w2v_edge.comparison import (
     compare_most_codes,
     compare_values,
 )
+from w2v_edge.bundle import GOLDEN
 from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
 from w2v_edge.files import open_regular
 from w2v_edge.runtime.model import Model
+from w2v_edge.bundle.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def check_golden(model: Model) -> tuple[list[Row], Tally]:
+def check_golden(model: Model) -> tuple[list[Deviation], CodeAgreement]:
     """Run every graph of a bundle on its golden clip and compare.
 
     Raises:
         BundleIntegrityError: `golden.npz` is missing, damaged or not of this model.
     """
     golden = read_golden(model)
-    tally = Tally()
+    tally = CodeAgreement()
     try:
         bars = json.loads(str(golden["bars"]))[model.manifest.precision]
         if "cosine" in bars:
@@ -64,8 +64,8 @@ def check_golden(model: Model) -> tuple[list[Row], Tally]:
 
 
 def compare_closely(
-    model: Model, expected: Arrays, bars: dict[str, float], tally: Tally
-) -> list[Row]:
+    model: Model, expected: Arrays, bars: dict[str, float], tally: CodeAgreement
+) -> list[Deviation]:
     """Compare every graph's outputs where rounding may fall otherwise on another machine."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
     front = dict(batch)
@@ -98,7 +98,7 @@ def compare_outputs_closely(
     expected: Arrays,
     case: str,
     bars: Mapping[str, float],
-) -> list[Row]:
+) -> list[Deviation]:
     """Compare the floats that a graph gives: directions, and of logits the best labels."""
     rows = []
     for name, lengths in outputs_of(model, graph).items():
@@ -111,8 +111,13 @@ def compare_outputs_closely(
 
 
 def _compare_codes_closely(
-    model: Model, found: Arrays, expected: Arrays, case: str, bars: dict[str, float], tally: Tally
-) -> list[Row]:
+    model: Model,
+    found: Arrays,
+    expected: Arrays,
+    case: str,
+    bars: dict[str, float],
+    tally: CodeAgreement,
+) -> list[Deviation]:
     lengths = expected[code_lengths(model)]
     valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
     codes = np.where(valid[..., None], found["codes"], 0)
@@ -146,7 +151,7 @@ def code_lengths(model: Model) -> str:
 
 def compare_all_lengths(
     model: Model, graph: str, found: Arrays, expected: Arrays, case: str
-) -> list[Row]:
+) -> list[Deviation]:
     """Compare the lengths that a graph gives."""
     names: dict[str, str] = {x: x for x in ("frame_lengths", "context_lengths") if x in found}
     if graph == "tokenizer":
@@ -174,7 +179,9 @@ def read_golden(model: Model) -> Arrays:
         raise BundleIntegrityError(f"{path}: damaged ({error!s:.80}); export again") from error
 
 
-def compare_graphs(model: Model, expected: Arrays, case: str, tally: Tally) -> list[Row]:
+def compare_graphs(
+    model: Model, expected: Arrays, case: str, tally: CodeAgreement
+) -> list[Deviation]:
     """Compare every graph's outputs with `expected`, which has the names of golden vectors."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
     rows = compare_encoder(model, batch, expected, case, tally)
@@ -185,8 +192,8 @@ def compare_graphs(model: Model, expected: Arrays, case: str, tally: Tally) -> l
 
 
 def compare_encoder(
-    model: Model, batch: Arrays, expected: Arrays, case: str, tally: Tally
-) -> list[Row]:
+    model: Model, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+) -> list[Deviation]:
     """Compare `encoder`, and `quantizer` on what the encoder gives."""
     found = model.run("encoder", **batch)
     rows = _compare_outputs(model, "encoder", found, expected, case)
@@ -197,8 +204,8 @@ def compare_encoder(
 
 
 def compare_tokenizer(
-    model: Model, batch: Arrays, expected: Arrays, case: str, tally: Tally
-) -> list[Row]:
+    model: Model, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+) -> list[Deviation]:
     """Compare `tokenizer`."""
     found = model.run("tokenizer", **batch)
     rows = compare_all_lengths(model, "tokenizer", found, expected, f"tokenizer {case}")
@@ -208,7 +215,7 @@ def compare_tokenizer(
     return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally)]
 
 
-def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> list[Row]:
+def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> list[Deviation]:
     """Compare `statistics` and `frontend` in a row, and `context` on the expected features."""
     given = dict(batch)
     if "statistics" in model.manifest.graphs:
@@ -223,7 +230,7 @@ def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> l
 
 def _compare_outputs(
     model: Model, graph: str, found: Arrays, expected: Arrays, case: str
-) -> list[Row]:
+) -> list[Deviation]:
     case = f"{graph} {case}"
     rows = compare_all_lengths(model, graph, found, expected, case)
     return rows + [
@@ -238,8 +245,8 @@ def _compare_outputs(
 
 
 def compare_quantizer(
-    model: Model, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: Tally
-) -> list[Row]:
+    model: Model, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: CodeAgreement
+) -> list[Deviation]:
     """Compare `quantizer` on frames (b, n, d): codes, and vectors, which must be their rows."""
     case = f"quantizer {case}"
     source = model.manifest.quantizer_input
@@ -256,8 +263,8 @@ def compare_quantizer(
     ]
 
 
-def _exact(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def _exact(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     bad = np.argwhere((found != expected).any(axis=2))
     worst = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
     first = (int(bad[0, 0]), int(bad[0, 1])) if len(bad) else None
-    return Row(case, "vectors", worst, 0.0, first)
+    return Deviation(case, "vectors", worst, 0.0, first)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, progress, require
+from w2v_edge.cli.output import (
+    EXTRAS,
+    console,
+    json_option,
+    print_json,
+    progress_of_stages,
+    require,
+)
 from w2v_edge.files import replacing, replacing_folder
 from w2v_edge.names import Preset
 
@@ -103,7 +110,7 @@ def _export(output: Path, preset: str | None, *, as_json: bool) -> tuple[Path, d
     from w2v_edge.cli.export import print_report
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model import preset as load_preset
-    from w2v_edge_export.pipeline import export_bundle
+    from w2v_edge_export import export
 
     name = preset or "tiny"
     checkpoint, bundle = output / f"{name}.pt", output / f"{name}-fp32"
@@ -112,8 +119,8 @@ def _export(output: Path, preset: str | None, *, as_json: bool) -> tuple[Path, d
             shutil.copyfile(data.TINY, temporary)
     else:
         save_checkpoint(build_model(load_preset(preset)), checkpoint)
-    with progress("export") as show:
-        report = export_bundle(checkpoint, bundle, force=True, progress=show)
+    with progress_of_stages("export") as stages:
+        report = export(checkpoint, bundle, force=True, stages=stages).parity
     if not as_json:
         print_report(report)
     return bundle, report.to_dict()

@@ -18,14 +18,14 @@ from w2v_edge.cli.output import (
     print_comparison,
     print_json,
     print_table,
-    progress,
+    progress_of_stages,
     require,
 )
 from w2v_edge.names import Precision
 
 if TYPE_CHECKING:
-    from w2v_edge_export.explanation import Explanation
-    from w2v_edge_export.parity import Report
+    from w2v_edge_export.graph_passes import PassRecorder
+    from w2v_edge_export.parity import ParityReport
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -160,45 +160,33 @@ def command(
     """
     _refuse_idle_options(precision)
     require("exporting", "export", "cpu")
-    from w2v_edge_export.explanation import Explanation
-    from w2v_edge_export.ort_format import ort_folder
-    from w2v_edge_export.pipeline import GateError, export_bundle
-    from w2v_edge_export.selection import Selection, read_centroids
-    from w2v_edge_export.targets import load_target
-    from w2v_edge_export.weight_quantization.quantize import QuantizationOptions
-    from w2v_edge_export.weight_quantization.search import (
-        DEFAULT_COSINES,
-        AccuracyBudgetError,
-        Budgets,
-    )
+    from w2v_edge_export import export
+    from w2v_edge_export.graph_passes import PassRecorder
+    from w2v_edge_export.pipeline import GateError
+    from w2v_edge_export.weight_quantization.search import AccuracyBudgetError
 
     output = output or default_output(checkpoint, precision)
-    selection = Selection(
-        layer, layers or (), pool, None if kmeans is None else read_centroids(kmeans)
-    )
-    options = QuantizationOptions(
-        calibration,
-        frontend_precision or ("fp32" if precision == "fp32" else "int8"),
-        Budgets(
-            DEFAULT_COSINES.get(precision, 0.0) if min_cosine is None else min_cosine,
-            max_code_drift,
-            require_speedup,
-        ),
-    )
-    explanation = Explanation()
+    recorder = PassRecorder()
     try:
-        with progress("export") as show:
-            report = export_bundle(
+        with progress_of_stages("export") as stages:
+            done = export(
                 checkpoint,
                 output,
                 precision=precision,
                 target=target,
                 language=language,
-                selection=selection,
-                quantization=options,
+                layer=layer,
+                layers=layers or (),
+                pool=pool,
+                kmeans=kmeans,
+                frontend_precision=frontend_precision or "int8",
+                calibration=calibration,
+                min_cosine=min_cosine,
+                max_code_drift=max_code_drift,
+                require_speedup=require_speedup,
                 force=force,
-                progress=show,
-                observer=explanation.add,
+                stages=stages,
+                recorder=recorder if explain else None,
             )
     except GateError as error:
         if as_json:
@@ -213,16 +201,16 @@ def command(
             print_quantization(error.outcome.to_dict())
         raise
     manifest = read_manifest(output)
-    beside = ort_folder(output) if load_target(target).ort_format else None
+    report, beside = done.parity, done.ort_format
     quantization = manifest.weight_quantization
     if as_json:
         result = {"bundle": str(output), "parity": report.to_dict()}
         result |= {"weight_quantization": quantization} if quantization else {}
         result |= {"ort_format": str(beside)} if beside else {}
-        print_json(result | ({"passes": explanation.rows} if explain else {}))
+        print_json(result | ({"passes": recorder.rows} if explain else {}))
         return
     if explain:
-        print_explanation(explanation)
+        print_explanation(recorder)
     if quantization:
         print_quantization(quantization)
     print_report(report)
@@ -278,7 +266,7 @@ def print_source(source: SourceInfo) -> None:
         console().print(f"note: {remark}", soft_wrap=True)
 
 
-def print_explanation(explanation: Explanation) -> None:
+def print_explanation(recorder: PassRecorder) -> None:
     """Print what each pass made of the parts."""
     print_table(
         "graph passes, all parts together",
@@ -291,7 +279,7 @@ def print_explanation(explanation: Explanation) -> None:
                 f"{row.size / 1e6:.3f}",
                 f"{(row.size - before.size) / 1e6:+.3f}",
             )
-            for before, row in explanation.steps()
+            for before, row in recorder.steps()
         ),
     )
 
@@ -348,7 +336,7 @@ def _print_budgets(quantization: dict[str, Any]) -> None:
     console().print(", ".join([*found, f"speed {faster}"]))
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ParityReport) -> None:
     """Print a parity report: what failed, or the row nearest to its bar for each output."""
     failures = report.failures
     if failures:

@@ -6,8 +6,9 @@ import contextlib
 import importlib.util
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,8 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from w2v_edge import strict
-from w2v_edge.comparison import Row
+from w2v_edge.agreement import Deviation
 from w2v_edge.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from w2v_edge_export import Stages
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that is there.")
@@ -67,7 +71,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     console().print(table)
 
 
-def print_comparison(title: str, rows: Iterable[Row]) -> None:
+def print_comparison(title: str, rows: Iterable[Deviation]) -> None:
     """Print comparisons with their bars."""
     print_table(
         title,
@@ -102,6 +106,31 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
         yield lambda what, done: bar.update(task, description=what, completed=done)
 
 
+@contextlib.contextmanager
+def progress_of_stages(title: str) -> Iterator[Stages]:
+    """Show stages as a bar on a terminal, or as one line for each on stderr elsewhere."""
+    from w2v_edge_export import Stages
+
+    if not sys.stderr.isatty():
+        yield Stages(log=sys.stderr)
+        return
+    stages, ended = Stages(), threading.Event()
+
+    def redraw(show: Callable[[str, float], None]) -> None:
+        while not ended.wait(0.1):
+            if (stage := stages.current) is not None:
+                show(f"{stage.name} {stage.detail}", stages.share)
+
+    with progress(title) as show:
+        thread = threading.Thread(target=redraw, args=(show,), daemon=True)
+        thread.start()
+        try:
+            yield stages
+        finally:
+            ended.set()
+            thread.join()
+
+
 def _printable(text: str) -> str:
     """Write characters that would steer a terminal as Python does: labels may hold any."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
@@ -112,9 +141,9 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB"
 
 
-def _place(row: Row) -> str:
+def _place(row: Deviation) -> str:
     return "" if row.first_bad is None else f"batch {row.first_bad[0]}, frame {row.first_bad[1]}"
 
 
-def _word(row: Row) -> str:
+def _word(row: Deviation) -> str:
     return "ok" if row.ok else row.problem or "differs"

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from w2v_edge.agreement import Deviation
 from w2v_edge.cli.options import provider_option
 from w2v_edge.cli.output import (
     console,
     json_option,
     print_comparison,
     print_json,
-    progress,
+    progress_of_stages,
     require,
 )
-from w2v_edge.comparison import Row
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
 
@@ -75,7 +75,7 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
                 "files": len(model.manifest.files),
                 "codes_compared": tally.compared,
                 "codes_tied": tally.ties,
-                "comparisons": rows,
+                "comparisons": [row.to_dict() for row in rows],
             }
         )
     else:
@@ -90,8 +90,8 @@ def _verify_checkpoint(
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
-    with progress("verify") as show:
-        report = verify_against(model, checkpoint, show, kmeans=kmeans)
+    with progress_of_stages("verify") as stages:
+        report = verify_against(model, checkpoint, stages, kmeans=kmeans)
     if as_json:
         print_json({"against": checkpoint, **report.to_dict()})
     else:
@@ -101,7 +101,7 @@ def _verify_checkpoint(
     _finish(model, [], quiet=as_json)
 
 
-def _finish(model: Model, failures: list[Row], *, quiet: bool) -> None:
+def _finish(model: Model, failures: list[Deviation], *, quiet: bool) -> None:
     if failures:
         first = failures[0]
         raise ParityError(

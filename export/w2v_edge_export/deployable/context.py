@@ -16,15 +16,19 @@ from w2v_edge.model.transformer import (
     QuerySoftmaxBlock,
     TransformerBlock,
 )
-from w2v_edge_export.deployable.adapters import ConvAdapterTwin, LanguageAdapterTwin
 from w2v_edge_export.deployable.attention import (
     DistancesTwin,
     QuerySoftmaxAttentionTwin,
     SelfAttentionTwin,
 )
+from w2v_edge_export.deployable.convolutions import (
+    ConvAdapterTwin,
+    LanguageAdapterTwin,
+    position_twin,
+)
 from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
 from w2v_edge_export.deployable.layers import Linear, Norm
-from w2v_edge_export.deployable.position import position_twin
+from w2v_edge_export.graph_builder import ExportError
 
 
 class FeedForwardTwin(nn.Module):
@@ -198,5 +202,6 @@ def context_twin(model: SpeechModel) -> ContextTwin:
     """Return the twin of the context network of `model`."""
     if isinstance(model, TutorialModel):
         return TutorialContextTwin(model)
-    assert isinstance(model, Wav2Vec2Model)
-    return Wav2Vec2ContextTwin(model)
+    if isinstance(model, Wav2Vec2Model):
+        return Wav2Vec2ContextTwin(model)
+    raise ExportError(f"no inference twin for {type(model).__name__}")

@@ -1,7 +1,7 @@
 """Twins of the feature encoders, for one tile of time.
 
-A tile is a stretch of the waveform that gives a whole number of frames; frames past the end of an
-utterance come out zero. A tile may as well be the whole waveform.
+A tile is a chunk of the waveform with a whole number of frames, or the whole waveform. Frames past
+the end of an utterance are zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from w2v_edge_export.deployable.ops import windows
 
 
 class FrontendTile(nn.Module):
-    """What all front ends share.
+    """Base of the front ends.
 
     Inputs of `forward`: `tile` (b, s) samples with what the first and last frame see around them,
     zero outside the utterances; `start` () the first frame's index; `lengths` (b,) samples of each

@@ -1,4 +1,4 @@
-"""Twins of the heads."""
+"""Inference twins of the heads and the quantizer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge.model.heads import CtcHead, FrameHead, Head, UtteranceHead
+from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge_export.deployable.layers import Linear
+from w2v_edge_export.graph_builder import ExportError
 
 
 class HeadTwin(nn.Module):
-    """What all heads share: the choice of what they read."""
+    """Base of the heads: the layers that a head reads."""
 
     def __init__(self, source: Head) -> None:
         super().__init__()
@@ -25,7 +27,7 @@ class HeadTwin(nn.Module):
         )
 
     def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Return what is classified, (b, n, d); see `w2v_edge.model.heads.Head`."""
+        """Return the input of the classifier (b, n, d); see `w2v_edge.model.heads.Head`."""
         if self.layer_weights is None:
             return context
         states = [*states[:-1], context] if self.normed else list(states)
@@ -73,5 +75,32 @@ def head_twin(source: Head) -> FrameHeadTwin | UtteranceHeadTwin:
     """Return the twin of a head."""
     if isinstance(source, UtteranceHead):
         return UtteranceHeadTwin(source)
-    assert isinstance(source, CtcHead | FrameHead)
-    return FrameHeadTwin(source)
+    if isinstance(source, CtcHead | FrameHead):
+        return FrameHeadTwin(source)
+    raise ExportError(f"no inference twin for {type(source).__name__}")
+
+
+class QuantizerTwin(nn.Module):
+    """The best entry of each group and its codebook rows side by side."""
+
+    def __init__(self, source: VectorQuantizer) -> None:
+        super().__init__()
+        self.groups = source.config.groups
+        self.entries = source.config.entries
+        self.scorer = Linear(_linear(source))
+        rows = source.codebook.weight.detach().flatten(0, 1).contiguous()
+        self.codebook = nn.Parameter(rows, requires_grad=False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features or context (b, n, d) to `codes` (b, n, g) int64, `vectors` (b, n, g * d)."""
+        logits = self.scorer(frames).unflatten(2, (self.groups, self.entries))
+        codes = logits.argmax(dim=3)
+        first = torch.arange(self.groups, dtype=torch.int64) * self.entries
+        return codes, nn.functional.embedding(codes + first, self.codebook).flatten(2)
+
+
+def _linear(source: VectorQuantizer) -> nn.Linear:
+    weight, bias = source.linear()
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return linear

@@ -1,4 +1,4 @@
-"""Bricks of the twins."""
+"""Layers of the inference twins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge_export.deployable.ops import grouped_conv, windows
+from w2v_edge_export.graph_builder import known
 
 
 class Linear(nn.Module):
@@ -38,8 +39,8 @@ class Norm(nn.Module):
 class Conv(nn.Module):
     """A 1-D convolution as one matrix product, channels last; its weight is (kernel * in, out).
 
-    Padding is not the twin's: inputs come with whatever lies around them, and their length is a
-    multiple of the stride.
+    It adds no padding: inputs include the samples around them, and their length is a multiple of
+    the stride.
     """
 
     def __init__(self, source: nn.Conv1d) -> None:
@@ -66,9 +67,8 @@ class GroupedConv(nn.Module):
     def __init__(self, source: nn.Conv1d, padding: int) -> None:
         super().__init__()
         weight = source.weight.detach().unsqueeze(2).contiguous()
-        assert source.bias is not None
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
+        self.bias = nn.Parameter(known(source.bias).detach().clone(), requires_grad=False)
         self.groups = source.groups
         self.padding = padding
 

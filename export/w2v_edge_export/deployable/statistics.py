@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from w2v_edge.model.config import ConvLayer
 from w2v_edge_export.deployable.layers import Conv, valid_steps
+from w2v_edge_export.graph_builder import known
 
 
 class WindowMoments(nn.Module):
@@ -94,16 +95,16 @@ class UtteranceStatistics(nn.Module):
 
         Args:
             sums: (b, 1) of the samples, float64; None where the waveform is not normalised.
-            squares: (b, 1) of their squares, float64; None likewise.
-            samples: (b,) how many, int64, at least 1; None likewise.
+            squares: (b, 1) of their squares, float64; None without normalisation.
+            samples: (b,) number of samples, int64, at least 1; None without normalisation.
             total: (b, k) of the windows, float64; None where there is no norm over the utterance.
-            products: (b, k, k) of their products, float64; None likewise.
-            windows: (b,) how many, int64, at least 1; None likewise.
+            products: (b, k, k) of their products, float64; None without that norm.
+            windows: (b,) number of windows, int64, at least 1; None without that norm.
 
         Returns:
             The waveform's mean and variance, where it is normalised; then the mean and variance of
-            each channel (2 d), without a bias, where it is normed. All are of the waveform as it
-            is, so that those of two stretches follow from their own by the usual sums.
+            each channel (2 d), without a bias, where it is normed. All refer to the unnormalised
+            waveform, so that the statistics of two chunks combine by the usual sums.
         """
         statistics: list[Tensor] = []
         if sums is not None and squares is not None and samples is not None:
@@ -119,7 +120,6 @@ class UtteranceStatistics(nn.Module):
 
     def _channels(self, mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Map the mean (b, k) and covariance (b, k, k) of the windows to each channel's (b, d)."""
-        assert self.conv is not None
-        weight = self.conv.weight.T.to(torch.float64)
+        weight = known(self.conv).weight.T.to(torch.float64)
         variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)
         return (mean.unsqueeze(1) * weight).sum(dim=2), variance

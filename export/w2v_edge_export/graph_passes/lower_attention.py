@@ -1,12 +1,12 @@
-"""`Attention` becomes what the target runs best.
+"""Pass that writes `Attention` with the operators that the target runs fastest.
 
-Where onnxruntime's own operators may be used, that is one MultiHeadAttention, whose kernel for the
-CPU never holds the (frames, frames) matrix: but only as long as it is given no mask. So padded keys
-are carried in extra channels, a constant in the queries and a large negative number in the keys of
-padding, and only where there is padding at all: an `If` leaves them out for a batch without.
+With onnxruntime's own operators it becomes one MultiHeadAttention, whose CPU kernel never holds the
+(frames, frames) matrix, as long as it has no mask. Padded keys are therefore masked by extra
+channels: a constant in the queries, a large negative number in the keys of padding. An `If` leaves
+the extra channels out of batches without padding.
 
-Elsewhere it is written out in standard operators. Where distances have a gated bias, there is a
-(frames, frames) matrix for each head in any case: padded keys are hidden in that.
+Elsewhere it is written out in standard operators. A gated bias of distances needs a
+(frames, frames) matrix for each head in any case; padded keys are masked in that.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from w2v_edge_export.deployable.ops import DOMAIN, MASKED
-from w2v_edge_export.graph_builder import GraphBuilder, replace_node
+from w2v_edge_export.graph_builder import GraphBuilder, replace_node, static_channels
 from w2v_edge_export.targets import CONTRIB, Target
 
 EXTRA = 8
-"""Channels added to each head: one would do, but odd widths are slow."""
+"""Channels added to each head; one is enough, but odd widths are slow."""
 
 HIDDEN = -1e6
-"""A padded key's extra channel; times the scale of any head, its exponential is an exact zero."""
+"""The extra channel of padded keys; times any head's scale, its exponential is an exact zero."""
 
 
 def lower_attention(model: ir.Model, target: Target) -> None:
@@ -89,7 +89,7 @@ def _biased(
         lambda inner: inner.op("Add", inner.op("Mul", gate, distances), _hidden(inner, valid)),
         lambda inner: inner.op("Mul", gate, distances),
     )
-    # Its inputs: query, key, value, bias of the projections, mask of keys, bias of attention.
+    # Its inputs: query, key, value, bias of the projections, key mask, attention bias.
     return g.op(
         f"{CONTRIB}::MultiHeadAttention", q, k, v, None, None, bias, num_heads=heads, scale=scale
     )
@@ -102,8 +102,8 @@ def _hidden(g: GraphBuilder, valid: ir.Value) -> ir.Value:
 
 
 def _widen(g: GraphBuilder, x: ir.Value, extra: ir.Value, heads: int) -> ir.Value:
-    """Add to each head of x (b, n, d) a channel `extra` (b, n, 1), and zeros."""
-    dim = _channels(x)
+    """Append a channel `extra` (b, n, 1) and zeros to each head of x (b, n, d)."""
+    dim = static_channels(x)
     split = g.op("Reshape", x, [0, 0, heads, dim // heads])
     channels = g.op("Pad", g.op("Unsqueeze", extra, [2]), [0, 0, 0, 0, 0, 0, 0, EXTRA - 1])
     size = g.op("Concat", g.op("Shape", split, end=3), [EXTRA], axis=0)
@@ -123,7 +123,7 @@ def _written_out(
     heads: int,
     scale: float,
 ) -> ir.Value:
-    dim = _channels(q)
+    dim = static_channels(q)
 
     def split(x: ir.Value, order: list[int]) -> ir.Value:
         apart = g.op("Reshape", x, [0, 0, heads, dim // heads])
@@ -136,11 +136,3 @@ def _written_out(
     weights = g.op("Softmax", g.op("Add", logits, _hidden(g, valid)), axis=3)
     mixed = g.op("MatMul", weights, split(v, [0, 2, 1, 3]))
     return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, dim])
-
-
-def _channels(x: ir.Value) -> int:
-    """Return d of (b, n, d); a shape is never left to be found out, since n may be 0."""
-    assert x.shape is not None
-    dim = x.shape[2]
-    assert isinstance(dim, int)
-    return dim

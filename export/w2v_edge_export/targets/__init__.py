@@ -1,4 +1,4 @@
-"""Target profiles: what a device's runtime can take, one `.toml` file each, beside this."""
+"""Target profiles: the graphs that a runtime takes, in one `.toml` file each."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CONTRIB = "com.microsoft"
 
 @dataclass(frozen=True)
 class Target:
-    """What graphs for a target may look like.
+    """Profile of the graphs that a runtime takes.
 
     Attributes:
-        name: of the profile.
+        name: name of the profile.
         description: one line for `--help`.
-        shapes: `dynamic` batch and time.
-        tiling: `scan` runs the front end over tiles of time inside the graph, `none` at once.
-        tile_seconds: length of a tile, at most.
-        opset: of ai.onnx.
-        ir_version: of the file format.
+        shapes: `dynamic`, batch and time.
+        tiling: `scan` runs the front end over tiles of time in the graph, `none` over the whole.
+        tile_seconds: longest tile.
+        opset: version of ai.onnx.
+        ir_version: version of the file format.
         domains: operator domains that may be used.
-        precisions: what can be asked for.
+        precisions: precisions that the runtime supports.
         ort_format: whether the graphs are also written in ORT format, beside the bundle.
     """
 
@@ -53,7 +53,7 @@ def load_target(name: str) -> Target:
     """Read the profile called `name`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no profile has this name.
     """
     if name not in target_names():
         raise ConfigError(f"unknown target {name!r}; choose one of: {', '.join(target_names())}")

@@ -1,4 +1,4 @@
-"""How far a bundle is from its PyTorch model on real audio, and how much faster than in float."""
+"""Accuracy of quantized graphs against PyTorch on real audio, and their speed over float32."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from w2v_edge.agreement import CodeAgreement, frame_cosines
 from w2v_edge.audio import Waveform
-from w2v_edge.comparison import frame_cosines
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.providers import choose, open_session
 from w2v_edge_export import reference
-from w2v_edge_export.data_files import DataWriter
+from w2v_edge_export.bundle_writer import DataWriter
 from w2v_edge_export.reference import Reference
 
 SPEED_FRAMES = 500
@@ -31,7 +31,7 @@ SPEED_ROUNDS = 7
 WARM_UP = 2
 
 CONFIDENCE = 1.64
-"""Standard errors added to a measured share, so that other audio seldom gives more."""
+"""Standard errors added to a measured share to bound it on other audio."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Accuracy:
     """Deviation from the PyTorch model, each utterance alone.
 
     Attributes:
-        features_cosine, context_cosine: of a frame with the reference's, at the worst decile.
-        code_drift: share of codes that differ; 0 where there are none.
-        codes: how many were compared.
-        label_drift: share of frames, or of utterances, whose best label differs; None without head.
+        features_cosine: cosine of a feature frame with the reference's, at the worst decile.
+        context_cosine: cosine of a context frame, at the worst decile.
+        code_drift: share of differing codes; 0 without a quantizer.
+        codes: number of compared codes.
+        label_drift: share of frames or utterances with another best label; None without a head.
     """
 
     features_cosine: float
@@ -53,16 +54,22 @@ class Accuracy:
 
     @property
     def drift_bound(self) -> float:
-        """What the share of differing codes should stay below on other audio.
+        """Upper bound of the code drift on other audio.
 
-        Some standard errors above what was measured, codes taken as independent.
+        `CONFIDENCE` standard errors above the measured share, codes taken as independent.
         """
-        spread = math.sqrt(self.code_drift * (1 - self.code_drift) / max(1, self.codes))
-        return self.code_drift + CONFIDENCE * spread
+        error = math.sqrt(self.code_drift * (1 - self.code_drift) / max(1, self.codes))
+        return self.code_drift + CONFIDENCE * error
 
 
-class Judge:
-    """Measures graphs against the PyTorch model on given audio."""
+class AccuracyEvaluator:
+    """Measures graphs against the PyTorch model on given audio.
+
+    Attributes:
+        waveforms: audio, (samples,) each.
+        references: PyTorch results of each waveform.
+        speed_waveform: audio that speed is measured on.
+    """
 
     def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], hop: int) -> None:
         self.waveforms = waveforms
@@ -72,26 +79,26 @@ class Judge:
 
     def tokenizer(self, graph: ir.Model) -> Accuracy:
         """Measure codes alone."""
-        session = _Session(graph)
-        tally = AccuracyTally()
+        session = _OpenedGraph(graph)
+        totals = AccuracyTotals()
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
-            tally.add_codes(session(waveform)["codes"], expected)
-        return tally.accuracy()
+            totals.add_codes(session(waveform)["codes"], expected)
+        return totals.accuracy()
 
     def measure(self, encoder: ir.Model, tokenizer: ir.Model | None) -> Accuracy:
         """Measure features, context, labels, and codes where the model has a tokenizer."""
-        encode = _Session(encoder)
-        tokenize = None if tokenizer is None else _Session(tokenizer)
-        tally = AccuracyTally()
+        encode = _OpenedGraph(encoder)
+        tokenize = None if tokenizer is None else _OpenedGraph(tokenizer)
+        totals = AccuracyTotals()
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
-            tally.add_values(encode(waveform), expected)
+            totals.add_values(encode(waveform), expected)
             if tokenize is not None:
-                tally.add_codes(tokenize(waveform)["codes"], expected)
-        return tally.accuracy()
+                totals.add_codes(tokenize(waveform)["codes"], expected)
+        return totals.accuracy()
 
     def magnitudes(self, encoder: ir.Model, names: Sequence[str]) -> dict[str, float]:
         """Return the largest magnitude of each of some outputs of an encoder, at full volume."""
-        session = _Session(encoder)
+        session = _OpenedGraph(encoder)
         largest = dict.fromkeys(names, 0.0)
         for waveform in self.waveforms:
             found = session(waveform / max(float(np.abs(waveform).max()), 1e-6))
@@ -102,7 +109,7 @@ class Judge:
 
     def speedup(self, slow: ir.Model, fast: ir.Model) -> float:
         """Return how many times faster one encoder is: medians of rounds in shuffled order."""
-        sides = {"slow": _Session(slow), "fast": _Session(fast)}
+        sides = {"slow": _OpenedGraph(slow), "fast": _OpenedGraph(fast)}
         times: dict[str, list[float]] = {name: [] for name in sides}
         order = list(sides)
         rng = random.Random(0)  # noqa: S311 - an order of runs, no secret
@@ -116,12 +123,16 @@ class Judge:
         return statistics.median(times["slow"]) / statistics.median(times["fast"])
 
 
-class AccuracyTally:
-    """Adds up frames and codes of utterances alone, against the reference.
+class AccuracyTotals:
+    """Totals over utterances, each run alone and compared with its reference.
 
     Attributes:
-        differing, codes: how many codes differ, of how many.
-        distinct: entries that the reference chose, by group.
+        cosines: cosine of each frame, by output.
+        differing: differing codes.
+        codes: compared codes.
+        relabelled: differing best labels.
+        labels: compared best labels.
+        distinct: entries that the reference chose, for each group.
     """
 
     def __init__(self) -> None:
@@ -148,8 +159,13 @@ class AccuracyTally:
         for group, seen in enumerate(self.distinct):
             seen.update(codes[:, group].tolist())
 
+    @property
+    def code_agreement(self) -> CodeAgreement:
+        """The counts of codes, all differing ones being wrong."""
+        return CodeAgreement(self.codes, 0, self.differing, self.distinct)
+
     def accuracy(self) -> Accuracy:
-        """Return what it comes to."""
+        """Return the accuracy over everything added."""
         worst = {name: worst_decile(x) for name, x in self.cosines.items()}
         drift = self.differing / max(1, self.codes)
         labels = self.relabelled / self.labels if self.labels else None
@@ -157,13 +173,13 @@ class AccuracyTally:
 
 
 def worst_decile(cosines: Iterable[npt.NDArray[np.float64]]) -> float:
-    """Return the cosine that a tenth of all frames fall short of; 1 where there are none."""
+    """Return the cosine at the worst decile of all frames; 1 without frames."""
     pooled = [x for x in cosines if len(x)]
     return float(np.quantile(np.concatenate(pooled), 0.1)) if pooled else 1.0
 
 
-class _Session:
-    """A graph opened by the runtime, on the threads that a bundle would use."""
+class _OpenedGraph:
+    """A graph opened as the runtime opens it, with the same threads."""
 
     def __init__(self, graph: ir.Model) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,37 +1,98 @@
-"""What flows through a model's matrix products on calibration audio."""
+"""Calibration: audio, and the inputs of each matrix product on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.audio import Waveform
+from w2v_edge import data
+from w2v_edge.audio import Waveform, find_audio, read_audio
+from w2v_edge.errors import InputError
+from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.deployable.frontend import overlap
 from w2v_edge_export.deployable.layers import Conv, GroupedConv, Linear
 from w2v_edge_export.deployable.ops import windows
-from w2v_edge_export.deployable.part import Part
+from w2v_edge_export.trace import Part
+
+MAX_FILES = 96
+"""Most files that are read; of more, an evenly spaced selection."""
+
+MAX_FRAMES = 12_000
+"""Most frames that are used, 4 minutes at 20 ms; the same number from each file."""
+
+PIECE_FRAMES = 500
+"""Longest chunk that is run at once, 10 s at 20 ms."""
+
+
+def calibration_audio(
+    folder: Path | None, rate: int, geometry: Geometry
+) -> tuple[list[Waveform], list[Waveform]]:
+    """Read calibration audio, and split it into halves.
+
+    Args:
+        folder: folder of audio files; None for the recordings in the package.
+        rate: sample rate of the model in Hz.
+        geometry: frames of the model.
+
+    Returns:
+        Chunks (samples,) to calibrate on, and chunks to measure on; no sample is in both.
+
+    Raises:
+        InputError: no audio, or too little.
+        AudioFileError: a file cannot be read.
+    """
+    clips = list(data.clips(rate).values()) if folder is None else _read(folder, rate)
+    share = MAX_FRAMES * geometry.hop // max(1, len(clips))
+    calibrating, measuring = [], []
+    for clip in clips:
+        half = min(len(clip), share) // 2
+        calibrating += _pieces(clip[:half], geometry)
+        measuring += _pieces(clip[half : 2 * half], geometry)
+    if not measuring or not np.concatenate(measuring).any():
+        raise InputError(
+            f"{folder}: found no speech to calibrate with; expected a folder of audio files, "
+            "a minute or more in all"
+        )
+    return calibrating, measuring
+
+
+def _read(folder: Path, rate: int) -> list[Waveform]:
+    if not folder.exists():
+        raise InputError(f"{folder}: no such file or folder; expected a folder of audio files")
+    paths = [path for path, _ in find_audio([folder])]
+    step = max(1, -(-len(paths) // MAX_FILES))
+    return [read_audio(path, rate) for path in paths[::step]]
+
+
+def _pieces(clip: Waveform, geometry: Geometry) -> list[Waveform]:
+    count = max(1, -(-len(clip) // (PIECE_FRAMES * geometry.hop)))
+    return [x for x in np.array_split(clip, count) if len(x) >= geometry.min_samples]
+
 
 SAMPLED_ROWS = 512
-"""Rows kept of each layer, spread over all audio, for ranges and for measuring its error."""
+"""Rows kept for each layer, spread over all audio, for its ranges and its noise."""
 
 Product = Linear | Conv | GroupedConv
 
 
 @dataclass
 class LayerStatistics:
-    """What a layer was given.
+    """Statistics of the inputs of a layer.
 
     Attributes:
-        low, high: smallest and largest input.
-        rows: (r, k) sampled inputs; of a `GroupedConv` (r, d), single frames.
-        gram: (k, k) sums of products of two inputs, each row scaled to unit power; None of a
+        low: smallest input.
+        high: largest input.
+        rows: (r, k) sampled inputs; for a `GroupedConv` (r, d), single frames.
+        gram: (k, k) sums of products of two inputs, each row scaled to unit power; None for a
             `GroupedConv`.
-        frames: how many rows were seen.
+        frames: number of rows seen.
     """
 
     low: float = 0.0
@@ -98,7 +159,7 @@ def observe(
     *,
     grams: bool = True,
 ) -> dict[str, LayerStatistics]:
-    """Run the twins on all waveforms and gather statistics of the layers called `names`."""
+    """Run the twins on all waveforms and return input statistics of the layers called `names`."""
     modules = products(parts)
     seen = {name: LayerStatistics() for name in names}
     waveforms = list(waveforms)
@@ -126,7 +187,7 @@ def _add(seen: LayerStatistics, module: nn.Module, x: Tensor, share: int, *, gra
     seen.rows = picked if seen.frames == 0 else torch.cat([seen.rows, picked])
     seen.frames += len(rows)
     if grams and not isinstance(module, GroupedConv):
-        # Every frame counts alike, however loud: norms further up even them out anyway.
+        # Every frame has the same weight, however loud: the norms above equalise them.
         even = rows / rows.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
         gram = even.T @ even
         seen.gram = gram if seen.gram is None else seen.gram.add_(gram)

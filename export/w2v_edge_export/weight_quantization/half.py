@@ -1,7 +1,7 @@
-"""Products in fp16, for GPUs and NPUs: norms, softmax, sums of the residual stream stay in float32.
+"""Products in fp16 for GPUs and NPUs; norms, softmax and residual sums stay in float32.
 
-Values in fp16 end at 65504. A value beyond, deep inside, need not show at the outputs: a norm may
-absorb it. So every value that becomes fp16 is looked at, on real speech, in the float32 graph.
+fp16 ends at 65504. A norm may hide an overflow from the outputs, so that the range of every value
+in fp16 is measured on speech in the float32 graph.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from w2v_edge_export.graph_builder import GraphBuilder
+from w2v_edge_export.graph_builder import GraphBuilder, known
 
 LARGEST = 65504.0
 
 MOVES = frozenset("Reshape Slice Transpose Unsqueeze Squeeze Split Expand".split())
-"""Only the first input is data."""
+"""Operators whose first input alone is data."""
 
 FOLLOWS = frozenset(("MatMul", "Add", "Mul", "Gelu", "Concat", *MOVES))
-"""In fp16 where an input is."""
+"""Operators in fp16 where an input is."""
 
 HALF_PARTS = ("frontend", "context")
 
 FLOAT_WEIGHTS = ("conv.0.weight", "head.")
-"""Beginnings of names. The waveform may be too quiet for fp16; a head's logits decide on labels."""
+"""Prefixes of weights in float32: a waveform may be too quiet for fp16, logits decide on labels."""
 
 
 class HalfPrecision:
-    """A graph pass that turns products, and what follows them, into fp16.
+    """Graph pass that turns products and the operators after them into fp16.
 
     Attributes:
-        values: names of the values that became fp16, by the part they are in.
-        weights: the largest magnitude of each weight that did.
+        values: names of the values in fp16, by part.
+        weights: largest magnitude of each weight in fp16.
     """
 
     def __init__(self) -> None:
@@ -99,8 +99,7 @@ class _Rewrite:
             return self._cast(value, ir.DataType.FLOAT16, before)
         key = (value, ir.DataType.FLOAT16)
         if key not in self.casts:
-            assert value.const_value is not None
-            exact = value.const_value.numpy()
+            exact = known(value.const_value).numpy()
             self.largest[str(value.name)] = float(np.abs(exact).max(initial=0.0))
             with np.errstate(over="ignore"):
                 array = exact.astype(np.float16)

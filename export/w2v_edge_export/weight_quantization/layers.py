@@ -1,4 +1,4 @@
-"""Every matrix product that is worth it, made int8, with the noise that this adds to its output."""
+"""Quantization of every matrix product, and the noise that it adds to the output."""
 
 from __future__ import annotations
 
@@ -10,45 +10,50 @@ from torch import Tensor
 from w2v_edge.audio import Waveform
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.deployable.layers import Conv, GroupedConv
-from w2v_edge_export.deployable.part import Part
-from w2v_edge_export.progress import Progress
+from w2v_edge_export.stages import Stages
+from w2v_edge_export.trace import Part
 from w2v_edge_export.weight_quantization.calibration import (
     LayerStatistics,
     Product,
     observe,
     products,
 )
-from w2v_edge_export.weight_quantization.four_bits import round_to_four_bits
-from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Layer, QuantizedLayer
+from w2v_edge_export.weight_quantization.plan import (
+    LEVELS,
+    SMALLEST,
+    Layer,
+    QuantizedLayer,
+    round_to_four_bits,
+)
 from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
 
 MIN_INPUTS = 32
-"""Products over fewer inputs gain nothing."""
+"""Products over fewer inputs are not faster in int8."""
 
 FLOAT_LAYERS = ("quantizer.scorer", "frontend.conv.0", "statistics.conv", "context.head.")
-"""Beginnings of names. Logits decide on codes and labels, at a hundredth of the cost at most; a
-waveform has more than 8 bits; and statistics are taken in float64."""
+"""Prefixes of layers that stay in float: logits decide on codes and labels at 1 % of the cost, a
+waveform has more than 8 bits, and statistics are computed in float64."""
 
 GRAM_BYTES = 10**9
-"""Statistics held at once; with more, calibration audio is run again for the other layers."""
+"""Most statistics held at once; the audio is run again for the remaining layers."""
 
 QUIET = 1e-3
-"""Static ranges, which cost no search for the largest input, are taken below this noise, -30 dB."""
+"""Static ranges, which need no search for the largest input, are used below this noise, -30 dB."""
 
 BALANCED = 0.25
-"""Inputs are balanced, at the price of one more multiplication, where it cuts noise to this."""
+"""Inputs are balanced, for one more multiplication, where the noise falls to this share."""
 
 UNEVEN = 8.0
-"""Balancing is tried where the largest input is so many times larger than usual."""
+"""Balancing is tried where the largest input exceeds the median by this factor."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer whose weight may be quantized.
+    """A quantized layer that the search may return to float.
 
     Attributes:
-        layer: how.
-        noise: of its output: error over signal power, at the worst decile of frames.
+        layer: the quantized layer.
+        noise: error power over signal power of its output, at the worst decile of frames.
         cost: share of the model's multiplications.
     """
 
@@ -58,7 +63,7 @@ class Candidate:
 
     @property
     def sensitivity(self) -> float:
-        """Noise that leaves with this layer, for each unit of speed that leaves with it."""
+        """Noise over cost: layers with the highest return to float first."""
         return self.noise / self.cost
 
 
@@ -67,16 +72,16 @@ def make_candidates(
     config: ModelConfig,
     calibrating: Sequence[Waveform],
     measuring: Sequence[Waveform],
-    progress: Progress = lambda *_: None,
+    stages: Stages | None = None,
 ) -> list[Candidate]:
-    """Quantize every layer that is worth it; the most sensitive one comes first.
+    """Quantize every layer that gets faster, and return them by falling sensitivity.
 
     Args:
         parts: the twins.
         config: of the model.
-        calibrating: audio that weights are rounded for and ranges are taken from.
-        measuring: other audio, to measure noise on: a rounding suits what it was made for.
-        progress: hears the name of each layer.
+        calibrating: audio for rounding and ranges.
+        measuring: other audio for the noise, since a rounding fits its own audio best.
+        stages: gets a step for each layer.
     """
     modules = {
         name: module
@@ -86,11 +91,12 @@ def make_candidates(
     costs = {name: _multiplications(name, module, config) for name, module in modules.items()}
     total = sum(costs.values())
     found: list[Candidate] = []
+    stages = stages or Stages()
     for names in _groups(modules):
         seen = observe(parts, config, calibrating, names)
         others = observe(parts, config, measuring, names, grams=False)
         for name in names:
-            progress(name, len(found) / len(modules))
+            stages.step(f"rounding {name}", len(found), len(modules))
             layer, noise = _quantize(name, modules[name], seen.pop(name), others[name].rows)
             found.append(Candidate(layer, noise, costs[name] / total))
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
@@ -121,16 +127,16 @@ def make_four_bit_candidates(
 def _quantize(
     name: str, module: Product, seen: LayerStatistics, rows: Tensor
 ) -> tuple[QuantizedLayer, float]:
-    """Choose the cheapest scheme that adds little noise on `rows`."""
+    """Quantize a layer with the cheapest scheme of low noise on `rows`."""
     if isinstance(module, GroupedConv):
         return _quantize_grouped(name, module, seen, rows)
     weight = module.weight.detach()
-    # With little audio, a rounding that was fitted to it may be worse than none.
+    # With little audio, a rounding fitted to it may be worse than rounding to nearest.
     roundings = [round_weight(weight, seen.gram), round_weight(weight, None)]
     layers = [QuantizedLayer(name, "row", x) for x in roundings]
     noise, index = min((_noise(x, weight, rows), i) for i, x in enumerate(layers))
     best, rounded = layers[index], roundings[index]
-    # In the front end, frames of a pause are far quieter than any range for all frames.
+    # In the front end, frames of a pause are far quieter than a static range.
     if not name.startswith("frontend."):
         static = QuantizedLayer(name, "static", rounded, *_static_range(seen))
         static_noise = _noise(static, weight, rows)
@@ -163,7 +169,7 @@ def _quantize_grouped(
 
 
 def _static_range(seen: LayerStatistics) -> tuple[float, int]:
-    """Return the scale and zero point whose rounding and clipping together cost least."""
+    """Return the scale and zero point with the least error of rounding and clipping."""
     rows, best, least = seen.rows, (1.0, 0), float("inf")
     for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.25):
         low, high = min(0.0, seen.low) * share, max(0.0, seen.high) * share
@@ -177,12 +183,12 @@ def _static_range(seen: LayerStatistics) -> tuple[float, int]:
 
 
 def _balance(weight: Tensor, rows: Tensor, kernel: int) -> Tensor | None:
-    """Return divisors (k,) that even inputs out between them and the weight; None where even.
+    """Return divisors (k,) that balance inputs and weight; None without outliers.
 
     Each is the root of the ratio of the largest input to the largest weight (Xiao et al.,
     "SmoothQuant", 2023, with a migration strength of a half).
     """
-    # A channel has one divisor, whichever frame of the window it comes from.
+    # A channel has one divisor in all frames of the window.
     largest = rows.abs().amax(dim=0).view(kernel, -1).amax(dim=0).clamp(min=SMALLEST)
     if largest.amax() < UNEVEN * largest.median():
         return None
@@ -197,7 +203,7 @@ def _noise(layer: Layer, weight: Tensor, rows: Tensor) -> float:
 
 
 def _worst_decile(signal: Tensor, error: Tensor) -> float:
-    """Return what a tenth of the frames (r, n) exceed: error power over signal power."""
+    """Return error power over signal power at the worst decile of frames (r, n)."""
     power = signal.square().sum(dim=1).clamp(min=SMALLEST**2)
     return float((error.square().sum(dim=1) / power).quantile(0.9))
 
@@ -208,7 +214,7 @@ def _inputs(module: Product) -> int:
 
 
 def _multiplications(name: str, module: Product, config: ModelConfig) -> float:
-    """Return multiplications for each frame of the context."""
+    """Return the multiplications for each context frame."""
     steps = 1
     if name.startswith("frontend.conv."):
         for layer in config.feature_encoder.layers[int(name.rpartition(".")[2]) + 1 :]:
@@ -217,7 +223,7 @@ def _multiplications(name: str, module: Product, config: ModelConfig) -> float:
 
 
 def _groups(modules: Mapping[str, Product]) -> Iterator[list[str]]:
-    """Cut the names into groups whose statistics fit into `GRAM_BYTES`, at least one a group."""
+    """Yield groups of layers whose statistics fit into `GRAM_BYTES`, one layer at least."""
     group: list[str] = []
     taken = 0
     for name, module in modules.items():

@@ -1,9 +1,13 @@
-"""Matrix products in int8, as onnxruntime's own operators compute them fastest.
+"""Matrix products with quantized weights, in onnxruntime's own operators.
 
-Inputs become unsigned integers, weights are signed. With ranges by row, the zero point differs
-from row to row, which the operators do not take: it rides along as further inputs, all equal to it,
-whose weights add up to minus the sum of the column's weights. The integers are made before the
-frames that a step sees are laid side by side: a quarter of the bytes move.
+Inputs become unsigned integers, weights are signed. With ranges by row the zero point differs from
+row to row, which the operators do not take: it is appended to the inputs as extra columns, whose
+weights sum to minus the sum of the column's weights. Integers are made before windows are gathered,
+so that a quarter of the bytes move.
+
+A grouped convolution becomes one product a group. A row of it computes several neighbouring frames
+from all frames that any of them sees, with the weight repeated once for each, shifted down by a
+frame: a band. There are so few rows that gathering them costs little.
 """
 
 from __future__ import annotations
@@ -13,13 +17,18 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from w2v_edge_export.deployable.ops import DOMAIN
-from w2v_edge_export.graph_builder import GraphBuilder, replace_node
+from w2v_edge_export.graph_builder import GraphBuilder, ceil_div, known, replace_node, size
+from w2v_edge_export.graph_passes.lower_convolution import WindowShape, is_windows
 from w2v_edge_export.targets import CONTRIB
-from w2v_edge_export.weight_quantization.four_bits import BLOCK, FourBitLayer
-from w2v_edge_export.weight_quantization.plan import LEVELS, SMALLEST, Plan, QuantizedLayer
-from w2v_edge_export.weight_quantization.rounding import PAIR
-from w2v_edge_export.weight_quantization.toeplitz import banded, grouped_product
-from w2v_edge_export.window import Window, is_windows
+from w2v_edge_export.weight_quantization.plan import (
+    BLOCK,
+    LEVELS,
+    SMALLEST,
+    FourBitLayer,
+    Plan,
+    QuantizedLayer,
+)
+from w2v_edge_export.weight_quantization.rounding import PAIR, Int8Weight
 
 PRODUCT = f"{CONTRIB}::MatMulIntegerToFloat"
 
@@ -42,16 +51,14 @@ def quantize_graph(model: ir.Model, part: str, plan: Plan) -> None:
 
 
 def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, name: str) -> None:
-    x = node.inputs[0]
-    assert x is not None
+    x = known(node.inputs[0])
     g = GraphBuilder(prefix=f"{node.name}.")
     source = x.producer()
     if source is not None and is_windows(source):
-        window = Window.of(source)
-        x = source.inputs[0]
-        assert x is not None
+        window = WindowShape.of(source)
+        x = known(source.inputs[0])
     else:
-        window = Window(1, 1, layer.weight.values.shape[0])
+        window = WindowShape(1, 1, layer.weight.values.shape[0])
     if layer.balance is not None:
         factor = (1 / layer.balance[: window.channels]).numpy()
         x = g.op("Mul", x, _initializer(graph, f"{name}.balance", factor))
@@ -76,7 +83,7 @@ def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
 
 
 def _row_integers(
-    g: GraphBuilder, x: ir.Value, window: Window, extra: int
+    g: GraphBuilder, x: ir.Value, window: WindowShape, extra: int
 ) -> tuple[ir.Value, ir.Value]:
     """Return integers (b, m, k + extra) of what each step sees of x (b, n, c), and their scales.
 
@@ -95,7 +102,7 @@ def _row_integers(
     return g.op("Concat", *seen, zeros, axis=2), g.op("Reshape", width, [0, -1, 1])
 
 
-def _ranges(g: GraphBuilder, x: ir.Value, window: Window) -> tuple[ir.Value, ir.Value]:
+def _ranges(g: GraphBuilder, x: ir.Value, window: WindowShape) -> tuple[ir.Value, ir.Value]:
     """Return how far what each step sees of x (b, n, c) goes below and above 0, (b, 1, m) each."""
     high = g.op("Unsqueeze", g.op("ReduceMax", x, [2], keepdims=0), [1])
     low = g.op("Neg", g.op("Unsqueeze", g.op("ReduceMin", x, [2], keepdims=0), [1]))
@@ -109,7 +116,7 @@ def _ranges(g: GraphBuilder, x: ir.Value, window: Window) -> tuple[ir.Value, ir.
 def _integers(
     g: GraphBuilder,
     blocks: ir.Value,
-    window: Window,
+    window: WindowShape,
     width: ir.Value,
     zero: ir.Value,
     shift: int,
@@ -126,7 +133,7 @@ def _integers(
     return g.op("Reshape", integers, g.op("Shape", blocks), allowzero=1)
 
 
-def _windows(g: GraphBuilder, window: Window, x: ir.Value) -> ir.Value:
+def _windows(g: GraphBuilder, window: WindowShape, x: ir.Value) -> ir.Value:
     return x if window.is_identity else window.gather(g, x)
 
 
@@ -146,9 +153,7 @@ def _zero_point_rows(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 
 def _quantize_grouped(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, name: str) -> None:
-    x, _, bias = node.inputs
-    assert x is not None
-    assert bias is not None
+    x, _, bias = (known(value) for value in node.inputs)
     g = GraphBuilder(prefix=f"{node.name}.")
     groups, padding = (node.attributes[key].as_int() for key in ("groups", "padding"))
     values, scale = banded(layer.weight, groups)
@@ -186,3 +191,77 @@ def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> 
     )
     graph.register_initializer(value)
     return value
+
+
+FRAMES = 4
+"""Frames that come out of a row; the weight takes as many times its size."""
+
+
+def banded(weight: Int8Weight, groups: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Lay out a weight (kernel * c, d), c inputs of each group, for `grouped_product`.
+
+    Returns:
+        Values (groups, blocks * FRAMES * c, FRAMES * c) and scales (groups, 1, FRAMES * c).
+    """
+    inputs, outputs = weight.values.shape
+    width = outputs // groups
+    kernel = inputs // width
+    values = weight.values.numpy().reshape(kernel, width, groups, width).transpose(2, 0, 1, 3)
+    band = np.zeros((groups, _blocks(kernel) * FRAMES, width, FRAMES, width), np.int8)
+    for i in range(FRAMES):
+        band[:, i : i + kernel, :, i] = values
+    scale = weight.scale.numpy().reshape(groups, 1, 1, width).repeat(FRAMES, axis=2)
+    return band.reshape(groups, -1, FRAMES * width), scale.reshape(groups, 1, -1)
+
+
+def grouped_product(
+    g: GraphBuilder,
+    x: ir.Value,
+    weight: ir.Value,
+    scale: ir.Value,
+    zero: ir.Value,
+    groups: int,
+    kernel: int,
+    padding: int,
+) -> ir.Value:
+    """Convolve integers x (b, n, d), `zero` around them: floats (b, frames, d)."""
+    frames = g.op("Add", size(g, x, 1), 2 * padding - kernel + 1)
+    rows = ceil_div(g, frames, FRAMES)
+    blocks = g.op("Add", rows, _blocks(kernel) - 1)
+    right = g.op("Sub", g.op("Mul", blocks, FRAMES), g.op("Add", size(g, x, 1), padding))
+    pads = g.op("Concat", [0, padding, 0, 0], g.op("Reshape", right, [1]), [0], axis=0)
+    padded = g.op("Pad", x, pads, zero)
+    split = g.op(
+        "Reshape",
+        padded,
+        g.op(
+            "Concat",
+            [0, -1, FRAMES, groups],
+            g.op("Div", g.op("Shape", x, start=2), groups),
+            axis=0,
+        ),
+    )
+    # (b, blocks, FRAMES, groups, c) -> (b, groups, blocks, FRAMES * c)
+    split = g.op("Transpose", split, perm=[0, 3, 1, 2, 4])
+    shape = g.op("Concat", g.op("Shape", split, end=3), [-1], axis=0)
+    split = g.op("Reshape", split, shape)
+    first = g.op("Unsqueeze", g.op("Range", 0, rows, 1), [1])
+    index = g.op("Add", first, list(range(_blocks(kernel))))
+    seen = g.op("Gather", split, index, axis=2)
+    shape = g.op("Concat", g.op("Shape", seen, end=3), [-1], axis=0)
+    sums = g.op("MatMulInteger", g.op("Reshape", seen, shape), weight, zero)
+    product = g.op("Mul", g.op("Cast", sums, to=ir.DataType.FLOAT), scale)
+    # (b, groups, rows, FRAMES * c) -> (b, rows * FRAMES, d)
+    apart = g.op("Reshape", product, [0, 0, 0, FRAMES, -1])
+    apart = g.op("Transpose", apart, perm=[0, 2, 3, 1, 4])
+    merged = g.op(
+        "Reshape",
+        apart,
+        g.op("Concat", g.op("Shape", x, end=1), [-1], g.op("Shape", x, start=2), axis=0),
+    )
+    return g.op("Slice", merged, [0], g.op("Reshape", frames, [1]), [1])
+
+
+def _blocks(kernel: int) -> int:
+    """How many blocks of `FRAMES` frames a row sees."""
+    return -(-(kernel + FRAMES - 1) // FRAMES)

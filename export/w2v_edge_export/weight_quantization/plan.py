@@ -1,4 +1,4 @@
-"""Which matrix products have quantized weights, and how they are computed."""
+"""Layers with quantized weights, in int8 and in 4 bits: what each computes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,82 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from w2v_edge_export.weight_quantization.four_bits import FourBitLayer
 from w2v_edge_export.weight_quantization.rounding import Int8Weight
 
+BLOCK = 32
+"""Inputs that share a scale."""
+
+CENTRE = 8
+"""The integer for zero."""
+
+
+@dataclass(frozen=True)
+class FourBitLayer:
+    """One layer with its weight in 4 bits.
+
+    Attributes:
+        name: such as `context.blocks.0.attention.query`.
+        values: (n, blocks, BLOCK) integers from 0 to 15.
+        scale: (n, blocks) float32.
+        inputs: number of inputs k; the last block may be padded beyond it.
+    """
+
+    name: str
+    values: Tensor
+    scale: Tensor
+    inputs: int
+    scheme: ClassVar[str] = "none"
+    precision: ClassVar[str] = "int4"
+    balance: ClassVar[None] = None
+
+    @property
+    def dequantized(self) -> Tensor:
+        """The dequantized weight, (k, n)."""
+        blocks = (self.values.to(torch.float32) - CENTRE) * self.scale.unsqueeze(2)
+        weight: Tensor = blocks.flatten(1)[:, : self.inputs].T
+        return weight
+
+    @property
+    def packed(self) -> Tensor:
+        """The integers two a byte, the first in the low half: (n, blocks, BLOCK / 2) uint8."""
+        values = self.values.to(torch.uint8)
+        return values[..., 0::2] | (values[..., 1::2] << 4)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Compute the layer without its bias on rows (r, k)."""
+        return rows @ self.dequantized
+
+
+def round_to_four_bits(name: str, weight: Tensor) -> FourBitLayer:
+    """Round a weight (k, n) to 4 bits, with the best of several scales for each block."""
+    inputs = weight.shape[0]
+    columns = torch.nn.functional.pad(weight.T, (0, -inputs % BLOCK))
+    blocks = columns.reshape(len(columns), -1, BLOCK)
+    # The largest value becomes -8, which is one step further out than 7.
+    index = blocks.abs().argmax(dim=2, keepdim=True)
+    widest = blocks.gather(2, index).squeeze(2) / -CENTRE
+    best = torch.zeros_like(blocks)
+    scale = torch.ones_like(widest)
+    least = torch.full_like(widest, torch.inf)
+    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75):
+        step = widest * share
+        step = torch.where(step == 0, torch.ones_like(step), step)
+        values = (blocks / step.unsqueeze(2)).round().clamp(-CENTRE, CENTRE - 1)
+        error = (values * step.unsqueeze(2) - blocks).square().sum(dim=2)
+        better = error < least
+        least = torch.where(better, error, least)
+        scale = torch.where(better, step, scale)
+        best = torch.where(better.unsqueeze(2), values, best)
+    return FourBitLayer(name, (best + CENTRE).to(torch.uint8), scale, inputs)
+
+
 Scheme = Literal["row", "static"]
-"""Ranges of the inputs: `row` takes them anew for each step (the frames that one row of the product
-sees), `static` has one from calibration. A range never spans steps, utterances or tiles."""
+"""Ranges of the inputs: `row` has one for each row of the product, `static` one from calibration. A
+range never spans rows, utterances or tiles."""
 
 LEVELS = 255
 SMALLEST = 1e-12
-"""The least width of a level: rows of zeros stay zeros."""
+"""Least width of a level, so that rows of zeros stay zeros."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +93,11 @@ class QuantizedLayer:
 
     Attributes:
         name: such as `context.blocks.0.attention.query`.
-        scheme: how the ranges of its inputs are found.
+        scheme: how the ranges of the inputs are found.
         weight: (k, n) integers and scales, of the weight whose rows were multiplied by `balance`.
-        scale, zero_point: of the inputs, where they are static.
-        balance: (k,) what each input is divided by before it is rounded; None for all ones.
+        scale: of the inputs, with static ranges.
+        zero_point: of the inputs, with static ranges.
+        balance: (k,) divisors of the inputs before rounding; None for none.
     """
 
     name: str
@@ -42,7 +109,7 @@ class QuantizedLayer:
     precision: ClassVar[str] = "int8"
 
     def rounded(self, rows: Tensor) -> Tensor:
-        """Return inputs (r, k) as the integers of this layer's graph stand for them."""
+        """Return inputs (r, k) after rounding to the integers of this layer's graph."""
         if self.balance is not None:
             rows = rows / self.balance
         if self.scheme == "static":
@@ -62,4 +129,4 @@ class QuantizedLayer:
 Layer = QuantizedLayer | FourBitLayer
 
 Plan = Mapping[str, Layer]
-"""The layers with quantized weights by name; all others stay in float."""
+"""Layers with quantized weights, by name; all others stay in float."""

@@ -1,11 +1,12 @@
-"""Weights as int8, one scale a column, rounded so that the layer's output suffers least.
+"""Rounding of weights to int8, one scale for each column, with the least error of the output.
 
-Columns are rounded one input at a time, and each rounding error is made up for by the inputs still
-to come, as far as calibration audio shows them to vary together (Frantar et al., "GPTQ", 2022,
-section 3). On x86 without VNNI, runtimes add the products of two neighbouring inputs in 16 bits,
-saturating: 255 * (127 + 127) does not fit. So two neighbouring weights of one sign never add to
-more than 128, for which every such sum is exact. How much of the int8 range a column can use under
-this rule depends on its values; several ranges are tried and each column keeps its best.
+Columns are rounded one input at a time. Later inputs compensate each rounding error, as far as they
+correlate with it on calibration audio (Frantar et al., "GPTQ", 2022, section 3).
+
+On x86 without VNNI, runtimes add the products of two neighbouring inputs in 16 bits, saturating:
+255 * (127 + 127) does not fit. Two neighbouring weights of one sign therefore never sum to more
+than 128, for which every such sum is exact. The usable share of the int8 range depends on a
+column's values: several ranges are tried, and each column keeps the best.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor
 
 PAIR = 128
-"""255 * 128 < 2 ** 15: what two neighbouring weights of one sign may add to."""
+"""Largest sum of two neighbouring weights of one sign: 255 * 128 < 2 ** 15."""
 
 LIMITS = (63, 72, 80, 90, 100, 127)
-"""Ranges tried: the integer that a column's largest value becomes. Up to 64 the rule is moot."""
+"""Ranges tried: the integer of a column's largest value. Up to 64 any two neighbours fit."""
 
 DAMPING = 0.01
-"""Of the mean variance, added to all: errors are not moved onto inputs that hardly vary."""
+"""Share of the mean variance added to all, so that no error moves to nearly constant inputs."""
 
 BLOCK = 128
 
@@ -37,7 +38,7 @@ class Int8Weight:
 
     @property
     def dequantized(self) -> Tensor:
-        """The weight that these integers stand for, (k, n)."""
+        """The dequantized weight, (k, n)."""
         return self.values * self.scale
 
 
@@ -46,9 +47,9 @@ def round_weight(weight: Tensor, gram: Tensor | None, ranges: Sequence[int] = LI
 
     Args:
         weight: float32, inputs first.
-        gram: (k, k) sums over calibration frames of products of two inputs; without it every
-            value is rounded for itself.
-        ranges: what a column's largest value may become; each column has the best of them.
+        gram: (k, k) sums over calibration frames of products of two inputs; None rounds every
+            value to the nearest.
+        ranges: integers for a column's largest value; each column takes the best of them.
     """
     outputs = weight.shape[1]
     largest = weight.abs().amax(dim=0).clamp(min=1e-30)
@@ -77,7 +78,7 @@ def _inverse_factor(gram: Tensor) -> Tensor:
 
 
 def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
-    """Round every value of (k, n) for itself, but for the rule for neighbours."""
+    """Round every value of (k, n) to the nearest, subject to the rule for neighbours."""
     values = (weight / scale).round()
     # No value is beyond its limit: the largest of its column is what became the limit.
     last = len(values) // 2 * 2

@@ -1,22 +1,30 @@
-"""Finds what can be int8 within the budgets: all of it, less the layers that break them."""
+"""Weight quantization within budgets: all layers, less those that break a budget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import onnx_ir as ir
 
+from w2v_edge.agreement import json_number
 from w2v_edge.errors import AccuracyError
 from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
-from w2v_edge_export.parts import lower_parts
-from w2v_edge_export.progress import Progress
+from w2v_edge_export.parts import lower_parts, parts
+from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
-from w2v_edge_export.weight_quantization.accuracy import Accuracy, Judge
+from w2v_edge_export.weight_quantization.accuracy import Accuracy, AccuracyEvaluator
+from w2v_edge_export.weight_quantization.calibration import calibration_audio
 from w2v_edge_export.weight_quantization.half import HalfPrecision, exposed, overflowing
-from w2v_edge_export.weight_quantization.layers import Candidate
+from w2v_edge_export.weight_quantization.layers import (
+    Candidate,
+    make_candidates,
+    make_four_bit_candidates,
+)
 from w2v_edge_export.weight_quantization.plan import Plan
 
 FRONTEND = "frontend."
@@ -28,12 +36,12 @@ DEFAULT_COSINES = {"fp16": 0.998, "int8": 0.998, "int4": 0.98}
 
 @dataclass(frozen=True)
 class Budgets:
-    """What an export with quantized weights must hold.
+    """Budgets of an export with quantized weights.
 
     Attributes:
-        min_cosine: of the context of a frame with PyTorch's, at the worst decile.
-        max_code_drift: share of codes that differ from PyTorch's.
-        require_speedup: of the encoder over the float32 graph, on this machine.
+        min_cosine: least cosine of a context frame with PyTorch's, at the worst decile.
+        max_code_drift: largest share of codes that differ from PyTorch's.
+        require_speedup: least speed of the encoder over float32, as a ratio, on this machine.
     """
 
     min_cosine: float = DEFAULT_COSINES["int8"]
@@ -42,17 +50,17 @@ class Budgets:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a search ended.
+class QuantizationResult:
+    """Result of a weight quantization: which layers are quantized, and how accurate that is.
 
     Attributes:
-        budgets: what was asked for.
-        accuracy: of the final assignment.
-        speedup: likewise; None where it was not reached or not measured.
+        budgets: the budgets asked for.
+        accuracy: accuracy of the final assignment.
+        speedup: speed over float32 as a ratio; None where it was not measured.
         candidates: all layers, the most sensitive first.
-        floats: the names of those that stayed in float.
-        half: the pass that makes the rest fp16, if any.
-        ranges: the largest magnitude of each value that became fp16.
+        floats: names of the layers that stay in float.
+        half: pass that turns the other products into fp16; None for integer weights.
+        ranges: largest magnitude of each value in fp16.
     """
 
     budgets: Budgets
@@ -65,10 +73,10 @@ class Outcome:
 
     @property
     def problems(self) -> list[str]:
-        """The budgets that do not hold, one line each."""
+        """The exceeded budgets, one line each."""
         found, budgets = self.accuracy, self.budgets
         problems = overflowing(self.ranges)[:1]
-        # Written so that what is no number breaks every budget.
+        # `not x >= y`, so that NaN exceeds every budget.
         if not found.context_cosine >= budgets.min_cosine:
             problems.append(
                 f"context cosine {found.context_cosine:.5f}, at least {budgets.min_cosine:g} wanted"
@@ -86,11 +94,11 @@ class Outcome:
 
     @property
     def plan(self) -> Plan:
-        """The layers in int8."""
+        """The quantized layers."""
         return {x.layer.name: x.layer for x in self.candidates if x.layer.name not in self.floats}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a manifest holds of it."""
+        """Return the result as a manifest holds it, in valid JSON; see `json_number`."""
         accuracy = asdict(self.accuracy) | {"drift_bound": self.accuracy.drift_bound}
         return {
             "budgets": asdict(self.budgets),
@@ -114,10 +122,10 @@ class Outcome:
 
 
 class AccuracyBudgetError(AccuracyError):
-    """No assignment holds the budgets; `outcome` has the figures and the ranking."""
+    """No assignment holds the budgets; `outcome` has the measurements and the ranking."""
 
-    def __init__(self, outcome: Outcome) -> None:
-        """Say which budgets do not hold."""
+    def __init__(self, outcome: QuantizationResult) -> None:
+        """Name the exceeded budgets in one line."""
         super().__init__(
             f"the budgets cannot be held: {'; '.join(outcome.problems)}; no bundle was written; "
             "relax a budget, or export --precision fp32"
@@ -125,50 +133,50 @@ class AccuracyBudgetError(AccuracyError):
         self.outcome = outcome
 
 
-class Search:
-    """Takes layers back to float, the most sensitive first, until the budgets hold."""
+class LayerSearch:
+    """Returns layers to float, the most sensitive first, until the budgets hold."""
 
     def __init__(
         self,
         config: ModelConfig,
         target: Target,
         traced: Mapping[str, ir.Model],
-        judge: Judge,
-        progress: Progress = lambda *_: None,
+        evaluator: AccuracyEvaluator,
+        stages: Stages | None = None,
     ) -> None:
         self.config = config
         self.target = target
         self.traced = traced
-        self.judge = judge
-        self.progress = progress
+        self.evaluator = evaluator
+        self.stages = stages or Stages()
 
     def run(
         self, candidates: Sequence[Candidate], floats: frozenset[str], budgets: Budgets
-    ) -> Outcome:
-        """Search from an assignment with `floats` already in float.
+    ) -> QuantizationResult:
+        """LayerSearch from an assignment with `floats` already in float.
 
         Raises:
             AccuracyBudgetError: even the last assignment does not hold the budgets.
         """
         if self.config.quantizer_input == "features":
             front = [x for x in candidates if x.layer.name.startswith(FRONTEND)]
-            # The code drift is the front end's alone, and quick to measure.
-            outcome = Outcome(budgets, _UNKNOWN, None, front, floats)
+            # The code drift depends on the front end only, and is quick to measure.
+            outcome = QuantizationResult(budgets, _UNKNOWN, None, front, floats)
             floats = self._reduce(outcome, self._tokenizer).floats
-        outcome = Outcome(budgets, _UNKNOWN, None, candidates, floats)
+        outcome = QuantizationResult(budgets, _UNKNOWN, None, candidates, floats)
         return self._finish(self._reduce(outcome, self._all))
 
-    def measure(self, candidates: Sequence[Candidate], budgets: Budgets) -> Outcome:
-        """Measure one assignment, with every candidate quantized.
+    def measure(self, candidates: Sequence[Candidate], budgets: Budgets) -> QuantizationResult:
+        """Measure the assignment with every candidate quantized.
 
         Raises:
             AccuracyBudgetError: it does not hold the budgets.
         """
-        outcome = Outcome(budgets, _UNKNOWN, None, candidates)
+        outcome = QuantizationResult(budgets, _UNKNOWN, None, candidates)
         return self._finish(replace(outcome, accuracy=self._all(outcome.plan)))
 
-    def measure_half(self, budgets: Budgets) -> Outcome:
-        """Measure everything in fp16, the largest magnitude of every value inside included.
+    def measure_half(self, budgets: Budgets) -> QuantizationResult:
+        """Measure the fp16 graphs, and the largest magnitude of every value in them.
 
         Raises:
             AccuracyBudgetError: it does not hold the budgets, or a value is too large for fp16.
@@ -176,16 +184,16 @@ class Search:
         half = HalfPrecision()
         graphs = self._graph("encoder", {}, half), self._tokenizer_graph({}, half)
         encoder = self._graph("encoder", {})
-        ranges = half.weights | self.judge.magnitudes(encoder, exposed(encoder, half.values))
+        ranges = half.weights | self.evaluator.magnitudes(encoder, exposed(encoder, half.values))
         # No speed is measured: the devices that it is for are elsewhere.
-        accuracy = self.judge.measure(*graphs)
-        outcome = Outcome(budgets, accuracy, None, (), half=half, ranges=ranges)
+        accuracy = self.evaluator.measure(*graphs)
+        outcome = QuantizationResult(budgets, accuracy, None, (), half=half, ranges=ranges)
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
 
-    def _finish(self, outcome: Outcome) -> Outcome:
-        """Time an assignment whose accuracy holds."""
+    def _finish(self, outcome: QuantizationResult) -> QuantizationResult:
+        """Measure the speed of an assignment that is within its accuracy budgets."""
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         if not outcome.plan:
@@ -193,15 +201,17 @@ class Search:
                 "no layer is left in fewer bits: the budgets leave none, or none is large enough; "
                 "no bundle was written; relax a budget, or export --precision fp32"
             )
-        self.progress("timing it against float32", 0.95)
+        self.stages.step("timing against float32", 1)
         encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
-        outcome = replace(outcome, speedup=self.judge.speedup(*encoders))
+        outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
 
-    def _reduce(self, outcome: Outcome, measure: Callable[[Plan], Accuracy]) -> Outcome:
-        """Take layers out of int8 until the measured accuracy holds or none is left."""
+    def _reduce(
+        self, outcome: QuantizationResult, measure: Callable[[Plan], Accuracy]
+    ) -> QuantizationResult:
+        """Return layers to float until the measured accuracy is within budget or none is left."""
         step = 1
         while True:
             accuracy = measure(outcome.plan)
@@ -209,16 +219,16 @@ class Search:
             left = [x.layer.name for x in outcome.candidates if x.layer.name in outcome.plan]
             if not outcome.problems or not left:
                 return outcome
-            self.progress(f"back to float: {left[0]}", 0.9)
+            self.stages.step(f"back to float: {left[0]}", 1)
             floats = outcome.floats | set(left[: max(1, step // 2)])
             step += 1
             outcome = replace(outcome, floats=floats)
 
     def _tokenizer(self, plan: Plan) -> Accuracy:
-        return self.judge.tokenizer(self._graph("tokenizer", plan))
+        return self.evaluator.tokenizer(self._graph("tokenizer", plan))
 
     def _all(self, plan: Plan) -> Accuracy:
-        return self.judge.measure(self._graph("encoder", plan), self._tokenizer_graph(plan))
+        return self.evaluator.measure(self._graph("encoder", plan), self._tokenizer_graph(plan))
 
     def _tokenizer_graph(self, plan: Plan, half: HalfPrecision | None = None) -> ir.Model | None:
         if self.config.quantizer is None:
@@ -233,5 +243,63 @@ class Search:
 _UNKNOWN = Accuracy(1.0, 1.0, 0.0, 0)
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.5g}")
+def _short(value: float | None) -> float | str | None:
+    return None if value is None else json_number(value, digits=5)
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """Options of a weight quantization.
+
+    Attributes:
+        calibration: folder of audio; None for the recordings in the package.
+        frontend_precision: precision of the front end's convolutions in int8.
+        budgets: budgets of accuracy and speed.
+    """
+
+    calibration: Path | None = None
+    frontend_precision: Literal["fp32", "int8"] = "int8"
+    budgets: Budgets = field(default_factory=Budgets)
+
+
+def quantize(
+    model: SpeechModel,
+    target: Target,
+    traced: Mapping[str, ir.Model],
+    precision: str,
+    options: QuantizationOptions,
+    stages: Stages,
+) -> QuantizationResult:
+    """Quantize the weights of a model as far as the budgets allow.
+
+    Raises:
+        AccuracyError: the budgets cannot be held; nothing was written.
+        InputError: calibration audio that cannot be used.
+    """
+    config, budgets = model.config, options.budgets
+    calibrating, measuring = calibration_audio(
+        options.calibration, config.sample_rate, config.geometry
+    )
+    evaluator = AccuracyEvaluator(model, measuring, config.geometry.hop)
+    search = LayerSearch(config, target, traced, evaluator, stages)
+    if precision == "fp16":
+        stages.step("measuring the range of every value")
+        return search.measure_half(budgets)
+    if precision == "int4":
+        stages.step("rounding to 4 bits")
+        four_bit = make_four_bit_candidates(parts(model), config, measuring)
+        # 4 bits are for size: the speed is measured and reported, not required.
+        return search.measure(four_bit, replace(budgets, require_speedup=0.0))
+    candidates = make_candidates(
+        parts(model),
+        config,
+        calibrating,
+        measuring,
+        stages,
+    )
+    floats = frozenset(
+        x.layer.name
+        for x in candidates
+        if options.frontend_precision == "fp32" and x.layer.name.startswith(FRONTEND)
+    )
+    return search.run(candidates, floats, budgets)

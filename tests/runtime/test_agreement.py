@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.comparison import (
-    Row,
-    Tally,
+from w2v_edge.agreement import (
+    CodeAgreement,
+    Deviation,
     compare_codes,
     compare_lengths,
     compare_values,
-    spread,
+    std_across_frames,
     tolerance,
 )
 
@@ -39,20 +40,22 @@ def codes() -> npt.NDArray[np.int64]:
     return drawn
 
 
-def _values(found: npt.NDArray[Any], expected: npt.NDArray[Any], std: float = 1.0) -> Row:
+def _values(found: npt.NDArray[Any], expected: npt.NDArray[Any], std: float = 1.0) -> Deviation:
     return compare_values("case", "context", found, expected, LENGTHS, std)
 
 
 def _codes(
     found: npt.NDArray[Any], expected: npt.NDArray[Any], margins: float = 1.0
-) -> tuple[Row, Tally]:
-    tally = Tally()
-    row = compare_codes("case", found, expected, np.full(expected.shape, margins), LENGTHS, tally)
-    return row, tally
+) -> tuple[Deviation, CodeAgreement]:
+    agreement = CodeAgreement()
+    row = compare_codes(
+        "case", found, expected, np.full(expected.shape, margins), LENGTHS, agreement
+    )
+    return row, agreement
 
 
 def test_equal_values_pass(values: npt.NDArray[np.float32]) -> None:
-    """Equal arrays are within any bar."""
+    """Equal arrays are within any tolerance."""
     row = _values(values, values.copy(), std=0.0)
     assert row.ok
     assert row.worst == 0
@@ -64,7 +67,9 @@ def test_equal_values_pass(values: npt.NDArray[np.float32]) -> None:
     share=st.sampled_from([0.5, 0.98, 1.02, 2.0, np.inf, np.nan]),
     frame=st.integers(0, 11),
 )
-def test_the_bar_is_relative_to_the_spread(std: float, share: float, frame: int) -> None:
+def test_the_tolerance_is_relative_to_the_standard_deviation(
+    std: float, share: float, frame: int
+) -> None:
     """A deviation passes up to 1e-4 of the standard deviation, and the frame beyond it is named."""
     expected = np.zeros((2, 20, 5))
     found = expected.copy()
@@ -76,7 +81,7 @@ def test_the_bar_is_relative_to_the_spread(std: float, share: float, frame: int)
     assert row.worst == pytest.approx(share * 1e-4 * std, nan_ok=True)
 
 
-def test_large_values_have_an_absolute_bar() -> None:
+def test_large_values_have_an_absolute_tolerance() -> None:
     """Where values are far larger than they vary, 1e-6 of them is allowed, 1e-4 at most."""
     assert tolerance(1.0, 1.0) == 1e-4
     assert tolerance(1e-4, 0.01) == pytest.approx(1e-8)
@@ -86,12 +91,21 @@ def test_large_values_have_an_absolute_bar() -> None:
 
 
 @given(offset=st.floats(-100, 100), scale=st.floats(0.01, 100))
-def test_spread_is_across_frames(offset: float, scale: float) -> None:
+def test_standard_deviation_is_across_frames(offset: float, scale: float) -> None:
     """How much an output varies does not depend on where each channel lies."""
     frames = np.random.default_rng(0).standard_normal((500, 8)) * scale
     channels = np.linspace(-offset, offset, 8)
-    assert spread(frames + channels) == pytest.approx(scale, rel=0.1)
-    assert spread(np.tile(channels, (9, 1))) == pytest.approx(0, abs=1e-9)
+    assert std_across_frames(frames + channels) == pytest.approx(scale, rel=0.1)
+    assert std_across_frames(np.tile(channels, (9, 1))) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("worst", [np.inf, -np.inf, np.nan, 1.23456e-7])
+def test_deviations_are_valid_json(worst: float) -> None:
+    """JSON has no infinity and no NaN: those are strings, which `float` reads back."""
+    row = Deviation("case", "codes", worst, 0.0, (1, 2))
+    found = json.loads(json.dumps(row.to_dict(), allow_nan=False))
+    assert float(found["worst"]) == pytest.approx(worst, rel=1e-3, nan_ok=True)
+    assert found["first_bad"] == [1, 2]
 
 
 @pytest.mark.parametrize("value", [1e-30, np.nan, -1.0])
@@ -114,23 +128,23 @@ def test_shapes_are_compared(values: npt.NDArray[np.float32], codes: npt.NDArray
         assert row.worst == np.inf
         assert str(found.shape) in row.problem
         assert str(values.shape) in row.problem
-    row, tally = _codes(codes[:, :19], codes)
+    row, agreement = _codes(codes[:, :19], codes)
     assert not row.ok
     assert "(2, 19, 2), expected (2, 20, 2)" in row.problem
-    assert tally == Tally()
+    assert agreement == CodeAgreement()
     lengths = np.array(LENGTHS)
     assert not compare_lengths("case", lengths[:1], lengths).ok
 
 
 def test_equal_codes_pass(codes: npt.NDArray[np.int64]) -> None:
     """Equal codes pass; those of valid frames are counted, and which entries were seen."""
-    row, tally = _codes(codes.copy(), codes)
+    row, agreement = _codes(codes.copy(), codes)
     assert row.ok
-    assert (tally.compared, tally.ties, tally.wrong) == (64, 0, 0)
+    assert (agreement.compared, agreement.ties, agreement.wrong) == (64, 0, 0)
     seen = [set(codes[0, :, g]) | set(codes[1, :12, g]) for g in range(2)]
-    assert tally.distinct == seen
-    compare_codes("case", codes, codes, np.ones(codes.shape), LENGTHS, tally)
-    assert tally.compared == 128
+    assert agreement.distinct == seen
+    compare_codes("case", codes, codes, np.ones(codes.shape), LENGTHS, agreement)
+    assert agreement.compared == 128
 
 
 @pytest.mark.parametrize(("margin", "ties"), [(0.0, 1), (0.9e-4, 1), (1.1e-4, 0), (1.0, 0)])
@@ -138,9 +152,9 @@ def test_ties_are_counted(codes: npt.NDArray[np.int64], margin: float, ties: int
     """A code may differ where the two best logits are too close to call, and that is counted."""
     found = codes.copy()
     found[1, 7, 1] += 1
-    row, tally = _codes(found, codes, margin)
+    row, agreement = _codes(found, codes, margin)
     assert row.ok == bool(ties)
-    assert (tally.ties, tally.wrong) == (ties, 1 - ties)
+    assert (agreement.ties, agreement.wrong) == (ties, 1 - ties)
     assert row.first_bad == (None if ties else (1, 7))
     assert row.worst == 1 - ties
 

@@ -1,7 +1,8 @@
-"""Is the bundle equal to the reference? The bars, and what is reported when one is missed."""
+"""Agreement of a bundle's outputs with a reference: deviations and their tolerances."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RELATIVE_BAR = 1e-4
-"""Largest deviation, in standard deviations of the reference across frames."""
+RELATIVE_TOLERANCE = 1e-4
+"""Largest absolute deviation, in standard deviations of the reference across frames."""
 
-LARGE_VALUE_BAR = 1e-6
-"""Where values are more than 100 times larger than they vary: deviation over the largest value."""
+LARGE_VALUE_TOLERANCE = 1e-6
+"""Deviation over the largest value, where values exceed 100 times their standard deviation."""
 
 TIE_MARGIN = 1e-4
 """Two best logits closer than this, in standard deviations of all logits, are a tie."""
@@ -21,24 +22,22 @@ TIE_MARGIN = 1e-4
 MAX_TIES = 1e-4
 """Share of all codes that may differ at ties."""
 
-
 CLOSE_CALL = 0.05
-"""Where weights have fewer bits, two labels whose logits lie closer than this, in standard
-deviations of a frame's logits, are a close call: two frames at a cosine of 0.9999, as near as
-roundings leave them, may differ by as much."""
+"""With quantized weights, two labels whose logits are closer than this, in standard deviations of
+the frame's logits, are a close call: frames at a cosine of 0.9999 may differ by as much."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One output of one case.
+class Deviation:
+    """The deviation of one output in one test case from its reference.
 
     Attributes:
-        case: what was run, such as `encoder 7.3 s x 6, noise`.
-        output: the tensor.
-        worst: largest absolute deviation, or for codes how many differ.
-        allowed: what it may be.
-        first_bad: (batch, frame) of the first value out of bounds, or None.
-        problem: what is wrong beyond that, such as a shape.
+        case: graph and test case, such as `encoder 7.3 s x 6, noise`.
+        output: name of the tensor.
+        worst: largest absolute deviation; for codes, the number of differing ones.
+        allowed: the tolerance for `worst`.
+        first_bad: (batch, frame) of the first value out of tolerance, or None.
+        problem: a problem other than the deviation, such as a wrong shape.
     """
 
     case: str
@@ -50,18 +49,38 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether the row is within its bar."""
+        """Whether the output is within its tolerance."""
         return self.first_bad is None and not self.problem
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the deviation as JSON values, for manifests and reports; see `json_number`."""
+        return {
+            "case": self.case,
+            "output": self.output,
+            "worst": json_number(self.worst),
+            "allowed": json_number(self.allowed),
+            "first_bad": None if self.first_bad is None else list(self.first_bad),
+            "problem": self.problem,
+        }
+
+
+def json_number(value: float, digits: int = 4) -> float | str:
+    """Return a number rounded to `digits` significant digits, for JSON.
+
+    JSON has no infinity and no NaN: those are written as the strings "inf", "-inf" and "nan",
+    which Python's `float` reads back.
+    """
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else str(float(value))
 
 
 @dataclass
-class Tally:
-    """Codes compared so far.
+class CodeAgreement:
+    """Counts of compared codes.
 
     Attributes:
         compared: codes within valid frames.
-        ties: differing codes whose two best logits were too close to call.
-        wrong: differing codes that were no tie.
+        ties: differing codes whose two best logits are a tie, see `TIE_MARGIN`.
+        wrong: differing codes that are no tie.
         distinct: entries seen in each group.
     """
 
@@ -71,13 +90,13 @@ class Tally:
     distinct: list[set[int]] = field(default_factory=list)
 
 
-def spread(values: npt.NDArray[Any]) -> float:
-    """Return how much values (n, d) vary across frames: the RMS of the channels' deviations."""
+def std_across_frames(values: npt.NDArray[Any]) -> float:
+    """Return the standard deviation of values (n, d) across frames, as the RMS over channels."""
     return float(np.sqrt(np.mean(np.var(values.astype(np.float64), axis=0))))
 
 
 def frame_cosines(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return the cosine of each frame of (n, d) with that of the other; 1 for two zero frames."""
+    """Return the cosine similarity of each pair of frames (n, d), (n,); 1 for two zero frames."""
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
@@ -88,12 +107,12 @@ def frame_cosines(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.ND
 
 
 def tolerance(std: float, peak: float) -> float:
-    """Return the largest deviation allowed for an output that varies by `std` and peaks at `peak`.
+    """Return the tolerance for an output with standard deviation `std` and largest value `peak`.
 
-    It is relative to `std`. Only where values are so large that float32 cannot do better does the
-    absolute bar, 1e-4 at most, take its place.
+    The tolerance is relative to `std`. Where values are too large for float32 to reach it, it is
+    relative to `peak`, and at most 1e-4.
     """
-    return max(RELATIVE_BAR * std, min(RELATIVE_BAR, LARGE_VALUE_BAR * peak))
+    return max(RELATIVE_TOLERANCE * std, min(RELATIVE_TOLERANCE, LARGE_VALUE_TOLERANCE * peak))
 
 
 def compare_values(
@@ -103,22 +122,28 @@ def compare_values(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     std: float,
-) -> Row:
-    """Compare (b, n, d) with (b, n, d), of which `lengths` frames are valid.
+) -> Deviation:
+    """Compare values (b, n, d) by their largest absolute deviation.
 
-    Frames past the lengths must be exact zeros.
+    Args:
+        case: graph and test case.
+        output: name of the tensor.
+        found: values of the bundle.
+        expected: values of the reference.
+        lengths: (b,) valid frames; frames past them must be exact zeros.
+        std: standard deviation of the output, for its tolerance.
     """
     peak = float(np.abs(expected).max(initial=0.0))
     allowed = tolerance(std, peak)
     if found.shape != expected.shape:
-        return Row(case, output, np.inf, allowed, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, allowed, None, _shapes(found, expected))
     deviation = np.abs(found.astype(np.float64) - expected).max(axis=2, initial=0.0)
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
     bad = (valid & ~(deviation <= allowed)) | leaked
     worst = np.where(valid, deviation, 0.0).max(initial=0.0)
     problem = "frames past the end are not zero" if leaked.any() else ""
-    return Row(case, output, float(worst), allowed, _first(bad), problem)
+    return Deviation(case, output, float(worst), allowed, _first(bad), problem)
 
 
 def compare_frames(
@@ -128,21 +153,22 @@ def compare_frames(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     min_cosine: float,
-) -> Row:
-    """Compare the direction of each valid frame of (b, n, d) with that of the reference.
+) -> Deviation:
+    """Compare frames (b, n, d) by their cosine similarity.
 
-    The row's figures are one minus a cosine. Frames past the lengths must be exact zeros.
+    `worst` and `allowed` of the result are cosine distances, one minus the cosine. Frames past the
+    lengths (b,) must be exact zeros.
     """
     allowed = 1 - min_cosine
     if found.shape != expected.shape:
-        return Row(case, output, np.inf, allowed, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, allowed, None, _shapes(found, expected))
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     cosines = np.stack([frame_cosines(x, y) for x, y in zip(found, expected, strict=True)])
     distance = np.where(valid, 1 - cosines, 0.0)
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
     problem = "frames past the end are not zero" if leaked.any() else ""
     bad = ~(distance <= allowed) | leaked
-    return Row(case, output, float(distance.max(initial=0.0)), allowed, _first(bad), problem)
+    return Deviation(case, output, float(distance.max(initial=0.0)), allowed, _first(bad), problem)
 
 
 def compare_most_codes(
@@ -151,17 +177,20 @@ def compare_most_codes(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     max_share: float,
-) -> Row:
-    """Compare codes (b, n, g) of which a share may differ; those past the lengths must be zero."""
+) -> Deviation:
+    """Compare codes (b, n, g); up to `max_share` of them may differ.
+
+    Codes past the lengths (b,) must be zero.
+    """
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     if found.shape != expected.shape:
-        return Row(case, "codes", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected))
     allowed = np.ceil(max_share * valid.sum() * found.shape[2])
     differs = (found != expected) & valid[..., None]
     problem = "codes past the end are not zero" if found[~valid].any() else ""
     count = int(differs.sum())
     first = _first(differs.any(axis=2)) if count > allowed else None
-    return Row(case, "codes", float(count), float(allowed), first, problem)
+    return Deviation(case, "codes", float(count), float(allowed), first, problem)
 
 
 def compare_labels(
@@ -171,14 +200,14 @@ def compare_labels(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     max_share: float,
-) -> Row:
-    """Compare the best labels of logits (b, n, labels), of which a share may differ.
+) -> Deviation:
+    """Compare the best labels of logits (b, n, labels); up to `max_share` of them may differ.
 
-    Roundings turn logits that are near zero by any angle; what counts is which one is largest, but
-    for close calls. Frames past the lengths must be exact zeros.
+    Logits near zero have no stable direction, so that labels are compared and not cosines. Close
+    calls may differ, see `CLOSE_CALL`. Frames past the lengths (b,) must be exact zeros.
     """
     if found.shape != expected.shape:
-        return Row(case, output, np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, 0, None, _shapes(found, expected))
     lengths = list(lengths)
     labels = without_close_calls(found.argmax(axis=2), expected)
     best = expected.argmax(axis=2)
@@ -193,7 +222,7 @@ def compare_labels(
 def without_close_calls(
     found: npt.NDArray[np.int64], expected: npt.NDArray[Any]
 ) -> npt.NDArray[np.int64]:
-    """Return labels (b, n) as expected by logits (b, n, labels), where the choice was close."""
+    """Return labels (b, n) with close calls replaced by the best label of logits (b, n, labels)."""
     best = expected.argmax(axis=2)
     lead = (
         expected.max(axis=2) - np.take_along_axis(expected, found[..., np.newaxis], axis=2)[..., 0]
@@ -209,41 +238,43 @@ def compare_codes(
     expected: npt.NDArray[Any],
     margins: npt.NDArray[Any],
     lengths: Iterable[int],
-    tally: Tally,
-) -> Row:
-    """Compare codes (b, n, g); one may differ where its margin says that it is a tie.
+    agreement: CodeAgreement,
+) -> Deviation:
+    """Compare codes (b, n, g), which may differ at ties only.
 
     Args:
-        case: what was run.
-        found: by the bundle.
-        expected: by the reference.
+        case: graph and test case.
+        found: codes of the bundle.
+        expected: codes of the reference.
         margins: (b, n, g) distance of the two best logits, in standard deviations of all logits.
-        lengths: valid frames; codes past them must be zero.
-        tally: is added to.
+        lengths: (b,) valid frames; codes past them must be zero.
+        agreement: counts, updated in place.
     """
     if found.shape != expected.shape:
-        return Row(case, "codes", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected))
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     differs = found != expected
     tie = differs & (margins < TIE_MARGIN) & valid[..., None]
     bad = (differs & ~tie).any(axis=2)
-    tally.compared += int(valid.sum()) * found.shape[2]
-    tally.ties += int(tie.sum())
-    tally.wrong += int((differs & ~tie).sum())
-    if not tally.distinct:
-        tally.distinct = [set() for _ in range(found.shape[2])]
-    for group, seen in enumerate(tally.distinct):
+    agreement.compared += int(valid.sum()) * found.shape[2]
+    agreement.ties += int(tie.sum())
+    agreement.wrong += int((differs & ~tie).sum())
+    if not agreement.distinct:
+        agreement.distinct = [set() for _ in range(found.shape[2])]
+    for group, seen in enumerate(agreement.distinct):
         seen.update(np.unique(expected[valid][:, group]).tolist())
-    return Row(case, "codes", float((differs & ~tie).sum()), 0, _first(bad))
+    return Deviation(case, "codes", float((differs & ~tie).sum()), 0, _first(bad))
 
 
-def compare_lengths(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Row:
+def compare_lengths(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
     """Compare frame lengths (b,), which must be equal."""
     if found.shape != expected.shape:
-        return Row(case, "frame_lengths", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, "frame_lengths", np.inf, 0, None, _shapes(found, expected))
     bad = found != expected
     worst = float(np.abs(found - expected).max(initial=0))
-    return Row(case, "frame_lengths", worst, 0, (int(np.argmax(bad)), 0) if bad.any() else None)
+    return Deviation(
+        case, "frame_lengths", worst, 0, (int(np.argmax(bad)), 0) if bad.any() else None
+    )
 
 
 def _first(bad: npt.NDArray[np.bool_]) -> tuple[int, int] | None:
