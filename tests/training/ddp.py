@@ -8,29 +8,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from w2v_edge.training.loop import Pace
-from w2v_edge.training.start import pretrain
+from w2v_edge.training.recipe import LoopOptions
+from w2v_edge.training.pretrain import pretrain
 
 
 def main() -> None:
     """Pre-train for a few updates, with the rates of a longer run."""
     sources, output, init, updates, accumulate = sys.argv[1:]
-    wishes = {
+    overrides = {
         "updates": int(updates),
         "accumulate": int(accumulate),
         "batch_seconds": 10.0,
         "crop_seconds": 3.0,
-        "least_seconds": 0.3,
-        "held_out": 0.3,
+        "min_seconds": 0.3,
+        "validation_fraction": 0.3,
         "learning_rate": 1e-3,
     }
     pretrain(
         [Path(sources)],
         Path(output),
         init=Path(init),
-        wishes=wishes,
+        overrides=overrides,
         cpu=True,
-        pace=Pace(log=1, save=2),
+        options=LoopOptions(log_every=1, save_every=2),
     )
 
 

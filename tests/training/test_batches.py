@@ -137,4 +137,4 @@ def test_files_that_are_no_audio_are_named(tmp_path: Path) -> None:
     assert [x.utterance.id for x in clips] == ["b.flac"]
     assert len(bad) == 1
     with pytest.raises(InputError, match="none of at least 999 s"):
-        measure(found, 16_000, least_seconds=999, skip_bad=True)
+        measure(found, 16_000, min_seconds=999, skip_bad=True)

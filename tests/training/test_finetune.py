@@ -15,13 +15,13 @@ from w2v_edge import data
 from w2v_edge.errors import OutputExistsError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
 from w2v_edge.training import loop
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training.metrics import read_log
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from w2v_edge.model import SpeechModel
-    from w2v_edge.training.start_finetune import Finetuned
+    from w2v_edge.training.finetune import Finetuned
 
 Run = Callable[..., "Finetuned"]
 SHORT = {"en-activated.flac": "activated", "en-conf-getpin.flac": None}
@@ -69,7 +69,7 @@ def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
         updates=120,
         every=120,
         learning_rate=3e-3,
-        options={"mask_time": 0.0, "mask_channels": 0.0},
+        task_options={"mask_time": 0.0, "mask_channels": 0.0},
     )
     assert done.trained.finished
     model = load_checkpoint(tmp_path / "run" / "model.pt")
@@ -87,7 +87,7 @@ def test_a_frozen_feature_encoder_leaves_codes_as_they_are(
 ) -> None:
     """Of the model that was fine-tuned, bit by bit, while its context is another one."""
     start = initial("base-small", dropout=0.1)
-    finetune(start, "run", learning_rate=1e-2, options={"freeze_updates": 0})
+    finetune(start, "run", learning_rate=1e-2, task_options={"freeze_updates": 0})
     before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
     for waveform in speech.values():
         given = torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
@@ -104,11 +104,11 @@ def test_a_trained_feature_encoder_loses_its_codes(
     finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The convolutions change, so the quantizer goes, and that is said."""
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     start, said = initial("large-small"), list[str]()
     options = {"train_feature_encoder": True, "freeze_updates": 0}
-    finetune(start, "run", options=options, listener=Listener(warn=said.append))
+    finetune(start, "run", task_options=options, callbacks=Callbacks(warn=said.append))
     before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
     assert after.quantizer is None
     assert any("no quantizer" in line for line in said)
@@ -121,8 +121,8 @@ def test_the_head_learns_alone_at_first(
 ) -> None:
     """Nothing else moves, not by weight decay either; later the transformer does."""
     start = initial("large-small")
-    finetune(start, "frozen", updates=2, weight_decay=0.1, options={"freeze_updates": 2})
-    finetune(start, "free", updates=3, weight_decay=0.1, options={"freeze_updates": 2})
+    finetune(start, "frozen", updates=2, weight_decay=0.1, task_options={"freeze_updates": 2})
+    finetune(start, "free", updates=3, weight_decay=0.1, task_options={"freeze_updates": 2})
     before = load_checkpoint(start).state_dict()
     frozen, free = (
         load_checkpoint(tmp_path / name / "model.pt").state_dict() for name in ("frozen", "free")
@@ -144,7 +144,7 @@ def test_a_run_in_parts_is_the_run_in_one(
     start = initial("base-small", dropout=0.1, layer_drop=0.2)
     given: dict[str, Any] = {"updates": 6, "accumulate": 2, "batch_seconds": 18.0}
     given |= {"crop_seconds": 18.0}
-    given |= {"held_out": 0.3, "options": {"freeze_updates": 3}}
+    given |= {"validation_fraction": 0.3, "task_options": {"freeze_updates": 3}}
     finetune(start, "whole", **given)
     step = loop._Loop._step
     for end in (2, 4):
@@ -182,7 +182,7 @@ def test_another_run_is_refused(
         finetune(Path("other.pt"), "run", sources=[_manifest(tmp_path, texts)], **again)
     options = {"mask_time": 0.1}
     with pytest.raises(TrainingError, match=r"mask_time 0\.2, found 0\.1"):
-        finetune(start, "run", sources=[_manifest(tmp_path, texts)], options=options, **again)
+        finetune(start, "run", sources=[_manifest(tmp_path, texts)], task_options=options, **again)
     changed = texts | {"en-activated.flac": "neo"}
     with pytest.raises(TrainingError, match="other recordings"):
         finetune(start, "run", sources=[_manifest(tmp_path, changed)], **again)
@@ -197,7 +197,7 @@ def test_what_cannot_be_learned_is_left_out_and_counted(
     finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Recordings that are too long, texts that are too long or empty; of `valid`, all that fit."""
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     texts = {
         "en-activated.flac": "activated " * 50,
@@ -214,7 +214,7 @@ def test_what_cannot_be_learned_is_left_out_and_counted(
         valid=[valid],
         updates=1,
         crop_seconds=15.0,
-        listener=Listener(warn=said.append),
+        callbacks=Callbacks(warn=said.append),
     )
     reasons = ("more labels than they have frames", "longer than --crop-seconds 15", "is empty")
     for reason in reasons:

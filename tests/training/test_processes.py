@@ -14,7 +14,7 @@ import torch
 
 from w2v_edge import data
 from w2v_edge.model import load_checkpoint
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training.metrics import read_log
 
 ROOT = Path(__file__).parents[2]
 

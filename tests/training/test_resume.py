@@ -19,7 +19,7 @@ import torch
 from w2v_edge import data
 from w2v_edge.errors import AudioFileError, OutputExistsError, TrainingError
 from w2v_edge.model import load_checkpoint
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training.metrics import read_log
 
 if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
@@ -109,7 +109,7 @@ def test_a_recording_that_goes_bad_costs_nothing(pretrain: Run, tmp_path: Path) 
     """The updates that were made are saved."""
     folder = tmp_path / "speech"
     shutil.copytree(data.FOLDER, folder, ignore=shutil.ignore_patterns("tiny*"))
-    from w2v_edge.training.clips import Piece
+    from w2v_edge.training.recordings import Crop
 
     calls = 0
     read = Piece.read
@@ -136,10 +136,10 @@ def test_a_run_that_is_ended_leaves_what_it_takes_to_go_on(
 ) -> None:
     """Killed at any moment it goes on from its last save; asked to end it saves first."""
     folder = tmp_path / "run"
-    wishes = ["--updates", "300", "--batch-seconds", "8", "--crop-seconds", "2"]
-    wishes += ["--least-seconds", "0.3", "--held-out", "0", "--learning-rate", "0.001"]
+    overrides = ["--updates", "300", "--batch-seconds", "8", "--crop-seconds", "2"]
+    overrides += ["--least-seconds", "0.3", "--held-out", "0", "--learning-rate", "0.001"]
     command = [sys.executable, "-m", "w2v_edge", "pretrain", str(data.FOLDER), "--preset", "tiny"]
-    command += [*wishes, "-o", str(folder), "--cpu", "--save-every", "2", "--log-every", "1"]
+    command += [*overrides, "-o", str(folder), "--cpu", "--save-every", "2", "--log-every", "1"]
     with subprocess.Popen(
         [*command, "--json"], stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
     ) as process:

@@ -24,12 +24,12 @@ from w2v_edge.errors import AudioFileError, InputError, TrainingError
 from w2v_edge.model import load_checkpoint
 from w2v_edge.training import loop, shards
 from w2v_edge.training.batches import Position
-from w2v_edge.training.clips import Piece
+from w2v_edge.training.recordings import Crop
 from w2v_edge.training.recipe import Recipe
 from w2v_edge.training.shard_files import find_shards
 from w2v_edge.training.shards import Shards
-from w2v_edge.training.split import is_held_out
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training.recordings import is_validation
+from w2v_edge.training.metrics import read_log
 
 if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
@@ -42,8 +42,8 @@ RECIPE = Recipe(
     batch_seconds=8.0,
     learning_rate=1e-3,
     crop_seconds=4.0,
-    least_seconds=0.3,
-    held_out=0.0,
+    min_seconds=0.3,
+    validation_fraction=0.0,
 )
 
 
@@ -142,10 +142,10 @@ def _ids(pieces: list[Piece]) -> list[str]:
 
 def test_what_is_held_out_is_never_trained_on(pattern: str) -> None:
     """By its key, in all shards; that of the first shard is evaluated on."""
-    recipe = Recipe(**vars(RECIPE) | {"held_out": 0.4})
+    recipe = Recipe(**vars(RECIPE) | {"validation_fraction": 0.4})
     made = _shards(pattern, recipe=recipe)
     keys = [f"{clip.stem}-{number}" for number in range(COPIES) for clip in CLIPS]
-    held_out = {f"{key}.flac" for key in keys if is_held_out(key, 0.4)}
+    held_out = {f"{key}.flac" for key in keys if is_validation(key, 0.4)}
     assert 0 < len(held_out) < len(keys)
     assert _keys(_epoch(made)) == {f"{key}.flac" for key in keys} - held_out
     first = {name for name in held_out if name.endswith("-0.flac")}
@@ -158,8 +158,8 @@ def test_a_run_in_parts_is_the_run_in_one(
 ) -> None:
     """Losses and weights, with another epoch on the way."""
     sources = [tmp_path / "shards-000.tar"]
-    wishes: dict[str, Any] = {"sources": sources, "updates": 9, "batch_seconds": 8.0}
-    pretrain("whole", **wishes)
+    overrides: dict[str, Any] = {"sources": sources, "updates": 9, "batch_seconds": 8.0}
+    pretrain("whole", **overrides)
     step = loop._Loop._step
 
     def stopping(self: loop._Loop, batches: Any) -> None:
@@ -172,8 +172,8 @@ def test_a_run_in_parts_is_the_run_in_one(
     monkeypatch.setattr(loop._Loop, "_step", stopping)
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
-            pretrain("parts", resume=resume, **wishes)
-    pretrain("parts", resume=True, **wishes)
+            pretrain("parts", resume=resume, **overrides)
+    pretrain("parts", resume=True, **overrides)
     one, other = (
         {line["update"]: line["loss"] for line in read_log(tmp_path / name / "log.jsonl")}
         for name in ("whole", "parts")
@@ -184,7 +184,7 @@ def test_a_run_in_parts_is_the_run_in_one(
     for name, tensor in a.items():
         torch.testing.assert_close(tensor, b[name], atol=1e-6, rtol=1e-5, msg=name)
     with pytest.raises(TrainingError, match="other recordings"):
-        pretrain("parts", resume=True, **wishes | {"sources": [tmp_path / "shards-001.tar"]})
+        pretrain("parts", resume=True, **overrides | {"sources": [tmp_path / "shards-001.tar"]})
 
 
 def test_sources_that_are_no_shards(tmp_path: Path, pattern: str) -> None:
@@ -220,7 +220,7 @@ def test_a_shard_without_audio(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"text\.tar: a tar without audio"):
         _epoch(_shards(tmp_path / "text.tar"))
     path = _write(tmp_path / "short.tar", {"a": CLIPS[0].read_bytes()})
-    recipe = Recipe(**vars(RECIPE) | {"least_seconds": 99.0})
+    recipe = Recipe(**vars(RECIPE) | {"min_seconds": 99.0})
     with pytest.raises(InputError, match="nothing to train on"):
         _epoch(_shards(path, recipe=recipe))
 
@@ -230,7 +230,7 @@ def test_a_broken_recording_is_named_or_passed_over(
     part: str, pretrain: Callable[..., Trained], tmp_path: Path
 ) -> None:
     """By its shard and key, whether its header is broken or what follows; warned of once."""
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     content = data.DEMO_CLIP.read_bytes()
     broken = b"no audio" if part == "header" else content[: len(content) // 8]
@@ -240,7 +240,7 @@ def test_a_broken_recording_is_named_or_passed_over(
     assert "\n" not in str(caught.value)
     warnings: list[str] = []
     trained = pretrain(
-        "other", sources=[path], updates=6, skip_bad=True, listener=Listener(warn=warnings.append)
+        "other", sources=[path], updates=6, skip_bad=True, callbacks=Callbacks(warn=warnings.append)
     )
     assert trained.finished
     assert warnings
@@ -252,7 +252,7 @@ def test_a_broken_recording_is_not_evaluated_on(tmp_path: Path) -> None:
     """Refused before training, or passed over."""
     content = data.DEMO_CLIP.read_bytes()
     path = _write(tmp_path / "x.tar", {"broken": content[: len(content) // 8], "good": content})
-    recipe = Recipe(**vars(RECIPE) | {"held_out": 0.9999})
+    recipe = Recipe(**vars(RECIPE) | {"validation_fraction": 0.9999})
     with pytest.raises(AudioFileError, match=r"x\.tar/broken\.flac"):
         _shards(path, recipe=recipe).held_out()
     found = _shards(path, recipe=recipe, skip_bad=True).held_out()
@@ -330,6 +330,6 @@ def test_two_processes_train_on_their_own_shards(
     assert any("held_out/accuracy" in line for line in log)
     state = torch.load(tmp_path / "run" / "training.pt", weights_only=True)
     assert len(state["positions"]) == 2
-    wishes = {"crop_seconds": 3.0, "batch_seconds": 10.0, "held_out": 0.3, "updates": 3}
+    overrides = {"crop_seconds": 3.0, "batch_seconds": 10.0, "validation_fraction": 0.3, "updates": 3}
     with pytest.raises(TrainingError, match="processes 2, found 1"):
-        pretrain("run", resume=True, sources=[pattern], **wishes)
+        pretrain("run", resume=True, sources=[pattern], **overrides)
