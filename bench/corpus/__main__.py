@@ -26,7 +26,7 @@ from bench.corpus.plan import markdown
 from bench.peers import hardware
 from w2v_edge import data
 from w2v_edge.bundle_files import Bundle
-from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.corpus.job import LARGEST_SHARD
 from w2v_edge.latency.files import write
 from w2v_edge.providers.machine import usable_cores
@@ -158,7 +158,7 @@ def _shards_bytes(bundle: Path, files: Path, output: Path) -> int:
 
 
 def _settings(outputs: str) -> Settings:
-    return Settings(pooled="pooled" in outputs)
+    return CorpusOptions(pooled="pooled" in outputs)
 
 
 def _size(folder: Path) -> int:

@@ -10,9 +10,9 @@ import torch
 from w2v_edge import data
 from w2v_edge.checkpoints import load_source
 from w2v_edge.model import load_checkpoint
-from w2v_edge.training.recipe import LoopOptions
 from w2v_edge.training.finetune import finetune
 from w2v_edge.training.metrics import read_log
+from w2v_edge.training.recipe import LoopOptions
 
 
 def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_
         start,
         [table],
         tmp_path / "run",
-        overrides={"updates": 8, "validation_fraction": 0.0, "learning_rate": 3e-3, "accumulate": 1},
+        overrides={"updates": 8, "validation_fraction": 0, "learning_rate": 3e-3, "accumulate": 1},
         task_options={"freeze_updates": 0, "mask_time": 0.0, "mask_channels": 0.0},
         new_vocabulary=True,
         cpu=True,

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import w2v_edge
+from tests.training.helpers import assert_same_run, interrupt_at
 from w2v_edge import data
+from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import OutputExistsError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
-from w2v_edge.training import loop
-from w2v_edge.training.metrics import read_log
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -137,35 +137,49 @@ def test_the_head_learns_alone_at_first(
     )
 
 
-def test_a_run_in_parts_is_the_run_in_one(
-    finetune: Run, initial: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_is_the_same_as_a_whole_one(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """With dropout, masks, accumulation and the end of freezing on the way: losses and weights."""
+    """With dropout, masks, accumulation and the end of freezing on the way."""
     start = initial("base-small", dropout=0.1, layer_drop=0.2)
     given: dict[str, Any] = {"updates": 6, "accumulate": 2, "batch_seconds": 18.0}
-    given |= {"crop_seconds": 18.0}
-    given |= {"validation_fraction": 0.3, "task_options": {"freeze_updates": 3}}
+    given |= {"crop_seconds": 18.0, "validation_fraction": 0.3}
+    given |= {"task_options": {"freeze_updates": 3}}
     finetune(start, "whole", **given)
-    step = loop._Loop._step
-    for end in (2, 4):
-
-        def stopping(self: loop._Loop, batches: Any, end: int = end) -> None:
-            if self.update == end:
-                raise KeyboardInterrupt
-            step(self, batches)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop._Loop, "_step", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                finetune(start, "parts", resume=end > 2, **given)
+    callbacks = interrupt_at(3, 5)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(start, "parts", resume=resume, callbacks=callbacks, **given)
     finetune(start, "parts", resume=True, **given)
-    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
-    for one, other in zip(*logs, strict=True):
-        one.pop("seconds_per_second", 0), other.pop("seconds_per_second", 0)
-        assert other == pytest.approx(one, abs=1e-4)
-    models = [load_checkpoint(tmp_path / x / "model.pt").state_dict() for x in ("whole", "parts")]
-    for name, tensor in models[0].items():
-        torch.testing.assert_close(models[1][name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_batch_norm_keeps_its_statistics(finetune: Run, tmp_path: Path) -> None:
+    """HuBERT's batch norm stays in evaluation mode: after saves, evaluations and a resume."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.HubertConfig(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        conv_dim=[32] * 3,
+        conv_kernel=[10, 3, 3],
+        conv_stride=[5, 4, 4],
+        num_feat_extract_layers=3,
+        conv_pos_batch_norm=True,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )
+    transformers.HubertModel(config).save_pretrained(tmp_path / "hubert")
+    given: dict[str, Any] = {"validation_fraction": 0.3, "learning_rate": 1e-3, "accumulate": 1}
+    given |= {"crop_seconds": 30.0, "task_options": {"freeze_updates": 0}}
+    finetune(tmp_path / "hubert", "run", updates=6, **given)
+    finetune(tmp_path / "hubert", "run", updates=8, resume=True, **given)
+    before = load_source(tmp_path / "hubert").model.state_dict()
+    after = load_checkpoint(tmp_path / "run/model.pt").state_dict()
+    statistics = [name for name in after if "running_" in name]
+    assert len(statistics) == 2
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
 
 
 def test_another_run_is_refused(
@@ -187,9 +201,9 @@ def test_another_run_is_refused(
     with pytest.raises(TrainingError, match="other recordings"):
         finetune(start, "run", sources=[_manifest(tmp_path, changed)], **again)
     pretrain("other", updates=1)
-    with pytest.raises(TrainingError, match="run of pretrain, not of finetune"):
+    with pytest.raises(TrainingError, match="run of pretrain, expected finetune"):
         finetune(start, "other", **again)
-    with pytest.raises(TrainingError, match="run of finetune, not of pretrain"):
+    with pytest.raises(TrainingError, match="run of finetune, expected pretrain"):
         pretrain("run", resume=True)
 
 

@@ -15,9 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from w2v_edge.errors import ConfigError, TrainingError
 from w2v_edge.model import load_checkpoint
 from w2v_edge.model.quantizer import GumbelVectorQuantizer
-from w2v_edge.training.metrics import PATIENCE, CollapseAlarm
+from w2v_edge.training.metrics import PATIENCE, CollapseAlarm, MetricsLog, read_log
 from w2v_edge.training.recipe import Recipe, pretraining_recipe
-from w2v_edge.training.metrics import MetricsLog, read_log
 
 if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
@@ -121,7 +120,9 @@ def test_each_preset_has_a_recipe(name: str) -> None:
     assert all(math.isfinite(recipe.rate(x)) for x in (0, 1, recipe.updates // 2, recipe.updates))
 
 
-@pytest.mark.parametrize("wrong", [{"updates": 0}, {"validation_fraction": 1.0}, {"crop_seconds": 999.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"updates": 0}, {"validation_fraction": 1.0}, {"crop_seconds": 999.0}]
+)
 def test_a_recipe_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     """In one line."""
     fields = {"updates": 10, "batch_seconds": 20.0, "learning_rate": 1e-3}
