@@ -136,7 +136,7 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
         [files],
         output,
         engine=case["engine"],
-        settings=_settings(case["outputs"]),
+        options=_options(case["outputs"]),
         workers=case["workers"],
         shard_size=max(1, len(list(files.iterdir())) // (SHARDS * case["workers"])),
         show=lambda count, _: done.append((time.perf_counter(), count)),
@@ -152,12 +152,12 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
 
 def _shards_bytes(bundle: Path, files: Path, output: Path) -> int:
     """Return the size of shards as large as they usually are: small ones are mostly headers."""
-    settings = _settings(output.name)
-    encode_corpus(bundle, [files], output, settings=settings, shard_size=LARGEST_SHARD)
+    options = _options(output.name)
+    encode_corpus(bundle, [files], output, options=options, shard_size=LARGEST_SHARD)
     return _size(output)
 
 
-def _settings(outputs: str) -> Settings:
+def _options(outputs: str) -> CorpusOptions:
     return CorpusOptions(pooled="pooled" in outputs)
 
 

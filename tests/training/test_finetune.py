@@ -13,7 +13,6 @@ import torch
 import w2v_edge
 from tests.training.helpers import assert_same_run, interrupt_at
 from w2v_edge import data
-from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import OutputExistsError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
 
@@ -154,28 +153,16 @@ def test_an_interrupted_run_is_the_same_as_a_whole_one(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_batch_norm_keeps_its_statistics(finetune: Run, tmp_path: Path) -> None:
-    """HuBERT's batch norm stays in evaluation mode: after saves, evaluations and a resume."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.HubertConfig(
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=96,
-        conv_dim=[32] * 3,
-        conv_kernel=[10, 3, 3],
-        conv_stride=[5, 4, 4],
-        num_feat_extract_layers=3,
-        conv_pos_batch_norm=True,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
-    transformers.HubertModel(config).save_pretrained(tmp_path / "hubert")
+def test_batch_norm_keeps_its_statistics(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It stays in evaluation mode: after saves, evaluations and a resume."""
+    start = initial("base-small", position="batch_norm")
     given: dict[str, Any] = {"validation_fraction": 0.3, "learning_rate": 1e-3, "accumulate": 1}
     given |= {"crop_seconds": 30.0, "task_options": {"freeze_updates": 0}}
-    finetune(tmp_path / "hubert", "run", updates=6, **given)
-    finetune(tmp_path / "hubert", "run", updates=8, resume=True, **given)
-    before = load_source(tmp_path / "hubert").model.state_dict()
+    finetune(start, "run", updates=6, **given)
+    finetune(start, "run", updates=8, resume=True, **given)
+    before = load_checkpoint(start).state_dict()
     after = load_checkpoint(tmp_path / "run/model.pt").state_dict()
     statistics = [name for name in after if "running_" in name]
     assert len(statistics) == 2

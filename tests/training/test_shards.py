@@ -28,7 +28,7 @@ from w2v_edge.training.batches import PlannedBatch, Position
 from w2v_edge.training.metrics import read_log
 from w2v_edge.training.recipe import Callbacks, Recipe
 from w2v_edge.training.recordings import BadRecordings, is_validation
-from w2v_edge.training.shard_files import find_shards, open_shard
+from w2v_edge.training.shard_files import SCHEMES, find_shards, open_shard
 from w2v_edge.training.shards import ShardData
 
 if TYPE_CHECKING:
@@ -147,16 +147,18 @@ def test_the_validation_split_is_never_trained_on(pattern: str) -> None:
 
 
 def test_an_interrupted_run_is_the_same_as_a_whole_one(
-    pattern: str, pretrain: Callable[..., Trained], tmp_path: Path
+    pattern: str, initial: Callable[..., Path], pretrain: Callable[..., Trained], tmp_path: Path
 ) -> None:
     """Losses and weights agree, with another epoch on the way; other shards are refused."""
     assert pattern
     given: dict[str, Any] = {"sources": [tmp_path / "shards-000.tar"], "updates": 9}
-    pretrain("whole", **given)
+    init = initial("tutorial-small")
+    pretrain("whole", init=init, **given)
     callbacks = interrupt_at(3, 8)
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
-            pretrain("parts", resume=resume, callbacks=callbacks, **given)
+            start = {"resume": True} if resume else {"init": init}
+            pretrain("parts", callbacks=callbacks, **start, **given)
     pretrain("parts", resume=True, **given)
     assert read_log(tmp_path / "whole" / "log.jsonl")[-1]["epoch"] > 0
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -204,18 +206,27 @@ def test_a_shard_without_audio_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["header", "end"])
 def test_a_broken_recording_is_named_or_skipped(
-    part: str, pretrain: Callable[..., Trained], tmp_path: Path
+    part: str,
+    initial: Callable[..., Path],
+    pretrain: Callable[..., Trained],
+    tmp_path: Path,
 ) -> None:
     """It is named by shard and key, whether its header or the rest is broken; warned of once."""
+    init = initial("tutorial-small")
     content = data.DEMO_CLIP.read_bytes()
     broken = b"no audio" if part == "header" else content[: len(content) // 8]
     path = _write(tmp_path / "x.tar", {"good": content, "broken": broken, "more": content})
     with pytest.raises(AudioFileError, match=r"x\.tar/broken\.flac.*") as caught:
-        pretrain("run", sources=[path], updates=6)
+        pretrain("run", init=init, sources=[path], updates=6)
     assert "\n" not in str(caught.value)
     warnings: list[str] = []
     trained = pretrain(
-        "other", sources=[path], updates=6, skip_bad=True, callbacks=Callbacks(warn=warnings.append)
+        "other",
+        init=init,
+        sources=[path],
+        updates=6,
+        skip_bad=True,
+        callbacks=Callbacks(warn=warnings.append),
     )
     assert trained.finished
     assert warnings
@@ -296,25 +307,23 @@ class _Silent(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_quote_in_a_url_never_reaches_a_shell(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The reader starts a program with the URL as one argument, and without a shell."""
-    made = tmp_path / "made"
-    started: list[tuple[Any, bool]] = []
-    popen = subprocess.Popen.__init__
+def test_a_quote_in_a_url_never_reaches_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program gets the URL as one argument; no shell is started."""
+    started: list[tuple[Any, dict[str, Any]]] = []
 
-    def watch(self: Any, command: Any, *args: Any, **options: Any) -> None:
-        started.append((command, options.get("shell", False)))
-        popen(self, command, *args, **options)
+    def watch(self: Any, command: Any, **options: Any) -> None:  # noqa: ARG001
+        started.append((command, options))
+        raise FileNotFoundError(command[0])
 
     monkeypatch.setattr(subprocess.Popen, "__init__", watch)
-    url = f"http://127.0.0.1:9/x'; touch {made}; '.tar"
-    for scheme in ("http", "gs"):
-        with pytest.raises(InputError), open_shard(url.replace("http", scheme)) as stream:
-            stream.read()
-    assert not made.exists()
-    assert all(isinstance(command, list) and not shell for command, shell in started)
+    monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)
+    urls = [f"{scheme}://host/x'; touch made; '.tar" for scheme in SCHEMES]
+    for url in urls:
+        with pytest.raises(InputError), open_shard(url):
+            pytest.fail("the shard was opened")
+    assert [command[-1] for command, _ in started] == urls
+    assert all(isinstance(command, list) for command, _ in started)
+    assert not any(options.get("shell") for _, options in started)
 
 
 def test_two_processes_train_on_their_own_shards(
@@ -323,7 +332,14 @@ def test_two_processes_train_on_their_own_shards(
     """Each one's position is saved; resuming needs the same number of processes."""
     given = ("--cpu", "--crop-seconds", "3", "--batch-seconds", "10", "--min-seconds", "0.3")
     fraction = ("--validation-fraction", "0.3", "--learning-rate", "0.001", "--updates", "3")
-    arguments = ["pretrain", pattern, "--init", initial("tutorial-small"), "-o", tmp_path / "run"]
+    arguments: list[str | Path] = [
+        "pretrain",
+        pattern,
+        "--init",
+        initial("tutorial-small"),
+        "-o",
+        tmp_path / "run",
+    ]
     ended = run_processes([*arguments, *given, *fraction], 2)
     assert [x.code for x in ended] == [0, 0], ended
     assert any("held_out/accuracy" in line for line in read_log(tmp_path / "run/log.jsonl"))

@@ -138,7 +138,7 @@ class JobRecord:
     ) -> JobRecord:
         """Describe a job."""
         window = options.window
-        provider, options = options.provider
+        provider, provider_options = options.provider
         return cls(
             format="w2v-edge corpus 1",
             bundle_sha256=manifest.sha256,
@@ -146,7 +146,7 @@ class JobRecord:
             pooled=options.pooled,
             window=None if window is None else (window.step, window.left, window.right),
             provider=provider,
-            provider_options=options,
+            provider_options=provider_options,
             tuned=bool(options.running.get("tuned")),
             shard_size=size,
             files=len(entries),
