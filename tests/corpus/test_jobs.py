@@ -114,7 +114,7 @@ def test_folders_that_are_no_jobs(bundle: Bundle, recordings: Path, tmp_path: Pa
     (tmp_path / "file").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").touch()
-    for name, words in {"file": "is no folder", "mine": "thesis.txt"}.items():
+    for name, words in {"file": "is not a folder", "mine": "thesis.txt"}.items():
         for force in (False, True):
             with pytest.raises(OutputExistsError, match=words):
                 encode_corpus(bundle("tiny"), source, tmp_path / name, force=force)

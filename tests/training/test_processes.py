@@ -100,8 +100,8 @@ def test_a_signal_to_torchrun_saves_and_the_run_resumes(tmp_path: Path) -> None:
     """SIGTERM stops all processes after the same update; the rest is as without interruption."""
     command = ["pretrain", str(data.FOLDER), "--preset", "tiny", *PRETRAIN]
     command += ["--save-every", "1000", "--validation-fraction", "0"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launcher += ["--master-port", "0", "-m", "w2v_edge"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2", "-m", "w2v_edge"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "export")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     run = tmp_path / "run"
@@ -121,12 +121,11 @@ def test_a_signal_to_torchrun_saves_and_the_run_resumes(tmp_path: Path) -> None:
     assert len({tuple(position) for position in state["positions"]}) == 1
     model = load_checkpoint(run / "model.pt").state_dict()
     assert all(torch.equal(model[name], state["model"][name]) for name in model)
-    # The whole run, with the schedule of the interrupted one.
     for output, resume in ((run, ["--resume"]), (tmp_path / "whole", [])):
         updates = ["--updates", "2000", "-o", str(output), *resume]
         started = start_processes([*command, *updates], 2)
         _wait_for_update(output / "log.jsonl", done + 2)
-        # To one process alone: they agree to stop.
+        # A signal to one process stops both.
         started[1].send_signal(signal.SIGTERM)
         assert [x.wait(timeout=60) for x in started] == [0, 0]
     losses = [_losses(path / "log.jsonl") for path in (run, tmp_path / "whole")]

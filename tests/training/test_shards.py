@@ -156,8 +156,8 @@ def test_an_interrupted_run_is_the_same_as_a_whole_one(
     pretrain("whole", init=init, **given)
     callbacks = interrupt_at(3, 8)
     for resume in (False, True):
+        start: dict[str, Any] = {"resume": True} if resume else {"init": init}
         with pytest.raises(KeyboardInterrupt):
-            start = {"resume": True} if resume else {"init": init}
             pretrain("parts", callbacks=callbacks, **start, **given)
     pretrain("parts", resume=True, **given)
     assert read_log(tmp_path / "whole" / "log.jsonl")[-1]["epoch"] > 0

@@ -9,8 +9,8 @@
     pooled    (dim) float                     mean of the context
     error     string                          one line if the recording failed, else null
 
-The column `codes` needs a model with a quantizer; `context` and `pooled` are optional. The time of a
-frame is `first_s + frame * frame_s` in s; both are in the metadata's key `w2v_edge`, a JSON text.
+The column `codes` needs a model with a quantizer; `context` and `pooled` are optional. The time of
+a frame is `first_s + frame * frame_s` in s; both are in the metadata's key `w2v_edge`, a JSON text.
 """
 
 from __future__ import annotations
