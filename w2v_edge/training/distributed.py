@@ -68,8 +68,11 @@ class Processes:
         self.rank: int = state.process_index
         self.world_size: int = state.num_processes
         # On the CPU: agreeing must not wait for a GPU's queue.
-        several = self.world_size > 1
-        self._group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if several else None
+        self._group: dist.ProcessGroup | None = None
+        if self.world_size > 1:
+            shared = dist.get_backend() == "gloo"
+            new = None if shared else dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+            self._group = new or dist.group.WORLD
 
     @property
     def is_main(self) -> bool:
