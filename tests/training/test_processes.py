@@ -99,7 +99,7 @@ def test_a_failure_of_one_process_ends_all(failure: str, tmp_path: Path) -> None
 def test_a_signal_to_torchrun_saves_and_the_run_resumes(tmp_path: Path) -> None:
     """SIGTERM stops all processes after the same update; the rest is as without interruption."""
     command = ["pretrain", str(data.FOLDER), "--preset", "tiny", *PRETRAIN]
-    command += ["--save-every", "1000", "--validation-fraction", "0"]
+    command += ["--save-every", "1000", "--validation-fraction", "0", "--crop-seconds", "1"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc-per-node", "2", "-m", "w2v_edge"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "export")])
@@ -127,7 +127,8 @@ def test_a_signal_to_torchrun_saves_and_the_run_resumes(tmp_path: Path) -> None:
         _wait_for_update(output / "log.jsonl", done + 2)
         # A signal to one process stops both.
         started[1].send_signal(signal.SIGTERM)
-        assert [x.wait(timeout=60) for x in started] == [0, 0]
+        ended = [(x.communicate(timeout=60)[1], x.returncode) for x in started]
+        assert [code for _, code in ended] == [0, 0], ended
     losses = [_losses(path / "log.jsonl") for path in (run, tmp_path / "whole")]
     common = losses[0].keys() & losses[1].keys()
     assert max(common) > done
