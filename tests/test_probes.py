@@ -20,7 +20,7 @@ from bench.tiny.usage import usage
 from w2v_edge.audio import Utterance
 from w2v_edge.model.losses import sample_distractors, sampled_contrastive
 from w2v_edge.model.random import fresh_seeds
-from w2v_edge.training.split import is_held_out
+from w2v_edge.training.recordings import is_validation
 
 LETTERS = "abcdefgh "
 FRAMES = 3
@@ -37,7 +37,7 @@ def _prompts(count: int, groups: tuple[str, ...] = ("en",), letters: int = 30) -
         name = f"{groups[i % len(groups)]}/{i}.flac"
         waveform = np.zeros(len(text) * FRAMES, np.float32)
         made.append(
-            Prompt(name, groups[i % len(groups)], text, waveform, held_out=is_held_out(name, 0.1))
+            Prompt(name, groups[i % len(groups)], text, waveform, held_out=is_validation(name, 0.1))
         )
     return made
 
@@ -127,7 +127,7 @@ def test_what_is_held_out_is_what_training_holds_out(tmp_path: Path) -> None:
     (tmp_path / "list.tsv").write_text("\n".join(lines))
     prompts = corpus.read([tmp_path / "list.tsv"], 0.3, 16_000)
     assert {x.id: x.held_out for x in prompts} == {
-        f"{i}.wav": is_held_out(Utterance(f"{i}.wav", tmp_path).id, 0.3) for i in range(40)
+        f"{i}.wav": is_validation(Utterance(f"{i}.wav", tmp_path).id, 0.3) for i in range(40)
     }
     trained, held_out = corpus.spoken(prompts, tmp_path.name)
     assert trained

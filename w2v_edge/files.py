@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -41,14 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     _refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=".part" + path.suffix, dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _make_beside(path, ".part" + path.suffix, partial(Path.touch, exist_ok=False))
+    mode = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        # The writer may have replaced the file by one of its own.
+        temporary.chmod(mode)
         _refuse_folder(path)
         temporary.replace(path)
     finally:
@@ -67,10 +67,9 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """
     refuse_existing(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = _make_beside(path, ".part", Path.mkdir)
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         refuse_existing(path, force=force)
         _swap(temporary, path)
     finally:
@@ -143,7 +142,14 @@ def _swap(temporary: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _make_beside(path: Path, suffix: str, make: Callable[[Path], None]) -> Path:
+    """Make a hidden file or folder beside `path`, under a random name.
+
+    The system applies the umask as it does to every new file: reading the umask means setting it,
+    and two threads doing so could leave the process without one. `tempfile` ignores the umask.
+    """
+    while True:
+        temporary = path.parent / (f".{path.name}.{secrets.token_hex(4)}{suffix}")
+        with suppress(FileExistsError):
+            make(temporary)
+            return temporary

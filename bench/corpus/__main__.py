@@ -26,7 +26,7 @@ from bench.corpus.plan import markdown
 from bench.peers import hardware
 from w2v_edge import data
 from w2v_edge.bundle import Bundle
-from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.corpus.job import LARGEST_SHARD
 from w2v_edge.latency.files import write
 from w2v_edge.providers.machine import usable_cores
@@ -136,7 +136,7 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
         [files],
         output,
         engine=case["engine"],
-        settings=_settings(case["outputs"]),
+        options=_options(case["outputs"]),
         workers=case["workers"],
         shard_size=max(1, len(list(files.iterdir())) // (SHARDS * case["workers"])),
         show=lambda count, _: done.append((time.perf_counter(), count)),
@@ -152,13 +152,13 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
 
 def _shards_bytes(bundle: Path, files: Path, output: Path) -> int:
     """Return the size of shards as large as they usually are: small ones are mostly headers."""
-    settings = _settings(output.name)
-    encode_corpus(bundle, [files], output, settings=settings, shard_size=LARGEST_SHARD)
+    options = _options(output.name)
+    encode_corpus(bundle, [files], output, options=options, shard_size=LARGEST_SHARD)
     return _size(output)
 
 
-def _settings(outputs: str) -> Settings:
-    return Settings(pooled="pooled" in outputs)
+def _options(outputs: str) -> CorpusOptions:
+    return CorpusOptions(pooled="pooled" in outputs)
 
 
 def _size(folder: Path) -> int:

@@ -12,13 +12,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from bench.peers import hardware
 from bench.tiny.document import give
 from w2v_edge.errors import W2VEdgeError
+from w2v_edge.training.metrics import read_log
 from w2v_edge.training.run_folder import RunFolder
-from w2v_edge.training.tracking import read_log
 
 FORMAT = "w2v-edge training history"
 STEP = 100
@@ -83,7 +84,7 @@ def _means(rows: Sequence[dict[str, float]], step: int) -> list[dict[str, float]
     return [
         _rounded(
             {
-                **{name: sum(x[name] for x in chunk) / len(chunk) for name in chunk[-1]},
+                **{name: fmean(x[name] for x in chunk if name in x) for name in chunk[-1]},
                 "update": chunk[-1]["update"],
             }
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from w2v_edge.audio import Utterance, Waveform, find_utterances, read_audio
 from w2v_edge.errors import InputError
-from w2v_edge.training.split import split
+from w2v_edge.training.recordings import split_validation
 
 SHORTEST_SECONDS = 0.1
 """Recordings below are left out: they hold hardly a frame."""
@@ -41,7 +41,7 @@ def read(sources: Sequence[Path], share: float, sample_rate: int) -> list[Prompt
     Raises:
         InputError: nothing is there, nothing is left to train on, or nothing is held out.
     """
-    sides = split(find_utterances(sources), share)
+    sides = split_validation(find_utterances(sources), share)
     prompts = [
         _read(utterance, sample_rate, held_out=held_out)
         for held_out, side in zip((False, True), sides, strict=True)

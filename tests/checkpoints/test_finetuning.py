@@ -10,9 +10,9 @@ import torch
 from w2v_edge import data
 from w2v_edge.checkpoints import load_source
 from w2v_edge.model import load_checkpoint
-from w2v_edge.training.loop import Pace
-from w2v_edge.training.start_finetune import finetune
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training.finetune import finetune
+from w2v_edge.training.metrics import read_log
+from w2v_edge.training.recipe import LoopOptions
 
 
 def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -24,11 +24,11 @@ def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_
         start,
         [table],
         tmp_path / "run",
-        wishes={"updates": 8, "held_out": 0.0, "learning_rate": 3e-3, "accumulate": 1},
-        options={"freeze_updates": 0, "mask_time": 0.0, "mask_channels": 0.0},
+        overrides={"updates": 8, "validation_fraction": 0, "learning_rate": 3e-3, "accumulate": 1},
+        task_options={"freeze_updates": 0, "mask_time": 0.0, "mask_channels": 0.0},
         new_vocabulary=True,
         cpu=True,
-        pace=Pace(log=1, save=8),
+        options=LoopOptions(log_every=1, save_every=8),
     )
     assert done.trained.finished
     losses = [x["loss"] for x in read_log(tmp_path / "run/log.jsonl")]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import plan
-from w2v_edge.corpus.worker import ATTEMPTS, Task, Worker
+from w2v_edge.corpus.worker import ATTEMPTS, JobSpec, Worker
 from w2v_edge.errors import InputError, OutputExistsError
 
 Bundle = Callable[[str], Path]
@@ -34,9 +34,9 @@ def test_workers_and_threads_change_nothing(
     bundle: Bundle, recordings: Path, whole: Path, shards: Shards, tmp_path: Path
 ) -> None:
     """Shards are the same to the byte, however many workers make them with however many threads."""
-    settings = Settings(running={"threads": 2})
+    options = CorpusOptions(running={"threads": 2})
     encode_corpus(
-        bundle("tiny"), [recordings], tmp_path / "out", settings=settings, shard_size=4, workers=3
+        bundle("tiny"), [recordings], tmp_path / "out", options=options, shard_size=4, workers=3
     )
     assert shards(tmp_path / "out") == shards(whole)
 
@@ -94,7 +94,7 @@ def test_another_job_is_refused(
     others: dict[str, dict[str, Any]] = {
         "bundle_sha256": {"bundle": bundle("base-small")},
         "files": {"sources": two},
-        "pooled": {"settings": Settings(pooled=True)},
+        "pooled": {"options": CorpusOptions(pooled=True)},
         "shard_size": {"shard_size": 7},
     }
     for word, arguments in others.items():
@@ -114,7 +114,7 @@ def test_folders_that_are_no_jobs(bundle: Bundle, recordings: Path, tmp_path: Pa
     (tmp_path / "file").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").touch()
-    for name, words in {"file": "is no folder", "mine": "thesis.txt"}.items():
+    for name, words in {"file": "is not a folder", "mine": "thesis.txt"}.items():
         for force in (False, True):
             with pytest.raises(OutputExistsError, match=words):
                 encode_corpus(bundle("tiny"), source, tmp_path / name, force=force)
@@ -160,7 +160,7 @@ def test_a_shard_that_kills_its_worker_is_left_out(bundle: Bundle, tmp_path: Pat
     (shard,) = plan([Entry("a", "/a")], 1)
     (tmp_path / "out").mkdir()
     for _ in range(ATTEMPTS):
-        worker = Worker(Task(bundle("tiny"), Settings(), str(tmp_path / "out")))
+        worker = Worker(JobSpec(bundle("tiny"), CorpusOptions(), str(tmp_path / "out")))
         assert worker.attempt(shard).__enter__() is shard
     with worker.attempt(shard) as given:
         assert given is None

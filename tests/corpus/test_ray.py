@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import plan
-from w2v_edge.corpus.worker import Task
+from w2v_edge.corpus.worker import JobSpec
 from w2v_edge.errors import BundleIntegrityError
 
 Bundle = Callable[[str], Path]
@@ -79,7 +79,7 @@ def test_a_worker_that_cannot_work(
     with pytest.raises(BundleIntegrityError, match=file):
         encode_corpus(folder, [recordings / recording], tmp_path / "out")
     (block,) = _blocks(plan([Entry("a", str(recordings / recording))], 1))
-    (row,) = _Actor(Task(folder, Settings(), str(tmp_path / "out")))(block).to_pylist()
+    (row,) = _Actor(JobSpec(folder, CorpusOptions(), str(tmp_path / "out")))(block).to_pylist()
     assert file in row["fatal"]
     assert row["summary"] is None
     assert not list((tmp_path / "out").glob("shard-*"))

@@ -17,7 +17,7 @@ import soundfile
 
 import w2v_edge
 from w2v_edge.audio import AudioFile
-from w2v_edge.corpus import Settings, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.runtime.window import Window
 
@@ -58,9 +58,9 @@ def test_context_and_its_mean(
     window: Window | None, bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path
 ) -> None:
     """Context vectors are those of `encode`, windows counted, and `pooled` is their mean."""
-    settings = Settings(context=True, pooled=True, window=window)
+    options = CorpusOptions(context=True, pooled=True, window=window)
     files = [recordings / name for name in ("good-03.flac", "long.flac", "empty.wav")]
-    encode_corpus(bundle("base-small"), files, tmp_path / "out", settings=settings, shard_size=9)
+    encode_corpus(bundle("base-small"), files, tmp_path / "out", options=options, shard_size=9)
     found = rows(tmp_path / "out")
     model = w2v_edge.load(bundle("base-small"))
     for file in files[:2]:
@@ -171,7 +171,7 @@ def test_models_without_codes(
     with pytest.raises(GraphMissingError, match="--pooled"):
         encode_corpus(ctc_bundle, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    encode_corpus(ctc_bundle, source, tmp_path / "out", settings=Settings(pooled=True))
+    encode_corpus(ctc_bundle, source, tmp_path / "out", options=CorpusOptions(pooled=True))
     (row,) = rows(tmp_path / "out").values()
     assert "codes" not in row
     assert len(row["pooled"]) == 48

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,34 @@ def test_permissions_are_those_of_new_files_and_folders(tmp_path: Path) -> None:
         os.umask(old)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_threads_that_write_files_keep_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand interleaved writes all follow the umask, and leave it as it was."""
+    modes: list[int] = []
+    umask = os.umask
+
+    def switch_threads(mask: int) -> int:
+        previous = umask(mask)
+        time.sleep(0)
+        return previous
+
+    def write(number: int) -> None:
+        with replacing(tmp_path / f"{number}") as temporary:
+            temporary.write_text("x")
+        modes.append((tmp_path / f"{number}").stat().st_mode & 0o777)
+
+    old = umask(0o027)
+    monkeypatch.setattr(os, "umask", switch_threads)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(1000)))
+    finally:
+        left = umask(old)
+    assert left == 0o027
+    assert set(modes) == {0o640}
 
 
 @pytest.mark.parametrize("force", [False, True])

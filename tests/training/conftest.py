@@ -1,4 +1,4 @@
-"""Runs of training that are short: clips of the package, and the smallest model."""
+"""Short runs of training: the package's clips, and the smallest models."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pytest
 
 if TYPE_CHECKING:
     from w2v_edge.model import ModelConfig
+    from w2v_edge.training.finetune import Finetuned
     from w2v_edge.training.loop import Trained
-    from w2v_edge.training.start_finetune import Finetuned
 
 QUICK = {
     "updates": 4,
     "batch_seconds": 8.0,
     "crop_seconds": 2.0,
-    "least_seconds": 0.3,
-    "held_out": 0.0,
+    "min_seconds": 0.3,
+    "validation_fraction": 0.0,
     "learning_rate": 1e-3,
 }
 
 
 @pytest.fixture
-def initial(small_config: Callable[[str], ModelConfig], tmp_path: Path) -> Callable[[str], Path]:
-    """`initial(name)`: a checkpoint of a small model with dropout, and one without layer drop."""
+def initial(small_config: Callable[[str], ModelConfig], tmp_path: Path) -> Callable[..., Path]:
+    """`initial(name, **context)`: a checkpoint of a small model; `context` changes its config."""
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model.config import TransformerContextConfig
 
@@ -44,26 +44,24 @@ def initial(small_config: Callable[[str], ModelConfig], tmp_path: Path) -> Calla
 
 @pytest.fixture
 def pretrain(tmp_path: Path) -> Callable[..., Trained]:
-    """`pretrain(output, **wishes)`: a run of a few updates on the clips of the package."""
+    """`pretrain(output, **overrides)`: a run of a few updates on the package's clips."""
     from w2v_edge import data
-    from w2v_edge.training.loop import Pace
-    from w2v_edge.training.start import pretrain
+    from w2v_edge.training.pretrain import pretrain
+    from w2v_edge.training.recipe import LoopOptions
 
     def run(
-        output: str, *, every: int = 1, sources: list[Path] | None = None, **wishes: Any
+        output: str, *, every: int = 1, sources: list[Path] | None = None, **given: Any
     ) -> Trained:
-        start: dict[str, Any] = {
-            key: wishes.pop(key)
-            for key in ("init", "resume", "name", "listener", "skip_bad")
-            if key in wishes
-        }
+        names = ("init", "resume", "callbacks", "skip_bad")
+        start: dict[str, Any] = {name: given.pop(name) for name in names if name in given}
         return pretrain(
             sources or [data.FOLDER],
             tmp_path / output,
-            wishes=QUICK | wishes,
+            preset_name="tiny",
+            overrides=QUICK | given,
             cpu=True,
-            pace=Pace(log=1, save=every),
-            **{"name": "tiny", **start},
+            options=LoopOptions(log_every=1, save_every=every),
+            **start,
         )
 
     return run
@@ -71,22 +69,23 @@ def pretrain(tmp_path: Path) -> Callable[..., Trained]:
 
 @pytest.fixture
 def finetune(tmp_path: Path) -> Callable[..., Finetuned]:
-    """`finetune(checkpoint, output, **wishes)`: a run of a few updates on the package's clips."""
+    """`finetune(checkpoint, output, **overrides)`: a run of a few updates on the same clips."""
     from w2v_edge import data
-    from w2v_edge.training.loop import Pace
-    from w2v_edge.training.start_finetune import finetune
+    from w2v_edge.training.finetune import finetune
+    from w2v_edge.training.recipe import LoopOptions
 
     def run(checkpoint: Path, output: str, *, every: int = 1, **given: Any) -> Finetuned:
-        names = ("resume", "options", "valid", "new_vocabulary", "listener", "skip_bad")
+        names = ("resume", "task_options", "valid", "new_vocabulary", "callbacks", "skip_bad")
         start = {name: given.pop(name) for name in names if name in given}
         sources = given.pop("sources", [data.FOLDER / "clips.tsv"])
+        defaults = {"updates": 4, "batch_seconds": 30.0, "validation_fraction": 0.0}
         return finetune(
             checkpoint,
             sources,
             tmp_path / output,
-            wishes={"updates": 4, "batch_seconds": 30.0, "held_out": 0.0, **given},
+            overrides={**defaults, **given},
             cpu=True,
-            pace=Pace(log=1, save=every),
+            options=LoopOptions(log_every=1, save_every=every),
             **start,
         )
 

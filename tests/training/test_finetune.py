@@ -11,17 +11,16 @@ import pytest
 import torch
 
 import w2v_edge
+from tests.training.helpers import assert_same_run, interrupt_at
 from w2v_edge import data
 from w2v_edge.errors import OutputExistsError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
-from w2v_edge.training import loop
-from w2v_edge.training.tracking import read_log
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from w2v_edge.model import SpeechModel
-    from w2v_edge.training.start_finetune import Finetuned
+    from w2v_edge.training.finetune import Finetuned
 
 Run = Callable[..., "Finetuned"]
 SHORT = {"en-activated.flac": "activated", "en-conf-getpin.flac": None}
@@ -69,7 +68,7 @@ def test_it_learns_two_recordings_and_its_export_writes_what_it_does(
         updates=120,
         every=120,
         learning_rate=3e-3,
-        options={"mask_time": 0.0, "mask_channels": 0.0},
+        task_options={"mask_time": 0.0, "mask_channels": 0.0},
     )
     assert done.trained.finished
     model = load_checkpoint(tmp_path / "run" / "model.pt")
@@ -87,7 +86,7 @@ def test_a_frozen_feature_encoder_leaves_codes_as_they_are(
 ) -> None:
     """Of the model that was fine-tuned, bit by bit, while its context is another one."""
     start = initial("base-small", dropout=0.1)
-    finetune(start, "run", learning_rate=1e-2, options={"freeze_updates": 0})
+    finetune(start, "run", learning_rate=1e-2, task_options={"freeze_updates": 0})
     before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
     for waveform in speech.values():
         given = torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
@@ -104,11 +103,11 @@ def test_a_trained_feature_encoder_loses_its_codes(
     finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The convolutions change, so the quantizer goes, and that is said."""
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     start, said = initial("large-small"), list[str]()
     options = {"train_feature_encoder": True, "freeze_updates": 0}
-    finetune(start, "run", options=options, listener=Listener(warn=said.append))
+    finetune(start, "run", task_options=options, callbacks=Callbacks(warn=said.append))
     before, after = load_checkpoint(start), load_checkpoint(tmp_path / "run" / "model.pt")
     assert after.quantizer is None
     assert any("no quantizer" in line for line in said)
@@ -121,8 +120,8 @@ def test_the_head_learns_alone_at_first(
 ) -> None:
     """Nothing else moves, not by weight decay either; later the transformer does."""
     start = initial("large-small")
-    finetune(start, "frozen", updates=2, weight_decay=0.1, options={"freeze_updates": 2})
-    finetune(start, "free", updates=3, weight_decay=0.1, options={"freeze_updates": 2})
+    finetune(start, "frozen", updates=2, weight_decay=0.1, task_options={"freeze_updates": 2})
+    finetune(start, "free", updates=3, weight_decay=0.1, task_options={"freeze_updates": 2})
     before = load_checkpoint(start).state_dict()
     frozen, free = (
         load_checkpoint(tmp_path / name / "model.pt").state_dict() for name in ("frozen", "free")
@@ -137,35 +136,37 @@ def test_the_head_learns_alone_at_first(
     )
 
 
-def test_a_run_in_parts_is_the_run_in_one(
-    finetune: Run, initial: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_is_the_same_as_a_whole_one(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """With dropout, masks, accumulation and the end of freezing on the way: losses and weights."""
+    """With dropout, masks, accumulation and the end of freezing on the way."""
     start = initial("base-small", dropout=0.1, layer_drop=0.2)
     given: dict[str, Any] = {"updates": 6, "accumulate": 2, "batch_seconds": 18.0}
-    given |= {"crop_seconds": 18.0}
-    given |= {"held_out": 0.3, "options": {"freeze_updates": 3}}
+    given |= {"crop_seconds": 18.0, "validation_fraction": 0.3}
+    given |= {"task_options": {"freeze_updates": 3}}
     finetune(start, "whole", **given)
-    step = loop._Loop._step
-    for end in (2, 4):
-
-        def stopping(self: loop._Loop, batches: Any, end: int = end) -> None:
-            if self.update == end:
-                raise KeyboardInterrupt
-            step(self, batches)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop._Loop, "_step", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                finetune(start, "parts", resume=end > 2, **given)
+    callbacks = interrupt_at(3, 5)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(start, "parts", resume=resume, callbacks=callbacks, **given)
     finetune(start, "parts", resume=True, **given)
-    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
-    for one, other in zip(*logs, strict=True):
-        one.pop("seconds_per_second", 0), other.pop("seconds_per_second", 0)
-        assert other == pytest.approx(one, abs=1e-4)
-    models = [load_checkpoint(tmp_path / x / "model.pt").state_dict() for x in ("whole", "parts")]
-    for name, tensor in models[0].items():
-        torch.testing.assert_close(models[1][name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_batch_norm_keeps_its_statistics(
+    finetune: Run, initial: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It stays in evaluation mode: after saves, evaluations and a resume."""
+    start = initial("base-small", position="batch_norm")
+    given: dict[str, Any] = {"validation_fraction": 0.3, "learning_rate": 1e-3, "accumulate": 1}
+    given |= {"crop_seconds": 30.0, "task_options": {"freeze_updates": 0}}
+    finetune(start, "run", updates=6, **given)
+    finetune(start, "run", updates=8, resume=True, **given)
+    before = load_checkpoint(start).state_dict()
+    after = load_checkpoint(tmp_path / "run/model.pt").state_dict()
+    statistics = [name for name in after if "running_" in name]
+    assert len(statistics) == 2
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
 
 
 def test_another_run_is_refused(
@@ -182,14 +183,14 @@ def test_another_run_is_refused(
         finetune(Path("other.pt"), "run", sources=[_manifest(tmp_path, texts)], **again)
     options = {"mask_time": 0.1}
     with pytest.raises(TrainingError, match=r"mask_time 0\.2, found 0\.1"):
-        finetune(start, "run", sources=[_manifest(tmp_path, texts)], options=options, **again)
+        finetune(start, "run", sources=[_manifest(tmp_path, texts)], task_options=options, **again)
     changed = texts | {"en-activated.flac": "neo"}
     with pytest.raises(TrainingError, match="other recordings"):
         finetune(start, "run", sources=[_manifest(tmp_path, changed)], **again)
     pretrain("other", updates=1)
-    with pytest.raises(TrainingError, match="run of pretrain, not of finetune"):
+    with pytest.raises(TrainingError, match="run of pretrain, expected finetune"):
         finetune(start, "other", **again)
-    with pytest.raises(TrainingError, match="run of finetune, not of pretrain"):
+    with pytest.raises(TrainingError, match="run of finetune, expected pretrain"):
         pretrain("run", resume=True)
 
 
@@ -197,7 +198,7 @@ def test_what_cannot_be_learned_is_left_out_and_counted(
     finetune: Run, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Recordings that are too long, texts that are too long or empty; of `valid`, all that fit."""
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     texts = {
         "en-activated.flac": "activated " * 50,
@@ -214,7 +215,7 @@ def test_what_cannot_be_learned_is_left_out_and_counted(
         valid=[valid],
         updates=1,
         crop_seconds=15.0,
-        listener=Listener(warn=said.append),
+        callbacks=Callbacks(warn=said.append),
     )
     reasons = ("more labels than they have frames", "longer than --crop-seconds 15", "is empty")
     for reason in reasons:

@@ -15,9 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from w2v_edge.errors import ConfigError, TrainingError
 from w2v_edge.model import load_checkpoint
 from w2v_edge.model.quantizer import GumbelVectorQuantizer
-from w2v_edge.training.health import PATIENCE, CollapseAlarm
+from w2v_edge.training.metrics import PATIENCE, CollapseAlarm, MetricsLog, read_log
 from w2v_edge.training.recipe import Recipe, pretraining_recipe
-from w2v_edge.training.tracking import Tracker, read_log
 
 if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
@@ -52,7 +51,7 @@ def test_collapse_is_seen_in_training(
 ) -> None:
     """A model that gives one code always is warned about; its checkpoint is kept all the same."""
     from w2v_edge.model import save_checkpoint
-    from w2v_edge.training.start import Listener
+    from w2v_edge.training.recipe import Callbacks
 
     start = initial("large-small")
     model = load_checkpoint(start)
@@ -61,7 +60,7 @@ def test_collapse_is_seen_in_training(
         model.quantizer.scorer.bias[:: model.quantizer.config.entries] += 1e6
     save_checkpoint(model, start)
     heard: list[str] = []
-    listener = Listener(warn=heard.append)
+    listener = Callbacks(warn=heard.append)
     trained = pretrain(
         "run",
         init=start,
@@ -69,10 +68,10 @@ def test_collapse_is_seen_in_training(
         batch_seconds=3.0,
         crop_seconds=1.0,
         every=99,
-        listener=listener,
+        callbacks=listener,
     )
     assert len(heard) == 1
-    assert "codes have collapsed" in heard[0]
+    assert "codebook collapse" in heard[0]
     assert trained.warnings == tuple(heard)
 
 
@@ -80,7 +79,7 @@ def test_figures_are_in_the_log_and_for_tensorboard(
     pretrain: Callable[..., Trained], tmp_path: Path
 ) -> None:
     """Each loss, accuracy, perplexity by group, gradient, temperature and speed, by update."""
-    pretrain("run", updates=3, held_out=0.4)
+    pretrain("run", updates=3, validation_fraction=0.4)
     wanted = set(
         "loss contrastive diversity feature_penalty accuracy gradient_norm temperature "
         "learning_rate seconds_per_second perplexity/group_0 perplexity/group_1".split()
@@ -98,7 +97,7 @@ def test_a_log_forgets_what_was_not_saved(tmp_path: Path) -> None:
     """What came after the last save is logged once; half a line is passed over."""
     log = tmp_path / "log.jsonl"
     log.write_text('{"update": 1, "loss": 3.0}\n{"update": 3, "loss": 2.0}\n{"update": 4, "lo')
-    with Tracker(log, tmp_path / "board", update=2) as tracker:
+    with MetricsLog(log, tmp_path / "board", update=2) as tracker:
         tracker.write(3, {"loss": 2.5})
     assert [(x["update"], x["loss"]) for x in read_log(log)] == [(1, 3.0), (3, 2.5)]
 
@@ -121,7 +120,9 @@ def test_each_preset_has_a_recipe(name: str) -> None:
     assert all(math.isfinite(recipe.rate(x)) for x in (0, 1, recipe.updates // 2, recipe.updates))
 
 
-@pytest.mark.parametrize("wrong", [{"updates": 0}, {"held_out": 1.0}, {"crop_seconds": 999.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"updates": 0}, {"validation_fraction": 1.0}, {"crop_seconds": 999.0}]
+)
 def test_a_recipe_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     """In one line."""
     fields = {"updates": 10, "batch_seconds": 20.0, "learning_rate": 1e-3}

@@ -1,73 +1,146 @@
-"""Processes that train together: what they learn is what one would have."""
+"""Processes that train together: the same result as one, and one end for all."""
 
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.training.helpers import ROOT, assert_same_run, run_processes, start_processes
 from w2v_edge import data
-from w2v_edge.model import load_checkpoint
-from w2v_edge.training.tracking import read_log
+from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
+from w2v_edge.training.metrics import read_log
+from w2v_edge.training.recordings import is_validation
 
-ROOT = Path(__file__).parents[2]
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
-def train_processes(
-    processes: int,
-    output: Path,
-    init: Path,
-    accumulate: int,
-    sources: str = str(data.FOLDER),
-    program: str = "tests.training.ddp",
-) -> list[dict[str, float]]:
-    """Train with so many processes, each told what torchrun tells."""
-    port = _free_port()
-    arguments = [sources, str(output), str(init), "3", str(accumulate)]
-    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    started = []
-    for rank in range(processes):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} | several if processes > 1 else {}
-        environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", program, *arguments],
-                cwd=ROOT,
-                env=environment,
-                stderr=subprocess.PIPE,
-            )
-        )
-    said = [process.communicate(timeout=240)[1].decode()[-2000:] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, said
-    return read_log(output / "log.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("name", "accumulate"), [("base-small", 1), ("large-small", 2), ("tutorial-small", 1)]
+PRETRAIN = (
+    *("--cpu", "--crop-seconds", "3", "--batch-seconds", "10", "--min-seconds", "0.3"),
+    *("--learning-rate", "0.001", "--save-every", "2", "--log-every", "1"),
 )
-def test_two_processes_learn_what_one_does(
+
+
+def _copy_clips(folder: Path) -> Path:
+    folder.mkdir()
+    for clip in data.FOLDER.glob("*.flac"):
+        (folder / clip.name).write_bytes(clip.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(("name", "accumulate"), [("large-small", 2), ("tutorial-small", 1)])
+def test_two_processes_pretrain_as_one(
     name: str, accumulate: int, initial: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Losses, figures and weights, with distractors of the utterance and of the whole batch."""
+    """Losses and weights agree, with distractors of the utterance and of the whole batch."""
     off = {} if name == "tutorial-small" else {"dropout": 0.0, "layer_drop": 0.0}
     init = initial(name, **off)
-    logs = [train_processes(n, tmp_path / str(n), init, accumulate) for n in (1, 2)]
-    assert len(logs[0]) == len(logs[1]) >= 5
-    for one, two in zip(*logs, strict=True):
-        one.pop("seconds_per_second", 0), two.pop("seconds_per_second", 0)
-        assert two == pytest.approx(one, abs=1e-5, rel=1e-5)
-    models = [load_checkpoint(tmp_path / str(n) / "model.pt").state_dict() for n in (1, 2)]
-    for key, tensor in models[0].items():
-        torch.testing.assert_close(models[1][key], tensor, atol=1e-5, rtol=1e-5, msg=key)
+    for world_size in (1, 2):
+        arguments = ("pretrain", data.FOLDER, "--init", init, "-o", tmp_path / str(world_size))
+        more = ("--accumulate", accumulate, "--updates", 3, "--validation-fraction", "0.3")
+        ended = run_processes([*map(str, (*arguments, *more)), *PRETRAIN], world_size)
+        assert [x.code for x in ended] == [0] * world_size, ended
+    assert_same_run(tmp_path / "1", tmp_path / "2")
+
+
+def test_two_processes_finetune_as_one(initial: Callable[..., Path], tmp_path: Path) -> None:
+    """Losses, error rates and weights agree; one process has no recording of some batches."""
+    init = initial("large-small")
+    rows = (data.FOLDER / "clips.tsv").read_text("utf-8").splitlines()[1:]
+    lines = [f"{data.FOLDER}/{row}" for row in rows]
+    for name, chosen in (("train.tsv", lines[1:]), ("valid.tsv", lines[:1])):
+        (tmp_path / name).write_text("\n".join(["path\tsamples\ttext", *chosen]) + "\n", "utf-8")
+    for world_size in (1, 2):
+        arguments = ("finetune", init, tmp_path / "train.tsv", "--valid", tmp_path / "valid.tsv")
+        more = ("-o", tmp_path / str(world_size), "--cpu", "--updates", 3, "--accumulate", 2)
+        options = ("--batch-seconds", 30, "--learning-rate", "0.001", "--freeze-updates", 1)
+        every = ("--save-every", 2, "--log-every", 1)
+        ended = run_processes(list(map(str, (*arguments, *more, *options, *every))), world_size)
+        assert [x.code for x in ended] == [0] * world_size, ended
+    assert_same_run(tmp_path / "1", tmp_path / "2")
+
+
+@pytest.mark.parametrize("failure", ["recording", "validation", "output", "disk"])
+def test_a_failure_of_one_process_ends_all(failure: str, tmp_path: Path) -> None:
+    """An unreadable recording, a run that exists, a full disk: one line in all, and exit code 1."""
+    speech, run = _copy_clips(tmp_path / "speech"), tmp_path / "run"
+    clip = speech / "fr-demo-abouttotry.flac"
+    arguments = ["pretrain", str(speech), "--preset", "tiny", "-o", str(run), "--updates", "30"]
+    fraction = "0"
+    if failure in {"recording", "validation"}:
+        clip.write_bytes(clip.read_bytes()[:20_000])
+    if failure == "validation":
+        # The share at which the damaged recording is the first of the validation split.
+        shares = (x / 100 for x in range(1, 100))
+        fraction = str(next(x for x in shares if is_validation(clip.name, x)))
+    if failure == "output":
+        run.mkdir()
+        (run / "file").touch()
+    limit = None
+    if failure == "disk":
+        # There is room for the model, but not for the optimiser's state.
+        save_checkpoint(build_model(preset("tiny")), tmp_path / "tiny.pt")
+        limit = 2 * (tmp_path / "tiny.pt").stat().st_size
+    arguments += ["--validation-fraction", fraction, *PRETRAIN]
+    ended = run_processes(arguments, 2, max_file_bytes=limit)
+    assert [x.code for x in ended] == [1, 1], ended
+    lines = [line for x in ended for line in x.err.splitlines()]
+    assert sum(line.startswith("error: ") for line in lines) == 1, lines
+    assert not any("Traceback" in line or "internal error" in line for line in lines), lines
+    if failure != "output":
+        assert (run / "model.pt").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
+def test_a_signal_to_torchrun_saves_and_the_run_resumes(tmp_path: Path) -> None:
+    """SIGTERM stops all processes after the same update; the rest is as without interruption."""
+    command = ["pretrain", str(data.FOLDER), "--preset", "tiny", *PRETRAIN]
+    command += ["--save-every", "1000", "--validation-fraction", "0", "--crop-seconds", "1"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2", "-m", "w2v_edge"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "export")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [*launcher, *command, "-o", str(run), "--updates", "2000"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        _wait_for_update(run / "log.jsonl", 1)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    state = torch.load(run / "training.pt", weights_only=True)
+    done = state["update"]
+    assert 0 < done < 2000
+    assert not list(run.glob("*.part*"))
+    assert len({tuple(position) for position in state["positions"]}) == 1
+    model = load_checkpoint(run / "model.pt").state_dict()
+    assert all(torch.equal(model[name], state["model"][name]) for name in model)
+    for output, resume in ((run, ["--resume"]), (tmp_path / "whole", [])):
+        updates = ["--updates", "2000", "-o", str(output), *resume]
+        started = start_processes([*command, *updates], 2)
+        _wait_for_update(output / "log.jsonl", done + 2)
+        # A signal to one process stops both.
+        started[1].send_signal(signal.SIGTERM)
+        ended = [(x.communicate(timeout=60)[1], x.returncode) for x in started]
+        assert [code for _, code in ended] == [0, 0], ended
+    losses = [_losses(path / "log.jsonl") for path in (run, tmp_path / "whole")]
+    common = losses[0].keys() & losses[1].keys()
+    assert max(common) > done
+    assert [losses[0][x] for x in common] == pytest.approx([losses[1][x] for x in common], abs=1e-4)
+
+
+def _losses(log: Path) -> dict[float, float]:
+    return {line["update"]: line["loss"] for line in read_log(log) if "loss" in line}
+
+
+def _wait_for_update(log: Path, update: int) -> None:
+    end = time.monotonic() + 100
+    while not (log.is_file() and max(_losses(log), default=0) >= update):
+        assert time.monotonic() < end
+        time.sleep(0.02)

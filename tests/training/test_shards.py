@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,19 +19,17 @@ import pytest
 import torch
 from webdataset import TarWriter
 
-from tests.training.test_processes import train_processes
+from tests.training.helpers import assert_same_run, interrupt_at, run_processes
 from w2v_edge import data
 from w2v_edge.audio import AudioFile
 from w2v_edge.errors import AudioFileError, InputError, TrainingError
-from w2v_edge.model import load_checkpoint
-from w2v_edge.training import loop, shards
-from w2v_edge.training.batches import Position
-from w2v_edge.training.clips import Piece
-from w2v_edge.training.recipe import Recipe
-from w2v_edge.training.shard_files import find_shards
-from w2v_edge.training.shards import Shards
-from w2v_edge.training.split import is_held_out
-from w2v_edge.training.tracking import read_log
+from w2v_edge.training import shards
+from w2v_edge.training.batches import PlannedBatch, Position
+from w2v_edge.training.metrics import read_log
+from w2v_edge.training.recipe import Callbacks, Recipe
+from w2v_edge.training.recordings import BadRecordings, is_validation
+from w2v_edge.training.shard_files import SCHEMES, find_shards, open_shard
+from w2v_edge.training.shards import ShardData
 
 if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 RATE = 16_000
 CLIPS = sorted(data.FOLDER.glob("*.flac"))
 COPIES = 4
+BEGINNING = Position()
 RECIPE = Recipe(
     updates=4,
     batch_seconds=8.0,
     learning_rate=1e-3,
     crop_seconds=4.0,
-    least_seconds=0.3,
-    held_out=0.0,
+    min_seconds=0.3,
+    validation_fraction=0.0,
 )
 
 
@@ -66,129 +67,107 @@ def pattern(tmp_path: Path) -> str:
     return str(tmp_path / "shards-{000..003}.tar")
 
 
-def _shards(*sources: str | Path, recipe: Recipe = RECIPE, **options: Any) -> Shards:
-    return Shards(find_shards(sources), RATE, recipe, **options)
+def _shards(*sources: str | Path, recipe: Recipe = RECIPE, skip: bool = False) -> ShardData:
+    return ShardData(find_shards(sources), RATE, recipe, BadRecordings(skip=skip))
 
 
 def _epoch(
-    made: Shards,
-    start: Position = Position(),  # noqa: B008 - frozen
-    rank: int = 0,
-    processes: int = 1,
-) -> list[tuple[list[Piece], Position]]:
-    """Return what is left of an epoch."""
-    batches = (batch for pool in made.plans(start, rank, processes) for batch in pool)
+    made: ShardData, start: Position = BEGINNING, rank: int = 0, world_size: int = 1
+) -> list[PlannedBatch]:
+    """Return the rest of an epoch."""
     found = []
-    for pieces, after in batches:
-        found.append((pieces, after))
-        if after.epoch > start.epoch:
+    for planned in made.plan(start, rank, world_size):
+        found.append(planned)
+        if planned.after.epoch > start.epoch:
             break
     return found
 
 
-def _keys(batches: Sequence[tuple[list[Piece], Position]]) -> set[str]:
-    return {piece.clip.utterance.id for pieces, _ in batches for piece in pieces}
+def _keys(batches: Sequence[PlannedBatch]) -> set[str]:
+    return {crop.clip.utterance.id for planned in batches for crop in planned.crops}
 
 
-def test_pieces_are_those_of_the_files(pattern: str) -> None:
-    """A piece of a recording in a shard has the samples that it has in a file."""
+def _ids(batches: Sequence[PlannedBatch]) -> list[tuple[list[str], Position]]:
+    return [([crop.id for crop in planned.crops], planned.after) for planned in batches]
+
+
+def test_crops_are_those_of_the_files(pattern: str) -> None:
+    """A crop of a recording in a shard has the samples that it has in a file."""
     files = {clip.stem: AudioFile(clip, RATE) for clip in CLIPS}
     batches = _epoch(_shards(pattern))
     assert len(_keys(batches)) == COPIES * len(CLIPS)
-    for pieces, _ in batches:
-        assert max(x.seconds for x in pieces) * len(pieces) <= RECIPE.batch_seconds + 1e-6
-        for piece in pieces:
-            file = files[piece.clip.utterance.id.rsplit("-", 1)[0]]
-            assert piece.clip.seconds == file.seconds
-            expected = file.excerpt(piece.start_s, piece.seconds)
-            np.testing.assert_array_equal(piece.read(RATE), expected)
+    for planned in batches:
+        crops = planned.crops
+        assert max(x.seconds for x in crops) * len(crops) <= RECIPE.batch_seconds + 1e-6
+        for crop in crops:
+            file = files[crop.clip.utterance.id.rsplit("-", 1)[0]]
+            assert crop.clip.seconds == file.seconds
+            expected = file.excerpt(crop.start_s, crop.seconds)
+            np.testing.assert_array_equal(crop.read(RATE), expected)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_an_epoch_has_each_recording_once(pattern: str, processes: int, epoch: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_an_epoch_has_each_recording_once(pattern: str, world_size: int) -> None:
     """Over all processes, which read different shards; epochs differ in their order."""
     made = _shards(pattern)
-    parts = [_epoch(made, Position(epoch), rank, processes) for rank in range(processes)]
-    pieces = [piece.id for part in parts for batch, _ in part for piece in batch]
-    assert len(pieces) == len(set(pieces))
-    keys = [_keys(part) for part in parts]
-    assert sum(map(len, keys)) == len(set.union(*keys)) == COPIES * len(CLIPS)
-    assert pieces != [
-        piece.id
-        for rank in range(processes)
-        for batch, _ in _epoch(made, Position(epoch + 1), rank, processes)
-        for piece in batch
-    ]
+    orders = []
+    for epoch in (0, 1):
+        parts = [_epoch(made, Position(epoch), rank, world_size) for rank in range(world_size)]
+        order = [crop.id for part in parts for planned in part for crop in planned.crops]
+        keys = [_keys(part) for part in parts]
+        assert len(order) == len(set(order))
+        assert sum(map(len, keys)) == len(set.union(*keys)) == COPIES * len(CLIPS)
+        orders.append(order)
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize("pool", [1, 3, 100])
-def test_a_process_goes_on_anywhere(
+def test_a_process_resumes_anywhere(
     pattern: str, pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batches after each position of an epoch are those that would have come."""
+    """From any position of an epoch the same batches follow as without the interruption."""
     monkeypatch.setattr(shards, "POOL_BATCHES", pool)
     made = _shards(pattern)
-    whole = _epoch(made, rank=1, processes=2)
-    assert whole[-1][1] == Position(1)
-    for done, (_, position) in enumerate(whole[:-1], 1):
-        again = _epoch(made, position, rank=1, processes=2)
-        assert [(_ids(a), at) for a, at in again] == [(_ids(b), at) for b, at in whole[done:]]
+    whole = _epoch(made, rank=1, world_size=2)
+    assert whole[-1].after == Position(1)
+    for done, planned in enumerate(whole[:-1], 1):
+        again = _epoch(made, planned.after, rank=1, world_size=2)
+        assert _ids(again) == _ids(whole[done:])
 
 
-def _ids(pieces: list[Piece]) -> list[str]:
-    return [piece.id for piece in pieces]
-
-
-def test_what_is_held_out_is_never_trained_on(pattern: str) -> None:
-    """By its key, in all shards; that of the first shard is evaluated on."""
-    recipe = Recipe(**vars(RECIPE) | {"held_out": 0.4})
+def test_the_validation_split_is_never_trained_on(pattern: str) -> None:
+    """It is chosen by key in all shards; that of the first shard is evaluated on."""
+    recipe = replace(RECIPE, validation_fraction=0.4)
     made = _shards(pattern, recipe=recipe)
     keys = [f"{clip.stem}-{number}" for number in range(COPIES) for clip in CLIPS]
-    held_out = {f"{key}.flac" for key in keys if is_held_out(key, 0.4)}
-    assert 0 < len(held_out) < len(keys)
-    assert _keys(_epoch(made)) == {f"{key}.flac" for key in keys} - held_out
-    first = {name for name in held_out if name.endswith("-0.flac")}
-    assert {clip.utterance.id for clip in made.held_out()} == first
+    validation = {f"{key}.flac" for key in keys if is_validation(key, 0.4)}
+    assert 0 < len(validation) < len(keys)
+    assert _keys(_epoch(made)) == {f"{key}.flac" for key in keys} - validation
+    assert {x.utterance.id for x in made.validation} == {x for x in validation if "-0." in x}
 
 
-@pytest.mark.usefixtures("pattern")
-def test_a_run_in_parts_is_the_run_in_one(
-    pretrain: Callable[..., Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_is_the_same_as_a_whole_one(
+    pattern: str, initial: Callable[..., Path], pretrain: Callable[..., Trained], tmp_path: Path
 ) -> None:
-    """Losses and weights, with another epoch on the way."""
-    sources = [tmp_path / "shards-000.tar"]
-    wishes: dict[str, Any] = {"sources": sources, "updates": 9, "batch_seconds": 8.0}
-    pretrain("whole", **wishes)
-    step = loop._Loop._step
-
-    def stopping(self: loop._Loop, batches: Any) -> None:
-        if self.update in stops:
-            stops.remove(self.update)
-            raise KeyboardInterrupt
-        step(self, batches)
-
-    stops = {3, 8}
-    monkeypatch.setattr(loop._Loop, "_step", stopping)
+    """Losses and weights agree, with another epoch on the way; other shards are refused."""
+    assert pattern
+    given: dict[str, Any] = {"sources": [tmp_path / "shards-000.tar"], "updates": 9}
+    init = initial("tutorial-small")
+    pretrain("whole", init=init, **given)
+    callbacks = interrupt_at(3, 8)
     for resume in (False, True):
+        start: dict[str, Any] = {"resume": True} if resume else {"init": init}
         with pytest.raises(KeyboardInterrupt):
-            pretrain("parts", resume=resume, **wishes)
-    pretrain("parts", resume=True, **wishes)
-    one, other = (
-        {line["update"]: line["loss"] for line in read_log(tmp_path / name / "log.jsonl")}
-        for name in ("whole", "parts")
-    )
-    assert one == pytest.approx(other, abs=1e-4)
+            pretrain("parts", callbacks=callbacks, **start, **given)
+    pretrain("parts", resume=True, **given)
     assert read_log(tmp_path / "whole" / "log.jsonl")[-1]["epoch"] > 0
-    a, b = (load_checkpoint(tmp_path / x / "model.pt").state_dict() for x in ("whole", "parts"))
-    for name, tensor in a.items():
-        torch.testing.assert_close(tensor, b[name], atol=1e-6, rtol=1e-5, msg=name)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
     with pytest.raises(TrainingError, match="other recordings"):
-        pretrain("parts", resume=True, **wishes | {"sources": [tmp_path / "shards-001.tar"]})
+        pretrain("parts", resume=True, **given | {"sources": [tmp_path / "shards-001.tar"]})
 
 
-def test_sources_that_are_no_shards(tmp_path: Path, pattern: str) -> None:
-    """Refused before anything is read; commands are never run."""
+def test_sources_that_are_not_shards(tmp_path: Path, pattern: str) -> None:
+    """They are refused before anything is read; commands are never run."""
     made = tmp_path / "made"
     (tmp_path / "text.tar").write_text("no tar at all" * 100)
     (tmp_path / "empty.tar").write_bytes(b"")
@@ -210,37 +189,44 @@ def test_sources_that_are_no_shards(tmp_path: Path, pattern: str) -> None:
     assert find_shards([data.FOLDER, tmp_path / "a.flac"]) == []
     assert len(find_shards([pattern, tmp_path / "shards-000.tar"])) == COPIES
     with pytest.raises(TrainingError, match="found 4 shards for 5 processes"):
-        _shards(pattern).refuse_idle(5)
+        _shards(pattern).check_world_size(5)
 
 
-def test_a_shard_without_audio(tmp_path: Path) -> None:
-    """Is named; so is one from which all is held out, or too short."""
+def test_a_shard_without_audio_is_an_error(tmp_path: Path) -> None:
+    """So is one whose recordings are all too short, or in the validation split."""
     with TarWriter(str(tmp_path / "text.tar")) as writer:
         writer.write({"__key__": "a", "txt": "words"})
     with pytest.raises(InputError, match=r"text\.tar: a tar without audio"):
         _epoch(_shards(tmp_path / "text.tar"))
     path = _write(tmp_path / "short.tar", {"a": CLIPS[0].read_bytes()})
-    recipe = Recipe(**vars(RECIPE) | {"least_seconds": 99.0})
+    recipe = replace(RECIPE, min_seconds=99.0)
     with pytest.raises(InputError, match="nothing to train on"):
         _epoch(_shards(path, recipe=recipe))
 
 
 @pytest.mark.parametrize("part", ["header", "end"])
-def test_a_broken_recording_is_named_or_passed_over(
-    part: str, pretrain: Callable[..., Trained], tmp_path: Path
+def test_a_broken_recording_is_named_or_skipped(
+    part: str,
+    initial: Callable[..., Path],
+    pretrain: Callable[..., Trained],
+    tmp_path: Path,
 ) -> None:
-    """By its shard and key, whether its header is broken or what follows; warned of once."""
-    from w2v_edge.training.start import Listener
-
+    """It is named by shard and key, whether its header or the rest is broken; warned of once."""
+    init = initial("tutorial-small")
     content = data.DEMO_CLIP.read_bytes()
     broken = b"no audio" if part == "header" else content[: len(content) // 8]
     path = _write(tmp_path / "x.tar", {"good": content, "broken": broken, "more": content})
     with pytest.raises(AudioFileError, match=r"x\.tar/broken\.flac.*") as caught:
-        pretrain("run", sources=[path], updates=6)
+        pretrain("run", init=init, sources=[path], updates=6)
     assert "\n" not in str(caught.value)
     warnings: list[str] = []
     trained = pretrain(
-        "other", sources=[path], updates=6, skip_bad=True, listener=Listener(warn=warnings.append)
+        "other",
+        init=init,
+        sources=[path],
+        updates=6,
+        skip_bad=True,
+        callbacks=Callbacks(warn=warnings.append),
     )
     assert trained.finished
     assert warnings
@@ -248,20 +234,20 @@ def test_a_broken_recording_is_named_or_passed_over(
     assert all("x.tar/broken.flac" in line for line in warnings)
 
 
-def test_a_broken_recording_is_not_evaluated_on(tmp_path: Path) -> None:
-    """Refused before training, or passed over."""
+def test_a_broken_recording_is_not_in_the_validation_split(tmp_path: Path) -> None:
+    """It is an error before training, or skipped."""
     content = data.DEMO_CLIP.read_bytes()
     path = _write(tmp_path / "x.tar", {"broken": content[: len(content) // 8], "good": content})
-    recipe = Recipe(**vars(RECIPE) | {"held_out": 0.9999})
+    recipe = replace(RECIPE, validation_fraction=0.9999)
     with pytest.raises(AudioFileError, match=r"x\.tar/broken\.flac"):
-        _shards(path, recipe=recipe).held_out()
-    found = _shards(path, recipe=recipe, skip_bad=True).held_out()
-    assert [clip.utterance.id for clip in found] == ["good.flac"]
+        _shards(path, recipe=recipe)
+    made = _shards(path, recipe=recipe, skip=True)
+    assert [clip.utterance.id for clip in made.validation] == ["good.flac"]
 
 
 @pytest.mark.parametrize("where", ["in a file", "in a header", "between files"])
-def test_a_shard_that_ends_early_is_named(where: str, tmp_path: Path) -> None:
-    """Wherever it was cut: nothing of it is lost in silence."""
+def test_a_truncated_shard_is_named(where: str, tmp_path: Path) -> None:
+    """An error names it, wherever it was cut."""
     path = _write(tmp_path / "cut.tar", {clip.stem: clip.read_bytes() for clip in CLIPS})
     with tarfile.open(path) as tar:
         last = tar.getmembers()[-3]
@@ -276,7 +262,7 @@ def test_a_shard_that_ends_early_is_named(where: str, tmp_path: Path) -> None:
 
 
 def test_a_recording_in_memory_is_checked_as_one_on_disk(tmp_path: Path) -> None:
-    """Stereo of another rate becomes the same waveform; numbers that are none are refused."""
+    """Stereo of another rate gives the same waveform; samples that are not finite are refused."""
     import soundfile
 
     samples = np.random.default_rng(0).normal(0, 0.1, (8000, 2)).astype(np.float32)
@@ -321,15 +307,44 @@ class _Silent(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+def test_a_quote_in_a_url_never_reaches_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program gets the URL as one argument; no shell is started."""
+    started: list[tuple[Any, dict[str, Any]]] = []
+
+    def watch(self: Any, command: Any, **options: Any) -> None:  # noqa: ARG001
+        started.append((command, options))
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", watch)
+    monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)
+    urls = [f"{scheme}://host/x'; touch made; '.tar" for scheme in SCHEMES]
+    for url in urls:
+        with pytest.raises(InputError), open_shard(url):
+            pytest.fail("the shard was opened")
+    assert [command[-1] for command, _ in started] == urls
+    assert all(isinstance(command, list) for command, _ in started)
+    assert not any(options.get("shell") for _, options in started)
+
+
 def test_two_processes_train_on_their_own_shards(
     pattern: str, initial: Callable[..., Path], pretrain: Callable[..., Trained], tmp_path: Path
 ) -> None:
-    """Each one's place is saved; as many are needed to go on."""
-    init = initial("tutorial-small")
-    log = train_processes(2, tmp_path / "run", init, 1, sources=pattern)
-    assert any("held_out/accuracy" in line for line in log)
+    """Each one's position is saved; resuming needs the same number of processes."""
+    given = ("--cpu", "--crop-seconds", "3", "--batch-seconds", "10", "--min-seconds", "0.3")
+    fraction = ("--validation-fraction", "0.3", "--learning-rate", "0.001", "--updates", "3")
+    arguments: list[str | Path] = [
+        "pretrain",
+        pattern,
+        "--init",
+        initial("tutorial-small"),
+        "-o",
+        tmp_path / "run",
+    ]
+    ended = run_processes([*arguments, *given, *fraction], 2)
+    assert [x.code for x in ended] == [0, 0], ended
+    assert any("held_out/accuracy" in line for line in read_log(tmp_path / "run/log.jsonl"))
     state = torch.load(tmp_path / "run" / "training.pt", weights_only=True)
     assert len(state["positions"]) == 2
-    wishes = {"crop_seconds": 3.0, "batch_seconds": 10.0, "held_out": 0.3, "updates": 3}
+    overrides = {"crop_seconds": 3.0, "batch_seconds": 10.0, "validation_fraction": 0.3}
     with pytest.raises(TrainingError, match="processes 2, found 1"):
-        pretrain("run", resume=True, sources=[pattern], **wishes)
+        pretrain("run", resume=True, sources=[pattern], updates=3, **overrides)

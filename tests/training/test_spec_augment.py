@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from w2v_edge.errors import ConfigError
 from w2v_edge.model.lengths import Frames
-from w2v_edge.training.spec_augment import Masks, SpecAugment, hide
+from w2v_edge.training.spec_augment import Masks, SpecAugment, apply_masks
 
 LENGTHS = st.lists(st.integers(0, 80), min_size=1, max_size=5)
 SHARES = st.floats(0, 0.9)
@@ -55,7 +55,7 @@ def test_nothing_is_hidden_where_nothing_is_asked_for() -> None:
     lengths = torch.tensor([30, 20])
     masks = SpecAugment(0.0, 0.0).draw(lengths, 30, 12, torch.arange(2))
     vector = torch.zeros(12, requires_grad=True)
-    hidden = hide(Frames(values, lengths), masks, vector).values
+    hidden = apply_masks(Frames(values, lengths), masks, vector).values
     assert torch.equal(hidden, values)
     hidden.sum().backward()  # type: ignore[no-untyped-call]
     assert vector.grad is not None
@@ -67,9 +67,9 @@ def test_hidden_frames_are_the_vector_and_hidden_channels_zero() -> None:
     values = torch.ones(1, 4, 3)
     masks = Masks(torch.tensor([[False, True, False, False]]), torch.tensor([[True, False, False]]))
     frames = Frames(values, torch.tensor([4]))
-    with_vector = hide(frames, masks, torch.full((3,), 5.0)).values[0]
+    with_vector = apply_masks(frames, masks, torch.full((3,), 5.0)).values[0]
     assert with_vector.tolist() == [[0, 1, 1], [0, 5, 5], [0, 1, 1], [0, 1, 1]]
-    without = hide(frames, masks, None).values[0]
+    without = apply_masks(frames, masks, None).values[0]
     assert without.tolist() == [[0, 1, 1], [0, 0, 0], [0, 1, 1], [0, 1, 1]]
 
 

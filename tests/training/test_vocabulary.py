@@ -70,8 +70,8 @@ def test_labels_in_upper_case_spell_texts_in_lower_case() -> None:
 def test_characters_without_a_label_are_named() -> None:
     """In one line, with what to do; labels that are no letters are refused as a whole."""
     with pytest.raises(ConfigError, match=r"lacks 2 characters of the texts: y z; .*--new-voc"):
-        _cased().refuse_missing(["a z", "y"])
-    _cased().refuse_missing(["ab é"])
+        _cased().check_covers(["a z", "y"])
+    _cased().check_covers(["ab é"])
     nameless = CtcHeadConfig(5, (), 0, "|", ())
     with pytest.raises(ConfigError, match="no labels, expected letters"):
-        Vocabulary(nameless).refuse_missing(["a"])
+        Vocabulary(nameless).check_covers(["a"])

@@ -1,16 +1,16 @@
-"""Utterances of a corpus: from folders, audio files and manifests.
+"""Utterances of a corpus, found in folders, audio files and manifests.
 
-A manifest is a table of tabs with a header (`.tsv`) or one JSON object a line (`.jsonl`). It names
-audio files, relative to its own folder, in the column `path` (NeMo's `audio_filepath` and Hugging
-Face's `audio` do as well), and may have their words in `text` (or Common Voice's `sentence`). A
-table may also be fairseq's: a folder in the first line, then a path and its samples in each.
+A manifest is a tab-separated table with a header (`.tsv`), or has one JSON object a line
+(`.jsonl`). The column `path` (or NeMo's `audio_filepath`, Hugging Face's `audio`) names audio files
+relative to the manifest's folder; the optional column `text` (or Common Voice's `sentence`) has
+their transcripts. fairseq's tables are read too: a folder in the first line, then lines of a path
+and a number of samples.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,18 @@ MANIFEST_SUFFIXES = frozenset({".tsv", ".jsonl"})
 PATHS = ("path", "audio_filepath", "audio")
 TEXTS = ("text", "sentence")
 
+MAX_PATH = 4096
+"""Longest path in a manifest, in characters; Linux's limit."""
+
 
 @dataclass(frozen=True)
 class Utterance:
     """A recording of a corpus.
 
     Attributes:
-        id: its name in the corpus: the path as its folder or manifest has it.
-        path: of the file.
-        text: what is said; None where that is not known.
+        id: name in the corpus: the path relative to its folder, or as its manifest writes it.
+        path: path of the audio file.
+        text: transcript; None if unknown.
     """
 
     id: str
@@ -40,12 +43,12 @@ class Utterance:
 
 
 def find_utterances(sources: Sequence[Path]) -> list[Utterance]:
-    """Return all utterances of folders, audio files and manifests, in their order.
+    """List the utterances of folders, audio files and manifests, in order.
 
-    Audio files are not opened. What several sources name is there once.
+    Audio files are not opened. A file that several sources name is listed once.
 
     Raises:
-        InputError: there is none, or a manifest that cannot be read or lacks a column.
+        InputError: no audio was found, a manifest cannot be read or lacks a column.
     """
     found: dict[Path, Utterance] = {}
     for source in sources:
@@ -61,41 +64,51 @@ def find_utterances(sources: Sequence[Path]) -> list[Utterance]:
 
 def _of_source(source: Path) -> Iterator[Utterance]:
     if source.suffix.lower() in MANIFEST_SUFFIXES and not source.is_dir():
-        yield from read_manifest(source)
+        yield from read_speech_manifest(source)
     else:
         for file, relative in find_audio([source]):
             yield Utterance(relative.as_posix(), file)
 
 
-def read_manifest(path: Path) -> Iterator[Utterance]:
-    """Yield the utterances of a manifest.
+def read_speech_manifest(path: Path) -> Iterator[Utterance]:
+    """Read the utterances of a `.tsv` or `.jsonl` manifest.
 
     Raises:
-        InputError: it cannot be read, or a line lacks what it should have.
+        InputError: the file cannot be read, or a line is malformed; names the file and the line.
     """
-    try:
-        with open_regular(path) as stream:
-            # Not splitlines, for which other characters end lines too.
-            lines = stream.readall().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text in UTF-8; save it as that") from error
-    except OSError as error:
-        raise InputError(f"{path}: no manifest that can be read: {error.strerror}") from error
+    lines = _read_lines(path)
     rows = _json_rows(path, lines) if path.suffix.lower() == ".jsonl" else _table_rows(path, lines)
     for number, folder, row in rows:
         name = _first(row, PATHS)
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise InputError(f"{path}, line {number}: found no path of an audio file in 'path'")
+        if len(name) > MAX_PATH:
+            raise InputError(
+                f"{path}, line {number}: found a path of {len(name)} characters, expected at most "
+                f"{MAX_PATH}; check that a tab or a line end is not missing"
+            )
         text = _first(row, TEXTS)
         if text is not None and not isinstance(text, str):
             raise InputError(f"{path}, line {number}: found 'text' {text!r:.40}, expected a text")
         yield Utterance(name, folder / name, text)
 
 
-Row = tuple[int, Path, dict[str, object]]
+ManifestRow = tuple[int, Path, dict[str, object]]
+"""Line number, the folder that paths are relative to, and values by column."""
 
 
-def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+def _read_lines(path: Path) -> list[str]:
+    try:
+        with open_regular(path) as stream:
+            # Not splitlines(), which also splits at characters such as U+2028.
+            return stream.readall().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
+
+
+def _json_rows(path: Path, lines: Sequence[str]) -> Iterator[ManifestRow]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -111,25 +124,28 @@ def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
         yield number, path.parent, row
 
 
-def _table_rows(path: Path, lines: list[str]) -> Iterator[Row]:
-    head = lines[0].split("\t")
-    if head == [""]:
+def _table_rows(path: Path, lines: Sequence[str]) -> Iterator[ManifestRow]:
+    for number, line in enumerate(lines, 1):
+        if "\r" in line:
+            raise InputError(
+                f"{path}, line {number}: found a carriage return within the line, expected lines "
+                "that end with LF or CRLF; save it with these"
+            )
+    header = lines[0].split("\t")
+    if header == [""]:
         return
-    if len(head) == 1 and (path.parent / head[0]).is_dir():
-        # fairseq's: the folder that the paths are in.
-        for number, line in enumerate(lines[1:], 2):
-            if line.strip():
-                yield number, path.parent / head[0], {"path": line.split("\t")[0]}
-        return
-    if not any(key in head for key in PATHS):
+    folder = path.parent
+    if len(header) == 1 and (folder / header[0]).is_dir():
+        # fairseq: the first line names the folder that the paths are relative to.
+        folder, header = folder / header[0], ["path"]
+    elif not any(key in header for key in PATHS):
         raise InputError(
-            f"{path}: found the columns {', '.join(head)!r:.80}, expected one of "
+            f"{path}: found the columns {', '.join(header)!r:.80}, expected one of "
             f"{', '.join(PATHS)} (and text, for training on words)"
         )
-    cells = csv.reader(lines[1:], delimiter="\t", quoting=csv.QUOTE_NONE)
-    for number, row in enumerate(cells, 2):
-        if row:
-            yield number, path.parent, dict(zip(head, row, strict=False))
+    for number, line in enumerate(lines[1:], 2):
+        if line.strip(" "):
+            yield number, folder, dict(zip(header, line.split("\t"), strict=False))
 
 
 def _first(row: dict[str, object], keys: Sequence[str]) -> object:

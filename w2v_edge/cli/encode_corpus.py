@@ -89,14 +89,15 @@ def encode_corpus(
     from w2v_edge import corpus
 
     asked = ("context", "pooled", "window")
-    settings = corpus.Settings(**{name: options.pop(name) for name in asked}, running=running)
+    given = {name: options.pop(name) for name in asked}
+    computed = corpus.CorpusOptions(**given, running=running)
     hushed = _hush() if options["engine"] == "ray" else contextlib.nullcontext()
     with hushed, progress("encode") as show:
         report = corpus.encode_corpus(
             bundle,
             sources,
             output,
-            settings=settings,
+            options=computed,
             force=force,
             show=lambda done, shards: show(f"{done} of {shards} shards", done / shards),
             **options,

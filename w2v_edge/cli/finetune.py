@@ -9,10 +9,15 @@ import click
 
 from w2v_edge.cli.output import console, json_option, print_json, progress, require
 from w2v_edge.cli.pretrain import show_trained
-from w2v_edge.cli.training_options import SHARE, recipe_options, run_options
+from w2v_edge.cli.training_options import (
+    SHARE,
+    one_process_reports,
+    recipe_options,
+    run_options,
+)
 
 if TYPE_CHECKING:
-    from w2v_edge.training.start_finetune import Finetuned
+    from w2v_edge.training.finetune import Finetuned
 
 
 @click.command("finetune")
@@ -57,7 +62,7 @@ def command(
     language: str | None,
     train_feature_encoder: bool | None,
     running: dict[str, Any],
-    wishes: dict[str, Any],
+    overrides: dict[str, Any],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -83,25 +88,25 @@ def command(
     """  # noqa: D301 - the escape is click's
     require("fine-tuning", "audio", "train")
     from w2v_edge.errors import InputError
-    from w2v_edge.training.start import Listener
-    from w2v_edge.training.start_finetune import finetune
+    from w2v_edge.training.finetune import finetune
+    from w2v_edge.training.recipe import Callbacks
 
     if new_vocabulary and running["resume"]:
         raise InputError("found --new-vocabulary with --resume; a run that goes on has its own")
     given = {**options, "train_feature_encoder": train_feature_encoder}
     output = running.pop("output")
-    with progress("finetune") as show:
-        listener = Listener(show, lambda line: click.echo(f"warning: {line}", err=True))
+    with progress("finetune") as show, one_process_reports():
+        callbacks = Callbacks(show, lambda line: click.echo(f"warning: {line}", err=True))
         finetuned = finetune(
             checkpoint,
             manifest,
             output,
             valid=valid,
-            wishes=wishes,
-            options={name: value for name, value in given.items() if value is not None},
+            overrides=overrides,
+            task_options={name: value for name, value in given.items() if value is not None},
             new_vocabulary=new_vocabulary,
             language=language,
-            listener=listener,
+            callbacks=callbacks,
             **running,
         )
     _show(finetuned, output, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge.cli.output import console, json_option, print_json, progress, require
-from w2v_edge.cli.training_options import recipe_options, run_options
+from w2v_edge.cli.training_options import one_process_reports, recipe_options, run_options
 from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def command(
     preset: str | None,
     init: Path | None,
     running: dict[str, Any],
-    wishes: dict[str, Any],
+    overrides: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Pre-train a model on AUDIO: files, folders of them, manifests, or shards of WebDataset.
@@ -60,20 +60,21 @@ def command(
     """  # noqa: D301 - the escape is click's
     require("training", "audio", "train")
     from w2v_edge.errors import InputError
-    from w2v_edge.training.start import Listener, pretrain
+    from w2v_edge.training.pretrain import pretrain
+    from w2v_edge.training.recipe import Callbacks
 
     if init is not None and running["resume"]:
         raise InputError("found --init with --resume; a run that goes on has its own weights")
     output = running.pop("output")
-    with progress("pretrain") as show:
-        listener = Listener(show, lambda line: click.echo(f"warning: {line}", err=True))
+    with progress("pretrain") as show, one_process_reports():
+        callbacks = Callbacks(show, lambda line: click.echo(f"warning: {line}", err=True))
         trained = pretrain(
             audio,
             output,
-            name=preset or "base",
+            preset_name=preset or "base",
             init=init,
-            wishes=wishes,
-            listener=listener,
+            overrides=overrides,
+            callbacks=callbacks,
             **running,
         )
     show_trained(trained, output, as_json=as_json)

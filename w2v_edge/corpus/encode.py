@@ -1,43 +1,52 @@
-"""A job from its sources to a folder of shards, in as many runs as it takes."""
+"""Encoding a corpus to a folder of shards, in one run or several."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from w2v_edge.bundle import Bundle
-from w2v_edge.corpus import local_engine
 from w2v_edge.corpus.entries import find_entries
-from w2v_edge.corpus.job import Record, Settings, Shard, begin, plan, sweep, usual_size
+from w2v_edge.corpus.job import (
+    CorpusOptions,
+    JobRecord,
+    Shard,
+    begin,
+    default_shard_size,
+    plan,
+    sweep,
+)
 from w2v_edge.corpus.storage import Folder, is_uri
-from w2v_edge.corpus.table import Summary
-from w2v_edge.corpus.worker import Results, Task, summary_of
+from w2v_edge.corpus.table import ShardSummary
+from w2v_edge.corpus.worker import JobSpec, Results, Worker, summary_of
 from w2v_edge.errors import InputError, MissingExtraError
+from w2v_edge.providers.machine import usable_cores
 
 Engine = Literal["local", "ray"]
 
-READERS = 16
-"""Threads that read summaries of shards, which in an object store means to wait."""
+SUMMARY_THREADS = 16
+"""Threads that read summaries of shards; object stores answer slowly."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of a job, over all its runs.
+class CorpusReport:
+    """The state of a job, over all its runs.
 
     Attributes:
         output: the folder of shards.
-        files: recordings in shards that are done.
-        failed: those of them that have an error.
-        seconds: of audio, of the others.
-        shards: that are done.
-        shards_of_this_run: those of them that were made now.
-        lost: names of shards that are not there, since their workers died each time.
-        first_error: that of a recording, with its path.
+        files: recordings in finished shards.
+        failed: number of these with an error.
+        seconds: audio of the others, in s.
+        shards: number of finished shards.
+        shards_of_this_run: number of these that this run made.
+        lost: names of missing shards, whose workers died every time.
+        first_error: the first error of a recording, with its path.
     """
 
     output: str
@@ -56,53 +65,53 @@ def encode_corpus(
     output: str | Path,
     *,
     engine: Engine = "local",
-    settings: Settings | None = None,
+    options: CorpusOptions | None = None,
     shard_size: int | None = None,
     workers: int | None = None,
     address: str | None = None,
     force: bool = False,
     retry_failed: bool = False,
     show: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Encode recordings to shards of Parquet; what they hold is in `w2v_edge.corpus.table`.
+) -> CorpusReport:
+    """Encode recordings to Parquet shards; `w2v_edge.corpus.table` documents their columns.
 
-    A run that is cut off loses the shards that were being made; the next one goes on with them.
-    Results depend on the bundle, the settings, the files and the size of shards alone, as far as
-    one kind of processor and one onnxruntime do the work. One run at a time may have an output.
+    The next run continues an interrupted one; shards in progress are lost. Results depend only on
+    the bundle, the options, the files and the shard size, on one type of processor and one version
+    of onnxruntime. Only one run at a time may write to an output.
 
     Args:
-        bundle: the folder that `w2v-edge export` wrote; on a cluster, at the same path everywhere.
-        sources: folders, audio files, manifests (`.tsv`, `.jsonl`); files and folders by URI too.
-        output: the folder of shards, by path or URI.
+        bundle: folder that `w2v-edge export` wrote; on a cluster, at the same path everywhere.
+        sources: folders, audio files and manifests (`.tsv`, `.jsonl`); files and folders also by
+            URI.
+        output: folder of the shards, a path or URI.
         engine: `local` for threads on this machine, or `ray`.
-        settings: what is computed; by default codes alone, on the CPU.
-        shard_size: recordings in a shard.
-        workers: that encode at once, each with `settings.threads`; by default as many as there are
-            cores for, or GPUs.
-        address: of a Ray cluster that runs; None begins one on this machine.
-        force: remove another job from `output`.
-        retry_failed: make shards again in which recordings failed.
-        show: called with the shards done so far and all there are.
+        options: what is computed; by default codes alone, on the CPU.
+        shard_size: number of recordings in a shard.
+        workers: number of workers, each with `options.threads`; by default all cores or GPUs.
+        address: address of a running Ray cluster; None starts one on this machine.
+        force: whether to replace another job in `output`.
+        retry_failed: whether to redo shards in which recordings failed.
+        show: called with the number of finished shards and of all shards.
 
     Raises:
-        InputError: no recordings, or a place that cannot be read.
-        OutputExistsError: another job, or something else, lies in `output`.
-        BundleError: no bundle there, or a damaged one, or nothing that it could give.
+        InputError: no recordings, or a source that cannot be read.
+        OutputExistsError: `output` holds another job, or other files.
+        BundleError: the bundle is missing or damaged, or nothing would be computed.
         ProviderError: the provider does not run here.
-        MissingExtraError: something is not installed.
-        PartialFailureError: workers on Ray cannot work.
+        MissingExtraError: an optional dependency is not installed.
+        PartialFailureError: the workers on Ray fail.
         OSError: a shard cannot be written.
     """
-    settings = settings or Settings()
+    options = options or CorpusOptions()
     bundle = Path(os.path.abspath(bundle))  # noqa: PTH100 - a link stays one
     manifest = Bundle.open(bundle).manifest
-    settings.check(manifest)
+    options.check(manifest)
     if address is None:
-        settings.check_runs()
+        options.check_runs()
     entries = find_entries([os.fspath(source) for source in sources])
-    size = shard_size or usual_size(len(entries), settings)
+    size = shard_size or default_shard_size(len(entries), options)
     folder = Folder(_absolute(os.fspath(output)))
-    there = begin(folder, Record.of(manifest, settings, entries, size), force=force)
+    there = begin(folder, JobRecord.of(manifest, options, entries, size), force=force)
     shards = plan(entries, size)
     done = _summaries(folder, [shard for shard in shards if shard.name in there])
     for shard in shards:
@@ -113,47 +122,76 @@ def encode_corpus(
     show = show or (lambda *_: None)
     show(before, len(shards))
     todo = [shard for shard in shards if shard.name not in done]
-    task = Task(bundle, settings, folder.location)
+    job = JobSpec(bundle, options, folder.location)
     try:
-        with closing(_engine(engine, task, todo, workers, address)) as results:
+        with closing(_engine(engine, job, todo, workers, address)) as results:
             for shard, summary in results:
                 done[shard.name] = summary
                 show(len(done), len(shards))
     finally:
-        # What stays has names that no reader looks at.
+        # Readers ignore the names of files that remain.
         with suppress(InputError, OSError):
             sweep(folder)
     return _report(folder, shards, done, before)
 
 
 def _engine(
-    engine: Engine, task: Task, todo: list[Shard], workers: int | None, address: str | None
+    engine: Engine, job: JobSpec, todo: list[Shard], workers: int | None, address: str | None
 ) -> Results:
     if not todo:
         return
     if engine == "local":
-        yield from local_engine.run(task, todo, workers)
+        yield from _run_local(job, todo, workers)
         return
     try:
         from w2v_edge.corpus import ray_engine
     except ImportError as error:
         raise MissingExtraError("the engine 'ray'", error.name or "ray", "corpus") from error
-    yield from ray_engine.run(task, todo, workers, address)
+    yield from ray_engine.run(job, todo, workers, address)
 
 
-def _summaries(folder: Folder, shards: Sequence[Shard]) -> dict[str, Summary]:
-    """Read what is in shards that are there; one that is not whole is left out."""
-    with ThreadPoolExecutor(READERS) as pool:
+def _run_local(job: JobSpec, shards: Sequence[Shard], workers: int | None) -> Results:
+    """Yield shards as they are done by threads of this machine, which share one model.
+
+    onnxruntime, libsndfile and Arrow release the interpreter lock, so threads keep all cores busy
+    with the weights in memory once.
+    """
+    stop = threading.Event()
+    worker = Worker(job, stop.is_set)
+    worker.open()
+    name, _ = job.options.provider
+    # There is one accelerator, however many threads feed it.
+    default = usable_cores() // job.options.threads if name == "cpu" else 1
+    todo = iter(shards)
+    size = workers or max(1, default)
+    with ThreadPoolExecutor(size) as pool:
+        waiting: dict[Future[ShardSummary], Shard] = {}
+        try:
+            while True:
+                while len(waiting) < 2 * size and (shard := next(todo, None)):
+                    waiting[pool.submit(worker, shard)] = shard
+                if not waiting:
+                    return
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _summaries(folder: Folder, shards: Sequence[Shard]) -> dict[str, ShardSummary]:
+    """Read the summaries of shards; incomplete shards are left out."""
+    with ThreadPoolExecutor(SUMMARY_THREADS) as pool:
         found = pool.map(lambda shard: summary_of(folder, shard.name), shards)
         pairs = zip(shards, found, strict=True)
         return {shard.name: summary for shard, summary in pairs if summary is not None}
 
 
 def _report(
-    folder: Folder, shards: Sequence[Shard], done: dict[str, Summary], before: int
-) -> Report:
+    folder: Folder, shards: Sequence[Shard], done: dict[str, ShardSummary], before: int
+) -> CorpusReport:
     summaries = [done[shard.name] for shard in shards if shard.name in done]
-    return Report(
+    return CorpusReport(
         output=folder.location,
         files=sum(x.files for x in summaries),
         failed=sum(x.failed for x in summaries),

@@ -1,4 +1,4 @@
-"""The recordings of a corpus, wherever they lie: on disks, or in object stores by URI."""
+"""The recordings of a corpus, on disk or in object stores."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Entry:
     """A recording of a corpus.
 
     Attributes:
-        id: its name in the corpus: the path as its folder or manifest has it.
-        path: where it lies: an absolute path, or a URI.
-        text: what is said; None where that is not known.
+        id: name in the corpus: the path relative to its folder, or as its manifest writes it.
+        path: an absolute path, or a URI.
+        text: transcript; None if unknown.
     """
 
     id: str
@@ -36,13 +36,13 @@ class Entry:
 
 
 def find_entries(sources: Sequence[str]) -> list[Entry]:
-    """Return the recordings of folders, audio files and manifests, each path once.
+    """List the recordings of folders, audio files and manifests, each path once.
 
-    Sources are paths, or URIs of files and folders that pyarrow knows, such as `s3://`. Manifests
-    lie on this machine, and may name recordings by URI.
+    Sources are paths, or URIs of files and folders that pyarrow supports, such as `s3://`.
+    Manifests must be local, and may name recordings by URI.
 
     Raises:
-        InputError: a source that is not there, or holds no audio; a manifest that is none.
+        InputError: a source does not exist or has no audio, or a manifest is malformed.
     """
     found: dict[str, Entry] = {}
     for source in sources:
@@ -55,10 +55,10 @@ def find_entries(sources: Sequence[str]) -> list[Entry]:
 
 @contextmanager
 def open_entry(entry: Entry, sample_rate: int) -> Iterator[AudioFile]:
-    """Open a recording; one in an object store is copied to a temporary file for as long.
+    """Open a recording for a block; one in an object store is copied to a temporary file.
 
     Raises:
-        AudioFileError: it cannot be read, also within the block.
+        AudioFileError: the recording cannot be read, also within the block.
     """
     path = local_path(entry.path)
     if path is not None:
@@ -84,14 +84,14 @@ def _of_path(source: Path) -> Iterator[Entry]:
             for _ in os.walk(source, onerror=_refuse):
                 pass
     for utterance in find_utterances([source]):
-        # The reader of manifests takes any name for a path, relative to the manifest.
+        # The manifest reader takes any name for a path relative to the manifest.
         remote = is_uri(utterance.id)
         path = utterance.id if remote else os.path.abspath(utterance.path)  # noqa: PTH100 - links stay
         yield Entry(utterance.id, path, utterance.text)
 
 
 def _refuse(error: OSError) -> None:
-    """A folder that may not be read would be passed over, with all that is in it."""
+    """Without this, `os.walk` skips unreadable folders silently."""
     raise error
 
 
@@ -103,7 +103,7 @@ def _of_uri(source: str) -> Iterator[Entry]:
         if info.type == fs.FileType.Directory:
             inner = system.get_file_info(fs.FileSelector(path, recursive=True))
     if PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES:
-        raise InputError(f"{source}: a manifest has to lie on this machine; copy it here")
+        raise InputError(f"{source}: a manifest must be a local file; copy it here")
     if info.type == fs.FileType.File:
         yield Entry(PurePosixPath(path).name, source)
         return
@@ -113,6 +113,6 @@ def _of_uri(source: str) -> Iterator[Entry]:
         raise InputError(f"{source}: found no audio there; name audio files or folders of them")
     folder, mark, options = source.partition("?")
     for name in names:
-        # URIs that pyarrow hands on to fsspec are taken as they are.
+        # fsspec takes URIs as they are, without quoting.
         end = name if isinstance(system, fs.PyFileSystem) else quote(name)
         yield Entry(name, f"{folder.rstrip('/')}/{end}{mark}{options}")

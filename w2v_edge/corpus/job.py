@@ -1,4 +1,4 @@
-"""What a job is: its settings, its shards, and the record by which it is known again."""
+"""Jobs: their options, their shards, and the record that identifies them in an output folder."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from w2v_edge.providers import choose
 from w2v_edge.runtime.window import Window, check_window
 
 RECORD = "_job.json"
-"""Readers of folders of Parquet pass over names that begin like this."""
+"""Parquet readers skip names that start with an underscore."""
 LARGEST_SHARD = 1000
 LARGEST_SHARD_OF_FRAMES = 100
-"""With context of each frame, which takes about 1.5 MB for 10 s of a `base` model."""
+"""With the context of each frame, about 1.5 MB for 10 s of a `base` model."""
 USUAL_SHARDS = 64
-"""At least so many, where there are files enough: that many workers have something to do."""
+"""Smallest number of shards, if there are enough files: as many workers can be busy."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is computed of each recording, and how.
+class CorpusOptions:
+    """What is computed for each recording, and how.
 
     Attributes:
-        context: also the context vector of each frame.
-        pooled: also the mean of the context over each recording.
-        window: what attention sees of recordings longer than it; see `Model.encode`.
-        running: arguments of `w2v_edge.load`, with one provider; the threads are those of one
-            worker, 1 by default.
+        context: whether to write the context vector of each frame.
+        pooled: whether to write the mean of the context over each recording.
+        window: attention window for longer recordings; see `Model.encode`.
+        running: load options, the arguments of `w2v_edge.load`, with one provider; `threads` is the
+            number for each worker, 1 by default.
     """
 
     context: bool = False
@@ -44,27 +44,27 @@ class Settings:
 
     @property
     def needs_context(self) -> bool:
-        """Whether anything is asked for that the transformer gives."""
+        """Whether the transformer has to run."""
         return self.context or self.pooled
 
     @property
     def threads(self) -> int:
-        """Threads of one worker."""
+        """Threads of each worker."""
         return self.running.get("threads") or 1
 
     @property
     def provider(self) -> tuple[str, dict[str, str]]:
-        """The provider's name, and its options."""
+        """The provider's name and options."""
         given = self.running.get("provider", "cpu")
         name, options = (given, {}) if isinstance(given, str) else given
         return name, {str(key): str(value) for key, value in options.items()}
 
     def check(self, manifest: Manifest) -> None:
-        """Refuse what a bundle cannot do.
+        """Check that a bundle supports the options.
 
         Raises:
             GraphMissingError: nothing would be computed.
-            InputError: a window that the model cannot have.
+            InputError: the model does not support the window.
         """
         if "tokenizer" not in manifest.graphs and not self.needs_context:
             raise GraphMissingError(
@@ -75,10 +75,10 @@ class Settings:
             check_window(self.window, manifest)
 
     def check_runs(self) -> None:
-        """Refuse a provider that does not run on this machine.
+        """Check that the provider runs on this machine.
 
         Raises:
-            ProviderError: it does not.
+            ProviderError: it does not run.
             MissingExtraError: onnxruntime is not installed.
         """
         chosen, fallback = self.running.get("provider", "cpu"), self.running.get("allow_fallback")
@@ -87,7 +87,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some recordings of a corpus, and the file that their results go to."""
+    """Some recordings of a corpus, and the file for their results.
+
+    Attributes:
+        number: from 0.
+        name: name of the file.
+        entries: the recordings.
+    """
 
     number: int
     name: str
@@ -95,7 +101,7 @@ class Shard:
 
 
 def plan(entries: Sequence[Entry], size: int) -> list[Shard]:
-    """Part recordings into shards of `size`, in their order."""
+    """Split recordings into shards of `size`, in order."""
     begins = range(0, len(entries), size)
     digits = max(5, len(str(len(begins) - 1)))
     return [
@@ -104,15 +110,15 @@ def plan(entries: Sequence[Entry], size: int) -> list[Shard]:
     ]
 
 
-def usual_size(files: int, settings: Settings) -> int:
-    """Return how many recordings go in a shard; it depends on nothing but the job."""
-    largest = LARGEST_SHARD_OF_FRAMES if settings.context else LARGEST_SHARD
+def default_shard_size(files: int, options: CorpusOptions) -> int:
+    """Return the number of recordings in a shard; it depends on the job alone."""
+    largest = LARGEST_SHARD_OF_FRAMES if options.context else LARGEST_SHARD
     return max(1, min(largest, -(-files // USUAL_SHARDS)))
 
 
 @dataclass(frozen=True)
-class Record:
-    """All that decides what the shards in a folder hold."""
+class JobRecord:
+    """Everything that the contents of the shards depend on."""
 
     format: str
     bundle_sha256: str
@@ -128,33 +134,36 @@ class Record:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, settings: Settings, entries: Sequence[Entry], size: int
-    ) -> Record:
+        cls, manifest: Manifest, options: CorpusOptions, entries: Sequence[Entry], size: int
+    ) -> JobRecord:
         """Describe a job."""
-        window = settings.window
-        provider, options = settings.provider
+        window = options.window
+        provider, provider_options = options.provider
         return cls(
             format="w2v-edge corpus 1",
             bundle_sha256=manifest.sha256,
-            context=settings.context,
-            pooled=settings.pooled,
+            context=options.context,
+            pooled=options.pooled,
             window=None if window is None else (window.step, window.left, window.right),
             provider=provider,
-            provider_options=options,
-            tuned=bool(settings.running.get("tuned")),
+            provider_options=provider_options,
+            tuned=bool(options.running.get("tuned")),
             shard_size=size,
             files=len(entries),
             files_sha256=_hash(entries),
         )
 
 
-def begin(folder: Folder, record: Record, *, force: bool) -> set[str]:
-    """Begin a job in a folder, or go on with it; return the names of the shards that are there.
+def begin(folder: Folder, record: JobRecord, *, force: bool) -> set[str]:
+    """Start or continue a job in a folder; return the names of its finished shards.
 
-    With `force` a job that lies there is removed, whatever it is.
+    Args:
+        folder: the output.
+        record: the job.
+        force: whether to remove a job that is there.
 
     Raises:
-        OutputExistsError: another job lies there, or something that is none.
+        OutputExistsError: the folder holds another job, or files of other kinds.
     """
     names = {name for name in folder.names() if not name.startswith(".")}
     shards = {name for name in names if name.startswith("shard-") and name.endswith(".parquet")}
@@ -162,34 +171,34 @@ def begin(folder: Folder, record: Record, *, force: bool) -> set[str]:
         raise OutputExistsError(
             f"{folder.location} holds {min(names)!r:.60} and no {RECORD}; choose another output"
         )
-    goes_on = RECORD in names and not force
-    if goes_on:
-        _refuse_another(folder, record)
+    resumes = RECORD in names and not force
+    if resumes:
+        _check_same(folder, record)
     sweep(folder)
-    if goes_on:
+    if resumes:
         return shards
     for name in sorted(shards):
         folder.delete(name)
-    folder.write(RECORD, json.dumps(strict.to_plain(record), indent=1).encode())
+    folder.write(RECORD, json.dumps(strict.to_plain(record), indent=1, allow_nan=False).encode())
     return set()
 
 
 def sweep(folder: Folder) -> None:
-    """Remove what workers that were killed left behind: files not yet renamed, counts of tries."""
+    """Remove the temporary files and attempt counts of killed workers."""
     for name in folder.names():
         if name.startswith(".shard-"):
             folder.delete(name)
 
 
-def _refuse_another(folder: Folder, record: Record) -> None:
+def _check_same(folder: Folder, record: JobRecord) -> None:
     try:
-        there = strict.from_plain(Record, json.loads(folder.read(RECORD)))
+        there = strict.from_plain(JobRecord, json.loads(folder.read(RECORD)))
     except (ValueError, ConfigError, OSError, RecursionError) as error:
         raise InputError(
             f"{folder.location}/{RECORD}: not the record of a job; choose another output, or "
-            "start anew with --force"
+            "replace it with --force"
         ) from error
-    for name in (x.name for x in fields(Record)):
+    for name in (x.name for x in fields(JobRecord)):
         found, expected = getattr(there, name), getattr(record, name)
         if found != expected:
             raise OutputExistsError(

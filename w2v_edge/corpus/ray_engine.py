@@ -1,4 +1,4 @@
-"""Shards on Ray Data: a pool of actors, each with a model of its own, on a machine or a cluster."""
+"""The Ray engine: a pool of actors on a machine or a cluster, each with its own model."""
 
 from __future__ import annotations
 
@@ -19,43 +19,42 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import Shard
-from w2v_edge.corpus.table import Summary
-from w2v_edge.corpus.worker import Results, Task, Worker
+from w2v_edge.corpus.table import ShardSummary
+from w2v_edge.corpus.worker import JobSpec, Results, Worker
 from w2v_edge.errors import InputError, PartialFailureError, W2VEdgeError, one_line
 from w2v_edge.providers.machine import usable_cores
 
 GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
 
 MOST_BLOCKS = 10_000
-"""Ray takes about a millisecond for each before it begins."""
+"""Ray takes about a millisecond for each before it starts."""
 
-DEATHS_AT_BEGIN = 10
-"""In a row, before a job is given up."""
+MAX_INIT_DEATHS = 10
+"""Workers in a row that may die at start, before the job fails."""
 
-GO_ON = "shards that are done stay, run again to go on"
+RESUME_HINT = "finished shards are kept, run again to continue"
 
 
-def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str | None) -> Results:
-    """Yield shards with their summaries as they are done; those whose worker kept dying are not.
+def run(job: JobSpec, shards: Sequence[Shard], workers: int | None, address: str | None) -> Results:
+    """Yield shards as they are done; shards whose workers died every time are missing.
 
     Args:
-        task: what is to be done; bundle, sources and output are found under these names by all
-            machines of a cluster.
-        shards: to encode.
-        workers: actors; by default what there is room for.
-        address: of a cluster that runs, such as `auto`; None begins one here, and ends it.
+        job: the job; all machines of a cluster find bundle, sources and output by these names.
+        shards: the shards to encode.
+        workers: number of actors; by default as many as the cluster has room for.
+        address: address of a running cluster, such as `auto`; None starts one here, and stops it.
 
     Raises:
-        InputError: no cluster there.
-        PartialFailureError: no recording can be encoded there, or no shard be written.
+        InputError: there is no cluster at the address.
+        PartialFailureError: no recording can be encoded, or no shard can be written.
     """
-    threads, gpu = task.settings.threads, task.settings.provider[0] in GPU_PROVIDERS
+    threads, gpu = job.options.threads, job.options.provider[0] in GPU_PROVIDERS
     with _cluster(workers, threads, address):
         size = min(len(shards), workers or _room(threads, gpu=gpu))
         rows = ray.data.from_arrow(_blocks(shards))
         done = rows.map_batches(
             _Actor,
-            fn_constructor_args=(task,),
+            fn_constructor_args=(job,),
             compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             batch_size=1,
             batch_format="pyarrow",
@@ -66,37 +65,37 @@ def run(task: Task, shards: Sequence[Shard], workers: int | None, address: str |
         with _one_line():
             for row in done.iter_rows():
                 if row["fatal"] is not None:
-                    raise PartialFailureError(f"{row['fatal']}; {GO_ON}")
+                    raise PartialFailureError(f"{row['fatal']}; {RESUME_HINT}")
                 if row["summary"] is not None:
-                    yield by_number[row["number"]], Summary(**json.loads(row["summary"]))
+                    yield by_number[row["number"]], ShardSummary(**json.loads(row["summary"]))
 
 
 def _room(threads: int, *, gpu: bool) -> int:
-    """Return how many workers a cluster has room for as it is."""
+    """Return the number of workers that a cluster has room for."""
     there = ray.cluster_resources()
     room = int(there.get("GPU", 0)) if gpu else int(there.get("CPU", 0)) // threads
     if not room:
         need = "a GPU" if gpu else f"{threads} cores"
         raise InputError(
-            f"the Ray cluster does not have {need} for a worker; where it adds machines as they "
-            "are needed, say how many workers there are to be: --workers"
+            f"the Ray cluster does not have {need} for a worker; on a cluster that adds "
+            "machines on demand, give --workers"
         )
     return room
 
 
 class _Actor:
-    """A worker in a process of its own."""
+    """A worker in its own process."""
 
-    def __init__(self, task: Task) -> None:
-        self._worker = Worker(task)
+    def __init__(self, job: JobSpec) -> None:
+        self._worker = Worker(job)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()
         summary, fatal = None, None
         try:
             with self._worker.attempt(_to_shard(row)) as shard:
-                summary = shard and json.dumps(asdict(self._worker(shard)))
-        except Exception as error:  # noqa: BLE001 - raised on the other side, on one line
+                summary = shard and json.dumps(asdict(self._worker(shard)), allow_nan=False)
+        except Exception as error:  # noqa: BLE001 - the driver raises it
             fatal = one_line(error)
         columns = {"number": [row["number"]], "summary": [summary], "fatal": [fatal]}
         return pa.table(columns, schema=RESULT)
@@ -106,7 +105,7 @@ RESULT = pa.schema([("number", pa.int64()), ("summary", pa.string()), ("fatal", 
 
 
 def _blocks(shards: Sequence[Shard]) -> list[pa.Table]:
-    """A row for each shard; a block, which goes to a worker at a time, for one or some."""
+    """Return a row for each shard, in blocks; Ray sends a block to a worker at a time."""
     size = -(-len(shards) // MOST_BLOCKS)
     return [
         pa.Table.from_pylist([_to_row(shard) for shard in shards[begin : begin + size]])
@@ -115,7 +114,7 @@ def _blocks(shards: Sequence[Shard]) -> list[pa.Table]:
 
 
 def _to_row(shard: Shard) -> dict[str, Any]:
-    # JSON, since names of files may hold what is no text.
+    # JSON, since Arrow refuses surrogates in file names.
     entries = json.dumps([[x.id, x.path, x.text] for x in shard.entries])
     return {"number": shard.number, "name": shard.name, "entries": entries}
 
@@ -131,20 +130,20 @@ def _one_line() -> Iterator[None]:
         yield
     except W2VEdgeError:
         raise
-    except Exception as error:  # Ray's have no base in common
-        raise PartialFailureError(f"Ray gave up ({one_line(error)}); {GO_ON}") from error
+    except Exception as error:  # Ray's errors have no common base
+        raise PartialFailureError(f"Ray failed ({one_line(error)}); {RESUME_HINT}") from error
 
 
 @contextmanager
 def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or begin one; leave Ray as it was found."""
+    """Connect to a cluster, or start one; restore the state of Ray."""
     if ray.is_initialized():
         with _quiet():
             yield
         return
     here = {"num_cpus": max(usable_cores(), (workers or 1) * threads), "include_dashboard": False}
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(
             address=address or "local",
             logging_level=logging.ERROR,
@@ -154,8 +153,8 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"at {address}" if address else "on this machine"
         raise InputError(
-            f"no Ray cluster {where} ({one_line(error)}); give the address of one that runs, or "
-            "none to begin one here"
+            f"no Ray cluster {where} ({one_line(error)}); give the address of a running one, or "
+            "none to start one here"
         ) from error
     try:
         with _quiet():
@@ -164,11 +163,11 @@ def _cluster(workers: int | None, threads: int, address: str | None) -> Iterator
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """Ask whether anybody is at HOST:PORT: Ray itself would wait for minutes.
+def _check_reachable(address: str | None) -> None:
+    """Check that a server listens at HOST:PORT: Ray itself would wait for minutes.
 
     Raises:
-        OSError: nobody is.
+        OSError: there is none.
     """
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
@@ -177,13 +176,13 @@ def _knock(address: str | None) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Data from drawing, and let it replace workers that die as they begin.
+    """Turn off Ray Data's progress bars, and let it replace workers that die at start.
 
-    Those that die later it replaces anyway, and does their shards again.
+    It always replaces workers that die later, and redoes their shards.
     """
     context = DataContext.get_current()
     ours: dict[str, Any] = {"enable_progress_bars": False, "print_on_execution_start": False}
-    ours["max_consecutive_actor_init_deaths"] = DEATHS_AT_BEGIN
+    ours["max_consecutive_actor_init_deaths"] = MAX_INIT_DEATHS
     kept = {name: getattr(context, name) for name in ours}
     logger = logging.getLogger("ray.data")
     level = logger.level

@@ -1,4 +1,4 @@
-"""Folders on disks and in object stores: what is written there is whole, or not there."""
+"""Folders on disk and in object stores, with atomic writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resolve(location: str) -> tuple[Any, str]:
     """Return the file system of an absolute path or URI, and the path in it.
 
     Raises:
-        InputError: no file system that pyarrow knows, or one that cannot be reached.
+        InputError: pyarrow does not support the file system, or cannot reach it.
     """
     if not is_uri(location):
         return fs.LocalFileSystem(), location
@@ -32,10 +32,10 @@ def resolve(location: str) -> tuple[Any, str]:
 
 @contextmanager
 def reading(location: str) -> Iterator[None]:
-    """Turn whatever a file system says of a location into one line that names it.
+    """Convert the errors of a file system to one line that names the location.
 
     Raises:
-        InputError: it said something.
+        InputError: the file system raised an error.
     """
     try:
         yield
@@ -44,7 +44,7 @@ def reading(location: str) -> Iterator[None]:
 
 
 def local_path(location: str) -> Path | None:
-    """Return the path of what lies on this machine, None for what does not."""
+    """Return the path of a local file, None for a remote one."""
     if not is_uri(location):
         return Path(location)
     system, path = resolve(location)
@@ -52,14 +52,21 @@ def local_path(location: str) -> Path | None:
 
 
 class Folder:
-    """A folder by its absolute path or URI; it need not be there yet."""
+    """A folder by its absolute path or URI; it need not exist.
+
+    Attributes:
+        location: the path or URI.
+    """
 
     def __init__(self, location: str) -> None:
-        """Find its file system.
+        """Find the file system.
+
+        Args:
+            location: absolute path or URI.
 
         Raises:
-            InputError: there is none.
-            OutputExistsError: there is a file where the folder should be.
+            InputError: there is no such file system.
+            OutputExistsError: the location is a file.
         """
         self.location = location
         self._system, path = resolve(location)
@@ -68,10 +75,10 @@ class Folder:
         with reading(location):
             found = self._system.get_file_info(self._root)
         if found.type not in {fs.FileType.Directory, fs.FileType.NotFound}:
-            raise OutputExistsError(f"{location} is no folder; choose another output")
+            raise OutputExistsError(f"{location} is not a folder; choose another output")
 
     def names(self) -> set[str]:
-        """Return the names of what lies in it."""
+        """Return the names in the folder."""
         with reading(self.location):
             found = self._system.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
         return {info.base_name for info in found}
@@ -82,21 +89,21 @@ class Folder:
             return bytes(stream.read())
 
     def open(self, name: str) -> Any:
-        """Open a file at any place of it; a context that closes it."""
+        """Open a file for random access; a context that closes it."""
         return self._system.open_input_file(self._path(name))
 
     def write(self, name: str, data: Any) -> None:
-        """Write a file, which appears when all of it is there.
+        """Write a file atomically.
 
         Args:
-            name: of the file.
-            data: bytes, or a buffer of pyarrow's.
+            name: name of the file.
+            data: bytes, or a pyarrow buffer.
         """
         if self._local:
             with replacing(Path(self._path(name))) as temporary:
                 temporary.write_bytes(data)
         else:
-            # An object store shows what was put when it is closed, after the one write.
+            # Object stores publish a file when it is closed.
             with self._system.open_output_stream(self._path(name)) as stream:
                 stream.write(data)
 

@@ -1,16 +1,16 @@
-"""The table of a shard: a row for each recording, and what a reader has to know in its metadata.
+"""The table of a shard, in Parquet: a row for each recording, and metadata.
 
     id        string                          the recording's name in the corpus
-    path      string                          where it lies; no two rows have the same
-    text      string                          what is said, as far as a manifest says so
-    seconds   double                          its length; null where it could not be read
+    path      string                          path or URI; unique
+    text      string                          transcript, if a manifest has one
+    seconds   double                          length; null if it could not be read
     codes     list of (groups) int16/int32    codes (frames, groups)
     context   list of (dim) float             context vectors (frames, dim)
-    pooled    (dim) float                     their mean over the recording
-    error     string                          why there is nothing of it, on one line; else null
+    pooled    (dim) float                     mean of the context
+    error     string                          one line if the recording failed, else null
 
-`codes` are there for models with a quantizer, `context` and `pooled` on request. A frame's time is
-`first_s + frame * frame_s` in seconds, both in the metadata's key `w2v_edge`, a JSON text.
+The column `codes` needs a model with a quantizer; `context` and `pooled` are optional. The time of
+a frame is `first_s + frame * frame_s` in s; both are in the metadata's key `w2v_edge`, a JSON text.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ import pyarrow.parquet as pq
 
 from w2v_edge.bundle import Manifest
 from w2v_edge.corpus.entries import Entry
-from w2v_edge.corpus.job import Settings
+from w2v_edge.corpus.job import CorpusOptions
 from w2v_edge.runtime.encoding import FrameTimes
 
 METADATA = b"w2v_edge"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was made of a recording, or why nothing was.
+class EncodedRecording:
+    """The result of a recording, or an error.
 
     Attributes:
-        seconds: its length.
-        codes: (frames, groups).
-        context: (frames, dim) float32.
-        pooled: (dim,) float32.
-        error: one line.
+        seconds: length in s.
+        codes: (n, groups).
+        context: (n, d) float32.
+        pooled: (d,) float32, the mean of the context.
+        error: one line; None if the recording was encoded.
     """
 
     seconds: float | None = None
@@ -53,14 +53,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What is in a shard.
+class ShardSummary:
+    """The contents of a shard in numbers.
 
     Attributes:
-        files: recordings.
-        failed: those of them that have an error.
-        seconds: of audio, of the others.
-        first_error: the first of the errors, with its path.
+        files: number of recordings.
+        failed: number of recordings with an error.
+        seconds: audio of the others, in s.
+        first_error: the first error, with its path.
     """
 
     files: int
@@ -69,57 +69,59 @@ class Summary:
     first_error: str | None = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> Summary:
-        """Sum up a shard."""
+    def of(cls, entries: Sequence[Entry], encoded: Sequence[EncodedRecording]) -> ShardSummary:
+        """Summarise a shard."""
         errors = [
-            f"{entry.path}: {outcome.error}"
-            for entry, outcome in zip(entries, outcomes, strict=True)
-            if outcome.error is not None
+            f"{entry.path}: {recording.error}"
+            for entry, recording in zip(entries, encoded, strict=True)
+            if recording.error is not None
         ]
-        seconds = sum(x.seconds or 0.0 for x in outcomes if x.error is None)
+        seconds = sum(x.seconds or 0.0 for x in encoded if x.error is None)
         first = _utf8(errors[0]) if errors else None
         return cls(len(entries), len(errors), round(seconds, 3), first)
 
 
 def to_parquet(
     manifest: Manifest,
-    settings: Settings,
+    options: CorpusOptions,
     entries: Sequence[Entry],
-    outcomes: Sequence[Outcome],
+    encoded: Sequence[EncodedRecording],
 ) -> pa.Buffer:
     """Return the bytes of a shard's file."""
     columns = {
         "id": pa.array([_utf8(x.id) for x in entries], pa.string()),
         "path": pa.array([_utf8(x.path) for x in entries], pa.string()),
         "text": pa.array([None if x.text is None else _utf8(x.text) for x in entries], pa.string()),
-        "seconds": pa.array([x.seconds for x in outcomes], pa.float64()),
+        "seconds": pa.array([x.seconds for x in encoded], pa.float64()),
     }
     dim = manifest.context_dim
     if manifest.codebook is not None:
         kind = np.int16 if manifest.codebook.entries <= 2**15 else np.int32
         groups = manifest.codebook.groups
-        columns["codes"] = _rows([x.codes for x in outcomes], groups, kind)
-    if settings.context:
-        columns["context"] = _rows([x.context for x in outcomes], dim, np.float32)
-    if settings.pooled:
-        columns["pooled"] = _vectors([x.pooled for x in outcomes], dim)
-    errors = [None if x.error is None else _utf8(x.error) for x in outcomes]
+        columns["codes"] = _rows([x.codes for x in encoded], groups, kind)
+    if options.context:
+        columns["context"] = _rows([x.context for x in encoded], dim, np.float32)
+    if options.pooled:
+        columns["pooled"] = _vectors([x.pooled for x in encoded], dim)
+    errors = [None if x.error is None else _utf8(x.error) for x in encoded]
     columns["error"] = pa.array(errors, pa.string())
-    facts = _facts(manifest) | asdict(Summary.of(entries, outcomes))
-    table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(facts)})
+    facts = _facts(manifest) | asdict(ShardSummary.of(entries, encoded))
+    table = pa.table(columns).replace_schema_metadata(
+        {METADATA: json.dumps(facts, allow_nan=False)}
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
-def read_summary(stream: Any) -> Summary:
+def read_summary(stream: Any) -> ShardSummary:
     """Read the summary of a shard's file.
 
     Raises:
-        ValueError, KeyError, TypeError, OSError: it is no file of a shard, or not a whole one.
+        ValueError, KeyError, TypeError, OSError: the file is not a shard, or incomplete.
     """
     facts = json.loads(pq.read_metadata(stream).metadata[METADATA])
-    return Summary(facts["files"], facts["failed"], facts["seconds"], facts["first_error"])
+    return ShardSummary(facts["files"], facts["failed"], facts["seconds"], facts["first_error"])
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
@@ -139,23 +141,23 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _rows(arrays: Sequence[npt.NDArray[Any] | None], width: int, kind: Any) -> pa.Array:
-    """Make a column of arrays (frames, width), or nulls; readers take it for lists of lists."""
+    """Return a column of arrays (n, width), or nulls; readers see lists of lists."""
     lengths = [0 if x is None else len(x) for x in arrays]
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     values = [np.zeros(0, kind), *(x.reshape(-1) for x in arrays if x is not None)]
     flat = pa.array(np.concatenate(values, dtype=kind, casting="same_kind"))
     rows = pa.FixedSizeListArray.from_arrays(flat, width)
-    # Large: frames of a shard may be more than 32 bits count.
+    # Large lists: a shard may have more frames than 32 bits can count.
     missing = pa.array([x is None for x in arrays], pa.bool_())
     return pa.LargeListArray.from_arrays(pa.array(offsets), rows, mask=missing)
 
 
 def _vectors(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> pa.Array:
-    """Make a column of vectors (width,), or nulls."""
+    """Return a column of vectors (width,), or nulls."""
     kind = pa.list_(pa.float32(), width)
     return pa.array([None if x is None else x.tolist() for x in vectors], kind)
 
 
 def _utf8(text: str) -> str:
-    """Escape what is no character: names of files may be any bytes."""
+    """Escape surrogates: file names may be any bytes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,31 +1,46 @@
-"""The objective of fine-tuning: connectionist temporal classification (CTC, Graves et al. 2006)."""
+"""Connectionist temporal classification (CTC, Graves et al. 2006): objective and training task."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from w2v_edge.errors import ConfigError, MissingExtraError
 from w2v_edge.model.collective import total
+from w2v_edge.model.config import CtcHeadConfig
 from w2v_edge.model.heads import CtcHead
 from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps
 from w2v_edge.model.speech_model import Wav2Vec2Model
-from w2v_edge.training.spec_augment import SpecAugment, hide
+from w2v_edge.training.batches import Batch, ClipData, PlannedBatch, Position, load_batch
+from w2v_edge.training.distributed import Processes
+from w2v_edge.training.loop import Loss, Metrics
+from w2v_edge.training.recipe import Recipe
+from w2v_edge.training.recordings import BadRecordings
+from w2v_edge.training.spec_augment import SpecAugment, apply_masks
+from w2v_edge.training.vocabulary import Vocabulary
+
+EXAMPLES = 3
+"""Transcripts of the validation split that are kept."""
 
 
 class CtcOutput(NamedTuple):
-    """What a batch came to.
+    """The result of a batch.
 
     Attributes:
-        loss: nats for each label of the texts, over all processes; scalar.
-        labels: how many labels that is, over all processes; scalar.
-        blank: share of the frames for which the blank is the best label, over all processes.
-        logits: (b, n, labels), float32, of this process alone, without gradient.
-        frames: (b,) valid ones of these, on the host.
+        loss: nats per label, over all processes; scalar.
+        labels: number of labels, over all processes; scalar.
+        blank: share of the frames whose best label is the blank, over all processes; scalar.
+        logits: (b, n, labels) float32 of this process, without gradient.
+        frames: (b,) valid frames, on the CPU.
     """
 
     loss: Tensor
@@ -36,18 +51,29 @@ class CtcOutput(NamedTuple):
 
 
 class CtcObjective(nn.Module):
-    """A model with a CTC head, run for its loss; masked while the model is in training mode."""
+    """The CTC loss of a model, with SpecAugment in training mode."""
 
     def __init__(self, model: Wav2Vec2Model, augment: SpecAugment) -> None:
+        """Wrap a model.
+
+        Args:
+            model: a model with a CTC head.
+            augment: the masks.
+
+        Raises:
+            ConfigError: the model has no CTC head.
+        """
         super().__init__()
-        assert isinstance(model.head, CtcHead)
-        self.model = model
-        self.augment = augment
+        head, config = model.head, model.config.head
+        if not isinstance(head, CtcHead) or not isinstance(config, CtcHeadConfig):
+            raise ConfigError("found a model without a CTC head, expected one with")
+        self.model, self.augment = model, augment
+        self._head, self._blank = head, config.blank
 
     def train(self, mode: bool = True) -> CtcObjective:
-        """Set the mode; batch norm, as some HuBERT have, goes by what it has learned in any.
+        """Set the mode; batch norm, in some HuBERT models, stays in evaluation mode.
 
-        A batch's own statistics would be those of its padding, too, and of one process alone.
+        The statistics of a batch would include padding, and cover one process alone.
         """
         super().train(mode)
         for module in self.modules():
@@ -69,51 +95,49 @@ class CtcObjective(nn.Module):
 
         Args:
             waveform: (b, t) PCM in [-1, 1] at the config's sample rate.
-            lengths: (b,) valid samples, on the host.
+            lengths: (b,) valid samples, on the CPU.
             targets: (b, s) labels of the texts.
-            target_lengths: (b,) how many of them are valid, on the host; 0 leaves a row out.
-            seeds: (b,) of the masks, on the host.
-            head_alone: whether nothing but the head is to have gradients.
+            target_lengths: (b,) valid labels, on the CPU; a row with 0 is left out.
+            seeds: (b,) seeds of the masks, on the CPU.
+            head_alone: whether only the head gets gradients.
         """
-        head, config = self.model.head, self.model.config
-        assert head is not None
+        config = self.model.config
         given = frame_lengths(config.geometry, lengths)
         frames = torch.tensor([config.context_frames(int(n)) for n in given], dtype=torch.int64)
         with torch.no_grad() if head_alone else nullcontext():
             context = self._context(waveform, lengths, given, seeds)
-        # Losses are float32 whatever the layers compute in.
+        # Losses are float32 whatever the precision of the layers.
         with torch.autocast(waveform.device.type, enabled=False):
-            logits = head(Frames(context.float(), frames.to(waveform.device)), [])
-            # A process that has nothing long enough for a frame still takes part.
+            logits = self._head(Frames(context.float(), frames.to(waveform.device)), [])
+            # A process without any frames takes part all the same.
             logits = logits if logits.shape[1] else F.pad(logits, (0, 0, 0, 1))
             return self._loss(logits, frames, targets, target_lengths)
 
     def _context(self, waveform: Tensor, lengths: Tensor, frames: Tensor, seeds: Tensor) -> Tensor:
-        """Return the context (b, n, d); `frames` (b,) are those of the features, on the host."""
+        """Return the context (b, n, d); `frames` (b,) counts the features, on the CPU."""
         model, device = self.model, waveform.device
 
         def masked(projected: Frames) -> Frames:
             steps, dim = projected.values.shape[1:]
-            drawn = self.augment.draw(frames, steps, dim, seeds)
+            masks = self.augment.draw(frames, steps, dim, seeds).to(device)
             vector = None if model.masker is None else model.masker.vector
-            return hide(projected, drawn.to(device), vector)
+            return apply_masks(projected, masks, vector)
 
         features = model.features(waveform, lengths.to(device))
-        made = model.outputs(features, masked) if model.training else model.outputs(features)
-        return made["context"]
+        outputs = model.outputs(features, masked) if model.training else model.outputs(features)
+        return outputs["context"]
 
     def _loss(
         self, logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor
     ) -> CtcOutput:
-        head = self.model.config.head
-        assert head is not None
-        assert head.kind == "ctc"
+        # CTC sums thousands of nats over a long recording; float32 would leave four decimals.
+        precise = logits if logits.device.type == "mps" else logits.double()
         losses = F.ctc_loss(
-            rearrange(_precise(logits).log_softmax(dim=-1), "b n v -> n b v"),
+            rearrange(precise.log_softmax(dim=-1), "b n v -> n b v"),
             targets,
             frames.clamp(min=1),
             target_lengths,
-            blank=head.blank,
+            blank=self._blank,
             reduction="none",
             zero_infinity=True,
         )
@@ -122,16 +146,171 @@ class CtcObjective(nn.Module):
         loss = total(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
         with torch.no_grad():
             valid = valid_steps(frames.to(logits.device), logits.shape[1])
-            best = logits.argmax(dim=-1) == head.blank
+            best = logits.argmax(dim=-1) == self._blank
             sums = total(torch.stack([(best & valid).sum(), valid.sum()]).float())
             blank = sums[0] / sums[1].clamp(min=1)
         return CtcOutput(loss, labels, blank, logits.detach(), frames)
 
 
-def _precise(logits: Tensor) -> Tensor:
-    """Return them in float64 where the device has it.
+@dataclass(frozen=True)
+class TextBatch:
+    """Recordings with texts, of one process.
 
-    CTC sums thousands of nats over a long recording: of these float32 keeps four digits behind the
-    point, which is what gradients are made of.
+    Attributes:
+        audio: whole recordings.
+        texts: normalised texts by row; empty if this process has no recording.
+        labels: (b, s) int64 labels of the texts, zero past their lengths.
+        label_lengths: (b,) int64; 0 for a recording that could not be read.
     """
-    return logits if logits.device.type == "mps" else logits.double()
+
+    audio: Batch
+    texts: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    label_lengths: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A transcript of the validation split.
+
+    Attributes:
+        reference: the normalised text.
+        hypothesis: the model's greedy transcript.
+    """
+
+    reference: str
+    hypothesis: str
+
+
+class CtcTraining:
+    """The fine-tuning task; see `TrainingTask`.
+
+    Attributes:
+        model: the model to save.
+        examples: transcripts of the last evaluation.
+    """
+
+    def __init__(
+        self,
+        model: Wav2Vec2Model,
+        recipe: Recipe,
+        data: ClipData,
+        *,
+        augment: SpecAugment,
+        freeze_updates: int,
+        bad: BadRecordings,
+    ) -> None:
+        """Take a model with a CTC head.
+
+        Args:
+            model: in either mode; frozen parameters need no gradient already.
+            recipe: the hyperparameters.
+            data: recordings with normalised texts; those to train on must fit.
+            augment: the masks.
+            freeze_updates: number of updates for which only the head is trained.
+            bad: handles recordings that cannot be read.
+
+        Raises:
+            ConfigError: the model has no CTC head.
+        """
+        self._objective = CtcObjective(model, augment)
+        self.model, self._recipe, self._data, self._bad = model, recipe, data, bad
+        self._vocabulary = Vocabulary.of_model(model.config)
+        self.examples: tuple[Example, ...] = ()
+        self._freeze_updates = freeze_updates
+
+    @property
+    def module(self) -> nn.Module:
+        """The module to run: the objective."""
+        return self._objective
+
+    def plan(self, start: Position, rank: int, world_size: int) -> Iterator[PlannedBatch]:
+        """See `TrainingTask.plan`."""
+        return self._data.plan(start, rank, world_size)
+
+    def load(self, planned: PlannedBatch) -> TextBatch:
+        """See `TrainingTask.load`."""
+        audio = load_batch(planned, self.model.config.sample_rate, self._recipe.seed, self._bad)
+        texts = tuple(crop.clip.utterance.text or "" for crop in planned.crops)
+        encoded = [self._vocabulary.encode(text) for text in texts]
+        labels = np.zeros((len(audio.lengths), max([1, *map(len, encoded)])), dtype=np.int64)
+        lengths = np.zeros(len(audio.lengths), dtype=np.int64)
+        for row, label in enumerate(encoded):
+            if audio.lengths[row]:
+                labels[row, : len(label)] = label
+                lengths[row] = len(label)
+        return TextBatch(audio, texts, labels, lengths)
+
+    def loss(self, module: nn.Module, batch: TextBatch, update: int, device: torch.device) -> Loss:
+        """See `TrainingTask.loss`; in nats per label."""
+        output = self._run(module, batch, device, head_alone=update < self._freeze_updates)
+        metrics = {"loss": output.loss, "labels": output.labels, "blank": output.blank}
+        return Loss(output.loss, output.labels, metrics)
+
+    def evaluate(self, processes: Processes, device: torch.device) -> Metrics:
+        """Return loss, CER and WER of greedy decoding on the validation split."""
+        planned_batches = self._data.plan_validation(processes.rank, processes.world_size)
+        if not planned_batches:
+            return {}
+        self._objective.eval()
+        loss, labels = 0.0, 0.0
+        found: list[Example] = []
+        for planned in planned_batches:
+            with processes.together():
+                batch = self.load(planned)
+            with torch.no_grad():
+                output = self._run(self._objective, batch, device)
+            loss += float(output.loss * output.labels)
+            labels += float(output.labels)
+            with processes.together():
+                found += self._examples(batch, output)
+        self.examples = tuple(found[:EXAMPLES])
+        return {"held_out/loss": loss / max(1.0, labels), **_error_rates(found, device)}
+
+    def code_perplexities(self, metrics: Metrics) -> Metrics:  # noqa: ARG002
+        """Return nothing: fine-tuning does not train a codebook."""
+        return {}
+
+    def _run(
+        self, module: nn.Module, batch: TextBatch, device: torch.device, *, head_alone: bool = False
+    ) -> CtcOutput:
+        """Run a batch; lengths and seeds stay on the CPU."""
+        output: CtcOutput = module(
+            torch.from_numpy(batch.audio.waveform).to(device, non_blocking=True),
+            torch.from_numpy(batch.audio.lengths),
+            torch.from_numpy(batch.labels).to(device, non_blocking=True),
+            torch.from_numpy(batch.label_lengths),
+            seeds=torch.from_numpy(batch.audio.seeds),
+            head_alone=head_alone,
+        )
+        return output
+
+    def _examples(self, batch: TextBatch, output: CtcOutput) -> list[Example]:
+        logits = output.logits.cpu().numpy()
+        return [
+            Example(text, self._vocabulary.decode(logits[row, : int(output.frames[row])]))
+            for row, text in enumerate(batch.texts)
+            if batch.audio.lengths[row]
+        ]
+
+
+def _error_rates(examples: Sequence[Example], device: torch.device) -> Metrics:
+    """Return the character and word error rates (CER, WER) over all processes."""
+    try:
+        import jiwer
+    except ImportError as error:
+        raise MissingExtraError("fine-tuning", "jiwer", "train") from error
+    references = [x.reference for x in examples]
+    hypotheses = [x.hypothesis for x in examples]
+    counts = []
+    for process in (jiwer.process_characters, jiwer.process_words):
+        edits = length = 0
+        if references:
+            found = process(references, hypotheses)
+            edits = found.substitutions + found.deletions + found.insertions
+            length = found.hits + found.substitutions + found.deletions
+        counts.append((edits, length))
+    # float32 is exact for whole numbers up to 16 million, and every device has it.
+    sums = total(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
+    (cer, characters), (wer, words) = sums
+    return {"held_out/cer": cer / max(1.0, characters), "held_out/wer": wer / max(1.0, words)}

@@ -1,4 +1,4 @@
-"""Fine-tuning: a model learns to write what is said, from recordings with texts.
+"""Fine-tuning: a checkpoint learns to transcribe, from recordings with texts.
 
 Source: wav2vec 2.0 (arXiv 2006.11477), section 4.3.
 """
@@ -6,206 +6,288 @@ Source: wav2vec 2.0 (arXiv 2006.11477), section 4.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
-
-from w2v_edge.errors import AudioFileError
-from w2v_edge.model.collective import total
+from w2v_edge import strict
+from w2v_edge.checkpoints import load_source
+from w2v_edge.errors import ConfigError, TrainingError
+from w2v_edge.model import load_checkpoint, save_checkpoint
+from w2v_edge.model.build import build_model
 from w2v_edge.model.config import CtcHeadConfig
-from w2v_edge.model.speech_model import Wav2Vec2Model
-from w2v_edge.training.batches import Batch, Position, collate, plan, plans
-from w2v_edge.training.clips import Clip, Piece
-from w2v_edge.training.ctc import CtcObjective, CtcOutput
-from w2v_edge.training.loop import Figures, Loss
-from w2v_edge.training.recipe import Recipe
-from w2v_edge.training.scores import character_errors, word_errors
+from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
+from w2v_edge.training.batches import ClipData
+from w2v_edge.training.ctc import CtcTraining, Example
+from w2v_edge.training.distributed import join_processes, open_accelerator
+from w2v_edge.training.loop import Trained, train
+from w2v_edge.training.pretrain import has_layer_drop
+from w2v_edge.training.recipe import BASE_DIM, Callbacks, LoopOptions, Recipe, finetuning_recipe
+from w2v_edge.training.recordings import BadRecordings
+from w2v_edge.training.run_folder import Run, RunFolder, data_hash
 from w2v_edge.training.spec_augment import SpecAugment
-from w2v_edge.training.vocabulary import Vocabulary
+from w2v_edge.training.transcripts import Transcribed, keep_fitting, measure_whole, read_transcripts
+from w2v_edge.training.vocabulary import Vocabulary, head_for
 
-HELD_OUT_EPOCH = 0
-EXAMPLES = 3
+SMALL_MODEL_MASKS = SpecAugment(time=0.2, channels=0.1)
+"""Masks of models below `base`."""
 
-
-@dataclass(frozen=True)
-class TextBatch:
-    """A batch of one process.
-
-    Attributes:
-        audio: whole recordings.
-        texts: normalised, by row; shorter than the batch where this process has no recording.
-        labels: (b, s) of the texts, zero past their lengths.
-        label_lengths: (b,) int64; 0 where a recording could not be read.
-    """
-
-    audio: Batch
-    texts: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    label_lengths: npt.NDArray[np.int64]
-
-    @property
-    def seconds(self) -> float:
-        """Audio in the batch of all processes."""
-        return self.audio.seconds
-
-    @property
-    def after(self) -> Position:
-        """Where the run is when it is done."""
-        return self.audio.after
+MAX_FREEZE_UPDATES = 10_000
+"""Most updates for which a new head is trained alone, as in the paper; at most half of all."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """What was said, and what the model wrote."""
-
-    reference: str
-    hypothesis: str
-
-
-class Finetuning:
-    """What is fine-tuned, on what.
+class FinetuneOptions:
+    """Options of fine-tuning that are not in the recipe.
 
     Attributes:
-        examples: of the last evaluation.
+        checkpoint: name of the initial checkpoint.
+        train_feature_encoder: whether the convolutions are trained.
+        freeze_updates: number of updates for which only the head is trained.
+        mask_time: share of the frames in masks; see `SpecAugment`.
+        mask_channels: share of the channels in masks.
     """
 
-    def __init__(
-        self,
-        model: Wav2Vec2Model,
-        recipe: Recipe,
-        clips: Sequence[Clip],
-        held_out: Sequence[Clip],
-        *,
-        augment: SpecAugment,
-        freeze_updates: int = 0,
-        pass_over: Callable[[AudioFileError], None] | None = None,
-    ) -> None:
-        """Take a model with a CTC head.
-
-        Args:
-            model: in any mode; what it is to keep needs no gradient already.
-            recipe: how it is trained.
-            clips: what it is trained on, with texts that are normalised and fit.
-            held_out: what it is evaluated on, with texts that are normalised.
-            augment: masks.
-            freeze_updates: for so many updates the head alone is trained.
-            pass_over: told of a recording that cannot be read; with none, that is an error.
-        """
-        head = model.config.head
-        assert isinstance(head, CtcHeadConfig)
-        self.model, self.recipe, self.vocabulary = model, recipe, Vocabulary(head)
-        self.clips, self.held_out = clips, held_out
-        self.examples: tuple[Example, ...] = ()
-        self._objective = CtcObjective(model, augment)
-        self._freeze_updates, self._pass_over = freeze_updates, pass_over
+    checkpoint: str
+    train_feature_encoder: bool = False
+    freeze_updates: int = 0
+    mask_time: float = SpecAugment.time
+    mask_channels: float = SpecAugment.channels
 
     @property
-    def module(self) -> nn.Module:
-        """What is run; see `Task.module`."""
-        return self._objective
+    def augment(self) -> SpecAugment:
+        """The masks."""
+        return SpecAugment(self.mask_time, self.mask_channels)
 
-    def jobs(self, start: Position, rank: int, processes: int) -> Iterator[Callable[[], TextBatch]]:
-        """Yield what reads batches; see `Task.jobs`."""
-        recipe = self.recipe
-        for pieces, after in plans(
-            self.clips,
-            start,
-            batch_seconds=recipe.batch_seconds,
-            crop_seconds=math.inf,
-            seed=recipe.seed,
-        ):
-            yield partial(self._collate, pieces, after, rank, processes)
 
-    def loss(self, model: nn.Module, batch: TextBatch, update: int, device: torch.device) -> Loss:
-        """Run CTC, in nats a label over all processes; see `Task.loss`."""
-        output = self._run(model, batch, device, head_alone=update < self._freeze_updates)
-        figures = {"loss": output.loss, "labels": output.labels, "blank": output.blank}
-        return Loss(output.loss, output.labels, figures)
+@dataclass(frozen=True)
+class Finetuned:
+    """The end of a run of fine-tuning.
 
-    def evaluate(self, rank: int, processes: int, device: torch.device) -> Figures:
-        """Return loss, CER and WER by greedy decoding on what is held out."""
-        if not self.held_out:
-            return {}
-        batches = plan(
-            self.held_out,
-            batch_seconds=self.recipe.batch_seconds,
-            crop_seconds=math.inf,
-            seed=self.recipe.seed,
-            epoch=HELD_OUT_EPOCH,
+    Attributes:
+        trained: the end of the training loop.
+        examples: transcripts of some recordings of the validation split.
+    """
+
+    trained: Trained
+    examples: tuple[Example, ...]
+
+
+def finetune(
+    checkpoint: str | Path,
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    valid: Sequence[Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    new_vocabulary: bool = False,
+    language: str | None = None,
+    resume: bool = False,
+    skip_bad: bool = False,
+    cpu: bool = False,
+    options: LoopOptions = LoopOptions(),  # noqa: B008 - frozen
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 - frozen
+) -> Finetuned:
+    """Fine-tune a model on recordings with texts.
+
+    Args:
+        checkpoint: any checkpoint of a transformer that `load_source` reads; a resumed run has its
+            own.
+        sources: manifests with texts.
+        output: folder of the run.
+        valid: manifests of the validation split, instead of a fraction of `sources`.
+        overrides: values of the recipe that replace the defaults for the model's size.
+        task_options: values of `FinetuneOptions` that replace the defaults.
+        new_vocabulary: whether to replace the checkpoint's labels by the texts' characters.
+        language: selects a vocabulary, in a checkpoint with several.
+        resume: whether to continue the run in `output`.
+        skip_bad: whether to leave out files that cannot be read.
+        cpu: whether to train on the CPU.
+        options: how often to log and save, and the number of workers.
+        callbacks: receive progress and warnings.
+
+    Raises:
+        InputError: no recordings or texts, or none that fit; `AudioFileError` for an unreadable
+            recording.
+        CheckpointError: the checkpoint cannot be read.
+        ConfigError: a value is out of range, the model cannot have a head, or its vocabulary lacks
+            characters.
+        OutputExistsError: `output` exists, and `resume` is false.
+        TrainingError: nothing to resume, another run, a loss that is not finite, or another process
+            failed.
+    """
+    overrides = overrides or {}
+    given = {**(task_options or {}), "checkpoint": Path(checkpoint).name}
+    with join_processes(cpu=cpu) as processes:
+        with processes.together():
+            folder = RunFolder(output)
+            if resume:
+                model, recipe, chosen = _resume(folder, overrides, given)
+                transcripts = read_transcripts(
+                    sources, valid, recipe.validation_fraction, callbacks.warn
+                )
+            else:
+                callbacks.show("reading the checkpoint", 0.0)
+                model = require_head(load_source(checkpoint, language).model)
+                recipe = replace(finetuning_recipe(model.config.context.dim), **overrides)
+                transcripts = read_transcripts(
+                    sources, valid, recipe.validation_fraction, callbacks.warn
+                )
+                head = _new_head(model, transcripts, always=new_vocabulary)
+                defaults = _defaults(model, recipe, new_head=head is not None)
+                chosen = FinetuneOptions(**{**defaults, **given})
+                model = prepare_model(
+                    model,
+                    head,
+                    train_feature_encoder=chosen.train_feature_encoder,
+                    seed=recipe.seed,
+                    callbacks=callbacks,
+                )
+            callbacks.show("reading headers", 0.0)
+            bad = BadRecordings(skip=skip_bad, warn=callbacks.warn)
+            vocabulary, warn = Vocabulary.of_model(model.config), callbacks.warn
+            clips = measure_whole(transcripts.train, model.config, recipe, bad=bad, warn=warn)
+            held_out = transcripts.validation
+            if held_out:
+                validation = measure_whole(held_out, model.config, recipe, bad=bad, warn=warn)
+            else:
+                validation = []
+            clips = keep_fitting(clips, model.config, vocabulary, warn)
+            task = CtcTraining(
+                model,
+                recipe,
+                ClipData(clips, validation, recipe, crop_seconds=math.inf),
+                augment=chosen.augment,
+                freeze_updates=chosen.freeze_updates,
+                bad=bad,
+            )
+            digest = data_hash(
+                (f"{x.utterance.id}\0{x.utterance.text}", x.seconds) for x in (*clips, *validation)
+            )
+            run = Run("finetune", model.config.to_dict(), recipe, digest, asdict(chosen))
+            accelerator = open_accelerator(
+                recipe.precision,
+                cpu=cpu,
+                find_unused=has_layer_drop(model.config) or chosen.freeze_updates > 0,
+            )
+        with processes.together():
+            if processes.is_main and resume:
+                folder.resume(run)
+            elif processes.is_main:
+                folder.begin(run, lambda path: save_checkpoint(model, path))
+        trained = train(
+            task, recipe, folder, processes, accelerator, options=options, callbacks=callbacks
         )
-        self.model.eval()
-        loss, labels = 0.0, 0.0
-        found: list[Example] = []
-        for number, pieces in enumerate(batches):
-            batch = self._collate(pieces, Position(HELD_OUT_EPOCH, number), rank, processes)
-            with torch.no_grad():
-                output = self._run(self._objective, batch, device)
-            loss += float(output.loss * output.labels)
-            labels += float(output.labels)
-            found += self._examples(batch, output)
-        self.examples = tuple(found[:EXAMPLES])
-        return {"held_out/loss": loss / max(1.0, labels), **_errors(found, device)}
+        return Finetuned(trained, task.examples)
 
-    def collapse(self, figures: Figures) -> Figures:  # noqa: ARG002
-        """Return nothing: there are no codes to collapse."""
-        return {}
 
-    def _run(
-        self, module: nn.Module, batch: TextBatch, device: torch.device, *, head_alone: bool = False
-    ) -> CtcOutput:
-        """Run a batch; lengths and seeds stay on the host."""
-        output: CtcOutput = module(
-            torch.from_numpy(batch.audio.waveform).to(device, non_blocking=True),
-            torch.from_numpy(batch.audio.lengths),
-            torch.from_numpy(batch.labels).to(device, non_blocking=True),
-            torch.from_numpy(batch.label_lengths),
-            seeds=torch.from_numpy(batch.audio.seeds),
-            head_alone=head_alone,
+def require_head(model: SpeechModel) -> Wav2Vec2Model:
+    """Return the model as one that can have a head.
+
+    Raises:
+        ConfigError: its architecture has no place for a head, as `tutorial`'s.
+    """
+    if not isinstance(model, Wav2Vec2Model):
+        raise ConfigError(
+            f"found a model of the architecture {model.config.architecture!r}, which cannot have a "
+            "head, expected wav2vec 2.0 or a relative; start with --preset tiny, base or large"
         )
-        return output
+    return model
 
-    def _examples(self, batch: TextBatch, output: CtcOutput) -> list[Example]:
-        logits = output.logits.cpu().numpy()
-        return [
-            Example(text, self.vocabulary.decode(logits[row, : int(output.frames[row])]))
-            for row, text in enumerate(batch.texts)
-            if batch.audio.lengths[row]
-        ]
 
-    def _collate(
-        self, pieces: Sequence[Piece], after: Position, rank: int, processes: int
-    ) -> TextBatch:
-        audio = collate(
-            pieces,
-            after,
-            sample_rate=self.model.config.sample_rate,
-            seed=self.recipe.seed,
-            rank=rank,
-            processes=processes,
-            pass_over=self._pass_over,
+def prepare_model(
+    model: Wav2Vec2Model,
+    head: CtcHeadConfig | None,
+    *,
+    train_feature_encoder: bool,
+    seed: int,
+    callbacks: Callbacks,
+) -> Wav2Vec2Model:
+    """Return a model to fine-tune: with its head, without the objective, frozen where needed.
+
+    A quantizer of frozen features stays, frozen: its codes do not change. Others are removed.
+
+    Args:
+        model: the model whose weights to take.
+        head: configuration of a new head; None keeps the model's own.
+        train_feature_encoder: whether the features change.
+        seed: of the new head's weights.
+        callbacks: receive a warning if the quantizer is removed.
+    """
+    config = model.config
+    keeps_codes = config.quantizer_input == "features" and not train_feature_encoder
+    if config.quantizer is not None and not keeps_codes:
+        callbacks.warn(
+            f"codes are computed from {config.quantizer_input}, which fine-tuning changes: "
+            "the fine-tuned model has no quantizer"
         )
-        texts = tuple(piece.clip.utterance.text or "" for piece in pieces[rank::processes])
-        spelled = [self.vocabulary.encode(text) for text in texts]
-        labels = np.zeros((len(audio.lengths), max([1, *map(len, spelled)])), dtype=np.int64)
-        lengths = np.zeros(len(audio.lengths), dtype=np.int64)
-        for row, label in enumerate(spelled):
-            if audio.lengths[row]:
-                labels[row, : len(label)] = label
-                lengths[row] = len(label)
-        return TextBatch(audio, texts, labels, lengths)
+    quantizer = config.quantizer if keeps_codes else None
+    if head is not None or quantizer != config.quantizer or config.objective is not None:
+        target = replace(config, head=head or config.head, quantizer=quantizer, objective=None)
+        rebuilt = require_head(build_model(target, seed=seed))
+        tensors = rebuilt.state_dict()
+        tensors |= {
+            name: x
+            for name, x in model.state_dict().items()
+            if name in tensors and (head is None or not name.startswith("head."))
+        }
+        rebuilt.load_state_dict(tensors)
+        model = rebuilt
+    _freeze(model, train_feature_encoder=train_feature_encoder)
+    return model
 
 
-def _errors(examples: Sequence[Example], device: torch.device) -> Figures:
-    """Return CER and WER over all processes."""
-    references = [x.reference for x in examples]
-    hypotheses = [x.hypothesis for x in examples]
-    counts = [character_errors(references, hypotheses), word_errors(references, hypotheses)]
-    # float32 counts all whole numbers up to 16 million, and every device has it.
-    sums = total(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
-    (cer, characters), (wer, words) = sums
-    return {"held_out/cer": cer / max(1.0, characters), "held_out/wer": wer / max(1.0, words)}
+def _freeze(model: Wav2Vec2Model, *, train_feature_encoder: bool) -> None:
+    """Freeze the quantizer and, unless it is trained, the feature encoder with its norm.
+
+    The projection that follows the norm can learn all that the norm could, and codes are computed
+    from normed features.
+    """
+    features = () if train_feature_encoder else (model.feature_encoder, model.feature_norm)
+    for part in (model.quantizer, *features):
+        if part is not None:
+            part.requires_grad_(requires_grad=False)
+
+
+def _resume(
+    folder: RunFolder, overrides: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[Wav2Vec2Model, Recipe, FinetuneOptions]:
+    """Return the model, recipe and options of a run; the loop restores the weights."""
+    begun = folder.read()
+    if begun.task != "finetune":
+        raise TrainingError(f"{folder.path}: found a run of {begun.task}, expected finetune")
+    model = require_head(load_checkpoint(folder.model))
+    recipe = replace(begun.recipe, **overrides)
+    chosen = replace(strict.from_plain(FinetuneOptions, begun.task_options), **given)
+    _freeze(model, train_feature_encoder=chosen.train_feature_encoder)
+    return model, recipe, chosen
+
+
+def _defaults(model: Wav2Vec2Model, recipe: Recipe, *, new_head: bool) -> dict[str, Any]:
+    """Return the options for a model's size that differ from the defaults of `FinetuneOptions`.
+
+    Small models need fewer masks: fine-tuned on 18 minutes of English, `tiny` reached a validation
+    CER of 0.40 after 1500 updates; with the masks of a large model, from weights of an earlier
+    update, 0.51.
+    """
+    if model.config.context.dim < BASE_DIM:
+        masks = SMALL_MODEL_MASKS
+        return {"mask_time": masks.time, "mask_channels": masks.channels}
+    return {"freeze_updates": min(MAX_FREEZE_UPDATES, recipe.updates // 2) if new_head else 0}
+
+
+def _new_head(
+    model: Wav2Vec2Model, transcripts: Transcribed, *, always: bool
+) -> CtcHeadConfig | None:
+    """Return a head for the texts; None if the model's own has all their characters.
+
+    Raises:
+        ConfigError: the model's vocabulary lacks characters.
+    """
+    head = model.config.head
+    if always or not isinstance(head, CtcHeadConfig):
+        return head_for(x.text or "" for x in transcripts.train)
+    Vocabulary(head).check_covers(transcripts.texts)
+    return None

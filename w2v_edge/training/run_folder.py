@@ -1,13 +1,13 @@
-"""The folder of a run: what it is, how far it is, and what it has learned.
+"""The folder of a run: its description, checkpoint and training state.
 
-    RUN/run.json          the model's configuration, the recipe, what it is trained on
+    RUN/run.json          the model's configuration, the recipe, a hash of the training data
     RUN/model.pt          the checkpoint, for `w2v-edge export`
-    RUN/training.pt       what else it takes to go on: optimiser, random state, position in the data
-    RUN/log.jsonl         one line of figures for each time that they were logged
-    RUN/tensorboard/      the same for TensorBoard
+    RUN/training.pt       state to resume from: weights, optimiser, position in the data
+    RUN/log.jsonl         metrics, one line each time they were logged
+    RUN/tensorboard/      the same metrics for TensorBoard
 
-Each file appears whole or not at all. `training.pt` holds the weights too: a run that is killed
-between the two goes on from one moment, not two.
+Files are replaced atomically. `training.pt` holds the weights too: a run that is killed between the
+two writes resumes from a consistent state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from w2v_edge import strict
-from w2v_edge.errors import ConfigError, OutputExistsError, TrainingError
+from w2v_edge.errors import OutputExistsError, TrainingError
 from w2v_edge.files import refuse_unwritable, replacing
 from w2v_edge.model.checkpoint import write_tensors
 from w2v_edge.model.config import ModelConfig
@@ -38,17 +38,20 @@ RUN, MODEL, STATE, LOG, BOARD = (
 )
 FORMAT_VERSION = 1
 
+OLD_RECIPE_KEYS = {"least_seconds": "min_seconds", "held_out": "validation_fraction"}
+"""Keys of recipes in `run.json` that earlier releases named differently."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is: a resumed one must be the same.
+    """The description of a run; a resumed run must have the same.
 
     Attributes:
         task: `pretrain` or `finetune`.
-        config: of the model, as plain values.
-        recipe: how it is trained.
-        data: hash of the names and lengths of what it is trained on.
-        task_options: of the task alone.
+        config: the model's configuration, as plain values.
+        recipe: the hyperparameters.
+        data: hash of the names and lengths of the recordings.
+        task_options: options of the task that are not in the recipe.
     """
 
     task: str
@@ -58,13 +61,13 @@ class Run:
     task_options: dict[str, Any]
 
     def describe(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the description as plain values."""
         plain: dict[str, Any] = strict.to_plain(self)
         return plain
 
 
 def data_hash(names_and_seconds: Iterable[tuple[str, float]]) -> str:
-    """Return 16 hexadecimal digits for what is trained on."""
+    """Return a hash of recordings: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, seconds in names_and_seconds:
         digest.update(f"{name}\0{seconds:.4f}\n".encode())
@@ -72,9 +75,22 @@ def data_hash(names_and_seconds: Iterable[tuple[str, float]]) -> str:
 
 
 class RunFolder:
-    """A folder of a run on disk."""
+    """Reads and writes the files of a run.
+
+    Attributes:
+        path: the folder.
+        model: the checkpoint.
+        state: the training state.
+        log: metrics in JSON Lines.
+        board: folder for TensorBoard.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Name the files; nothing is read or written.
+
+        Args:
+            path: the folder, which need not exist.
+        """
         self.path = path
         self.model = path / MODEL
         self.state = path / STATE
@@ -82,90 +98,104 @@ class RunFolder:
         self.board = path / BOARD
 
     def begin(self, run: Run, save_model: Callable[[Path], None]) -> None:
-        """Make the folder of a new run, with the weights that it begins with.
+        """Create the folder of a new run.
+
+        Args:
+            run: its description.
+            save_model: writes the initial weights to a path.
 
         Raises:
-            OutputExistsError: there is something already.
-            InputError: it cannot be written.
+            OutputExistsError: the folder exists and is not empty.
+            InputError: the folder cannot be written.
         """
         if os.path.lexists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
-            advice = "go on with --resume, or " if (self.path / RUN).is_file() else ""
+            advice = "continue it with --resume, or " if (self.path / RUN).is_file() else ""
             raise OutputExistsError(f"{self.path} is already there; {advice}choose another output")
         refuse_unwritable(self.path / RUN, make=True)
         save_model(self.model)
-        with replacing(self.path / RUN) as temporary:
-            temporary.write_text(json.dumps(run.describe(), indent=1) + "\n")
+        self._write(run)
 
     def resume(self, run: Run) -> None:
-        """Check that `run` is the one that was begun here; more or fewer updates are allowed.
+        """Check that `run` matches the run in the folder; the number of updates may differ.
 
         Raises:
-            TrainingError: there is none, or another one.
+            TrainingError: the folder has no run, or another one.
         """
         begun = self.read()
         same = replace(begun, recipe=replace(begun.recipe, updates=run.recipe.updates))
         for where, old, new in _differences(same.describe(), run.describe()):
             if where == "data":
                 raise TrainingError(
-                    f"{self.path}: was begun on other recordings; name the same, or another -o"
+                    f"{self.path}: the run was started on other recordings; name the same ones, or "
+                    "choose another -o"
                 )
             raise TrainingError(
-                f"{self.path}: was begun with {where} {_short(old)}, found {_short(new)}; "
-                "ask for the same, or for another -o"
+                f"{self.path}: the run was started with {where} {_short(old)}, found "
+                f"{_short(new)}; give the same value, or choose another -o"
             )
         if run != begun:
-            with replacing(self.path / RUN) as temporary:
-                temporary.write_text(json.dumps(run.describe(), indent=1) + "\n")
+            self._write(run)
 
     def read(self) -> Run:
-        """Return what run this is.
+        """Return the description of the run.
 
         Raises:
-            TrainingError: it is none.
+            TrainingError: the folder has no run, or a damaged one.
         """
         try:
             data = json.loads((self.path / RUN).read_text("utf-8"))
+            if isinstance(data, dict) and isinstance(data.get("recipe"), dict):
+                recipe = data["recipe"].items()
+                data["recipe"] = {OLD_RECIPE_KEYS.get(key, key): x for key, x in recipe}
             return strict.from_plain(Run, data)
         except OSError as error:
             raise TrainingError(
-                f"{self.path}: no run to go on with; begin one without --resume"
+                f"{self.path}: found no run to resume; start one without --resume"
             ) from error
-        except (ValueError, ConfigError) as error:
+        except (ValueError, RecursionError) as error:
             raise TrainingError(f"{self.path / RUN}: damaged: {error}") from error
 
     @property
     def config(self) -> ModelConfig:
-        """The model's configuration."""
+        """The model's configuration; errors as of `read`."""
         return strict.from_plain(ModelConfig, self.read().config)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Write all that it takes to go on."""
+        """Write the training state.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
         write_tensors({"format_version": FORMAT_VERSION, **state}, self.state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return what `save_state` wrote, on the host; None where nothing was saved yet.
+        """Read the training state, on the CPU; None if nothing was saved yet.
 
         Raises:
-            TrainingError: it is damaged.
+            TrainingError: the file is damaged, or of another release.
         """
         if not self.state.is_file():
             return None
         try:
             state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
-        except Exception as error:  # the reader stumbles over damage in any way
+        except Exception as error:  # torch raises any error on a damaged file
             raise TrainingError(
-                f"{self.state}: damaged; {self.model} may be whole: begin a new run from it with "
-                "--init"
+                f"{self.state}: damaged; start a new run from {self.model} with --init"
             ) from error
         if state.get("format_version") != FORMAT_VERSION:
             raise TrainingError(
-                f"{self.state}: of another release; begin a new run from {self.model} with --init"
+                f"{self.state}: found another format version; start a new run from {self.model} "
+                "with --init"
             )
         return state
 
+    def _write(self, run: Run) -> None:
+        with replacing(self.path / RUN) as temporary:
+            temporary.write_text(json.dumps(run.describe(), indent=1, allow_nan=False) + "\n")
+
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterable[tuple[str, Any, Any]]:
-    """Yield the path, the old and the new value of whatever differs."""
+    """Yield the path, the old and the new value of each difference."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys((*old, *new)):
             inner = f"{where}.{key}" if where else key

@@ -1,4 +1,4 @@
-"""Shards as files: which they are, how they are opened, and the audio in them."""
+"""WebDataset shards as files: finding, opening, and reading the audio in them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from w2v_edge.files import open_regular
 
 SUFFIX = ".tar"
 SCHEMES = ("http", "https", "gs")
-"""Those that webdataset opens with a fixed program (curl, gsutil) and no shell."""
+"""URL schemes that webdataset, from 1.0.2 on, opens with curl or gsutil and without a shell."""
 
 BLOCK = 512
-"""Of a tar, in bytes; one of zeros ends it."""
+"""Size of a tar's blocks in bytes; a block of zeros ends the tar."""
+
+TRUNCATED = "ends early, or is damaged; copy it again"
 
 
 class Readable(Protocol):
@@ -28,38 +30,35 @@ class Readable(Protocol):
 
 
 def find_shards(sources: Sequence[str | Path]) -> list[str]:
-    """Return the shards that sources name, each once: patterns are expanded, nothing is opened.
+    """Return the paths and URLs of the shards that sources name, each once.
 
     Args:
-        sources: any; `shards-{000..127}.tar` names 128.
+        sources: shards, or other recordings; the pattern `shards-{000..127}.tar` names 128 shards.
 
     Returns:
-        paths and URLs; none where no source is a shard.
+        paths and URLs; empty if no source is a shard.
 
     Raises:
-        InputError: some sources are shards and some are not, a path is no tar, or a URL is of
-            another scheme.
+        InputError: only some sources are shards, a path is not a tar, or a URL has another scheme.
     """
     shards = [str(source) for source in sources if _is_shard(str(source))]
     if not shards:
         return []
     if len(shards) < len(sources):
-        raise InputError(
-            f"found shards ({shards[0]}) beside other recordings; train on the one or the other"
-        )
+        raise InputError(f"found shards ({shards[0]}) beside other recordings; train on either")
     names = list(dict.fromkeys(name for shard in shards for name in _expand(shard)))
     for name in names:
-        _refuse_unopenable(name)
+        _check_can_open(name)
     return names
 
 
 def short_name(shard: str) -> str:
-    """Return the last part of its path, without what a URL has behind it."""
+    """Return the last part of a shard's path, without the query of a URL."""
     return PurePosixPath(shard.split("?", maxsplit=1)[0] if _scheme(shard) else shard).name
 
 
 def key_of(name: str) -> str:
-    """Return the key of the sample that a file in a shard belongs to."""
+    """Return the WebDataset key of a file in a shard: its name without extensions."""
     tariterators, _ = _webdataset()
     key: str | None = tariterators.base_plus_ext(name)[0]
     return key or name
@@ -70,14 +69,14 @@ def open_shard(shard: str) -> Iterator[Readable]:
     """Open a shard for reading from its beginning.
 
     Raises:
-        InputError: there is none, or it cannot be opened or read to its end.
+        InputError: the shard does not exist, or cannot be read to its end.
     """
     _, gopen = _webdataset()
     try:
         with gopen(shard) if _scheme(shard) else open_regular(Path(shard)) as stream:
             yield stream
     except FileNotFoundError as error:
-        raise InputError(f"{shard}: no such shard; name .tar files that are there") from error
+        raise InputError(f"{shard}: no such shard; name .tar files that exist") from error
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({_reason(error)}); try again") from error
 
@@ -86,30 +85,27 @@ def audio_of(shard: str, stream: Readable) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each audio file of a shard.
 
     Raises:
-        InputError: it is no tar, or ends early.
+        InputError: the shard is not a tar, or ends early.
     """
     tariterators, _ = _webdataset()
-    watched = _Watched(stream)
+    recorder = _RecordingStream(stream)
     begun = False
     try:
-        for file in tariterators.tar_file_iterator(watched, select_files=_is_audio):
+        for file in tariterators.tar_file_iterator(recorder, select_files=_is_audio):
             begun = True
             yield file["fname"], file["data"]
     except (tarfile.TarError, EOFError, ValueError) as error:
-        if begun or watched.was_tar:
-            raise InputError(f"{shard}: {CUT_SHORT}") from error
+        if begun or recorder.was_tar:
+            raise InputError(f"{shard}: {TRUNCATED}") from error
         raise InputError(f"{shard}: not a tar; name shards of WebDataset") from error
-    if any(watched.last) or len(watched.last) < BLOCK:
-        raise InputError(f"{shard}: {CUT_SHORT}")
+    if any(recorder.last) or len(recorder.last) < BLOCK:
+        raise InputError(f"{shard}: {TRUNCATED}")
 
 
-CUT_SHORT = "ends early, or is damaged; copy it again"
+class _RecordingStream:
+    """A stream that keeps the first and the last block that were read.
 
-
-class _Watched:
-    """A stream that remembers how what was read of it began and ended.
-
-    tarfile takes a tar that ends between two files for whole.
+    tarfile does not notice a tar that ends between two files.
     """
 
     def __init__(self, stream: Readable) -> None:
@@ -119,7 +115,7 @@ class _Watched:
 
     @property
     def was_tar(self) -> bool:
-        """Whether it begins as tars do."""
+        """Whether the first block is a tar header."""
         return self.first is not None and self.first[257:262] == b"ustar"
 
     def read(self, size: int = -1, /) -> bytes:
@@ -138,7 +134,7 @@ def _is_shard(source: str) -> bool:
 
 
 def _scheme(source: str) -> str:
-    """Return what is before `://`, or `pipe`: webdataset runs what follows that."""
+    """Return the part before `://`, or `pipe`, whose commands webdataset would run."""
     if source.lower().startswith("pipe:"):
         return "pipe"
     scheme, colon, _ = source.partition("://")
@@ -156,7 +152,7 @@ def _expand(pattern: str) -> list[str]:
         raise InputError(f"{pattern}: {one_line(error)}; write shards-{{000..127}}.tar") from error
 
 
-def _refuse_unopenable(name: str) -> None:
+def _check_can_open(name: str) -> None:
     scheme = _scheme(name)
     if scheme:
         if scheme not in SCHEMES:

@@ -1,7 +1,7 @@
-"""Masks of fine-tuning: spans of frames, and spans of channels, that the transformer does not see.
+"""SpecAugment for fine-tuning: spans of frames and of channels that are masked.
 
-Sources: SpecAugment (arXiv 1904.08779), as wav2vec 2.0 (arXiv 2006.11477, appendix B) applies it to
-what goes into the transformer. Masks of an utterance are a function of its seed.
+Sources: SpecAugment (arXiv 1904.08779), which wav2vec 2.0 (arXiv 2006.11477, appendix B) applies to
+the transformer's input. Masks of an utterance are a function of its seed.
 """
 
 from __future__ import annotations
@@ -18,29 +18,34 @@ from w2v_edge.model.lengths import Frames
 from w2v_edge.model.masking import highest, spread
 from w2v_edge.model.random import Stream, uniform
 
-WIDEST = 64
-"""Channels in a span, as of `base`; it is a twelfth of the model's width where that is less."""
+CHANNEL_SPAN = 64
+"""Channels in a span, as in `base`; at most a twelfth of the model's width."""
 
 
 class Masks(NamedTuple):
-    """What is hidden: time (b, n) and channels (b, d), true where it is."""
+    """Masks, true where the input is masked.
+
+    Attributes:
+        time: (b, n) frames.
+        channels: (b, d) channels.
+    """
 
     time: Tensor
     channels: Tensor
 
     def to(self, device: torch.device) -> Masks:
-        """Return them on a device."""
+        """Return the masks on a device."""
         return Masks(*(x.to(device, non_blocking=True) for x in self))
 
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """How much is hidden.
+    """Draws masks.
 
     Attributes:
-        time: share of the frames in spans, before they overlap.
-        channels: share of the channels in spans, before they overlap.
-        span_frames: how long a span in time is.
+        time: share of the frames in spans, before overlap.
+        channels: share of the channels in spans, before overlap.
+        span_frames: length of a span in time, in frames.
     """
 
     time: float = 0.65
@@ -48,7 +53,7 @@ class SpecAugment:
     span_frames: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Raise `ConfigError` for a share that is not in [0, 1)."""
         for name in ("time", "channels"):
             if not 0 <= getattr(self, name) < 1:
                 found = getattr(self, name)
@@ -58,24 +63,24 @@ class SpecAugment:
         """Draw the masks of utterances.
 
         Args:
-            lengths: (b,) valid frames of each.
-            frames: of the padded batch, n.
-            dim: channels, d.
-            seeds: (b,) of each, where `lengths` are.
+            lengths: (b,) valid frames.
+            frames: n, frames of the padded batch.
+            dim: d, number of channels.
+            seeds: (b,) seeds, on the device of `lengths`.
         """
         widths = torch.full_like(lengths, dim)
-        span = max(1, min(WIDEST, dim // 12))
+        span = max(1, min(CHANNEL_SPAN, dim // 12))
         streams = (Stream.TIME_MASK_COUNT, Stream.TIME_MASK_STARTS)
         time = _spans(self.time, lengths, frames, self.span_frames, seeds, streams)
         streams = (Stream.CHANNEL_MASK_COUNT, Stream.CHANNEL_MASK_STARTS)
         return Masks(time, _spans(self.channels, widths, dim, span, seeds, streams))
 
 
-def hide(frames: Frames, masks: Masks, vector: Tensor | None) -> Frames:
+def apply_masks(frames: Frames, masks: Masks, vector: Tensor | None) -> Frames:
     """Replace masked frames of (b, n, d) by `vector` (d,), or zeros, and masked channels by zeros.
 
-    A vector takes part even where nothing is masked, so that processes that train together agree
-    on what has gradients.
+    The vector gets a gradient even if nothing is masked, so that all processes agree on which
+    parameters have gradients.
     """
     values, lengths = frames
     fill = values.new_zeros(()) if vector is None else vector
@@ -92,7 +97,7 @@ def _spans(
     seeds: Tensor,
     streams: tuple[Stream, Stream],
 ) -> Tensor:
-    """Draw spans (b, size) that cover a share of `lengths` (b,); none where one is as long."""
+    """Draw spans (b, size) that cover a share of `lengths` (b,); none in rows as short as one."""
     chance = rearrange(uniform(seeds, streams[0], 1), "b 1 -> b")
     count = (share * lengths / span + chance * (share > 0)).long()
     scores = uniform(seeds, streams[1], size)

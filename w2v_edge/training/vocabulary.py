@@ -1,11 +1,11 @@
-"""From texts to labels and back: what is written, and with which characters.
+"""Vocabulary of a CTC head: normalisation of texts, and their conversion to labels and back.
 
-A text is compared and learned as `normalise` leaves it:
+Texts are trained and scored as `normalise` returns them:
 
-- compatibility forms become plain ones (NFKC), all in lower case;
-- letters with their accents, and digits, stay: numbers are best spelled out in the manifest;
-- an apostrophe stays between letters, typographic ones as `'`; any other is a quotation mark;
-- punctuation and symbols part words, as a hyphen does; invisible characters vanish.
+- Unicode is in NFKC and lower case;
+- letters, accents and digits stay: spell out numbers in the manifest;
+- apostrophes between letters stay, as `'`; others are quotation marks, and are removed;
+- punctuation and symbols, hyphens too, become spaces; format characters are removed.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy.typing as npt
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.config import CtcHeadConfig
-from w2v_edge.text.decoding import GreedyDecoder
+from w2v_edge.model.config import CtcHeadConfig, ModelConfig
 from w2v_edge.text.spelling import Spelling
+from w2v_edge.text.decoding import GreedyDecoder
 
 BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
 SPECIAL = (BLANK, UNKNOWN)
 
 APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\uff07"), "'")
 _QUOTES = re.compile(r"(?<!\w)'|'(?!\w)")
-NAMED = 12
-"""Characters that an error names at most."""
+MAX_NAMED = 12
+"""Most characters that an error names."""
 
 
 def normalise(text: str) -> str:
-    """Return a text as it is learned and compared; twice is as once."""
+    """Return a normalised text; normalising again changes nothing."""
     text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).lower()
     kept: list[str] = []
     for char in unicodedata.normalize("NFKC", text):
@@ -50,13 +50,28 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The labels of a CTC head, for texts that are normalised."""
+    """The labels of a CTC head, for normalised texts.
+
+    Attributes:
+        head: configuration of the head.
+    """
 
     head: CtcHeadConfig
 
+    @classmethod
+    def of_model(cls, config: ModelConfig) -> Vocabulary:
+        """Return the vocabulary of a model.
+
+        Raises:
+            ConfigError: the model has no CTC head.
+        """
+        if not isinstance(config.head, CtcHeadConfig):
+            raise ConfigError("found a model without a CTC head, expected one with")
+        return cls(config.head)
+
     @cached_property
     def _labels(self) -> Mapping[str, int]:
-        """Labels by normalised character; where a character has both cases, the lower one."""
+        """Labels by normalised character; of both cases of a character, the lower one."""
         head = self.head
         found: dict[str, int] = {}
         for index, label in enumerate(head.labels):
@@ -88,8 +103,8 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Return the labels of a normalised text.
 
-        A character without a label has the unknown one, and none where there is no such label.
-        Spaces have none in a vocabulary without a word delimiter.
+        A character without a label becomes the unknown label, or nothing if there is none. Spaces
+        become nothing in a vocabulary without a word delimiter.
         """
         labels = []
         for char in text:
@@ -99,7 +114,7 @@ class Vocabulary:
         return labels
 
     def decode(self, logits: npt.NDArray[Any]) -> str:
-        """Return the normalised text of logits (frames, labels), as the runtime reads them.
+        """Return the normalised text of logits (n, labels), by the runtime's greedy decoder.
 
         Raises:
             InputError: the logits are not finite.
@@ -110,26 +125,30 @@ class Vocabulary:
         """Return the characters of normalised texts that have no label."""
         return sorted(set().union(*map(set, texts)) - {" "} - self._labels.keys())
 
-    def refuse_missing(self, texts: Iterable[str]) -> None:
-        """Raise `ConfigError` where texts have characters without a label."""
+    def check_covers(self, texts: Iterable[str]) -> None:
+        """Check that the vocabulary has all characters of normalised texts.
+
+        Raises:
+            ConfigError: a character has no label, or the labels are not letters.
+        """
         head = self.head
         if not head.labels or head.separator:
-            what = "no labels" if not head.labels else "labels that are no letters"
+            what = "no labels" if not head.labels else "labels other than letters"
             raise ConfigError(
                 f"found a checkpoint with {what}, expected letters; "
-                "begin with those of your texts: --new-vocabulary"
+                "replace them by the characters of your texts: --new-vocabulary"
             )
         missing = self.missing(texts)
         if missing:
-            few = " ".join(missing[:NAMED]) + (" ..." if len(missing) > NAMED else "")
+            few = " ".join(missing[:MAX_NAMED]) + (" ..." if len(missing) > MAX_NAMED else "")
             raise ConfigError(
                 f"the checkpoint's vocabulary lacks {len(missing)} characters of the texts: {few}; "
-                "change the texts, or begin with their characters: --new-vocabulary"
+                "change the texts, or take their characters as labels: --new-vocabulary"
             )
 
 
 def head_for(texts: Iterable[str]) -> CtcHeadConfig:
-    """Return a head for the characters of normalised texts, in the order of Unicode."""
+    """Return a CTC head for the characters of normalised texts, in Unicode order."""
     characters = sorted(set().union(*map(set, texts)) - {" "})
     labels = (*SPECIAL, DELIMITER, *characters)
     return CtcHeadConfig(len(labels), labels, 0, DELIMITER, SPECIAL)
