@@ -28,7 +28,7 @@ from w2v_edge import data
 from w2v_edge.bundle_files import Bundle
 from w2v_edge.corpus import Settings, encode_corpus
 from w2v_edge.corpus.job import LARGEST_SHARD
-from w2v_edge.latency.files import write
+from w2v_edge.latency.report.files import write
 from w2v_edge.providers.machine import usable_cores
 
 RATE = 16_000

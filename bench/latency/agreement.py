@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from w2v_edge import strict
-from w2v_edge.latency.benchmark import USUAL, benchmark
-from w2v_edge.latency.comparison import compare
-from w2v_edge.latency.plan import Matrix
-from w2v_edge.latency.report import Report
-from w2v_edge.latency.schedule import TRIAL
+from w2v_edge.latency.benchmark import DEFAULT_SETTINGS, benchmark
+from w2v_edge.latency.compare_reports import compare
+from w2v_edge.latency.measure.plan import Matrix
+from w2v_edge.latency.measure.schedule import TRIAL
+from w2v_edge.latency.report.records import BenchmarkReport
 
-SLOWED = "bench.latency.slowed"
+SLOWED = "bench.latency.slowed:run_slowed_trial"
 FOLDER = Path(__file__).parent.parent / "results"
 
 
@@ -56,12 +56,12 @@ def main() -> None:
     given.output.write_text(json.dumps({"device": device, **result, "trials": trials}, indent=1))
 
 
-def _run(given: argparse.Namespace, slowed: bool, number: int) -> Report:
+def _run(given: argparse.Namespace, slowed: bool, number: int) -> BenchmarkReport:
     matrix = Matrix(seconds=tuple(given.seconds))
-    settings = replace(USUAL, time_s=given.time, precision=0.0)
+    settings = replace(DEFAULT_SETTINGS, time_s=given.time, precision=0.0)
     begun = time.time()
-    module = SLOWED if slowed else TRIAL
-    report = benchmark([given.bundle], matrix, settings, module=module)
+    task = SLOWED if slowed else TRIAL
+    report = benchmark([given.bundle], matrix, settings, task=task)
     if given.keep:
         given.keep.mkdir(exist_ok=True)
         name = f"{number:02d}-{'slowed' if slowed else 'plain'}.json"
@@ -70,7 +70,7 @@ def _run(given: argparse.Namespace, slowed: bool, number: int) -> Report:
     return report
 
 
-def _judge(kind: str, before: Report, after: Report) -> dict[str, Any]:
+def _judge(kind: str, before: BenchmarkReport, after: BenchmarkReport) -> dict[str, Any]:
     found = compare(before, after)
     cases = []
     for old, new, pair in zip(before.cases, after.cases, found.pairs, strict=True):

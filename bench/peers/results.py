@@ -20,16 +20,22 @@ import numpy as np
 
 from bench.peers.sides import Side
 from bench.peers.timing import STEADY, Times, quartiles
-from w2v_edge.latency.files import read_report, to_json, write
-from w2v_edge.latency.report import BundleRecord, Case, CaseResult, Report, Settings, Trial
-from w2v_edge.latency.statistics import CONFIDENCE
-from w2v_edge.latency.summary import summarise
+from w2v_edge.latency.report.files import read_report, to_json, write
+from w2v_edge.latency.report.records import (
+    BenchmarkCase,
+    BenchmarkReport,
+    BenchmarkSettings,
+    BundleRecord,
+    CaseResult,
+    Trial,
+)
+from w2v_edge.latency.statistics import CONFIDENCE, summarise
 
 MORE = "-more.json"
 DIGITS = 3
 """Of milliseconds."""
 
-SETTINGS = Settings(
+SETTINGS = BenchmarkSettings(
     rounds=1, steady_s=0.0, precision=0.0, time_s=0.0, confidence=CONFIDENCE, seed=0
 )
 """One process; rounds are counted, not timed."""
@@ -84,7 +90,7 @@ class Results:
         more: the rest, by side under `sides`.
     """
 
-    report: Report
+    report: BenchmarkReport
     more: dict[str, Any]
 
     @classmethod
@@ -155,7 +161,9 @@ def case_result(
         times: what it took.
         fresh: what its fresh processes took, under `cold` and `load`; empty without them.
     """
-    case = Case(side.name, side.group, "cpu", {}, threads, "high", float(seconds), 1, "single")
+    case = BenchmarkCase(
+        side.name, side.group, "cpu", {}, threads, "high", float(seconds), 1, "single"
+    )
     if times.failure:
         return CaseResult(case, (), None, failure=times.failure)
     trial = Trial(
