@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        print(json.dumps(outputs(given.bundles[0], given.worker, given.output)))
+        print(json.dumps(outputs(given.bundles[0], given.worker, given.output), allow_nan=False))
         return
     sides = {
         "cpu": (sys.executable, given.bundles[0]),
@@ -63,8 +63,10 @@ def main() -> None:
         reports = _take_turns(sides, given.turns, Path(folder))
     for side, report in reports.items():
         write(given.output / f"latency-openvino-{side}.json", to_json(report))
-    write(given.output / "openvino-parity.json", json.dumps(parity, indent=1) + "\n")
-    print(json.dumps(parity, indent=1))
+    write(
+        given.output / "openvino-parity.json", json.dumps(parity, indent=1, allow_nan=False) + "\n"
+    )
+    print(json.dumps(parity, indent=1, allow_nan=False))
     same = replace(reports["openvino"], cases=tuple(map(_nameless, reports["openvino"].cases)))
     other = replace(reports["cpu"], cases=tuple(map(_nameless, reports["cpu"].cases)))
     for pair in compare(same, other, force=True).pairs:

@@ -23,7 +23,7 @@ from w2v_edge import strict
 from w2v_edge.latency.benchmark import DEFAULT_SETTINGS, benchmark
 from w2v_edge.latency.compare_reports import compare
 from w2v_edge.latency.measure.plan import Matrix
-from w2v_edge.latency.measure.schedule import TRIAL
+from w2v_edge.latency.measure.trial import TRIAL
 from w2v_edge.latency.report.records import BenchmarkReport
 
 SLOWED = "bench.latency.slowed:run_slowed_trial"
@@ -51,9 +51,11 @@ def main() -> None:
         trials.append(_judge("plain", runs[-2], runs[-1]))
         print(_words(number, trials[-2:]), flush=True)
     result = summarise(trials)
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1, allow_nan=False))
     device = strict.to_plain(runs[0].device)
-    given.output.write_text(json.dumps({"device": device, **result, "trials": trials}, indent=1))
+    given.output.write_text(
+        json.dumps({"device": device, **result, "trials": trials}, indent=1, allow_nan=False)
+    )
 
 
 def _run(given: argparse.Namespace, slowed: bool, number: int) -> BenchmarkReport:
@@ -66,7 +68,7 @@ def _run(given: argparse.Namespace, slowed: bool, number: int) -> BenchmarkRepor
         given.keep.mkdir(exist_ok=True)
         name = f"{number:02d}-{'slowed' if slowed else 'plain'}.json"
         data = strict.to_plain(report) | {"begun": begun}
-        (given.keep / name).write_text(json.dumps(data))
+        (given.keep / name).write_text(json.dumps(data, allow_nan=False))
     return report
 
 
@@ -74,8 +76,8 @@ def _judge(kind: str, before: BenchmarkReport, after: BenchmarkReport) -> dict[s
     found = compare(before, after)
     cases = []
     for old, new, pair in zip(before.cases, after.cases, found.pairs, strict=True):
-        assert old.summary is not None
-        assert new.summary is not None
+        if old.summary is None or new.summary is None:
+            raise SystemExit(f"a case failed: {old.failure or new.failure}")
         a, b = old.summary.p50_ms, new.summary.p50_ms
         cases.append(
             {

@@ -59,9 +59,9 @@ def main() -> None:
         "threads": model.threads,
         "device": strict.to_plain(describe_device()),
     }
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1, allow_nan=False))
     if given.output:
-        given.output.write_text(json.dumps(result, indent=1))
+        given.output.write_text(json.dumps(result, indent=1, allow_nan=False))
 
 
 _SESSIONS: dict[str, object] = {}

@@ -52,7 +52,7 @@ BUSY = 0.5
 T = TypeVar("T")
 
 
-class ReportComparison:
+class Comparison:
     """One run of the benchmark."""
 
     def __init__(self, options: argparse.Namespace) -> None:

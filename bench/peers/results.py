@@ -102,7 +102,7 @@ class Results:
     def write(self, stem: Path) -> None:
         """Write both files."""
         write(Path(f"{stem}.json"), to_json(self.report))
-        write(Path(f"{stem}{MORE}"), json.dumps(self.more, indent=1) + "\n")
+        write(Path(f"{stem}{MORE}"), json.dumps(self.more, indent=1, allow_nan=False) + "\n")
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
@@ -145,7 +145,9 @@ def _row(result: CaseResult) -> Row:
 def side_record(side: Side, preset: str, size_mb: float) -> BundleRecord:
     """Describe a side; it is known again by its recipe, as exporters' bytes differ each time."""
     recipe = {"name": side.name, "kind": side.kind, "precision": side.precision, "model": preset}
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps(recipe, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()
     return BundleRecord(side.name, digest, preset, side.precision, side.kind, round(size_mb, 2))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from w2v_edge.latency.device.fingerprint import describe_device
 from w2v_edge.latency.measure.inputs import Speech, audio_record
 from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
-from w2v_edge.latency.measure.schedule import TRIAL, ShowProgress, measure, with_rounds
+from w2v_edge.latency.measure.schedule import ShowProgress, measure, with_rounds
+from w2v_edge.latency.measure.trial import TRIAL
 from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, BenchmarkSettings
 from w2v_edge.latency.statistics import CONFIDENCE
 

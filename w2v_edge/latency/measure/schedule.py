@@ -147,8 +147,7 @@ def _prepare(
         bundle = bundles[case.bundle].bundle
         rate = bundle.manifest.sample_rate
         takes_waveform = case.graph in {"encoder", "tokenizer"}
-        key = (rate, case.seconds, case.batch)
-        key += () if takes_waveform else (case.bundle, case.graph)
+        key = (rate, case.seconds, case.batch, "" if takes_waveform else (case.bundle, case.graph))
         path = files.get(key) or folder / f"inputs-{len(files)}.npz"
         job = Job(str(bundle.folder), case, str(path), settings.steady_s)
         progress = CaseProgress(case, job, failure=failures.get(path, ""))
