@@ -42,7 +42,7 @@ SETTINGS = BenchmarkSettings(
 
 
 @dataclass(frozen=True)
-class Row:
+class SideTimes:
     """One side at one length.
 
     Attributes:
@@ -110,11 +110,11 @@ class Results:
         sides: dict[str, dict[str, Any]] = self.more["sides"]
         return sides
 
-    def rows(self, group: str) -> list[Row]:
+    def rows(self, group: str) -> list[SideTimes]:
         """Return all that was timed of a group."""
         return [_row(x) for x in self.report.cases if x.case.graph == group]
 
-    def timed(self, group: str, seconds: float) -> dict[str, Row]:
+    def timed(self, group: str, seconds: float) -> dict[str, SideTimes]:
         """Return the sides of a group that have figures at one length."""
         return {x.side: x for x in self.rows(group) if x.seconds == seconds and x.raw_ms}
 
@@ -134,12 +134,12 @@ class Results:
         return next((x.size_mb for x in self.report.bundles if x.name == side), None)
 
 
-def _row(result: CaseResult) -> Row:
+def _row(result: CaseResult) -> SideTimes:
     case = result.case
     if not result.trials:
-        return Row(case.bundle, case.seconds, (), 0.0, result.failure)
+        return SideTimes(case.bundle, case.seconds, (), 0.0, result.failure)
     (trial,) = result.trials
-    return Row(case.bundle, case.seconds, trial.latencies_ms, trial.first_ms, "")
+    return SideTimes(case.bundle, case.seconds, trial.latencies_ms, trial.first_ms, "")
 
 
 def side_record(side: Side, preset: str, size_mb: float) -> BundleRecord:
