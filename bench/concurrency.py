@@ -44,7 +44,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of concurrent calls")
     parser.add_argument("--threads", type=int, help="of one operator; default: all cores")
     given = parser.parse_args()
-    print(json.dumps(measure(given.bundle, given.callers, given.seconds, given.threads), indent=1))
+    print(
+        json.dumps(
+            measure(given.bundle, given.callers, given.seconds, given.threads),
+            indent=1,
+            allow_nan=False,
+        )
+    )
 
 
 def measure(bundle: Path, callers: int, seconds: float, threads: int | None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of one operator; default: all cores")
     given = parser.parse_args()
     model = w2v_edge.load(given.bundle, threads=given.threads)
-    print(json.dumps(measure(model, given.clips, given.callers), indent=1))
+    print(json.dumps(measure(model, given.clips, given.callers), indent=1, allow_nan=False))
 
 
 def measure(model: Model, clips: int, callers: int) -> dict[str, Any]:

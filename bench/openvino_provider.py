@@ -25,12 +25,11 @@ import numpy as np
 
 import w2v_edge
 from w2v_edge import data
+from w2v_edge.latency.compare_reports import compare
+from w2v_edge.latency.report.files import read_report, to_json, write
+from w2v_edge.latency.report.records import BenchmarkReport, CaseResult, Conditions
+from w2v_edge.latency.statistics import summarise
 from w2v_edge.bundle.golden import check_golden
-from w2v_edge.latency.comparison import compare
-from w2v_edge.latency.conditions import Conditions
-from w2v_edge.latency.files import read_report, to_json, write
-from w2v_edge.latency.report import CaseResult, Report
-from w2v_edge.latency.summary import summarise
 
 SECONDS = (1, 3, 10, 30)
 ROUNDS = 3
@@ -53,7 +52,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        print(json.dumps(outputs(given.bundles[0], given.worker, given.output)))
+        print(json.dumps(outputs(given.bundles[0], given.worker, given.output), allow_nan=False))
         return
     sides = {
         "cpu": (sys.executable, given.bundles[0]),
@@ -64,8 +63,10 @@ def main() -> None:
         reports = _take_turns(sides, given.turns, Path(folder))
     for side, report in reports.items():
         write(given.output / f"latency-openvino-{side}.json", to_json(report))
-    write(given.output / "openvino-parity.json", json.dumps(parity, indent=1) + "\n")
-    print(json.dumps(parity, indent=1))
+    write(
+        given.output / "openvino-parity.json", json.dumps(parity, indent=1, allow_nan=False) + "\n"
+    )
+    print(json.dumps(parity, indent=1, allow_nan=False))
     same = replace(reports["openvino"], cases=tuple(map(_nameless, reports["openvino"].cases)))
     other = replace(reports["cpu"], cases=tuple(map(_nameless, reports["cpu"].cases)))
     for pair in compare(same, other, force=True).pairs:
@@ -111,10 +112,12 @@ def _parity(sides: dict[str, tuple[Any, Path]], folder: Path) -> dict[str, Any]:
     }
 
 
-def _take_turns(sides: dict[str, tuple[Any, Path]], turns: int, folder: Path) -> dict[str, Report]:
+def _take_turns(
+    sides: dict[str, tuple[Any, Path]], turns: int, folder: Path
+) -> dict[str, BenchmarkReport]:
     """Return one report a side, of rounds that were made in turns."""
     begun = time.perf_counter()
-    parts: dict[str, list[tuple[float, Report]]] = {side: [] for side in sides}
+    parts: dict[str, list[tuple[float, BenchmarkReport]]] = {side: [] for side in sides}
     for turn in range(turns):
         # Each begins every other turn.
         for side in sorted(sides, reverse=turn % 2 == 1):
@@ -129,7 +132,7 @@ def _take_turns(sides: dict[str, tuple[Any, Path]], turns: int, folder: Path) ->
     return {side: merge(of_side) for side, of_side in parts.items()}
 
 
-def merge(parts: list[tuple[float, Report]]) -> Report:
+def merge(parts: list[tuple[float, BenchmarkReport]]) -> BenchmarkReport:
     """Make one report of several of the same cases, each with the time at which it began."""
     first = parts[0][1]
     cases = tuple(_merged([(at, x.cases[i]) for at, x in parts]) for i in range(len(first.cases)))

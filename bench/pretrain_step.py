@@ -65,9 +65,15 @@ def main() -> None:
             for name, x in times.items()
         },
     }
-    print(json.dumps({k: result[k] for k in ("what", "threads", "medians", "ratios")}, indent=1))
+    print(
+        json.dumps(
+            {k: result[k] for k in ("what", "threads", "medians", "ratios")},
+            indent=1,
+            allow_nan=False,
+        )
+    )
     if given.output:
-        given.output.write_text(json.dumps(result, indent=1) + "\n")
+        given.output.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def _in_turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:

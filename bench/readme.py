@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.report import EAGER, USUAL, table
-from bench.peers.results import Results, Row
+from bench.peers.results import Results, SideTimes
 from bench.tiny import card
 
 PEERS = "peers-base"
@@ -178,7 +178,7 @@ def _times(
     return [_time(timed[x]) if x in timed else None for x in chosen.values()]
 
 
-def _time(row: Row) -> Figure:
+def _time(row: SideTimes) -> Figure:
     """Write a median; of one that was not steady, no more digits than hold."""
     low, median, high = row.quartiles_ms
     rough = not row.steady and median >= 1000

@@ -19,9 +19,9 @@ from bench.peers import report as peers
 from bench.peers.results import MORE, Results
 from bench.runtime import tables as runtime
 from bench.tiny import card
-from w2v_edge.latency.curves import series
-from w2v_edge.latency.files import read_report, write
-from w2v_edge.latency.markdown import markdown
+from w2v_edge.latency.report.curves import series
+from w2v_edge.latency.report.files import read_report, write
+from w2v_edge.latency.report.markdown import markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"

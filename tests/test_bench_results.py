@@ -13,10 +13,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from w2v_edge.latency import schema
-from w2v_edge.latency.files import read_report
-from w2v_edge.latency.report import FORMAT
-from w2v_edge.latency.summary import summarise
+from w2v_edge.latency.report import schema
+from w2v_edge.latency.report.files import read_report
+from w2v_edge.latency.report.records import FORMAT
+from w2v_edge.latency.statistics import summarise
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"

@@ -28,7 +28,7 @@ from w2v_edge import data
 from w2v_edge.bundle import Bundle
 from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.corpus.job import LARGEST_SHARD
-from w2v_edge.latency.files import write
+from w2v_edge.latency.report.files import write
 from w2v_edge.providers.machine import usable_cores
 
 RATE = 16_000
@@ -59,7 +59,7 @@ def main() -> None:
     results = measure(given.bundle, given.minutes, given.utterance, given.turns)
     assumed = ("hours", "cores", "core_price", "gb_price", "spare")
     results["assumed"] = {name: getattr(given, name) for name in assumed}
-    write(given.json, json.dumps(results, indent=1) + "\n")
+    write(given.json, json.dumps(results, indent=1, allow_nan=False) + "\n")
     write(given.json.with_suffix(".md"), markdown(results))
 
 
@@ -142,8 +142,10 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
         show=lambda count, _: done.append((time.perf_counter(), count)),
     )
     end = time.perf_counter()
-    assert report.failed == 0
-    assert not report.lost
+    if report.failed or report.lost:
+        raise SystemExit(
+            f"found {report.failed} failed files and {report.lost} lost, expected none"
+        )
     # The first time is that of none.
     first, count = done[1]
     steady = report.seconds * (report.shards - count) / report.shards / (done[-1][0] - first)

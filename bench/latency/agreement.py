@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from w2v_edge import strict
-from w2v_edge.latency.benchmark import USUAL, benchmark
-from w2v_edge.latency.comparison import compare
-from w2v_edge.latency.plan import Matrix
-from w2v_edge.latency.report import Report
-from w2v_edge.latency.schedule import TRIAL
+from w2v_edge.latency.benchmark import DEFAULT_SETTINGS, benchmark
+from w2v_edge.latency.compare_reports import compare
+from w2v_edge.latency.measure.plan import Matrix
+from w2v_edge.latency.measure.trial import TRIAL
+from w2v_edge.latency.report.records import BenchmarkReport
 
-SLOWED = "bench.latency.slowed"
+SLOWED = "bench.latency.slowed:run_slowed_trial"
 FOLDER = Path(__file__).parent.parent / "results"
 
 
@@ -51,31 +51,33 @@ def main() -> None:
         trials.append(_judge("plain", runs[-2], runs[-1]))
         print(_words(number, trials[-2:]), flush=True)
     result = summarise(trials)
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1, allow_nan=False))
     device = strict.to_plain(runs[0].device)
-    given.output.write_text(json.dumps({"device": device, **result, "trials": trials}, indent=1))
+    given.output.write_text(
+        json.dumps({"device": device, **result, "trials": trials}, indent=1, allow_nan=False)
+    )
 
 
-def _run(given: argparse.Namespace, slowed: bool, number: int) -> Report:
+def _run(given: argparse.Namespace, slowed: bool, number: int) -> BenchmarkReport:
     matrix = Matrix(seconds=tuple(given.seconds))
-    settings = replace(USUAL, time_s=given.time, precision=0.0)
+    settings = replace(DEFAULT_SETTINGS, time_s=given.time, precision=0.0)
     begun = time.time()
-    module = SLOWED if slowed else TRIAL
-    report = benchmark([given.bundle], matrix, settings, module=module)
+    task = SLOWED if slowed else TRIAL
+    report = benchmark([given.bundle], matrix, settings, task=task)
     if given.keep:
         given.keep.mkdir(exist_ok=True)
         name = f"{number:02d}-{'slowed' if slowed else 'plain'}.json"
         data = strict.to_plain(report) | {"begun": begun}
-        (given.keep / name).write_text(json.dumps(data))
+        (given.keep / name).write_text(json.dumps(data, allow_nan=False))
     return report
 
 
-def _judge(kind: str, before: Report, after: Report) -> dict[str, Any]:
+def _judge(kind: str, before: BenchmarkReport, after: BenchmarkReport) -> dict[str, Any]:
     found = compare(before, after)
     cases = []
     for old, new, pair in zip(before.cases, after.cases, found.pairs, strict=True):
-        assert old.summary is not None
-        assert new.summary is not None
+        if old.summary is None or new.summary is None:
+            raise SystemExit(f"a case failed: {old.failure or new.failure}")
         a, b = old.summary.p50_ms, new.summary.p50_ms
         cases.append(
             {

@@ -17,12 +17,11 @@ import numpy as np
 
 import w2v_edge
 from w2v_edge import strict
-from w2v_edge.latency.fingerprint import describe_device
-from w2v_edge.latency.inputs import Tensors, waveform_inputs
-from w2v_edge.latency.report import Case
-from w2v_edge.latency.scenarios import Queries
-from w2v_edge.latency.speech import Speech
-from w2v_edge.latency.watch import Watch
+from w2v_edge.latency.device.fingerprint import describe_device
+from w2v_edge.latency.device.watch import Watch
+from w2v_edge.latency.measure.inputs import Speech, Tensors, waveform_inputs
+from w2v_edge.latency.measure.scenarios import Queries
+from w2v_edge.latency.report.records import BenchmarkCase
 
 ROUNDS = 60
 BLOCK_S = 0.2
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     model = w2v_edge.load(given.bundle)
-    case = Case("", GRAPH, "cpu", {}, model.threads, "high", given.seconds, 1, "single")
+    case = BenchmarkCase("", GRAPH, "cpu", {}, model.threads, "high", given.seconds, 1, "single")
     speech = Speech.read([], model.sample_rate)
     inputs = waveform_inputs(speech.excerpts(given.seconds), 1)
     queries = Queries(model, case, inputs)
@@ -60,9 +59,9 @@ def main() -> None:
         "threads": model.threads,
         "device": strict.to_plain(describe_device()),
     }
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1, allow_nan=False))
     if given.output:
-        given.output.write_text(json.dumps(result, indent=1))
+        given.output.write_text(json.dumps(result, indent=1, allow_nan=False))
 
 
 _SESSIONS: dict[str, object] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from w2v_edge.latency import scenarios, trial
-from w2v_edge.latency.jobs import Job
+from w2v_edge.latency.measure import scenarios, trial
+from w2v_edge.latency.measure.processes import Job
 
 SHARE = 0.10
 
@@ -22,7 +22,7 @@ class Slowed(scenarios.Queries):
             pass
 
 
-def work(job: Job, begun: float) -> dict[str, Any]:
+def run_slowed_trial(job: Job, begun: float) -> dict[str, Any]:
     """Do a trial with them."""
     scenarios.Queries = Slowed  # type: ignore[misc]
-    return trial.work(job, begun)
+    return trial.run_trial(job, begun)

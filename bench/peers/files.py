@@ -107,7 +107,7 @@ class Workshop:
         slow = best.get("torchscript", float("inf"))
         fast = best.get("dynamo", float("inf"))
         chosen = "dynamo" if fast * NOISE < slow else "torchscript"
-        path.write_text(json.dumps({"exporter": chosen, "seconds": best}))
+        path.write_text(json.dumps({"exporter": chosen, "seconds": best}, allow_nan=False))
 
     def _made(self, name: str, make: Callable[[Path], Any]) -> Path:
         """Make a file, with what lies beside it, whole or not at all."""

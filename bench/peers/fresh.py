@@ -38,7 +38,7 @@ def ask(what: str, side: Side, waveform: Path, threads: int) -> dict[str, Any]:
         RuntimeError: it failed; with the last line of what it said.
     """
     job = {"what": what, "side": asdict(side), "waveform": str(waveform), "threads": threads}
-    command = [sys.executable, "-m", "bench.peers", JOB, json.dumps(job)]
+    command = [sys.executable, "-m", "bench.peers", JOB, json.dumps(job, allow_nan=False)]
     done = subprocess.run(  # noqa: S603 - our own module
         command, capture_output=True, text=True, check=False
     )
@@ -58,7 +58,7 @@ def work(text: str) -> None:
         "attention": _attention,
     }
     answer = jobs[job["what"]](Side(**job["side"]), job["waveform"], job["threads"])
-    print(json.dumps(answer))
+    print(json.dumps(answer, allow_nan=False))
 
 
 def _cold(side: Side, waveform: str, threads: int) -> dict[str, Any]:

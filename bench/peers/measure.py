@@ -24,10 +24,16 @@ from bench.peers.results import SETTINGS, Results, case_result, side_record
 from bench.peers.sides import Group, Run, Side, disk_bytes, open_side
 from bench.peers.speech import RATE, speech, speech_with_pauses
 from bench.peers.timing import compare, one_line
-from w2v_edge.latency.conditions import Conditions
-from w2v_edge.latency.fingerprint import describe_device
-from w2v_edge.latency.report import FORMAT, VERSION, BundleRecord, CaseResult, Report
-from w2v_edge.latency.speech import Speech
+from w2v_edge.latency.device.fingerprint import describe_device
+from w2v_edge.latency.measure.inputs import Speech
+from w2v_edge.latency.report.records import (
+    FORMAT,
+    VERSION,
+    BenchmarkReport,
+    BundleRecord,
+    CaseResult,
+    Conditions,
+)
 
 TOKENIZER_LENGTHS = (1, 10, 30)
 ROUNDS = {30: 7, 60: 5}
@@ -232,7 +238,7 @@ class Comparison:
         self._results().write(self.shop.folder / "so-far")
 
     def _results(self) -> Results:
-        report = Report(
+        report = BenchmarkReport(
             FORMAT,
             VERSION,
             self.created,

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from bench.peers.results import Results
-from w2v_edge.latency import curves
-from w2v_edge.latency.report import Report
+from w2v_edge.latency.report import curves
+from w2v_edge.latency.report.records import BenchmarkReport
 
 INK, PAPER, GRID = "#1c2430", "#fbfaf7", "#d9d5cc"
 FAMILIES = (
@@ -74,7 +74,7 @@ def draw_accuracy(results: Results, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_lengths(report: Report, path: Path) -> None:
+def draw_lengths(report: BenchmarkReport, path: Path) -> None:
     """Draw the medians of a latency report, with their intervals, by length of audio."""
     figure, axes = _figure("Time of a query, 95 % intervals", (9.5, 5.2))
     found = curves.series(report, "seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from bench.peers.results import Results, Row
+from bench.peers.results import Results, SideTimes
 from bench.peers.timing import quartiles
 
 EAGER = {"encoder": ("torch", "transformers"), "tokenizer": ("tokenizer-torch",)}
@@ -151,7 +151,7 @@ def _latencies(results: Results) -> list[str]:
     return tables
 
 
-def _latency_cells(results: Results, row: Row, eager_ms: float | None) -> list[object]:
+def _latency_cells(results: Results, row: SideTimes, eager_ms: float | None) -> list[object]:
     title = results.sides[row.side]["title"]
     if row.failure:
         return [title, f"failed: {row.failure}", *[None] * 6]

@@ -20,23 +20,29 @@ import numpy as np
 
 from bench.peers.sides import Side
 from bench.peers.timing import STEADY, Times, quartiles
-from w2v_edge.latency.files import read_report, to_json, write
-from w2v_edge.latency.report import BundleRecord, Case, CaseResult, Report, Settings, Trial
-from w2v_edge.latency.statistics import CONFIDENCE
-from w2v_edge.latency.summary import summarise
+from w2v_edge.latency.report.files import read_report, to_json, write
+from w2v_edge.latency.report.records import (
+    BenchmarkCase,
+    BenchmarkReport,
+    BenchmarkSettings,
+    BundleRecord,
+    CaseResult,
+    Trial,
+)
+from w2v_edge.latency.statistics import CONFIDENCE, summarise
 
 MORE = "-more.json"
 DIGITS = 3
 """Of milliseconds."""
 
-SETTINGS = Settings(
+SETTINGS = BenchmarkSettings(
     rounds=1, steady_s=0.0, precision=0.0, time_s=0.0, confidence=CONFIDENCE, seed=0
 )
 """One process; rounds are counted, not timed."""
 
 
 @dataclass(frozen=True)
-class Row:
+class SideTimes:
     """One side at one length.
 
     Attributes:
@@ -84,7 +90,7 @@ class Results:
         more: the rest, by side under `sides`.
     """
 
-    report: Report
+    report: BenchmarkReport
     more: dict[str, Any]
 
     @classmethod
@@ -96,7 +102,7 @@ class Results:
     def write(self, stem: Path) -> None:
         """Write both files."""
         write(Path(f"{stem}.json"), to_json(self.report))
-        write(Path(f"{stem}{MORE}"), json.dumps(self.more, indent=1) + "\n")
+        write(Path(f"{stem}{MORE}"), json.dumps(self.more, indent=1, allow_nan=False) + "\n")
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
@@ -104,11 +110,11 @@ class Results:
         sides: dict[str, dict[str, Any]] = self.more["sides"]
         return sides
 
-    def rows(self, group: str) -> list[Row]:
+    def rows(self, group: str) -> list[SideTimes]:
         """Return all that was timed of a group."""
         return [_row(x) for x in self.report.cases if x.case.graph == group]
 
-    def timed(self, group: str, seconds: float) -> dict[str, Row]:
+    def timed(self, group: str, seconds: float) -> dict[str, SideTimes]:
         """Return the sides of a group that have figures at one length."""
         return {x.side: x for x in self.rows(group) if x.seconds == seconds and x.raw_ms}
 
@@ -128,18 +134,20 @@ class Results:
         return next((x.size_mb for x in self.report.bundles if x.name == side), None)
 
 
-def _row(result: CaseResult) -> Row:
+def _row(result: CaseResult) -> SideTimes:
     case = result.case
     if not result.trials:
-        return Row(case.bundle, case.seconds, (), 0.0, result.failure)
+        return SideTimes(case.bundle, case.seconds, (), 0.0, result.failure)
     (trial,) = result.trials
-    return Row(case.bundle, case.seconds, trial.latencies_ms, trial.first_ms, "")
+    return SideTimes(case.bundle, case.seconds, trial.latencies_ms, trial.first_ms, "")
 
 
 def side_record(side: Side, preset: str, size_mb: float) -> BundleRecord:
     """Describe a side; it is known again by its recipe, as exporters' bytes differ each time."""
     recipe = {"name": side.name, "kind": side.kind, "precision": side.precision, "model": preset}
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps(recipe, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()
     return BundleRecord(side.name, digest, preset, side.precision, side.kind, round(size_mb, 2))
 
 
@@ -155,7 +163,9 @@ def case_result(
         times: what it took.
         fresh: what its fresh processes took, under `cold` and `load`; empty without them.
     """
-    case = Case(side.name, side.group, "cpu", {}, threads, "high", float(seconds), 1, "single")
+    case = BenchmarkCase(
+        side.name, side.group, "cpu", {}, threads, "high", float(seconds), 1, "single"
+    )
     if times.failure:
         return CaseResult(case, (), None, failure=times.failure)
     trial = Trial(

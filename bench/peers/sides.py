@@ -101,7 +101,8 @@ def _open_torch(side: Side, threads: int) -> Run:
     torch.set_num_threads(threads)
     model = load_ours(side.path)
     quantizer = model.quantizer
-    assert quantizer is not None
+    if quantizer is None:
+        raise SystemExit(f"{side.path}: found no quantizer, expected a pre-trained model")
 
     @torch.inference_mode()
     def run(waveform: npt.NDArray[np.float32]) -> npt.NDArray[Any]:

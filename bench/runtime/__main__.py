@@ -55,7 +55,7 @@ def main() -> None:
         else:
             audio = _speech(options.audio, options.seconds)
             results[part] = streaming.measure(model, audio, wait=not options.fast)
-        path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+        path.with_suffix(".json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
         path.with_suffix(".md").write_text(markdown(results))
     print(markdown(results))
 

@@ -34,7 +34,7 @@ if task == "tokenize":
     held = made.nbytes
 else:
     held = sum(x.nbytes for x in vars(made).values() if hasattr(x, "nbytes"))
-print(json.dumps({"peak_mb": peak, "held_mb": held / 2**20}))
+print(json.dumps({"peak_mb": peak, "held_mb": held / 2**20}, allow_nan=False))
 """
 
 

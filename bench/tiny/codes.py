@@ -43,7 +43,8 @@ class Codes:
 
 def of_model(model: SpeechModel, prompts: Sequence[Prompt]) -> Codes:
     """Return the hard codes of a model in eval mode."""
-    assert model.quantizer is not None
+    if model.quantizer is None:
+        raise SystemExit("found a model without a quantizer, expected a pre-trained one")
     of = {}
     with torch.inference_mode():
         for prompt in prompts:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from w2v_edge.latency.files import write
+from w2v_edge.latency.report.files import write
 
 
 def give(result: Mapping[str, Any], output: Path | None) -> None:

@@ -43,7 +43,7 @@ PACKAGES = ("scikit-learn", "scipy", "kaldi-native-fbank", "jiwer")
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What was asked for.
 
     Attributes:
@@ -68,7 +68,7 @@ def main() -> None:
     """Measure, and print or write one JSON document."""
     parser = _parser()
     given = parser.parse_args()
-    settings = Settings(
+    settings = EvaluationSettings(
         held_out=given.held_out,
         draws=given.draws,
         random_seed=given.random_seed,
@@ -85,7 +85,9 @@ def main() -> None:
     give(result, given.output)
 
 
-def evaluate(checkpoint: Path, sources: Sequence[Path], settings: Settings) -> dict[str, Any]:
+def evaluate(
+    checkpoint: Path, sources: Sequence[Path], settings: EvaluationSettings
+) -> dict[str, Any]:
     """Measure everything.
 
     Raises:
@@ -192,7 +194,7 @@ def _told_apart(
 
 
 def _characters(
-    subjects: Mapping[str, Codes], prompts: Sequence[Prompt], settings: Settings
+    subjects: Mapping[str, Codes], prompts: Sequence[Prompt], settings: EvaluationSettings
 ) -> dict[str, Any] | None:
     group = settings.characters or min((x.group for x in prompts if x.text), default=None)
     if group is None:
@@ -203,7 +205,9 @@ def _characters(
     return made
 
 
-def _speakers(prompts: Sequence[Prompt], settings: Settings) -> dict[str, tuple[str, ...]]:
+def _speakers(
+    prompts: Sequence[Prompt], settings: EvaluationSettings
+) -> dict[str, tuple[str, ...]]:
     """Return the groups of each speaker; without any given each group is a speaker's."""
     known = corpus.groups(prompts)
     asked = {x for own in settings.speakers.values() for x in own}
@@ -232,7 +236,9 @@ def _corpus(prompts: Sequence[Prompt], sample_rate: int) -> dict[str, Any]:
     }
 
 
-def _settings(settings: Settings, speakers: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+def _settings(
+    settings: EvaluationSettings, speakers: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
     given = {name: value for name, value in vars(settings).items() if name != "speakers"}
     fixed = {"resamples": scores.RESAMPLES, "level": scores.LEVEL}
     return {**given, **fixed, "speakers": {name: list(own) for name, own in speakers.items()}}

@@ -112,7 +112,8 @@ def _totals(
 
 def _distractors(model: SpeechModel) -> int | None:
     """Return how many distractors are drawn from a recording; None where all of a batch are."""
-    assert model.config.objective is not None
+    if model.config.objective is None:
+        raise SystemExit("found a model without an objective, expected a pre-trained one")
     distractors = model.config.objective.distractors
     return None if isinstance(distractors, InBatchDistractorsConfig) else distractors.count
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from w2v_edge.latency.files import read_report
-from w2v_edge.latency.schema import shipped
+from w2v_edge.latency.report.files import read_report
+from w2v_edge.latency.report.schema import shipped
 
 Verb = Callable[..., Any]
 QUICK = ("--rounds", "3", "--steady", "0.02")
@@ -171,7 +171,7 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     assert told.code == 4
     assert json.loads(told.out)["regressions"] == 2
     assert "| 2.000 |" in w2v_edge("compare", measured, slow, "--markdown").out
-    data["device"]["identity"] = "0" * 16
+    data["device"]["cpu"]["model"] = "another processor"
     slow.write_text(json.dumps(data))
     refused(w2v_edge("compare", measured, slow), 1, "different devices", "--force")
     forced = w2v_edge("compare", measured, slow, "--force", "--markdown")
@@ -382,7 +382,7 @@ def test_a_trial_imports_what_an_app_imports(folder: Path) -> None:
     code = (
         "import sys\n"
         "import w2v_edge\n"
-        "from w2v_edge.latency import trial, jobs, inputs, scenarios, energy, memory\n"
+        "from w2v_edge.latency.measure import trial, processes, inputs, scenarios, energy\n"
         "heavy = {'click', 'rich', 'soundfile', 'soxr', 'psutil', 'torch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

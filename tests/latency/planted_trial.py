@@ -8,12 +8,12 @@ import random
 import time
 from typing import Any
 
-from w2v_edge.latency.jobs import Job
-from w2v_edge.latency.tune import LISTS, QUERIES
+from w2v_edge.latency.measure.processes import Job
+from w2v_edge.latency.tuning.tune import LISTS, QUERIES
 from w2v_edge.providers.tuning import Tuning
 
 
-def work(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
+def run_trial(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
     """Answer with times of two lengths of audio, with noise of half a percent, or hang."""
     if os.environ["PLANTED"] == "hang":
         time.sleep(600)

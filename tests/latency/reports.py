@@ -7,17 +7,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from w2v_edge.latency.conditions import Conditions, Disturbance, Sample
-from w2v_edge.latency.device import Cpu, Device, Gpu
-from w2v_edge.latency.report import (
+from w2v_edge.latency.report.records import (
     AudioRecord,
+    BenchmarkCase,
+    BenchmarkReport,
+    BenchmarkSettings,
     BundleRecord,
-    Case,
     CaseResult,
+    Conditions,
+    Cpu,
+    Device,
+    Disturbance,
     Estimate,
+    Gpu,
+    MachineSample,
     Operator,
-    Report,
-    Settings,
     Summary,
     Trial,
 )
@@ -26,10 +30,14 @@ HOSTILE = (
     "<script>alert(1)</script x> | [bold]x[/bold] `a` ](http://x.y) \x1b[31m\n\u202e--> "
     "<!-- &amp; \"'"
 )
-CASE = Case("tiny-fp32", "encoder", "CPUExecutionProvider", {}, 1, "normal", 1.0, 1, "single")
+CASE = BenchmarkCase(
+    "tiny-fp32", "encoder", "CPUExecutionProvider", {}, 1, "normal", 1.0, 1, "single"
+)
 
 
-def trials(case: Case, number: int, queries: int, seed: int = 0, base_ms: float = 0) -> list[Trial]:
+def trials(
+    case: BenchmarkCase, number: int, queries: int, seed: int = 0, base_ms: float = 0
+) -> list[Trial]:
     """Return trials whose queries are log-normal with a tail, and differ from trial to trial."""
     rng = np.random.default_rng(seed)
     base = base_ms or 3.5 * case.seconds**1.1 * case.batch / case.threads**0.7
@@ -63,7 +71,7 @@ def trials(case: Case, number: int, queries: int, seed: int = 0, base_ms: float 
     return made
 
 
-def summary(case: Case, made: list[Trial]) -> Summary:
+def summary(case: BenchmarkCase, made: list[Trial]) -> Summary:
     """Return a summary that is right but for its intervals."""
     ms = np.sort(np.concatenate([t.latencies_ms for t in made]))
 
@@ -105,19 +113,23 @@ def summary(case: Case, made: list[Trial]) -> Summary:
 
 
 def result(
-    case: Case = CASE, number: int = 3, queries: int = 200, seed: int = 0, base_ms: float = 0
+    case: BenchmarkCase = CASE,
+    number: int = 3,
+    queries: int = 200,
+    seed: int = 0,
+    base_ms: float = 0,
 ) -> CaseResult:
     """Return what was found of a case, with its summary."""
     made = trials(case, number, queries, seed, base_ms)
     return CaseResult(case, tuple(made), summary(case, made))
 
 
-def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Report:
+def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> BenchmarkReport:
     """Return a report of cases on a device that is well known."""
     end = max((t.end_s for c in cases for t in c.trials), default=10.0)
     rng = np.random.default_rng(1)
     samples = tuple(
-        Sample(
+        MachineSample(
             float(at),
             mhz=float(2400 + 300 * rng.random()),
             temperature_c=float(51 + at / end * 6),
@@ -142,7 +154,7 @@ def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Re
         600.0,
         2400.0,
     )
-    return Report(
+    return BenchmarkReport(
         format="w2v-edge-latency",
         version=1,
         created="2026-11-23T04:00:00Z",
@@ -167,7 +179,7 @@ def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Re
             for n in names
         ),
         audio=AudioRecord("shipped clips", 5, 43.2, "cd34" * 16),
-        settings=Settings(3, 2.0, 0.02, 120.0, 0.95, 0),
+        settings=BenchmarkSettings(3, 2.0, 0.02, 120.0, 0.95, 0),
         conditions=Conditions(samples, disturbances),
         cases=cases,
     )
@@ -178,7 +190,7 @@ def change(of: CaseResult, **fields: object) -> CaseResult:
     return dataclasses.replace(of, **fields)  # type: ignore[arg-type]
 
 
-def usual() -> Report:
+def usual() -> BenchmarkReport:
     """Two bundles, three lengths, threads, a stream, a profile, one unstable and one failed."""
     cases: list[CaseResult] = []
     for bundle in ("tiny-fp32", "tiny-int8"):
@@ -204,7 +216,7 @@ def usual() -> Report:
     return report(*cases, disturbances=(busy,))
 
 
-def large(number: int = 60, processes: int = 20, queries: int = 5000) -> Report:
+def large(number: int = 60, processes: int = 20, queries: int = 500) -> BenchmarkReport:
     """Many cases with many samples."""
     each = (
         dataclasses.replace(CASE, bundle=f"bundle-{i % 6}", seconds=float(1 + i % 10))
@@ -213,7 +225,7 @@ def large(number: int = 60, processes: int = 20, queries: int = 5000) -> Report:
     return report(*(result(case, processes, queries, i) for i, case in enumerate(each)))
 
 
-def hostile() -> Report:
+def hostile() -> BenchmarkReport:
     """Every text is one that would break what it is put in."""
     case = dataclasses.replace(
         CASE, bundle=HOSTILE, graph=HOSTILE, provider=HOSTILE, provider_options={HOSTILE: HOSTILE}
@@ -246,12 +258,12 @@ def hostile() -> Report:
     )
 
 
-def single_sample() -> Report:
+def single_sample() -> BenchmarkReport:
     """One case of one trial of one query."""
     return report(result(CASE, 1, 1))
 
 
-def nothing_known() -> Report:
+def nothing_known() -> BenchmarkReport:
     """A system that tells nothing of memory, energy, or its own state."""
     bare = {"loaded_mb": None, "peak_mb": None, "energy_j": None, "energy_source": None}
     made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]  # type: ignore[arg-type]
@@ -259,18 +271,18 @@ def nothing_known() -> Report:
     return dataclasses.replace(report(found), conditions=Conditions((), ()))
 
 
-def no_trials() -> Report:
+def no_trials() -> BenchmarkReport:
     """Two cases of which no trial was made, and one without a word why."""
     other = dataclasses.replace(CASE, threads=2)
     return report(CaseResult(CASE, (), None, failure="time was up"), CaseResult(other, (), None))
 
 
-def empty() -> Report:
+def empty() -> BenchmarkReport:
     """No case at all."""
     return report()
 
 
-KINDS: dict[str, Callable[[], Report]] = {
+KINDS: dict[str, Callable[[], BenchmarkReport]] = {
     "usual": usual,
     "hostile": hostile,
     "single sample": single_sample,

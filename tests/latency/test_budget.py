@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.latency.reports import CASE, summary, trials
 from w2v_edge.errors import InputError
-from w2v_edge.latency.budget import METRICS, Budget, refuse_idle
-from w2v_edge.latency.report import CaseResult, Estimate
+from w2v_edge.latency.budget import METRICS, Budget, check_used
+from w2v_edge.latency.report.records import CaseResult, Estimate
 
 MADE = tuple(trials(CASE, 4, 50))
 RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
@@ -95,17 +95,17 @@ def test_any_text_is_a_budget_or_one_line(text: str) -> None:
 )
 def test_a_budget_is_for_the_cases_it_names(word: str) -> None:
     """By length, graph, bundle, scenario, or a field by name; several together narrow it down."""
-    assert Budget.parse(f"p50<1s@{word}").holds_for(CASE)
+    assert Budget.parse(f"p50<1s@{word}").applies_to(CASE)
     other = replace(
         CASE, seconds=2.0, graph="tokenizer", bundle="b", scenario="multi", threads=2, batch=3
     )
-    assert not Budget.parse(f"p50<1s@{word}").holds_for(other)
+    assert not Budget.parse(f"p50<1s@{word}").applies_to(other)
 
 
 def test_a_budget_for_no_case_is_an_error() -> None:
     """It would hold whatever was measured."""
     with pytest.raises(InputError, match=r"@30s"):
-        refuse_idle([Budget.parse("p50<1s@30s")], [CASE])
+        check_used([Budget.parse("p50<1s@30s")], [CASE])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -10,12 +10,11 @@ import pytest
 
 from tests.latency.reports import KINDS
 from w2v_edge.errors import InputError
-from w2v_edge.latency.comparison import METRICS, compare
-from w2v_edge.latency.conditions import Conditions
-from w2v_edge.latency.report import CaseResult, Report, Trial
+from w2v_edge.latency.compare_reports import METRICS, compare
+from w2v_edge.latency.report.records import BenchmarkReport, CaseResult, Conditions, Trial
 
 
-def _changed(report: Report, change: Callable[[Trial], Trial]) -> Report:
+def _changed(report: BenchmarkReport, change: Callable[[Trial], Trial]) -> BenchmarkReport:
     return replace(
         report,
         cases=tuple(replace(x, trials=tuple(map(change, x.trials))) for x in report.cases),
@@ -27,12 +26,12 @@ def _slower(trial: Trial, factor: float) -> Trial:
 
 
 @pytest.fixture
-def usual() -> Report:
+def usual() -> BenchmarkReport:
     """A report of several bundles and lengths, one case of which failed."""
     return KINDS["usual"]()
 
 
-def test_a_report_is_the_same_as_itself(usual: Report) -> None:
+def test_a_report_is_the_same_as_itself(usual: BenchmarkReport) -> None:
     """No case is slower or faster than itself, by any metric."""
     good = replace(usual, cases=tuple(x for x in usual.cases if not x.failure))
     found = compare(good, good, metrics=tuple(METRICS))
@@ -41,7 +40,7 @@ def test_a_report_is_the_same_as_itself(usual: Report) -> None:
     assert not found.regressions
 
 
-def test_raw_samples_decide_and_not_the_summary(usual: Report) -> None:
+def test_raw_samples_decide_and_not_the_summary(usual: BenchmarkReport) -> None:
     """A report whose samples take twice as long is a regression, whatever its summary says."""
     slow = _changed(usual, lambda trial: _slower(trial, 2))
     found = compare(usual, slow)
@@ -52,21 +51,23 @@ def test_raw_samples_decide_and_not_the_summary(usual: Report) -> None:
     assert {pair.verdict for pair in compare(slow, usual).pairs if not pair.failure} == {"faster"}
 
 
-def test_a_threshold_is_what_may_be_lost(usual: Report) -> None:
+def test_a_threshold_is_what_may_be_lost(usual: BenchmarkReport) -> None:
     """20 % slower is no regression where 25 % are allowed."""
     slow = _changed(usual, lambda trial: _slower(trial, 1.2))
     assert not compare(usual, slow, threshold=0.25).regressions
 
 
-def test_another_device_is_refused(usual: Report) -> None:
+def test_another_device_is_refused(usual: BenchmarkReport) -> None:
     """It says which, and --force compares all the same and says so in the result."""
-    other = replace(usual, device=replace(usual.device, identity="f" * 16))
+    other = replace(
+        usual, device=replace(usual.device, cpu=replace(usual.device.cpu, model="Other"))
+    )
     with pytest.raises(InputError, match=r"different devices: .*--force"):
         compare(usual, other)
     assert "different devices" in compare(usual, other, force=True).differences[0]
 
 
-def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: Report) -> None:
+def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: BenchmarkReport) -> None:
     """Bundles are known by their hashes."""
     other = replace(
         usual, bundles=tuple(replace(x, sha256=f"{i}" * 64) for i, x in enumerate(usual.bundles))
@@ -76,7 +77,7 @@ def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: Report)
     assert len(compare(usual, other, force=True).pairs) == len(compare(usual, usual).pairs)
 
 
-def test_a_renamed_folder_is_the_same_bundle(usual: Report) -> None:
+def test_a_renamed_folder_is_the_same_bundle(usual: BenchmarkReport) -> None:
     """Its hash counts, not its name."""
     first = usual.bundles[0]
     renamed = replace(
@@ -92,7 +93,7 @@ def test_a_renamed_folder_is_the_same_bundle(usual: Report) -> None:
     assert len(compare(usual, renamed).pairs) == len(compare(usual, usual).pairs)
 
 
-def test_reports_without_a_common_case_are_refused(usual: Report) -> None:
+def test_reports_without_a_common_case_are_refused(usual: BenchmarkReport) -> None:
     """There is nothing to compare."""
     longer = replace(
         usual,
@@ -102,14 +103,14 @@ def test_reports_without_a_common_case_are_refused(usual: Report) -> None:
         compare(usual, longer)
 
 
-def test_cases_of_one_report_only_are_told(usual: Report) -> None:
+def test_cases_of_one_report_only_are_told(usual: BenchmarkReport) -> None:
     """They are not passed over in silence."""
     fewer = replace(usual, cases=usual.cases[1:])
     assert compare(usual, fewer).only_before == (usual.cases[0].case,)
     assert compare(fewer, usual).only_after == (usual.cases[0].case,)
 
 
-def test_a_case_that_fails_now_is_a_regression(usual: Report) -> None:
+def test_a_case_that_fails_now_is_a_regression(usual: BenchmarkReport) -> None:
     """No figures are worse than slow ones."""
     good = next(i for i, x in enumerate(usual.cases) if x.summary)
     failing = list(usual.cases)
@@ -118,7 +119,7 @@ def test_a_case_that_fails_now_is_a_regression(usual: Report) -> None:
     assert [pair.verdict for pair in found.regressions] == ["failed"]
 
 
-def test_many_comparisons_are_no_more_alarming_than_one(usual: Report) -> None:
+def test_many_comparisons_are_no_more_alarming_than_one(usual: BenchmarkReport) -> None:
     """What would be no chance alone is one among forty comparisons; a clear change stays one."""
     good = next(x for x in usual.cases if x.summary)
     random = np.random.default_rng(3)
@@ -145,7 +146,7 @@ def test_many_comparisons_are_no_more_alarming_than_one(usual: Report) -> None:
     assert not {"slower", "faster"} & set(verdicts[2:])
 
 
-def test_late_blocks_are_compared_where_there_is_a_stream(usual: Report) -> None:
+def test_late_blocks_are_compared_where_there_is_a_stream(usual: BenchmarkReport) -> None:
     """More missed blocks are a regression; queries of other scenarios miss none."""
     late = _changed(usual, lambda t: replace(t, late=len(t.latencies_ms), behind_ms=900.0))
     found = compare(usual, late, metrics=("missed", "behind"))
@@ -153,13 +154,13 @@ def test_late_blocks_are_compared_where_there_is_a_stream(usual: Report) -> None
     assert verdicts == {(True, "slower")}
 
 
-def test_another_length_of_the_steady_state_is_said(usual: Report) -> None:
+def test_another_length_of_the_steady_state_is_said(usual: BenchmarkReport) -> None:
     """A longer one sees more of what happens seldom."""
     longer = replace(usual, settings=replace(usual.settings, steady_s=7.5))
     assert any("7.5" in x for x in compare(usual, longer).differences)
 
 
-def test_another_onnxruntime_is_said(usual: Report) -> None:
+def test_another_onnxruntime_is_said(usual: BenchmarkReport) -> None:
     """Versions may differ: that is what one may want to compare. It is said."""
     newer = replace(usual, device=replace(usual.device, onnxruntime="99.0"))
     assert any("99.0" in x for x in compare(usual, newer).differences)

@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from w2v_edge.latency.conditions import Conditions, Disturbance, Sample
-from w2v_edge.latency.disturbances import find_disturbances, unstable
-from w2v_edge.latency.report import Trial
+from w2v_edge.latency.device.disturbances import find_disturbances, unstable
+from w2v_edge.latency.report.records import Conditions, Disturbance, MachineSample, Trial
 
 TRIAL = Trial(2.0, 4.0, 20.0, 90.0, 50.0, 30.0, (), (20.0,), 1.0, 10.0)
 
 
-def _samples(**series: list[Any]) -> list[Sample]:
+def _samples(**series: list[Any]) -> list[MachineSample]:
     """A sample each half second, of one list of values a field."""
     length = max(map(len, series.values()))
     rows = [{name: values[i] for name, values in series.items()} for i in range(length)]
-    return [Sample(index / 2, **row) for index, row in enumerate(rows)]
+    return [MachineSample(index / 2, **row) for index, row in enumerate(rows)]
 
 
 QUIET = {
@@ -64,7 +63,7 @@ LOUD = [
     ),
     (
         {"steal": [None, 0.0, 0.2, 0.1, 0.0]},
-        Disturbance(0.5, 1.5, "steal", "the host took 0.15 of 2 cores"),
+        Disturbance(0.5, 1.5, "steal", "the hypervisor took 0.15 of 2 cores"),
     ),
     (
         {"mhz": [*[3000.0] * 8, *[2000.0] * 3], "own": [1.9] * 11},
@@ -76,15 +75,15 @@ LOUD = [
     ),
     (
         {"throttled_ms": [0.0, 0.0, 70.0, 50.0, 0.0]},
-        Disturbance(0.5, 1.5, "quota", "a quota held cores back for 120 ms"),
+        Disturbance(0.5, 1.5, "quota", "a CPU quota throttled the benchmark for 120 ms"),
     ),
     (
         {"thermal_events": [0, 0, 1, 0]},
-        Disturbance(0.5, 1.0, "temperature", "the processor slowed down for heat once"),
+        Disturbance(0.5, 1.0, "temperature", "the processor throttled for heat once"),
     ),
     (
         {"on_battery": [False, False, True, True]},
-        Disturbance(0.5, 1.5, "battery", "it ran on its battery, else on mains"),
+        Disturbance(0.5, 1.5, "battery", "on battery for a part of the benchmark"),
     ),
 ]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from w2v_edge.latency.energy import BatteryPower, open_counter
+from w2v_edge.latency.device import nvidia
+from w2v_edge.latency.measure.energy import BatteryPower, open_counter
 
 RANGE = 262_143_328_850
 
@@ -75,7 +76,7 @@ def test_what_may_not_be_read_does_not_count(tmp_path: Path, unreadable: dict[st
     """Without counters, or with one of several that may not be read, there is no counter."""
     _write(tmp_path, (LAPTOP | SECOND_PACKAGE | unreadable) if unreadable else {})
     assert open_counter(root=tmp_path) is None
-    assert open_counter("cuda", gpu=99, root=tmp_path) is None
+    assert open_counter("cuda", {"device_id": "99"}, tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,80 @@ def test_a_charger_makes_a_battery_useless(tmp_path: Path) -> None:
     _write(tmp_path / "mouse", BATTERY | energy | mouse)
     assert open_counter(root=tmp_path / "charged") is None
     assert open_counter(root=tmp_path / "mouse") is None
+
+
+class FakeNvml:
+    """Two GPUs of one model; the second one has used 5 J before."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self, models: tuple[str, str] = ("T4", "T4")) -> None:
+        self.models = models
+        self.millijoules = [1000, 5000]
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - NVML's names
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return self.models[handle]
+
+    def nvmlDeviceGetUUID(self, handle: int) -> bytes:  # noqa: N802
+        return f"GPU-{'ab'[handle]}123".encode()
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
+        return self.millijoules[handle]
+
+
+@pytest.mark.parametrize(
+    ("options", "visible", "index"),
+    [
+        ({}, None, 0),
+        ({"device_id": "1"}, None, 1),
+        ({"device_id": "0"}, "1", 1),
+        ({"device_id": "1"}, "1,0", 0),
+        ({}, "GPU-b12", 1),
+        ({"device_id": "1"}, "1", None),
+        ({"device_id": "2"}, None, None),
+        ({"device_id": "-1"}, None, None),
+        ({"device_id": "first"}, None, None),
+        ({}, "MIG-GPU-b123/1/0", None),
+        ({}, "", None),
+    ],
+)
+def test_the_selected_gpu_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+    visible: str | None,
+    index: int | None,
+) -> None:
+    """`device_id` selects among the devices that CUDA sees; an unknown device counts nothing."""
+    library = FakeNvml()
+    monkeypatch.setattr(nvidia, "management_library", lambda: library)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    counter = open_counter("cuda", options, tmp_path)
+    if index is None:
+        assert counter is None
+        return
+    assert counter is not None
+    assert counter.source == f"NVML GPU {index}"
+    library.millijoules = [x + 2000 * (i + 1) for i, x in enumerate(library.millijoules)]
+    assert counter.joules() == pytest.approx(2 * (index + 1))
+
+
+def test_gpus_of_different_models_need_a_known_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default CUDA orders GPUs by speed, NVML by bus: only a stated order maps the numbers."""
+    library = FakeNvml(("T4", "H100"))
+    monkeypatch.setattr(nvidia, "management_library", lambda: library)
+    options = {"device_id": "1"}
+    assert nvidia.gpu_of(options, {}) is None
+    assert nvidia.gpu_of(options, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == (1, 1)
+    assert nvidia.gpu_of(options, {"CUDA_VISIBLE_DEVICES": "GPU-b,GPU-a"}) == (0, 0)
 
 
 def test_this_machine() -> None:

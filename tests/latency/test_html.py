@@ -1,4 +1,4 @@
-"""The page of a report: whole, closed in itself, and the same in a browser."""
+"""The HTML page of a report is self-contained, complete and safe."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from tests.latency import reports
 from tests.latency.chromium import CHROMIUM, Browser, browser
 from w2v_edge import strict
-from w2v_edge.latency.html import page
-from w2v_edge.latency.report import Report
-from w2v_edge.latency.tables import tables
+from w2v_edge.latency.report.html import page
+from w2v_edge.latency.report.records import BenchmarkReport
+from w2v_edge.latency.report.tables import tables
 
 KINDS = pytest.mark.parametrize("kind", reports.KINDS)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -51,47 +51,31 @@ class Structure(HTMLParser):
 
 
 @KINDS
-def test_structure_does_not_depend_on_names(kind: str) -> None:
-    """Tags are balanced; there are two scripts, the data and ours; no element is a stranger."""
-    structure = Structure(page(reports.KINDS[kind]()))
-    assert len([tag for tag, _ in structure.tags if tag == "script"]) == 2
-    assert not {tag for tag, _ in structure.tags} & {"img", "link", "iframe", "object", "a", "base"}
-    names = {name for _, attributes in structure.tags for name in attributes}
-    assert not {name for name in names if name.startswith("on") or name == "style"}
+def test_a_page_is_closed_and_complete(kind: str) -> None:
+    """Whatever names hold: balanced tags, no foreign element, no address, every figure, the data.
 
-
-@KINDS
-def test_the_page_asks_nothing_of_the_network(kind: str) -> None:
-    """No address in any attribute, none in the style; the policy forbids what is not ours."""
-    text = page(reports.KINDS[kind]())
+    The page embeds the whole report or offers nothing to save; its policy forbids other scripts.
+    """
+    report = reports.KINDS[kind]()
+    text, without = page(report), page(report, raw=False)
     structure = Structure(text)
-    assert not {n for _, attributes in structure.tags for n in attributes if n in {"src", "href"}}
+    tags = [tag for tag, _ in structure.tags]
+    assert tags.count("script") == 2
+    assert not set(tags) & {"img", "link", "iframe", "object", "a", "base"}
+    names = {name for _, attributes in structure.tags for name in attributes}
+    assert not {name for name in names if name.startswith("on") or name in {"style", "src", "href"}}
     style = text.split("<style>")[1].split("</style>")[0]
     assert not re.search(r"@import|url\(|https?:", style)
     policy = next(a["content"] or "" for _, a in structure.tags if "http-equiv" in a)
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
-
-
-@KINDS
-def test_the_data_in_the_page_is_the_report(kind: str) -> None:
-    """The whole report, with every sample, comes back out of the page, or nothing to be saved."""
-    report = reports.KINDS[kind]()
-    text = page(report)
-    assert "<" not in Structure(text).scripts[0]
-    assert strict.from_plain(Report, json.loads(Structure(text).scripts[0])) == report
-    without = Structure(page(report, raw=False))
-    assert not without.scripts
-    assert "button" not in {name for name, _ in without.tags}
-
-
-@KINDS
-def test_every_figure_is_in_a_table(kind: str) -> None:
-    """All cells, with all intervals."""
-    report = reports.KINDS[kind]()
-    text = unescape(page(report, raw=False))
+    assert "<" not in structure.scripts[0]
+    assert strict.from_plain(BenchmarkReport, json.loads(structure.scripts[0])) == report
+    assert not Structure(without).scripts
+    assert "<button" not in without
+    plain = unescape(without)
     for table in tables(report, intervals=True):
-        assert all(cell.text in text for row in table.rows for cell in row)
+        assert all(cell.text in plain for row in table.rows for cell in row)
 
 
 def test_cases_without_figures_are_said() -> None:
@@ -109,10 +93,12 @@ def test_a_report_has_one_page() -> None:
 
 
 def test_long_benchmarks_make_pages_that_can_be_sent() -> None:
-    """60 cases of 20 trials of 5000 queries take less than 3 MB without the raw samples."""
-    text = page(reports.large(), raw=False)
+    """The size is bounded: dots are thinned, and many raw samples are not embedded."""
+    report = reports.large()
+    text = page(report)
+    assert "too large to be embedded" in text
     assert len(text) < 3_000_000
-    assert "dots of a trial are drawn" in text
+    assert "dots per trial are drawn" in text
 
 
 @pytest.fixture(scope="module")
@@ -155,4 +141,4 @@ def test_saving_gives_the_report(tab: Browser, tmp_path: Path) -> None:
     text = tab.send(
         "Runtime.evaluate", expression="saved.text()", awaitPromise=True, returnByValue=True
     )["result"]["value"]
-    assert strict.from_plain(Report, json.loads(text)) == report
+    assert strict.from_plain(BenchmarkReport, json.loads(text)) == report

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.latency import reports
-from w2v_edge.latency.markdown import markdown
-from w2v_edge.latency.tables import tables
+from w2v_edge.latency.report.markdown import markdown
+from w2v_edge.latency.report.tables import tables
 
 KINDS = pytest.mark.parametrize("kind", reports.KINDS)
 

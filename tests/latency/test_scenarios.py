@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import w2v_edge
-from w2v_edge.latency.inputs import waveform_inputs
-from w2v_edge.latency.report import Case
-from w2v_edge.latency.scenarios import open_scenario
+from w2v_edge.latency.measure.inputs import waveform_inputs
+from w2v_edge.latency.measure.scenarios import open_workload
+from w2v_edge.latency.report.records import BenchmarkCase
 from w2v_edge.runtime.realtime import Pace
 from w2v_edge.runtime.stream import Stream
 
@@ -24,9 +24,9 @@ def model(bundle: Callable[[str], Path]) -> w2v_edge.Model:
     return w2v_edge.load(bundle("tiny"), threads=1)
 
 
-def _case(scenario: Any, **changes: Any) -> Case:
+def _case(scenario: Any, **changes: Any) -> BenchmarkCase:
     usual = {"seconds": 0.5, "batch": 1, "block_ms": 0.0} | changes
-    return Case("b", "tokenizer", "cpu", {}, 1, "high", scenario=scenario, **usual)
+    return BenchmarkCase("b", "tokenizer", "cpu", {}, 1, "high", scenario=scenario, **usual)
 
 
 def _inputs(speech: dict[str, Any], seconds: float, batch: int = 1) -> list[dict[str, Any]]:
@@ -51,14 +51,14 @@ def test_a_query_of_multi_is_eight_utterances(
         return run(*arguments, **tensors)
 
     monkeypatch.setattr(model, "run", counted)
-    open_scenario(model, _case("multi", batch=batch), _inputs(speech, 0.5, batch)).query()
+    open_workload(model, _case("multi", batch=batch), _inputs(speech, 0.5, batch)).query()
     assert len(done) == runs
 
 
 def test_offline_has_all_utterances_at_once(model: w2v_edge.Model, speech: dict[str, Any]) -> None:
     """One query, of as many as take the time asked for; its latency is that of 24."""
     for seconds in (0.01, 1.0):
-        steady = open_scenario(model, _case("offline"), _inputs(speech, 0.5)).steady(seconds, 0.01)
+        steady = open_workload(model, _case("offline"), _inputs(speech, 0.5)).steady(seconds, 0.01)
         assert len(steady.latencies) == 1
         assert steady.audio_s >= 24 * 0.5
         rate = steady.audio_s / steady.seconds
@@ -77,7 +77,7 @@ def test_offline_runs_only_what_it_counts(
         return run(*arguments, **tensors)
 
     monkeypatch.setattr(model, "run", counted)
-    steady = open_scenario(model, _case("offline"), _inputs(speech, 0.5)).steady(0.3, 0.01)
+    steady = open_workload(model, _case("offline"), _inputs(speech, 0.5)).steady(0.3, 0.01)
     assert len(runs) * 0.5 == steady.audio_s == 30 * 0.5
 
 
@@ -94,7 +94,7 @@ def test_blocks_that_are_not_done_in_time_are_late(
 
     monkeypatch.setattr(Stream, "push", slow)
     case = _case("streaming", seconds=0.4, block_ms=10.0)
-    hard = open_scenario(model, case, inputs).steady(1, 0.01)
+    hard = open_workload(model, case, inputs).steady(1, 0.01)
     assert len(hard.latencies) == 40
     assert hard.late >= 38
     assert hard.behind >= 38 * 0.005
@@ -114,7 +114,7 @@ def test_a_block_is_late_when_the_next_one_is_there() -> None:
 def test_a_rest_of_a_block_is_no_block(model: w2v_edge.Model, speech: dict[str, Any]) -> None:
     """It would have to be done in less time than the others."""
     case = _case("streaming", seconds=0.45, block_ms=100.0)
-    steady = open_scenario(model, case, _inputs(speech, 0.45)).steady(1, 0.01)
+    steady = open_workload(model, case, _inputs(speech, 0.45)).steady(1, 0.01)
     assert len(steady.latencies) == 4
     assert steady.audio_s == pytest.approx(0.4)
 
@@ -123,7 +123,7 @@ def test_a_stream_takes_the_time_of_its_audio(
     model: w2v_edge.Model, speech: dict[str, Any]
 ) -> None:
     """Blocks come when a microphone would have them, not before."""
-    live = open_scenario(
+    live = open_workload(
         model, _case("streaming", seconds=0.4, block_ms=50.0), _inputs(speech, 0.4)
     )
     assert live.steady(0, 0.01).seconds >= 0.39

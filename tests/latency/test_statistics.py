@@ -11,8 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.latency.significance import Verdict, difference, judge, permutation_p
-from w2v_edge.latency.statistics import NORMAL, estimate, percentile, student, student_p
+from w2v_edge.latency.compare_reports import Verdict, verdict_of
+from w2v_edge.latency.statistics import (
+    MAX_RATIO,
+    NORMAL,
+    difference,
+    estimate,
+    percentile,
+    permutation_p,
+    student,
+    student_p,
+)
 
 Trials = list[npt.NDArray[np.float64]]
 
@@ -59,6 +68,14 @@ def test_the_truth_is_in_19_of_20_intervals(trials: int, carried: float) -> None
     assert inside >= 181
 
 
+def test_intervals_are_finite() -> None:
+    """Trials that differ by 24 orders of magnitude have a bounded interval, and no overflow."""
+    found = estimate([np.array([1e-12, 1e-12]), np.array([1e12, 1e12])], percentile(0.5))
+    assert math.isfinite(found.high)
+    ratio, _ = difference(np.array([-27.6, 27.6]), np.array([0.0]))
+    assert ratio.high <= MAX_RATIO * ratio.value * 1.001
+
+
 def test_intervals_that_ignore_processes_would_not_hold() -> None:
     """Queries of one process are not independent: the interval must be wider than theirs."""
     random = np.random.default_rng(0)
@@ -95,7 +112,7 @@ def test_a_permutation_test_counts_arrangements() -> None:
 
 def _verdict(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Verdict:
     ratio, p = difference(a, b)
-    return judge(ratio.value, p, 0.05)
+    return verdict_of(ratio.value, p, 0.05)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 8, 9, 40])

@@ -15,23 +15,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from w2v_edge.errors import W2VEdgeError
-from w2v_edge.latency.arena import Arena, OutOfTimeError
-from w2v_edge.latency.gain import FEWEST, gain
-from w2v_edge.latency.jobs import Job
-from w2v_edge.latency.knobs import Knob, batch_knob, session_knobs
-from w2v_edge.latency.report import Case
-from w2v_edge.latency.search import Found, search
-from w2v_edge.latency.tune import LISTS, QUERIES, Wanted, tune
+from w2v_edge.errors import InputError, W2VEdgeError
+from w2v_edge.latency.measure.processes import Job
+from w2v_edge.latency.report.records import BenchmarkCase
+from w2v_edge.latency.tuning.parameters import Parameter, batch_parameter, session_parameters
+from w2v_edge.latency.tuning.search import MIN_PAIRS, SearchResult, gain, search
+from w2v_edge.latency.tuning.trials import OutOfTimeError, TrialRunner
+from w2v_edge.latency.tuning.tune import LISTS, QUERIES, TuningRequest, tune
 from w2v_edge.providers.table import TABLE
 from w2v_edge.providers.tuning import Tuning
 
-KNOBS = [
-    Knob("spinning", ("in_runs", "never"), session_knobs("cpu")[-2].set),
-    Knob("block_base", ("4",), session_knobs("cpu")[-1].set),
-    batch_knob("cpu"),
+PARAMETERS = [
+    Parameter("spinning", ("in_runs", "never"), session_parameters("cpu")[-2].set),
+    Parameter("block_base", ("4",), session_parameters("cpu")[-1].set),
+    batch_parameter("cpu"),
 ]
-CASE = Case("tiny", "encoder", "cpu", {}, 1, "high", 1.0, 1, "single")
+CASE = BenchmarkCase("tiny", "encoder", "cpu", {}, 1, "high", 1.0, 1, "single")
 HOUR = 3600.0
 DEFAULTS = Tuning()
 
@@ -39,7 +38,7 @@ Cost = Callable[[Tuning], float]
 
 
 @dataclass
-class Simulated(Arena):
+class Simulated(TrialRunner):
     """Times of a machine that drifts, as neighbours on it come and go, with outliers.
 
     A process is slowed by what slowed the one before, by 2 % of its own, and one in 50 by a third.
@@ -57,13 +56,13 @@ class Simulated(Arena):
 
 
 def simulate(
-    cost: Cost, seed: int, knobs: Sequence[Knob] = KNOBS, start: Tuning = DEFAULTS
-) -> Found:
+    cost: Cost, seed: int, parameters: Sequence[Parameter] = PARAMETERS, start: Tuning = DEFAULTS
+) -> SearchResult:
     """Search with times of a simulated machine."""
     job = Job("", CASE, "", 0.0)
     now = time.perf_counter()
-    arena = Simulated(job, "", Path(), now + HOUR, now + HOUR, _order(seed), cost=cost)
-    return search(arena, QUERIES, knobs, start, now + HOUR)
+    runner = Simulated(job, "", Path(), now + HOUR, now + HOUR, _order(seed), cost=cost)
+    return search(runner, QUERIES, parameters, start, now + HOUR)
 
 
 def _order(seed: int) -> random.Random:
@@ -89,7 +88,7 @@ def test_what_is_worse_is_never_taken() -> None:
 
 
 def test_what_gains_nothing_is_not_taken_along() -> None:
-    """Beside a knob that gains much, one that gains nothing is left alone 19 times of 20."""
+    """Beside a parameter that gains much, one that gains nothing is left alone 19 times of 20."""
 
     def cost(tuning: Tuning) -> float:
         return 1 / 1.5 if tuning.spinning == "never" else 1.0
@@ -107,12 +106,12 @@ def test_the_order_in_a_round_favours_nobody() -> None:
     def cost(_: Tuning) -> float:
         return 1 - 0.1 * (next(turns) % 2)
 
-    found = [simulate(cost, seed, KNOBS[1:2]).tuning for seed in range(100)]
+    found = [simulate(cost, seed, PARAMETERS[1:2]).tuning for seed in range(100)]
     assert sum(one != Tuning() for one in found) <= 5
 
 
 def test_what_is_better_is_found() -> None:
-    """A fifth is found nearly always, for the knob that has it, and the gain is about that."""
+    """A fifth is found nearly always, for the parameter that has it, and the gain is about that."""
 
     def cost(tuning: Tuning) -> float:
         return 1 / 1.2 if tuning.spinning == "never" else 1.0
@@ -138,7 +137,7 @@ def test_gains_are_told_from_fresh_rounds() -> None:
 
 
 def test_knobs_add_up() -> None:
-    """Each knob is tried with the best of those before; what gains together is taken together."""
+    """Each parameter starts from the best settings before it, so that gains add up."""
 
     def cost(tuning: Tuning) -> float:
         never, blocks = tuning.spinning == "never", tuning.block_base == 4
@@ -158,7 +157,7 @@ def test_what_does_not_hold_at_last_is_dropped() -> None:
         return 1 / 1.5 if tuning.spinning == "never" and early else 1.0
 
     start = Tuning(block_base=4)
-    found = simulate(cost, 0, KNOBS[:1], start)
+    found = simulate(cost, 0, PARAMETERS[:1], start)
     assert found.tuning == start
     attempt = next(one for one in found.attempts if one.value == "never")
     assert attempt.confirmed is not None
@@ -174,7 +173,7 @@ def test_a_value_that_fails_is_left_out() -> None:
             raise W2VEdgeError("no such thing here")
         return 1 / 1.3 if tuning.spinning == "in_runs" else 1.0
 
-    found = simulate(cost, 3, KNOBS[:1])
+    found = simulate(cost, 3, PARAMETERS[:1])
     by_value = {one.value: one for one in found.attempts}
     assert by_value["never"].result == "failed"
     assert by_value["never"].detail == "no such thing here"
@@ -187,10 +186,10 @@ def test_a_value_that_fails_is_left_out() -> None:
 def test_the_time_is_kept(seconds: float) -> None:
     """No more processes are run than fit, and nothing is taken that was not confirmed."""
     clock = Clock()
-    arena = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, seconds, _order(0), clock=clock)
+    runner = Clocked(Job("", CASE, "", 0.0), "", Path(), seconds, seconds, _order(0), clock=clock)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.perf_counter", lambda: clock.now)
-        found = search(arena, QUERIES, KNOBS, Tuning(), seconds)
+        found = search(runner, QUERIES, PARAMETERS, Tuning(), seconds)
     # The first process is what tells how long one takes.
     assert clock.now <= max(seconds, 0.1) + 1e-6
     assert [one.knob for one in found.attempts].count("batch_seconds") == 3
@@ -202,7 +201,7 @@ def test_the_time_is_kept(seconds: float) -> None:
     if tried:
         assert found.tuning.spinning == "never"
         assert found.gain is not None
-        assert found.gain.rounds >= FEWEST
+        assert found.gain.rounds >= MIN_PAIRS
 
 
 @dataclass
@@ -211,7 +210,7 @@ class Clock:
 
 
 @dataclass
-class Clocked(Arena):
+class Clocked(TrialRunner):
     """Takes 0.1 s a process, of a clock of its own."""
 
     clock: Clock = field(default_factory=Clock)
@@ -233,6 +232,12 @@ def test_a_gain_pairs_what_was_run_together() -> None:
     assert noisy.high == pytest.approx(1 / noisy.low)
 
 
+def test_too_few_pairs_are_refused() -> None:
+    """Fewer pairs than an interval requires are a typed error, also under `python -O`."""
+    with pytest.raises(InputError, match=f"expected at least {MIN_PAIRS}"):
+        gain([1.0] * 5, [1.0] * 5)
+
+
 def with_planted_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes find the module `planted_trial`."""
     path = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -249,9 +254,12 @@ def test_planted_effects_are_found_in_processes(
     }
     monkeypatch.setenv("PLANTED", json.dumps(planted))
     # Noise is small: few processes tell.
-    monkeypatch.setattr("w2v_edge.latency.search.CONFIRM", FEWEST)
+    monkeypatch.setattr("w2v_edge.latency.tuning.search.CONFIRM", MIN_PAIRS)
+    monkeypatch.setattr("w2v_edge.latency.tuning.search.EXPLORE", 1)
     with_planted_trial(monkeypatch)
-    outcome = tune(bundle("tiny"), Wanted(seconds=(0.5,), time_s=HOUR), module="planted_trial")
+    outcome = tune(
+        bundle("tiny"), TuningRequest(seconds=(0.5,), time_s=HOUR), task="planted_trial:run_trial"
+    )
     assert outcome.tuning == Tuning(spinning="never", batch_seconds=12.0)
     assert [one.what for one in outcome.gains] == [QUERIES, LISTS]
     assert outcome.gains[0].low > 1.3
@@ -282,7 +290,9 @@ def test_a_process_that_never_ends_is_ended(slow_from: int) -> None:
     assert found.tuning == Tuning()
     assert found.gain is None
     tried = [(one.knob, one.value) for one in found.attempts]
-    assert sorted(tried) == sorted((knob.name, value) for knob in KNOBS for value in knob.values)
+    assert sorted(tried) == sorted(
+        (parameter.name, value) for parameter in PARAMETERS for value in parameter.values
+    )
     assert not [one for one in found.attempts if one.result == "taken"]
 
 
@@ -292,6 +302,6 @@ def test_an_arena_ends_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with_planted_trial(monkeypatch)
     now = time.perf_counter()
     job = Job("", CASE, "", 0.0)
-    arena = Arena(job, "planted_trial", tmp_path, now, now + 2, _order(0))
+    runner = TrialRunner(job, "planted_trial:run_trial", tmp_path, now, now + 2, _order(0))
     with pytest.raises(OutOfTimeError):
-        arena.begin(Tuning())
+        runner.begin(Tuning())

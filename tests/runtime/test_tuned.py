@@ -21,7 +21,7 @@ from w2v_edge import strict
 from w2v_edge.bundle import Bundle
 from w2v_edge.errors import ConfigError, TuningError
 from w2v_edge.providers import choose, open_session, usable_cores
-from w2v_edge.providers.device import device_identity
+from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.tuned import Gain, describe, read_tuning, usual_path, write_tuning
 from w2v_edge.providers.tuning import Tuning
 

@@ -16,13 +16,13 @@ from w2v_edge.cli.options import audio_option, power_option, read_options
 from w2v_edge.cli.output import console, print_table, progress, require
 from w2v_edge.errors import BudgetError, InputError
 from w2v_edge.latency.budget import METRICS
-from w2v_edge.latency.plan import GRAPHS
-from w2v_edge.latency.report import Scenario
+from w2v_edge.latency.measure.plan import GRAPHS
+from w2v_edge.latency.report.records import Scenario
 from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
-    from w2v_edge.latency.report import Report
+    from w2v_edge.latency.report.records import BenchmarkReport
 
 
 MOST_EMBEDDED = 500_000
@@ -30,7 +30,7 @@ MOST_EMBEDDED = 500_000
 
 
 def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    from w2v_edge.latency.schema import shipped
+    from w2v_edge.latency.report.schema import shipped
 
     if wanted:
         click.echo(shipped().rstrip())
@@ -166,9 +166,9 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
     from w2v_edge.latency.budget import Budget, check_budgets
-    from w2v_edge.latency.files import to_json, write
-    from w2v_edge.latency.html import page
-    from w2v_edge.latency.markdown import markdown
+    from w2v_edge.latency.report.files import to_json, write
+    from w2v_edge.latency.report.html import page
+    from w2v_edge.latency.report.markdown import markdown
 
     bundles, given = _reclaim(bundles, given)
     if not bundles:
@@ -177,7 +177,7 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
     _refuse_unwritable([path for path in outputs.values() if path])
     report = _measure(bundles, given, budgets)
-    made: dict[str, Callable[[Report], str]] = {
+    made: dict[str, Callable[[BenchmarkReport], str]] = {
         "json": to_json,
         "markdown": markdown,
         "html": lambda report: page(report, raw=_samples(report) <= MOST_EMBEDDED),
@@ -194,14 +194,16 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     _finish(report, checks)
 
 
-def _samples(report: Report) -> int:
+def _samples(report: BenchmarkReport) -> int:
     return sum(len(trial.latencies_ms) for result in report.cases for trial in result.trials)
 
 
-def _measure(bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Budget]) -> Report:
-    from w2v_edge.latency.benchmark import USUAL, benchmark
-    from w2v_edge.latency.budget import refuse_idle
-    from w2v_edge.latency.plan import Matrix, make_cases, open_bundles
+def _measure(
+    bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Budget]
+) -> BenchmarkReport:
+    from w2v_edge.latency.benchmark import DEFAULT_SETTINGS, benchmark
+    from w2v_edge.latency.budget import check_used
+    from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
 
     if given["loadgen"]:
         require("MLPerf LoadGen", "mlperf")
@@ -218,9 +220,12 @@ def _measure(bundles: tuple[Path, ...], given: dict[str, Any], budgets: list[Bud
         driver="loadgen" if given["loadgen"] else "w2v-edge",
         block_ms=given["block_ms"],
     )
-    refuse_idle(budgets, make_cases(open_bundles(bundles), matrix))
+    check_used(budgets, make_cases(open_bundles(bundles), matrix))
     settings = replace(
-        USUAL, steady_s=given["steady"], precision=given["precision"], time_s=given["time_s"]
+        DEFAULT_SETTINGS,
+        steady_s=given["steady"],
+        precision=given["precision"],
+        time_s=given["time_s"],
     )
     with progress("bench") as show:
         return benchmark(
@@ -259,9 +264,9 @@ def _refuse_unwritable(paths: list[str | Path]) -> None:
         refuse_unwritable(path)
 
 
-def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None:
-    from w2v_edge.latency.terminal import print_report
-    from w2v_edge.latency.wording import labels_of
+def _print(report: BenchmarkReport, outputs: dict[str, Any], checks: list[Check]) -> None:
+    from w2v_edge.latency.report.terminal import print_report
+    from w2v_edge.latency.report.wording import labels_of
 
     print_report(report, console())
     if checks:
@@ -281,7 +286,7 @@ def _print(report: Report, outputs: dict[str, Any], checks: list[Check]) -> None
             console().print(f"written: {path}")
 
 
-def _finish(report: Report, checks: list[Check]) -> None:
+def _finish(report: BenchmarkReport, checks: list[Check]) -> None:
     failed = [result for result in report.cases if result.failure]
     if failed and len(failed) == len(report.cases):
         raise InputError(failed[0].failure)

@@ -11,11 +11,11 @@ import click
 from w2v_edge.cli.lists import ListOf
 from w2v_edge.cli.output import console, json_option, print_json, print_table
 from w2v_edge.errors import InputError, RegressionError
-from w2v_edge.latency.comparison import METRICS
+from w2v_edge.latency.compare_reports import METRICS
 
 if TYPE_CHECKING:
-    from w2v_edge.latency.comparison import Comparison, Pair
-    from w2v_edge.latency.report import Case, Report
+    from w2v_edge.latency.compare_reports import CaseComparison, ReportComparison
+    from w2v_edge.latency.report.records import BenchmarkCase, BenchmarkReport
 
 MANY = 2
 
@@ -72,9 +72,9 @@ def command(
     by more than the threshold and that is no chance, or fails now. More reports make one table,
     for instance of several devices.
     """
-    from w2v_edge.latency.comparison import compare
-    from w2v_edge.latency.files import read_report
-    from w2v_edge.latency.wording import clean
+    from w2v_edge.latency.compare_reports import compare
+    from w2v_edge.latency.report.files import read_report
+    from w2v_edge.latency.report.wording import clean
 
     if len(reports) < MANY:
         raise InputError("found one report, expected two or more; the first is the baseline")
@@ -103,15 +103,15 @@ def command(
 HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p", "")
 
 
-def _print(found: Comparison, threshold: float) -> None:
+def _print(found: ReportComparison, threshold: float) -> None:
     print_table(f"after / before, threshold {threshold:.3g}", HEAD, _rows(found.pairs))
     for note in _notes(found):
         console().print(note)
 
 
-def _notes(found: Comparison) -> list[str]:
+def _notes(found: ReportComparison) -> list[str]:
     """Say what has to be known beside the table."""
-    from w2v_edge.latency.wording import clean
+    from w2v_edge.latency.report.wording import clean
 
     notes = [f"note: {difference}" for difference in found.differences]
     for which, cases in (("first", found.only_before), ("second", found.only_after)):
@@ -123,14 +123,14 @@ def _notes(found: Comparison) -> list[str]:
     return [clean(note) for note in notes]
 
 
-def _rows(pairs: tuple[Pair, ...]) -> list[tuple[str, ...]]:
-    from w2v_edge.latency.wording import labels_of
+def _rows(pairs: tuple[CaseComparison, ...]) -> list[tuple[str, ...]]:
+    from w2v_edge.latency.report.wording import labels_of
 
     names = labels_of([pair.case for pair in pairs])
     return [_row(name, pair) for name, pair in zip(names, pairs, strict=True)]
 
 
-def _row(label: str, pair: Pair) -> tuple[str, ...]:
+def _row(label: str, pair: CaseComparison) -> tuple[str, ...]:
     name = ("~ " if pair.unstable else "") + label
     if pair.failure:
         return name, pair.metric, "", "", "", "", "", "", f"{pair.verdict}: {pair.failure}"
@@ -148,14 +148,14 @@ def _row(label: str, pair: Pair) -> tuple[str, ...]:
     )
 
 
-def label(case: Case) -> str:
+def label(case: BenchmarkCase) -> str:
     """Name a case by all that it is."""
-    from w2v_edge.latency.wording import labels_of
+    from w2v_edge.latency.report.wording import labels_of
 
     return labels_of([case], everything=True)[0]
 
 
-def _worst(found: Comparison) -> str:
+def _worst(found: ReportComparison) -> str:
     failed = [pair for pair in found.regressions if pair.verdict == "failed"]
     count = f"{len(found.regressions)} of {len(found.pairs)} comparisons"
     if failed:
@@ -168,11 +168,11 @@ def _worst(found: Comparison) -> str:
 
 
 def _print_across(
-    paths: tuple[Path, ...], reports: list[Report], *, as_json: bool, as_markdown: bool
+    paths: tuple[Path, ...], reports: list[BenchmarkReport], *, as_json: bool, as_markdown: bool
 ) -> None:
     """Print medians of all reports, a column each, with ratios to the first."""
-    from w2v_edge.latency.across import across
-    from w2v_edge.latency.wording import clean, labels_of
+    from w2v_edge.latency.report.tables import across
+    from w2v_edge.latency.report.wording import clean, labels_of
 
     rows = across(reports)
     stems = [path.stem for path in paths]

@@ -15,8 +15,8 @@ from w2v_edge.cli.output import console, json_option, print_json, print_table, p
 from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
-    from w2v_edge.latency.report import Estimate
-    from w2v_edge.latency.tune import Outcome
+    from w2v_edge.latency.report.records import Estimate
+    from w2v_edge.latency.tuning.tune import TuningOutcome
 
 
 @click.command("tune")
@@ -85,13 +85,13 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
     require("measuring", "cpu", "audio", "cli")
     from w2v_edge.bundle import Bundle
     from w2v_edge.files import refuse_unwritable
-    from w2v_edge.latency.tune import Wanted, tune
+    from w2v_edge.latency.tuning.tune import TuningRequest, tune
     from w2v_edge.providers.tuned import describe, usual_path, write_tuning
 
     path = output or usual_path(Bundle.open(bundle).manifest, given["provider"])
     if not dry_run:
         refuse_unwritable(path, make=output is None)
-    wanted = Wanted(
+    wanted = TuningRequest(
         provider=given["provider"],
         graph=given["graph"],
         seconds=given["seconds"],
@@ -114,7 +114,7 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
         _print(outcome, written, default=output is None)
 
 
-def _print(outcome: Outcome, written: Path | None, *, default: bool) -> None:
+def _print(outcome: TuningOutcome, written: Path | None, *, default: bool) -> None:
     from w2v_edge.providers.tuning import Tuning
 
     print_table(

@@ -1,8 +1,20 @@
-"""How long a bundle takes on this device, what it takes in memory and energy, and how sure that is.
+"""Latency, memory and energy of bundles on this device, with confidence intervals.
 
-    cases -> trials, each a process of its own -> report -> terminal, JSON, Markdown, HTML
-                                                    `-> comparison, budgets
+    bundles, matrix                                                     tune(bundle)
+       |                                                                    |
+       v                                                                    v
+    measure/    plan -> schedule -> a fresh process per trial           tuning/
+       |                  ^                                             search of settings, in
+       |               device/   fingerprint, sensors, disturbances     the same kind of processes
+       v
+    statistics  percentiles and intervals over trials
+       |
+       v
+    report/     BenchmarkReport -> JSON, Markdown, HTML, terminal
+       |
+       +-> compare_reports   slower than before? (exit code 4)
+       `-> budget            within the limits?  (exit code 5)
 
-`report.py` is the contract: everything that is measured lands in it, everything that is shown is
-made from it.
+`benchmark` runs the left column. `report/records.py` is the contract: all that is measured is
+stored in its classes, all that is displayed is made from them.
 """

@@ -1,4 +1,4 @@
-"""A benchmark from end to end: bundles and a matrix in, a report out."""
+"""The benchmark from end to end: bundles and a matrix of cases in, a report out."""
 
 from __future__ import annotations
 
@@ -6,46 +6,49 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from w2v_edge.latency.fingerprint import describe_device
-from w2v_edge.latency.plan import Matrix, make_cases, open_bundles
-from w2v_edge.latency.report import FORMAT, VERSION, Report, Settings
-from w2v_edge.latency.schedule import TRIAL, Show, measure, with_rounds
-from w2v_edge.latency.speech import Speech, audio_record
+from w2v_edge.latency.device.fingerprint import describe_device
+from w2v_edge.latency.measure.inputs import Speech, audio_record
+from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
+from w2v_edge.latency.measure.schedule import ShowProgress, measure, with_rounds
+from w2v_edge.latency.measure.trial import TRIAL
+from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, BenchmarkSettings
 from w2v_edge.latency.statistics import CONFIDENCE
 
-USUAL = Settings(rounds=0, steady_s=0.5, precision=0.02, time_s=40.0, confidence=CONFIDENCE, seed=0)
+DEFAULT_SETTINGS = BenchmarkSettings(
+    rounds=0, steady_s=0.5, precision=0.02, time_s=40.0, confidence=CONFIDENCE, seed=0
+)
 
 
 def benchmark(
     bundles: Sequence[Path],
     matrix: Matrix | None = None,
-    settings: Settings = USUAL,
+    settings: BenchmarkSettings = DEFAULT_SETTINGS,
     *,
     audio: Sequence[Path] = (),
     rounds: int | None = None,
     profile: bool = False,
     command: str = "",
-    show: Show = lambda _what, _done: None,
-    module: str = TRIAL,
-) -> Report:
-    """Measure bundles on real speech, each trial in a process of its own.
+    show: ShowProgress = lambda _what, _done: None,
+    task: str = TRIAL,
+) -> BenchmarkReport:
+    """Measure bundles side by side on real speech, each trial in a fresh process.
 
     Args:
-        bundles: folders that `w2v-edge export` wrote; they are measured side by side.
-        matrix: what is varied.
-        settings: how long and how sure.
-        audio: files of speech, or folders of them; none for the clips in the package.
-        rounds: exactly so many trials of each case.
-        profile: also sum up what each type of operator takes.
-        command: what was typed.
-        show: told what is done, and what share of all.
-        module: what a trial's process does; another one measures something else.
+        bundles: folders written by `w2v-edge export`.
+        matrix: the values to combine into cases.
+        settings: duration and precision.
+        audio: audio files or folders of them; empty for the shipped clips.
+        rounds: exact number of trials of each case; overrides the settings.
+        profile: also aggregate the time of each operator type.
+        command: the command line, for the report.
+        show: called with what is being done and the fraction of all work that is done.
+        task: `module:function` that a trial's process runs; tests and experiments pass others.
 
     Raises:
-        BundleError: a folder is no bundle.
-        GraphMissingError: one lacks the graph that was asked for.
-        ProviderError: a provider does not run here, or more threads than cores.
-        InputError: audio that cannot be used, too short or too long.
+        BundleError: a folder is not a valid bundle.
+        GraphMissingError: a bundle lacks a requested graph.
+        ProviderError: a provider does not run here, or there are more threads than cores.
+        InputError: the audio cannot be used, or is too short or too long.
     """
     created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     named = open_bundles(bundles)
@@ -54,9 +57,9 @@ def benchmark(
     speech = {rate: Speech.read(audio, rate) for rate in sorted(rates)}
     device = describe_device()
     results, conditions = measure(
-        cases, named, speech, settings, rounds=rounds, profile=profile, show=show, module=module
+        cases, named, speech, settings, rounds=rounds, profile=profile, show=show, task=task
     )
-    return Report(
+    return BenchmarkReport(
         FORMAT,
         VERSION,
         created,

@@ -1,4 +1,4 @@
-"""Budgets, such as `p99<50ms@1s`: is a figure of each case that it is for within a limit?"""
+"""Latency budgets such as `p99<50ms@1s`: limits on metrics of the selected cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from w2v_edge.errors import InputError
-from w2v_edge.latency.report import Case, CaseResult, Estimate, Report, Summary
+from w2v_edge.latency.report.records import (
+    BenchmarkCase,
+    BenchmarkReport,
+    CaseResult,
+    Estimate,
+    Summary,
+)
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3, "%": 0.01, "x": 1.0}
 TIME, SIZE, SHARE, TIMES, PLAIN = ("us", "ms", "s"), ("kb", "mb", "gb"), ("%",), ("x",), ("",)
@@ -44,14 +50,14 @@ SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)s")
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit.
+    """A limit on a metric.
 
     Attributes:
-        text: as it was written.
-        metric: which figure.
+        text: the budget as written.
+        metric: one of `METRICS`.
         sign: `<`, `<=`, `>` or `>=`.
-        limit: in the figure's own unit.
-        where: values that a case must have: `1s`, a graph, a provider, a bundle, a scenario,
+        limit: in the metric's unit.
+        where: conditions on the case: `1s`, a graph, a provider, a bundle, a scenario,
             `threads=2` or `batch=4`.
     """
 
@@ -63,10 +69,10 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read a budget.
+        """Parse a budget.
 
         Raises:
-            InputError: it is none.
+            InputError: the text is not a valid budget.
         """
         found = PATTERN.fullmatch(text)
         example = "expected METRIC<LIMIT[@CASE], such as p99<50ms@1s or rss<200MB"
@@ -85,12 +91,12 @@ class Budget:
         limit = float(found["number"]) * UNITS.get(unit, 1.0)
         return cls(text.strip(), metric, found["sign"], limit, where)
 
-    def holds_for(self, case: Case) -> bool:
-        """Tell whether a case is one that the budget is for."""
+    def applies_to(self, case: BenchmarkCase) -> bool:
+        """Return whether the budget applies to a case."""
         return all(_matches(case, word) for word in self.where)
 
     def check(self, result: CaseResult) -> Check:
-        """Compare a case's figure with the limit; what failed, or has no figure, misses it."""
+        """Compare a case with the limit; a case without the figure misses it."""
         figure = METRICS[self.metric][1](result.summary) if result.summary else None
         if figure is None:
             return Check(self, result.case, None, met=False)
@@ -102,18 +108,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Check:
-    """A budget and what a case came to.
+    """A case checked against a budget.
 
     Attributes:
         budget: the limit.
-        case: what was measured.
-        figure: what it came to; None where there is none.
-        met: whether that is within the limit.
-        sure: whether all of the figure's interval is on the same side of it.
+        case: the case.
+        figure: the measured figure; None if there is none.
+        met: whether the figure is within the limit.
+        sure: whether the whole interval of the figure is on the same side of the limit.
     """
 
     budget: Budget
-    case: Case
+    case: BenchmarkCase
     figure: float | None
     met: bool
     sure: bool = True
@@ -127,32 +133,36 @@ class Check:
         return f"{self.figure * (100 if unit == '%' else 1):.4g} {unit}".strip()
 
 
-def refuse_idle(budgets: list[Budget], cases: list[Case]) -> None:
-    """Raise `InputError` for a budget that no case is measured for: it would hold for nothing."""
+def check_used(budgets: list[Budget], cases: list[BenchmarkCase]) -> None:
+    """Check that each budget applies to a case: otherwise it would always be met.
+
+    Raises:
+        InputError: a budget applies to no case.
+    """
     for budget in budgets:
-        if not any(budget.holds_for(case) for case in cases):
+        if not any(budget.applies_to(case) for case in cases):
             raise InputError(
-                f"budget {budget.text!r}: none of the {len(cases)} cases is meant by "
-                f"{'@'.join(('', *budget.where))!r}; add it to --seconds, --graph or the like"
+                f"budget {budget.text!r}: none of the {len(cases)} cases matches "
+                f"{'@'.join(('', *budget.where))!r}; add it with --seconds, --graph or the like"
             )
 
 
-def check_budgets(report: Report, budgets: list[Budget]) -> list[Check]:
-    """Check each budget against each case that it is for."""
+def check_budgets(report: BenchmarkReport, budgets: list[Budget]) -> list[Check]:
+    """Check each budget against each case it applies to."""
     return [
         budget.check(result)
         for budget in budgets
         for result in report.cases
-        if budget.holds_for(result.case)
+        if budget.applies_to(result.case)
     ]
 
 
 def _sum(*parts: Estimate) -> Estimate:
-    """Add figures; their ends are added too, as if all were at them at once."""
+    """Add figures; adding the ends of their intervals is conservative."""
     return Estimate(*(sum(getattr(x, end) for x in parts) for end in ("value", "low", "high")))
 
 
-def _matches(case: Case, word: str) -> bool:
+def _matches(case: BenchmarkCase, word: str) -> bool:
     seconds = SECONDS.fullmatch(word)
     if seconds and float(seconds[1]) == case.seconds:
         return True

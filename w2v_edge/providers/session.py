@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from w2v_edge.errors import ProviderError, one_line
 from w2v_edge.providers.choice import Execution
-from w2v_edge.providers.device import device_identity
+from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.installation import (
     import_onnxruntime,
     preload_libraries,

@@ -19,7 +19,7 @@ from w2v_edge.errors import ConfigError, TuningError
 from w2v_edge.files import open_regular, replacing
 from w2v_edge.providers import import_onnxruntime
 from w2v_edge.providers.choice import Execution
-from w2v_edge.providers.device import device_identity
+from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.tuning import Tuning
 
 FORMAT: Literal["w2v-edge-tuning"] = "w2v-edge-tuning"

@@ -1,0 +1,63 @@
+"""Report files: the suffix selects the format, and JSON is always valid."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.latency import reports
+from w2v_edge.errors import InferenceError, InputError
+from w2v_edge.latency.measure.processes import Job, run_job
+from w2v_edge.latency.report.files import read_report, to_json, write_report
+from w2v_edge.latency.report.html import page
+
+
+def test_the_suffix_selects_the_format(tmp_path: Path) -> None:
+    """A report is written as JSON, Markdown or HTML; JSON is read back unchanged."""
+    report = reports.usual()
+    for name in ("a.json", "a.md", "a.HTML"):
+        write_report(report, tmp_path / name)
+    assert read_report(tmp_path / "a.json") == report
+    assert (tmp_path / "a.md").read_text().startswith("### w2v-edge bench")
+    assert (tmp_path / "a.HTML").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", ".json", "a.json.gz"])
+def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    """One line names the suffixes, and nothing is written."""
+    with pytest.raises(InputError, match=r"expected \.json or \.md or \.html"):
+        write_report(reports.usual(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
+def test_figures_that_json_cannot_hold_are_refused(tmp_path: Path, figure: float) -> None:
+    """Neither the file nor the data in a page holds NaN or Infinity: it is a typed error."""
+    report = reports.single_sample()
+    trial = dataclasses.replace(report.cases[0].trials[0], energy_j=figure)
+    spoilt = dataclasses.replace(report, cases=(reports.change(report.cases[0], trials=(trial,)),))
+    for write in (to_json, page):
+        with pytest.raises(InputError, match="non-finite figure"):
+            write(spoilt)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(dataclasses.asdict(spoilt)))
+    with pytest.raises(InputError, match="not JSON"):
+        read_report(path)
+
+
+def infinite_answer(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
+    """Answer with a figure that JSON cannot hold."""
+    return {"times_ms": [math.inf]}
+
+
+def test_a_process_answers_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A non-finite figure in a process fails that process with its reason."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    job = Job("", reports.CASE, "", 0.0)
+    with pytest.raises(InferenceError, match="JSON compliant"):
+        run_job("tests.latency.test_files:infinite_answer", job, tmp_path)

@@ -1,0 +1,275 @@
+"""The schedule: rounds of one trial per case, in shuffled order, each in a fresh process.
+
+Shuffling prevents one case from always being measured at a better time. Rounds continue until all
+medians have the requested precision or the time is over.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from w2v_edge import strict
+from w2v_edge.errors import W2VEdgeError
+from w2v_edge.latency.device import nvidia
+from w2v_edge.latency.device.disturbances import unstable
+from w2v_edge.latency.device.watch import Watch
+from w2v_edge.latency.measure.inputs import Speech, waveform_inputs, write_inputs
+from w2v_edge.latency.measure.plan import NamedBundle
+from w2v_edge.latency.measure.processes import Job, run_job
+from w2v_edge.latency.measure.trial import INNER_INPUTS, PROFILE, TRIAL
+from w2v_edge.latency.report.records import (
+    BenchmarkCase,
+    BenchmarkSettings,
+    CaseResult,
+    Conditions,
+    Operator,
+    Trial,
+)
+from w2v_edge.latency.statistics import estimate, percentile, summarise
+
+ShowProgress = Callable[[str, float], None]
+"""Called with what is being done and the fraction of all work that is done."""
+
+MIN_ROUNDS = 5
+
+REFERENCE_SIDE = 384
+REFERENCE_S = 0.03
+
+
+class Reference:
+    """A fixed matrix product, timed around each trial: the machine's own speed at that time.
+
+    Clocks, neighbours on the host and heat change it by some percent from minute to minute. It
+    separates a slower model from a slower machine.
+    """
+
+    def __init__(self) -> None:
+        side, random_ = REFERENCE_SIDE, np.random.default_rng(0)
+        self._left, self._right = random_.standard_normal((2, side, side)).astype(np.float32)
+        self.time_ms()
+
+    def time_ms(self) -> float:
+        """Return the median time of a product in ms."""
+        times: list[float] = []
+        end = time.perf_counter() + REFERENCE_S
+        while (start := time.perf_counter()) < end or not times:
+            np.matmul(self._left, self._right)
+            times.append(time.perf_counter() - start)
+        return 1e3 * float(np.median(times))
+
+
+@dataclass
+class CaseProgress:
+    """The measurements of a case so far."""
+
+    case: BenchmarkCase
+    job: Job
+    trials: list[Trial] = field(default_factory=list)
+    nodes: dict[str, int] = field(default_factory=dict)
+    operators: tuple[Operator, ...] = ()
+    failure: str = ""
+
+
+def measure(
+    cases: Sequence[BenchmarkCase],
+    named: Sequence[NamedBundle],
+    speech: dict[int, Speech],
+    settings: BenchmarkSettings,
+    *,
+    rounds: int | None = None,
+    profile: bool = False,
+    show: ShowProgress = lambda _what, _done: None,
+    task: str = TRIAL,
+) -> tuple[tuple[CaseResult, ...], Conditions]:
+    """Measure all cases.
+
+    Args:
+        cases: as returned by `make_cases`.
+        named: the bundles of the cases.
+        speech: by sample rate in Hz.
+        settings: duration and precision.
+        rounds: exact number of rounds; overrides the settings.
+        profile: also aggregate the operators of each case.
+        show: progress callback.
+        task: `module:function` that a trial's process runs.
+    """
+    bundles = {one.record.name: one for one in named}
+    zero = time.perf_counter()
+
+    def clock() -> float:
+        return time.perf_counter() - zero
+
+    watch = Watch(clock, gpu=_watched_gpu(cases))
+    with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, watch:
+        folder = Path(name)
+        progresses = _prepare(cases, bundles, speech, settings, folder, show)
+        _profiles(progresses, folder, show, profile=profile)
+        _rounds(progresses, folder, settings, rounds, clock, show, task)
+    # Leaving the context takes the last sample.
+    conditions = watch.conditions()
+    return tuple(_result(x, conditions, settings) for x in progresses), conditions
+
+
+def with_rounds(settings: BenchmarkSettings, results: Sequence[CaseResult]) -> BenchmarkSettings:
+    """Return the settings with the number of completed rounds."""
+    return replace(settings, rounds=max((len(x.trials) for x in results), default=0))
+
+
+def _watched_gpu(cases: Sequence[BenchmarkCase]) -> Any | None:
+    """Return the handle of the GPU that is measured, or else of the first visible one."""
+    options = next((x.provider_options for x in cases if x.provider in nvidia.PROVIDERS), {})
+    found = nvidia.gpu_of(options)
+    return None if found is None else found[1]
+
+
+def _prepare(
+    cases: Sequence[BenchmarkCase],
+    bundles: dict[str, NamedBundle],
+    speech: dict[int, Speech],
+    settings: BenchmarkSettings,
+    folder: Path,
+    show: ShowProgress,
+) -> list[CaseProgress]:
+    """Write the inputs of all cases; cases with equal inputs share a file and its failure."""
+    files: dict[tuple[object, ...], Path] = {}
+    failures: dict[Path, str] = {}
+    made = []
+    for case in cases:
+        show(f"inputs, {case.graph}", 0.0)
+        bundle = bundles[case.bundle].bundle
+        rate = bundle.manifest.sample_rate
+        takes_waveform = case.graph in {"encoder", "tokenizer"}
+        key = (rate, case.seconds, case.batch, "" if takes_waveform else (case.bundle, case.graph))
+        path = files.get(key) or folder / f"inputs-{len(files)}.npz"
+        job = Job(str(bundle.folder), case, str(path), settings.steady_s)
+        progress = CaseProgress(case, job, failure=failures.get(path, ""))
+        made.append(progress)
+        if key in files:
+            continue
+        files[key] = path
+        excerpts = speech[rate].excerpts(case.seconds, case.batch)
+        write_inputs(path, waveform_inputs(excerpts, case.batch))
+        if not takes_waveform:
+            try:
+                run_job(INNER_INPUTS, job, folder)
+            except W2VEdgeError as error:
+                progress.failure = failures[path] = str(error)
+    return made
+
+
+def _profiles(
+    progresses: list[CaseProgress], folder: Path, show: ShowProgress, *, profile: bool
+) -> None:
+    """Find out which provider runs which operators, in processes outside the trials.
+
+    One profile serves all cases of a graph and provider, unless a `profile` of each is requested.
+    """
+    known: dict[object, dict[str, int]] = {}
+    for progress in progresses:
+        case = progress.case
+        key = (case.bundle, case.graph, case.provider, tuple(case.provider_options.items()))
+        if progress.failure or case.scenario == "streaming":
+            continue
+        if profile or key not in known:
+            show(f"profile, {case.graph}", 0.0)
+            _profile(progress, folder, profile=profile)
+            known[key] = progress.nodes
+        progress.nodes = known[key]
+
+
+def _profile(progress: CaseProgress, folder: Path, *, profile: bool) -> None:
+    try:
+        found = run_job(PROFILE, progress.job, folder)
+    except W2VEdgeError as error:
+        progress.failure = str(error)
+        return
+    progress.nodes = found["nodes"]
+    if profile:
+        progress.operators = tuple(strict.from_plain(Operator, x) for x in found["operators"])
+
+
+def _rounds(
+    progresses: list[CaseProgress],
+    folder: Path,
+    settings: BenchmarkSettings,
+    rounds: int | None,
+    clock: Callable[[], float],
+    show: ShowProgress,
+    task: str,
+) -> None:
+    shuffler = random.Random(settings.seed)  # noqa: S311 - an order of trials, not a secret
+    reference = Reference()
+    begun, done = clock(), 0
+    while left := [x for x in progresses if not x.failure]:
+        planned = rounds or _affordable(clock() - begun, done, begun, settings)
+        precise = rounds is None and done >= MIN_ROUNDS and _is_precise(left, settings)
+        if done >= planned or precise:
+            break
+        shuffler.shuffle(left)
+        for number, progress in enumerate(left):
+            share = (done + number / len(left)) / max(planned, 1)
+            show(f"round {done + 1} of {planned}, {progress.case.graph}", min(1.0, share))
+            _trial(progress, folder, clock, reference, task)
+        done += 1
+
+
+def _affordable(spent: float, done: int, begun: float, settings: BenchmarkSettings) -> int:
+    """Return the number of rounds that fit in the time."""
+    if not done:
+        return MIN_ROUNDS
+    return max(MIN_ROUNDS, int((settings.time_s - begun) / (spent / done)))
+
+
+def _is_precise(progresses: list[CaseProgress], settings: BenchmarkSettings) -> bool:
+    for progress in progresses:
+        latencies = [np.array(trial.latencies_ms) for trial in progress.trials]
+        p50 = estimate(latencies, percentile(0.5))
+        if p50.high - p50.low > 2 * settings.precision * p50.value:
+            return False
+    return True
+
+
+def _trial(
+    progress: CaseProgress,
+    folder: Path,
+    clock: Callable[[], float],
+    reference: Reference,
+    task: str,
+) -> None:
+    before = reference.time_ms()
+    begin = clock()
+    try:
+        found = run_job(task, progress.job, folder)
+    except W2VEdgeError as error:
+        progress.failure = str(error)
+        return
+    found |= {
+        "begin_s": round(begin, 4),
+        "end_s": round(clock(), 4),
+        "reference_ms": (round(before, 5), round(reference.time_ms(), 5)),
+    }
+    progress.trials.append(strict.from_plain(Trial, found))
+
+
+def _result(
+    progress: CaseProgress, conditions: Conditions, settings: BenchmarkSettings
+) -> CaseResult:
+    trials = tuple(progress.trials)
+    succeeded = trials and not progress.failure
+    return CaseResult(
+        progress.case,
+        trials,
+        summarise(progress.case, trials, seed=settings.seed) if succeeded else None,
+        unstable(trials, conditions),
+        progress.nodes,
+        progress.operators,
+        progress.failure,
+    )

@@ -1,0 +1,226 @@
+"""The jobs of measured processes: a trial, a profile, and the inputs of inner graphs."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from w2v_edge import strict
+from w2v_edge.latency.measure.processes import Job
+from w2v_edge.latency.report.records import Operator
+from w2v_edge.names import Power
+from w2v_edge.providers.placement import CONTROL, KERNEL
+
+if TYPE_CHECKING:
+    from w2v_edge.runtime.model import Model
+
+TRIAL = "w2v_edge.latency.measure.trial:run_trial"
+PROFILE = "w2v_edge.latency.measure.trial:profile_graph"
+INNER_INPUTS = "w2v_edge.latency.measure.trial:make_inner_inputs"
+
+WARM_UP_S = 0.2
+MIN_WARM_UPS = 2
+PROFILED_RUNS = 5
+
+STATUS = Path("/proc/self/status")
+
+
+def run_trial(job: Job, begun: float) -> dict[str, Any]:
+    """Measure one trial, from the first import to the steady state.
+
+    Args:
+        job: the case and its inputs.
+        begun: when the process executed its first line, by `time.perf_counter`.
+
+    Returns:
+        The fields of a `Trial` that this process knows.
+    """
+    from w2v_edge.latency.measure.energy import open_counter
+    from w2v_edge.latency.measure.inputs import read_inputs
+    from w2v_edge.latency.measure.scenarios import open_workload
+
+    case = job.case
+    inputs = read_inputs(Path(job.inputs))
+    prepared = time.perf_counter()
+    model = _load(job)
+    for graph in _graphs_of(case.scenario, case.graph, list(model.manifest.graphs)):
+        model.prepare(graph)
+    loaded = time.perf_counter()
+    loaded_mb = resident_mb()
+    workload = open_workload(model, case, inputs)
+    first, *warm_up = _warm_up(workload.query)
+    gc.collect()
+    counter = open_counter(case.provider, case.provider_options)
+    before = counter.joules() if counter else 0.0
+    steady = workload.steady(job.steady_s, warm_up[-1])
+    energy = counter.joules() - before if counter else 0.0
+    return {
+        "start_ms": max(0.0, _ms(begun - job.spawned)),
+        "import_ms": _ms(job.imported - begun),
+        "load_ms": _ms(loaded - prepared),
+        "first_ms": _ms(first),
+        "warm_up_ms": [_ms(x) for x in warm_up],
+        "latencies_ms": [_ms(x) for x in steady.latencies],
+        "steady_s": round(steady.seconds, 6),
+        "audio_s": round(steady.audio_s, 6),
+        # A counter that did not move, such as a battery's with large steps, gives no figure.
+        "energy_j": energy if energy > 0 else None,
+        "energy_source": counter.source if counter else None,
+        "loaded_mb": loaded_mb,
+        "peak_mb": peak_mb(),
+        "late": steady.late,
+        "behind_ms": _ms(steady.behind),
+        "loadgen": dict(steady.loadgen),
+    }
+
+
+def profile_graph(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
+    """Profile the graph of a case on its inputs."""
+    from w2v_edge.latency.measure.inputs import read_inputs
+
+    inputs = read_inputs(Path(job.inputs))[0]
+    events = _load(job).profile(job.case.graph, MIN_WARM_UPS + PROFILED_RUNS, **inputs)
+    nodes, operators = operator_times(events, MIN_WARM_UPS)
+    return {"nodes": nodes, "operators": strict.to_plain(operators)}
+
+
+def make_inner_inputs(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
+    """Replace the waveforms in the inputs file by the inputs of a graph inside the model."""
+    import w2v_edge
+    from w2v_edge.latency.measure.inputs import read_inputs, write_inputs
+
+    model = w2v_edge.load(job.bundle)
+    graphs = model.manifest.graphs
+    names = {tensor.name for tensor in graphs[job.case.graph].inputs}
+    made = []
+    for batch in read_inputs(Path(job.inputs)):
+        tensors = dict(batch)
+        if "context" in names:
+            tensors |= model.run("encoder", **batch)
+        else:
+            if "statistics" in graphs:
+                tensors |= model.run("statistics", **batch)
+            if names & {"features", "frame_lengths"}:
+                given = graphs["frontend"].inputs
+                tensors |= model.run("frontend", **{x.name: tensors[x.name] for x in given})
+        made.append({name: tensors[name] for name in names})
+    write_inputs(Path(job.inputs), made)
+    return {}
+
+
+def operator_times(
+    events: Iterable[dict[str, Any]], warm_ups: int
+) -> tuple[dict[str, int], tuple[Operator, ...]]:
+    """Aggregate the events of onnxruntime's profiler.
+
+    Args:
+        events: of several runs of one graph.
+        warm_ups: number of runs to skip.
+
+    Returns:
+        Nodes by provider in one run, and time by operator type, longest first.
+    """
+    events = list(events)
+    begins = sorted(int(x["ts"]) for x in events if x.get("name") == "model_run")
+    kept = begins[warm_ups:]
+    counts: Counter[tuple[str, str]] = Counter()
+    times: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") != "Node" or not name.endswith(KERNEL) or int(event["ts"]) < kept[0]:
+            continue
+        key = (event["args"]["op_name"], event["args"]["provider"])
+        counts[key] += 1
+        # The time of a loop is counted for the operators in it.
+        times[key] += 0 if key[0] in CONTROL else int(event["dur"])
+    total = max(1, times.total())
+    nodes: Counter[str] = Counter()
+    for (_, provider), count in counts.items():
+        nodes[provider] += round(count / len(kept))
+    return dict(nodes.most_common()), tuple(
+        Operator(
+            *key, counts[key] / len(kept), round(time / 1e3 / len(kept), 4), round(time / total, 6)
+        )
+        for key, time in times.most_common()
+    )
+
+
+def resident_mb() -> float | None:
+    """Return the resident memory of this process in 10^6 bytes; None if it is not reported."""
+    return _from_status("VmRSS") or _from_psutil("rss")
+
+
+def peak_mb() -> float | None:
+    """Return the peak resident memory of this process in 10^6 bytes; None if not reported."""
+    return _from_status("VmHWM") or _from_psutil("peak_wset") or _from_rusage()
+
+
+def _load(job: Job) -> Model:
+    import w2v_edge
+
+    case = job.case
+    return w2v_edge.load(
+        job.bundle,
+        provider=(case.provider, case.provider_options),
+        threads=case.threads,
+        power=cast("Power", case.power),
+    )
+
+
+def _graphs_of(scenario: str, graph: str, available: list[str]) -> list[str]:
+    """Return the available graphs that a case runs."""
+    if scenario != "streaming":
+        return [graph]
+    wanted = ["statistics", "frontend", "quantizer", *(["context"] if graph == "encoder" else [])]
+    return [name for name in wanted if name in available]
+
+
+def _warm_up(query: Callable[[], None]) -> list[float]:
+    """Return the times of queries in seconds until the model is warm, the first query first."""
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) <= MIN_WARM_UPS or time.perf_counter() < begun + times[0] + WARM_UP_S:
+        start = time.perf_counter()
+        query()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _ms(seconds: float) -> float:
+    return round(1e3 * seconds, 4)
+
+
+def _from_status(field: str) -> float | None:
+    """Read /proc: importing psutil would change the figure, and it has no peak on Linux."""
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith(f"{field}:")]
+    return round(int(found[0][1]) * 1024 / 1e6, 3) if found else None
+
+
+def _from_psutil(field: str) -> float | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    size = getattr(psutil.Process().memory_info(), field, None)
+    return None if size is None else round(size / 1e6, 3)
+
+
+def _from_rusage() -> float | None:
+    # On Linux this may be the peak of the parent process, before exec.
+    if platform.system() == "Linux":
+        return None
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(round(peak * (1 if platform.system() == "Darwin" else 1024) / 1e6, 3))

@@ -1,0 +1,151 @@
+"""Report files: written atomically in the format of their suffix, validated when read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from w2v_edge import strict
+from w2v_edge.errors import ConfigError, InputError
+from w2v_edge.files import open_regular, replacing
+from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, Trial
+
+SUFFIXES = (".json", ".md", ".html")
+
+MAX_BYTES = 2**28
+MAX_FIGURE = 1e12
+"""Bound of times in ms (30 years) and of memory in MB."""
+
+
+def check_suffix(path: Path) -> str:
+    """Return the suffix of a report's path in lower case.
+
+    Raises:
+        InputError: it is not one of `SUFFIXES`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{path}: found suffix {suffix!r:.20}, expected {' or '.join(SUFFIXES)}; "
+            "rename the report"
+        )
+    return suffix
+
+
+def render_report(report: BenchmarkReport, suffix: str) -> str:
+    """Return a report as text in the format of a suffix of `SUFFIXES`."""
+    from w2v_edge.latency.report.html import page
+    from w2v_edge.latency.report.markdown import markdown
+
+    return {".json": to_json, ".md": markdown, ".html": page}[suffix](report)
+
+
+def write_report(report: BenchmarkReport, path: Path) -> None:
+    """Write a report as JSON (.json), Markdown (.md) or a page with charts (.html).
+
+    Args:
+        report: the report.
+        path: the file; its suffix selects the format.
+
+    Raises:
+        InputError: another suffix, or a figure that is not finite.
+    """
+    write(path, render_report(report, check_suffix(path)))
+
+
+def to_json(report: BenchmarkReport) -> str:
+    """Return a report as one JSON document.
+
+    Raises:
+        InputError: a figure is not finite, which JSON cannot represent.
+    """
+    return dumps(strict.to_plain(report)) + "\n"
+
+
+def dumps(plain: Mapping[str, Any], **options: Any) -> str:
+    """Return valid JSON.
+
+    Args:
+        plain: dicts, lists and scalars.
+        options: of `json.dumps`.
+
+    Raises:
+        InputError: a figure is not finite, which JSON cannot represent.
+    """
+    try:
+        return json.dumps(plain, allow_nan=False, **options)
+    except ValueError as error:
+        raise InputError(f"found a non-finite figure ({error}); measure again") from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_report(path: Path) -> BenchmarkReport:
+    """Read and validate a JSON report.
+
+    Raises:
+        InputError: the file is missing, has another format or holds impossible figures.
+    """
+    expected = "expected a report written by w2v-edge bench --json"
+    try:
+        with open_regular(path) as stream:
+            data = json.loads(stream.read(MAX_BYTES), parse_constant=_refuse)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no file; {expected}") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; {expected}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON; {expected}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path}: not a latency report; {expected}")
+    if data.get("version") != VERSION:
+        raise InputError(
+            f"{path}: format version {data.get('version')!r:.20}, expected {VERSION}; "
+            "use the release of w2v-edge that wrote it, or measure again"
+        )
+    try:
+        report = strict.from_plain(BenchmarkReport, data)
+    except (ConfigError, RecursionError) as error:
+        raise InputError(f"{path}: {error}; {expected}") from error
+    _validate(path, report)
+    return report
+
+
+def _validate(path: Path, report: BenchmarkReport) -> None:
+    """Check the figures from which ratios and logarithms are computed."""
+    names = {bundle.name for bundle in report.bundles}
+    for result in report.cases:
+        if result.case.bundle not in names:
+            raise InputError(f"{path}: a case refers to a bundle that is not listed; measure again")
+        if result.summary and not result.trials:
+            raise InputError(f"{path}: a case has a summary but no trials; measure again")
+        if not all(map(_is_plausible, result.trials)):
+            raise InputError(f"{path}: a trial has impossible times; measure again")
+
+
+def _is_plausible(trial: Trial) -> bool:
+    positive = (trial.steady_s, trial.audio_s, *trial.latencies_ms, *trial.reference_ms)
+    others = (
+        trial.start_ms,
+        trial.import_ms,
+        trial.load_ms,
+        trial.first_ms,
+        trial.loaded_mb or 0.0,
+        trial.peak_mb or 0.0,
+        *trial.warm_up_ms,
+    )
+    return (
+        bool(trial.latencies_ms)
+        and all(1 / MAX_FIGURE < x < MAX_FIGURE for x in positive)
+        and all(0 <= x < MAX_FIGURE for x in others)
+    )
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)

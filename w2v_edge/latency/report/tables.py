@@ -1,0 +1,337 @@
+"""The tables of a report, shared by all formats; cells are formatted text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from w2v_edge.latency.report.records import (
+    BenchmarkCase,
+    BenchmarkReport,
+    CaseResult,
+    Estimate,
+    Summary,
+)
+from w2v_edge.latency.report.wording import (
+    KEY_METRICS,
+    TIMES,
+    clean,
+    figure,
+    interval,
+    labels,
+    percent,
+)
+from w2v_edge.latency.statistics import summarise
+
+BARS = "▁▂▃▄▅▆▇█"
+BINS = 16
+UNSTABLE = "~ "
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: heading.
+        right: whether cells are right-aligned.
+    """
+
+    name: str
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell.
+
+    Attributes:
+        text: content.
+        strong: whether to emphasize it.
+    """
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: title.
+        columns: columns; the first one labels the row.
+        rows: rows with one cell per column.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def tables(report: BenchmarkReport, *, intervals: bool = False) -> tuple[Table, ...]:
+    """Return all non-empty tables of a report.
+
+    Args:
+        report: the report.
+        intervals: show the interval of every estimate, not only of the most important ones.
+    """
+    made = (
+        _steady(report, intervals),
+        _cold(report),
+        _memory(report),
+        _streaming(report, intervals),
+        _operators(report),
+        _placement(report),
+        _bundles(report),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def sparkline(latencies_ms: Iterable[float], low: float, high: float) -> str:
+    """Return a text histogram on a logarithmic axis from `low` to `high` ms.
+
+    Heights are square roots of counts, so that a tail of few queries is visible.
+    """
+    counts = histogram(latencies_ms, low, high, BINS)
+    if not counts.any():
+        return ""
+    steps = np.ceil(np.sqrt(counts / counts.max()) * len(BARS)).astype(int)
+    return "".join(BARS[step - 1] if step else " " for step in steps)
+
+
+def histogram(
+    latencies_ms: Iterable[float], low: float, high: float, bins: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Count latencies in bins of equal ratio; returns (bins,)."""
+    edges = np.log(np.array([low, high]))
+    if edges[1] <= edges[0]:
+        edges = edges + np.array([-0.05, 0.05])
+    values = np.log(np.maximum(np.fromiter(latencies_ms, float), 1e-9))
+    # Rounding may move the extremes slightly outside of the axis.
+    return np.histogram(values.clip(*edges), bins=bins, range=(edges[0], edges[1]))[0]
+
+
+def all_latencies(result: CaseResult) -> list[float]:
+    """Return the latencies of all trials of a case, in ms."""
+    return [x for trial in result.trials for x in trial.latencies_ms if np.isfinite(x)]
+
+
+def span(report: BenchmarkReport) -> tuple[float, float]:
+    """Return the smallest and largest latency of a report in ms; 1 and 1 if it is empty."""
+    ends = [f(x) for r in report.cases if (x := all_latencies(r)) for f in (min, max)]
+    return (max(min(ends), 1e-6), max(*ends, 1e-6)) if ends else (1.0, 1.0)
+
+
+def marked_labels(report: BenchmarkReport) -> tuple[str, ...]:
+    """Return the labels of the cases, with a mark on unstable ones."""
+    pairs = zip(labels(report), report.cases, strict=True)
+    return tuple((UNSTABLE if result.unstable else "") + label for label, result in pairs)
+
+
+def _summaries(report: BenchmarkReport) -> list[tuple[str, CaseResult, Summary]]:
+    pairs = zip(marked_labels(report), report.cases, strict=True)
+    return [(label, result, result.summary) for label, result in pairs if result.summary]
+
+
+def _steady(report: BenchmarkReport, intervals: bool) -> Table:
+    names = "p50 p90 p95 p99 max RTF speed throughput queries".split()
+    columns = (
+        Column("case", right=False),
+        *map(Column, names),
+        Column("distribution", right=False),
+    )
+    rows = []
+    low, high = span(report)
+    for label, result, s in _summaries(report):
+        matters = KEY_METRICS[result.case.scenario]
+
+        def cell(
+            name: str, estimate: Estimate, unit: str, matters: str = matters, full: bool = intervals
+        ) -> Cell:
+            text = interval(estimate, unit) if full else figure(estimate.value, unit)
+            return Cell(text, name == matters)
+
+        rows.append(
+            (
+                Cell(label),
+                cell("p50", s.p50_ms, "ms", full=True),
+                cell("p90", s.p90_ms, "ms"),
+                cell("p95", s.p95_ms, "ms"),
+                cell("p99", s.p99_ms, "ms"),
+                cell("max", s.max_ms, "ms"),
+                cell("RTF", s.real_time_factor, ""),
+                cell("speed", s.speed, TIMES),
+                # The throughput of a stream is real time.
+                Cell("")
+                if result.case.scenario == "streaming"
+                else cell("throughput", s.throughput, "s/s"),
+                Cell(str(s.queries)),
+                Cell(sparkline(all_latencies(result), low, high)),
+            )
+        )
+    return Table("Steady state", columns, tuple(rows))
+
+
+def _cold(report: BenchmarkReport) -> Table:
+    names = ("start", "import", "load", "first query", "warm-up")
+    rows = [
+        (
+            Cell(label),
+            *(
+                Cell(interval(x, "ms"))
+                for x in (s.start_ms, s.import_ms, s.load_ms, s.first_ms, s.warm_up_ms)
+            ),
+        )
+        for label, _, s in _summaries(report)
+    ]
+    return Table("Cold start", (Column("case", right=False), *map(Column, names)), tuple(rows))
+
+
+def _memory(report: BenchmarkReport) -> Table:
+    columns = (
+        Column("case", right=False),
+        Column("loaded"),
+        Column("peak"),
+        Column("energy per 1 s of audio"),
+        Column("energy counter", right=False),
+    )
+    rows = [
+        (
+            Cell(label),
+            Cell(figure(s.loaded_mb, "MB")),
+            Cell(figure(s.peak_mb, "MB")),
+            Cell(interval(s.energy_j, "J")),
+            Cell(clean(s.energy_source or "none")),
+        )
+        for label, _, s in _summaries(report)
+    ]
+    return Table("Memory and energy", columns, tuple(rows))
+
+
+def _streaming(report: BenchmarkReport, intervals: bool) -> Table:
+    names = ("block size", "blocks", "missed", "miss rate", "p99", "longest wait")
+    rows = [
+        (
+            Cell(label),
+            Cell(figure(result.case.block_ms, "ms")),
+            Cell(str(s.queries)),
+            Cell(str(sum(trial.late for trial in result.trials))),
+            Cell(percent(s.miss_rate), strong=True),
+            Cell(
+                interval(s.p99_ms, "ms") if intervals else figure(s.p99_ms.value, "ms"),
+                strong=True,
+            ),
+            Cell(figure(s.behind_ms, "ms")),
+        )
+        for label, result, s in _summaries(report)
+        if result.case.scenario == "streaming"
+    ]
+    return Table("Streaming", (Column("case", right=False), *map(Column, names)), tuple(rows))
+
+
+def _operators(report: BenchmarkReport) -> Table:
+    columns = (
+        Column("case", right=False),
+        Column("operator", right=False),
+        Column("provider", right=False),
+        Column("runs"),
+        Column("time"),
+        Column("share"),
+    )
+    rows = [
+        (
+            Cell(label),
+            Cell(clean(x.operator)),
+            Cell(clean(x.provider.removesuffix("ExecutionProvider"))),
+            Cell(figure(x.runs) if x.runs % 1 else str(int(x.runs))),
+            Cell(figure(x.time_ms, "ms")),
+            Cell(percent(x.share)),
+        )
+        for label, result in zip(marked_labels(report), report.cases, strict=True)
+        for x in result.operators
+    ]
+    return Table("Operators, profiled outside the trials", columns, tuple(rows))
+
+
+def _placement(report: BenchmarkReport) -> Table:
+    columns = (Column("case", right=False), Column("provider", right=False), Column("nodes"))
+    rows = [
+        (Cell(label), Cell(clean(name.removesuffix("ExecutionProvider"))), Cell(str(number)))
+        for label, result in zip(marked_labels(report), report.cases, strict=True)
+        for name, number in result.nodes.items()
+    ]
+    return Table("Operators by provider", columns, tuple(rows))
+
+
+def _bundles(report: BenchmarkReport) -> Table:
+    columns = (
+        Column("bundle", right=False),
+        Column("model", right=False),
+        Column("precision", right=False),
+        Column("target", right=False),
+        Column("size"),
+        Column("sha256", right=False),
+    )
+    rows = [
+        (
+            *(Cell(clean(text)) for text in (x.name, x.model, x.precision, x.target)),
+            Cell(figure(x.size_mb, "MB")),
+            Cell(clean(x.sha256[:12])),
+        )
+        for x in report.bundles
+    ]
+    return Table("Bundles", columns, tuple(rows))
+
+
+@dataclass(frozen=True)
+class CaseAcrossReports:
+    """A case in several reports.
+
+    Attributes:
+        case: the case.
+        p50_ms: median latency in each report; None if a report lacks it.
+    """
+
+    case: BenchmarkCase
+    p50_ms: tuple[Estimate | None, ...]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The formatted figures, with ratios to the first report."""
+        first = self.p50_ms[0]
+        return tuple(
+            ""
+            if x is None
+            else interval(x, "ms") + (f" ({x.value / first.value:.2f}x)" if i and first else "")
+            for i, x in enumerate(self.p50_ms)
+        )
+
+
+def across(reports: Sequence[BenchmarkReport]) -> list[CaseAcrossReports]:
+    """Return a row for each case of any report, for instance of several devices.
+
+    Bundles are matched by name. If each report has one number of threads, threads are ignored.
+    """
+    single = all(len({x.case.threads for x in report.cases}) <= 1 for report in reports)
+
+    def key(case: BenchmarkCase) -> str:
+        return repr(replace(case, threads=0) if single else case)
+
+    cases: dict[str, BenchmarkCase] = {}
+    columns: list[dict[str, Estimate]] = []
+    for report in reports:
+        cases |= {k: x.case for x in report.cases if (k := key(x.case)) not in cases}
+        columns.append(
+            {
+                key(x.case): summarise(x.case, x.trials, seed=report.settings.seed).p50_ms
+                for x in report.cases
+                if x.summary
+            }
+        )
+    return [
+        CaseAcrossReports(case, tuple(column.get(k) for column in columns))
+        for k, case in cases.items()
+    ]
