@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.checkpoint import check_names, check_numbers
+from w2v_edge.model.checkpoint import check_names, check_values
 
 TRAINING_ONLY = ("masker.", "target_projection.", "prediction_projection.")
 """Beginnings of the names of what a converted model holds, and inference never reads."""
@@ -142,7 +142,7 @@ def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]
                 f"{tuple(found[name].shape)}"
             )
         if not found[name].is_meta:
-            check_numbers(where, name, found[name], floats=ours.is_floating_point())
+            check_values(where, name, found[name], floats=ours.is_floating_point())
     if any(found[name].is_meta for name in row.theirs):
         return torch.empty(ours.shape, device="meta")
     if len(row.theirs) == 1:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from w2v_edge.model.collective import total
+from w2v_edge.model.collective import all_reduce_sum
 from w2v_edge.model.heads import CtcHead
-from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps
+from w2v_edge.model.padding import Frames, frame_lengths, valid_steps
 from w2v_edge.model.speech_model import Wav2Vec2Model
 from w2v_edge.training.spec_augment import SpecAugment, hide
 
@@ -118,12 +118,12 @@ class CtcObjective(nn.Module):
             zero_infinity=True,
         )
         counted = (target_lengths > 0).to(logits.device, non_blocking=True)
-        labels = total(target_lengths.sum().to(logits.device, torch.float32))
-        loss = total(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
+        labels = all_reduce_sum(target_lengths.sum().to(logits.device, torch.float32))
+        loss = all_reduce_sum(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
         with torch.no_grad():
             valid = valid_steps(frames.to(logits.device), logits.shape[1])
             best = logits.argmax(dim=-1) == head.blank
-            sums = total(torch.stack([(best & valid).sum(), valid.sum()]).float())
+            sums = all_reduce_sum(torch.stack([(best & valid).sum(), valid.sum()]).float())
             blank = sums[0] / sums[1].clamp(min=1)
         return CtcOutput(loss, labels, blank, logits.detach(), frames)
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from w2v_edge.errors import AudioFileError
-from w2v_edge.model.collective import total
+from w2v_edge.model.collective import all_reduce_sum
 from w2v_edge.model.config import CtcHeadConfig
 from w2v_edge.model.speech_model import Wav2Vec2Model
 from w2v_edge.training.batches import Batch, Position, collate, plan, plans
@@ -206,6 +206,6 @@ def _errors(examples: Sequence[Example], device: torch.device) -> Figures:
     hypotheses = [x.hypothesis for x in examples]
     counts = [character_errors(references, hypotheses), word_errors(references, hypotheses)]
     # float32 counts all whole numbers up to 16 million, and every device has it.
-    sums = total(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
+    sums = all_reduce_sum(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
     (cer, characters), (wer, words) = sums
     return {"held_out/cer": cer / max(1.0, characters), "held_out/wer": wer / max(1.0, words)}
