@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
 from w2v_edge.checkpoints import load_source
-from w2v_edge.checkpoints.huggingface.names import table
+from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.settings import model_config
 from w2v_edge.checkpoints.key_table import convert
 from w2v_edge.model import SpeechModel, preset
@@ -143,7 +143,7 @@ def test_published_sizes(size: str) -> None:
     found = model_config(size, {"config.json": config.to_dict()}, shapes)
     assert (found.feature_encoder, found.context) == (expected.feature_encoder, context)
     empty = assemble_empty(size, expected).state_dict()
-    converted, coverage = convert(size, table(found, empty, bare=False), empty, tensors, {})
+    converted, coverage = convert(size, key_table(found, empty, bare=False), empty, tensors, {})
     assert {key: x.shape for key, x in converted.items()} == {k: x.shape for k, x in empty.items()}
     assert coverage.used + len(coverage.training) == len(tensors)
 

@@ -201,7 +201,7 @@ def test_a_pickle_with_a_payload(copied: Make, refuses: Make, tmp_path: Path) ->
     torch.save(tensors, folder / "pytorch_model.bin")
     with pytest.raises(UnsafeCheckpointError):
         load_source(folder)
-    refuses(folder, "pytorch_model.bin", "refused unexecuted", "safetensors")
+    refuses(folder, "pytorch_model.bin", "refused without running it", "safetensors")
     assert not (tmp_path / "run").exists()
     torch.load(folder / "pytorch_model.bin", weights_only=False)
     assert (tmp_path / "run").exists()
@@ -274,7 +274,7 @@ def test_labels_of_another_size(copied: Make, edit: Make, refuses: Make) -> None
 def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """What is missing of a folder is said."""
     refuses(tmp_path, "config.json")
-    refuses(tmp_path / "nothing.safetensors", "found nothing there")
+    refuses(tmp_path / "nothing.safetensors", "found nothing")
     shutil.copy(hf_folder("wav2vec2") / WEIGHTS, tmp_path)
     refuses(tmp_path, "config.json")
     refuses(tmp_path / WEIGHTS, "config.json")
@@ -286,8 +286,8 @@ def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Ma
 def test_a_language_of_a_file(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """Only folders have languages."""
     torch.save({}, tmp_path / "model.pt")
-    refuses(tmp_path / "model.pt", "no languages", language="fra")
-    refuses(hf_folder("wav2vec2-ctc"), "no language adapters", language="fra")
+    refuses(tmp_path / "model.pt", "found a single file", language="fra")
+    refuses(hf_folder("wav2vec2-ctc"), "has no adapters", language="fra")
 
 
 @pytest.mark.parametrize("case", ["fewer layers", "activation", "lists"])

@@ -90,7 +90,7 @@ def test_a_number_without_bounds_cannot_be_declared(hint: Any) -> None:
             "tutorial",
             "feature_encoder.layers.2.padding",
             2,
-            "layers[2].padding: expected less than",
+            "padding: expected less than half",
         ),
         ("base", "feature_encoder.kind", "padded", "feature encoder 'padded'"),
         ("base", "feature_encoder.layers", [], "feature_encoder.layers: expected at least one"),

@@ -72,7 +72,7 @@ def validate(config: ModelConfig) -> None:
 
 def _check_ranges(config: Any, where: str = "") -> None:
     """Check all numbers of a config dataclass, and of those inside it, against their bounds."""
-    for name, bounds in ranges(type(config)).items():
+    for name, bounds in ranges(config.__class__).items():
         value = getattr(config, name)
         if value is not None and value not in bounds:
             raise ConfigError(f"{where}{name}: expected {bounds}, found {value}")
