@@ -71,7 +71,7 @@ def test_any_value_of_any_setting(name: str, copied: Make, edit: Make) -> None:
     path = folder / "config.json"
     original = path.read_text(encoding="utf-8")
     refusals = []
-    values: list[Any] = ["x", -1, 10**12, float("nan"), True, [1], {}]
+    values: list[Any] = ["x", -1, 10**12, float("nan"), [1]]
     for key in json.loads(original):
         for value in values:
             path.write_text(original, encoding="utf-8")
@@ -193,7 +193,7 @@ class _Payload:
 
 
 def test_a_pickle_with_a_payload(copied: Make, refuses: Make, tmp_path: Path) -> None:
-    """It is refused unexecuted."""
+    """A pickle that would run code is refused, and the code does not run."""
     folder = copied("wav2vec2")
     tensors: dict[str, Any] = dict(load_file(folder / WEIGHTS))
     (folder / WEIGHTS).unlink()
@@ -219,15 +219,13 @@ def test_weights_that_are_no_tensors(copied: Make, refuses: Make) -> None:
 @pytest.mark.parametrize(
     "file", ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
 )
-@pytest.mark.parametrize("text", ["{", "[1]", "", '"text"', "\x00", "[" * 100_000])
-def test_broken_json(
-    file: str, text: str, copied: Make, write_processor: Make, refuses: Make
-) -> None:
+def test_broken_json(file: str, copied: Make, write_processor: Make, refuses: Make) -> None:
     """A JSON file that is damaged, or no object, is named."""
     folder = copied("wav2vec2-ctc")
     write_processor(folder)
-    (folder / file).write_text(text)
-    refuses(folder, file)
+    for text in ("{", "[1]", "", '"text"', "\x00", "[" * 100_000):
+        (folder / file).write_text(text)
+        refuses(folder, file)
 
 
 @pytest.mark.parametrize(

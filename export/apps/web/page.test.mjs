@@ -158,7 +158,7 @@ async function spoilt(t, spoil) {
 
 test('a page without bundles says so', async (t) => {
   const line = await spoilt(t, (folder) => writeFile(join(folder, 'bundles.json'), '[]'));
-  assert.match(line, /^there is no bundle beside this page/);
+  assert.match(line, /^there is no bundle next to this page/);
 });
 
 test('a file that is missing is named', async (t) => {
