@@ -22,8 +22,22 @@ from w2v_edge.model import build_model, preset
 
 Make = Callable[..., Any]
 
+WEIGHTS = "model.safetensors"
+
 NOT_CONSTANT = {"num_conv_pos_embeddings", "output_hidden_size", "id2label"}
 """Settings whose default in transformers depends on the family or on other settings."""
+
+ALL_PARTS = (
+    "wav2vec2-pretraining-large",
+    "wav2vec2-adapter",
+    "mms",
+    "hubert-batch-norm",
+    "wavlm-frames",
+    "wavlm-classes",
+    "data2vec",
+    "wav2vec2-classes-mixed",
+)
+"""Models that together have every module."""
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -46,9 +60,6 @@ def test_each_setting_of_fairseq_is_read(key: str, hf_folder: Make, tmp_path: Pa
     torch.save({"args": argparse.Namespace(**{key: [1]}), "model": {**tensors, **marks}}, path)
     with pytest.raises(CheckpointError, match=rf"model\.pt: {key}: expected "):
         load_source(path)
-
-
-WEIGHTS = "model.safetensors"
 
 
 def test_a_misspelt_setting_is_a_key_error() -> None:
@@ -79,22 +90,9 @@ def test_each_key_mapping_has_a_tensor(hf_folder: Make, monkeypatch: pytest.Monk
     assert unused <= {"context_network.position.conv.weight"}
 
 
-ALL_PARTS = (
-    "wav2vec2-pretraining-large",
-    "wav2vec2-adapter",
-    "mms",
-    "hubert-batch-norm",
-    "wavlm-frames",
-    "wavlm-classes",
-    "data2vec",
-    "wav2vec2-classes-mixed",
-)
-"""Models that together have every module."""
-
-
 def test_a_gap_in_a_key_table_is_an_error(hf_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor of ours without a mapping is named, with and without `python -O`."""
-    whole = names.existing
+    whole = key_table.existing
     monkeypatch.setattr(names, "existing", lambda table, expected: whole(table, expected)[1:])
     with pytest.raises(CheckpointError, match="no key mapping for tensor 'feature_encoder"):
         load_source(hf_folder("wav2vec2"))
