@@ -1,7 +1,7 @@
 """Strict conversion between JSON-like mappings and frozen dataclasses.
 
-Fields map one to one to keys. A key that is missing, unknown or of the wrong type is a
-`ConfigError` that names its full path, such as `feature_encoder.layers[2].kernel`.
+Fields map one to one to keys. A missing or unknown key or a value of the wrong type raises a
+`ConfigError` that names the full path, such as `feature_encoder.layers[2].kernel`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from w2v_edge.errors import ConfigError
 
 T = TypeVar("T")
 
-LONGEST_KEY = 120
+MAX_KEY_CHARACTERS = 120
+"""Longer keys are shortened in errors."""
 
 
 def to_plain(value: Any) -> Any:
-    """Return dataclasses as dicts and tuples as lists, all the way down."""
+    """Convert dataclasses to dicts and tuples to lists, recursively."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -32,6 +33,11 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[T], data: object, where: str = "") -> T:
     """Build the dataclass `cls` from a mapping.
+
+    Args:
+        cls: the dataclass.
+        data: the mapping, as parsed from JSON or TOML.
+        where: path of `data` in the whole document, for errors.
 
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
@@ -71,7 +77,7 @@ def _scalar(hint: Any, value: object, where: str) -> Any:
             return float(value)
         except OverflowError:
             raise _wrong(where, "a smaller number", value) from None
-    # bool is an int to Python, and never one to a reader of a config.
+    # To Python a bool is an int; in a config it is not.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise _wrong(where, "null" if hint is type(None) else hint.__name__, value)
     return value
@@ -85,7 +91,7 @@ def _literal(hint: Any, value: object, where: str) -> Any:
 
 
 def _union(hint: Any, value: object, where: str) -> Any:
-    """Choose the member of a union whose `kind` is the value's, else the first that fits."""
+    """Convert to the member of a union with the value's `kind`, or to the member of its type."""
     members = typing.get_args(hint)
     if value is None and type(None) in members:
         return None
@@ -135,8 +141,8 @@ _GENERIC: dict[Any, Callable[[Any, object, str], Any]] = {
 
 
 def _join(where: str, key: str) -> str:
-    # Keys of a mapping may be any text: in a message they are one short line.
-    key = key if key.isprintable() and len(key) <= LONGEST_KEY else f"{key!r:.40}"
+    # Keys of a mapping may be any text; an error must stay one short line.
+    key = key if key.isprintable() and len(key) <= MAX_KEY_CHARACTERS else f"{key!r:.40}"
     return f"{where}.{key}" if where else key
 
 

@@ -13,7 +13,7 @@ import torch
 from w2v_edge.agreement import std_across_frames
 from w2v_edge.audio import Waveform
 from w2v_edge.model.config import ModelConfig
-from w2v_edge.model.lengths import Frames
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
 

@@ -86,5 +86,5 @@ def test_building_replaces_only_pages_of_its_own(
     (tmp_path / "page/.w2v-edge-page").unlink()
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert outcome.returncode == 1
-    assert "no page of ours" in outcome.stderr
+    assert "was not written by this program" in outcome.stderr
     assert (tmp_path / "page/index.html").is_file()

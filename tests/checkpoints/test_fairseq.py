@@ -202,7 +202,7 @@ class _Payload:
 def test_objects_that_are_not_on_the_list(
     form: str, value: object, hf: Make, tmp_path: Path, refuses: Make
 ) -> None:
-    """A file with any other object in it is refused unexecuted."""
+    """A file with any other object in it is refused without running it."""
     state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
     settings = _settings(form, {"_name": "wav2vec2", **MODEL}, PRETRAINING)
     if form == "dict":
@@ -215,7 +215,7 @@ def test_objects_that_are_not_on_the_list(
     torch.save({**settings, "model": state}, path)
     with pytest.raises(UnsafeCheckpointError):
         load_source(path)
-    refuses(path, "refused unexecuted")
+    refuses(path, "refused without running it")
     assert not CALLS
 
 

@@ -73,7 +73,7 @@ def test_a_model_that_is_not_in_the_cache(name: str, offline: Make, tmp_path: Pa
     done = offline("export", name)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith(f"error: {name}: not to be had from the Hugging Face Hub")
+    assert line.startswith(f"error: {name}: cannot be downloaded from the Hugging Face Hub")
     assert [x.name for x in tmp_path.iterdir()] == ["cache"]
 
 

@@ -71,7 +71,7 @@ def test_any_value_of_any_setting(name: str, copied: Make, edit: Make) -> None:
     path = folder / "config.json"
     original = path.read_text(encoding="utf-8")
     refusals = []
-    values: list[Any] = ["x", -1, 10**12, float("nan"), True, [1], {}]
+    values: list[Any] = ["x", -1, 10**12, float("nan"), [1]]
     for key in json.loads(original):
         for value in values:
             path.write_text(original, encoding="utf-8")
@@ -193,7 +193,7 @@ class _Payload:
 
 
 def test_a_pickle_with_a_payload(copied: Make, refuses: Make, tmp_path: Path) -> None:
-    """It is refused unexecuted."""
+    """A pickle that would run code is refused, and the code does not run."""
     folder = copied("wav2vec2")
     tensors: dict[str, Any] = dict(load_file(folder / WEIGHTS))
     (folder / WEIGHTS).unlink()
@@ -201,7 +201,7 @@ def test_a_pickle_with_a_payload(copied: Make, refuses: Make, tmp_path: Path) ->
     torch.save(tensors, folder / "pytorch_model.bin")
     with pytest.raises(UnsafeCheckpointError):
         load_source(folder)
-    refuses(folder, "pytorch_model.bin", "refused unexecuted", "safetensors")
+    refuses(folder, "pytorch_model.bin", "refused without running it", "safetensors")
     assert not (tmp_path / "run").exists()
     torch.load(folder / "pytorch_model.bin", weights_only=False)
     assert (tmp_path / "run").exists()
@@ -219,15 +219,13 @@ def test_weights_that_are_no_tensors(copied: Make, refuses: Make) -> None:
 @pytest.mark.parametrize(
     "file", ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
 )
-@pytest.mark.parametrize("text", ["{", "[1]", "", '"text"', "\x00", "[" * 100_000])
-def test_broken_json(
-    file: str, text: str, copied: Make, write_processor: Make, refuses: Make
-) -> None:
+def test_broken_json(file: str, copied: Make, write_processor: Make, refuses: Make) -> None:
     """A JSON file that is damaged, or no object, is named."""
     folder = copied("wav2vec2-ctc")
     write_processor(folder)
-    (folder / file).write_text(text)
-    refuses(folder, file)
+    for text in ("{", "[1]", "", '"text"', "\x00", "[" * 100_000):
+        (folder / file).write_text(text)
+        refuses(folder, file)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +272,7 @@ def test_labels_of_another_size(copied: Make, edit: Make, refuses: Make) -> None
 def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """What is missing of a folder is said."""
     refuses(tmp_path, "config.json")
-    refuses(tmp_path / "nothing.safetensors", "found nothing there")
+    refuses(tmp_path / "nothing.safetensors", "found nothing")
     shutil.copy(hf_folder("wav2vec2") / WEIGHTS, tmp_path)
     refuses(tmp_path, "config.json")
     refuses(tmp_path / WEIGHTS, "config.json")
@@ -286,8 +284,8 @@ def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Ma
 def test_a_language_of_a_file(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """Only folders have languages."""
     torch.save({}, tmp_path / "model.pt")
-    refuses(tmp_path / "model.pt", "no languages", language="fra")
-    refuses(hf_folder("wav2vec2-ctc"), "no language adapters", language="fra")
+    refuses(tmp_path / "model.pt", "found a single file", language="fra")
+    refuses(hf_folder("wav2vec2-ctc"), "has no adapters", language="fra")
 
 
 @pytest.mark.parametrize("case", ["fewer layers", "activation", "lists"])

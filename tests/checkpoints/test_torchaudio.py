@@ -69,7 +69,7 @@ def test_torchaudio(
     """A state dict tells the model, with a file beside for what tensors do not tell."""
     peer, path = hf(name), tmp_path / "model.pt"
     torch.save(_torchaudio(peer.state_dict(), wavlm="wavlm" in name), path)
-    refuses(path, "no published model is 48 wide", "encoder_num_heads", "model.json")
+    refuses(path, "found width 48", "encoder_num_heads", "model.json")
     path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
     found = load_source(path)
     assert found.format == "torchaudio"
@@ -114,7 +114,7 @@ def test_arguments_that_mean_nothing(
         ({"encoder_num_layers": 7}, "encoder_num_layers: expected 3"),
         ({"encoder_layer_norm_first": "false"}, "encoder_layer_norm_first"),
         ({"normalize_waveform": "yes"}, "normalize_waveform"),
-        ({"labels": ["-", "|"]}, "labels: expected 37 texts"),
+        ({"labels": ["-", "|"]}, "labels: expected 37 strings"),
     ],
 )
 def test_arguments_that_the_tensors_contradict(

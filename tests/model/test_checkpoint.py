@@ -93,8 +93,16 @@ def test_the_file_is_a_plain_dict(path: Path) -> None:
     assert all(type(tensor) is torch.Tensor for tensor in contents["model"].values())
 
 
-@pytest.mark.parametrize("how", ["open", "system", "subprocess"])
-@pytest.mark.parametrize("place", ["whole", "config", "model", "extra", "raw pickle"])
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [
+        ("open", "whole"),
+        ("system", "config"),
+        ("subprocess", "model"),
+        ("open", "extra"),
+        ("system", "raw pickle"),
+    ],
+)
 def test_a_pickle_with_a_payload_is_refused_unexecuted(path: Path, how: str, place: str) -> None:
     """Whatever a pickle would run, and wherever it hides, it does not run."""
     trace = path.with_name("executed")
@@ -124,23 +132,19 @@ def test_a_pickled_module_is_refused(
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_refused(path: Path, share: float) -> None:
+def test_a_truncated_file_is_refused(path: Path) -> None:
     """A file that ends early is damaged, wherever it ends."""
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    _refusal(path)
+    for share in (0.001, 0.1, 0.5, 0.9, 0.999):
+        path.write_bytes(whole[: int(share * len(whole))])
+        _refusal(path)
 
 
-@pytest.mark.parametrize(
-    "contents",
-    [b"", b"a text, no model\n", b"{}", b"RIFF....WAVEfmt ", b"\x00" * 512, b"PK\3\4"],
-)
-def test_what_is_no_checkpoint_is_refused_as_that(path: Path, contents: bytes) -> None:
-    """An empty file, a text or zeros are no checkpoint, and no threat either."""
-    path.write_bytes(contents)
-    message = _refusal(path)
-    assert "not a checkpoint" in message
+def test_other_files_are_not_checkpoints(path: Path) -> None:
+    """An empty file, text or zeros are reported as not a checkpoint, and not as unsafe."""
+    for contents in (b"", b"some text\n", b"{}", b"RIFF....WAVEfmt ", b"\x00" * 512, b"PK\3\4"):
+        path.write_bytes(contents)
+        assert "not a checkpoint" in _refusal(path)
 
 
 @settings(max_examples=200)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_edge.bundle.geometry import Geometry
-from w2v_edge.model.lengths import frame_lengths
+from w2v_edge.model.padding import frame_lengths
 
 Layer = tuple[int, int, int]
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from w2v_edge.model import ModelConfig, build_model
 from w2v_edge.model.config import SampledDistractorsConfig
-from w2v_edge.model.lengths import Frames
 from w2v_edge.model.losses import (
     diversity_loss,
     feature_penalty,
@@ -22,6 +21,7 @@ from w2v_edge.model.losses import (
     sample_distractors,
     sampled_contrastive,
 )
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.random import fresh_seeds
 from w2v_edge.model.speech_model import Wav2Vec2Model
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from w2v_edge.model.config import FixedSpansConfig, ProbableSpansConfig
-from w2v_edge.model.lengths import Frames
-from w2v_edge.model.masking import FixedSpanMasker, ProbableSpanMasker, SpanMasker, spread
+from w2v_edge.model.masking import FixedSpanMasker, ProbableSpanMasker, SpanMasker, dilate
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.random import fresh_seeds
 
 SPAN = 10
@@ -160,7 +160,7 @@ def test_probable_starts_average_the_probability(probability: float) -> None:
 @given(starts=st.lists(st.booleans(), max_size=40), span=st.integers(1, 12))
 def test_spread_unites_the_spans(starts: list[bool], span: int) -> None:
     """A frame is masked exactly if a span that reaches it has started."""
-    mask = spread(torch.tensor([starts], dtype=torch.bool), span)
+    mask = dilate(torch.tensor([starts], dtype=torch.bool), span)
     expected = [any(starts[max(0, i - span + 1) : i + 1]) for i in range(len(starts))]
     assert mask.tolist() == [expected]
 

@@ -16,7 +16,7 @@ from w2v_edge.model.config import (
     SoftQuantizerConfig,
     TemperatureSchedule,
 )
-from w2v_edge.model.lengths import Frames
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.quantizer import (
     GumbelVectorQuantizer,
     SoftVectorQuantizer,

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge.model.random import Stream, fresh_seeds, hashed, seed_of, uniform
+from w2v_edge.model.random import RandomStream, fresh_seeds, hashed, seed_of, uniform
 
 SEEDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4)
 
@@ -26,21 +26,21 @@ def test_a_longer_utterance_has_the_same_numbers_first(
     seeds: list[int], rows: int, more: int, width: int
 ) -> None:
     """What is drawn for a frame does not depend on how many follow, nor on other utterances."""
-    together = uniform(torch.tensor(seeds), Stream.GUMBEL, rows + more, width)
+    together = uniform(torch.tensor(seeds), RandomStream.GUMBEL, rows + more, width)
     assert ((together >= 0) & (together < 1)).all()
     for row, seed in zip(together, seeds, strict=True):
-        alone = uniform(torch.tensor([seed]), Stream.GUMBEL, rows, width)[0]
+        alone = uniform(torch.tensor([seed]), RandomStream.GUMBEL, rows, width)[0]
         assert torch.equal(alone, row[:rows])
 
 
 @pytest.mark.parametrize("seeds", [torch.arange(64), fresh_seeds(64)])
 def test_numbers_are_even_and_independent(seeds: torch.Tensor) -> None:
     """Each hundredth is as full as any; neighbours, seeds and streams know nothing of another."""
-    drawn = uniform(seeds, Stream.GUMBEL, 10_000)
+    drawn = uniform(seeds, RandomStream.GUMBEL, 10_000)
     counts = torch.histc(drawn, bins=100, min=0, max=1) / drawn.numel()
     assert (counts - 0.01).abs().max() < 0.0008
     assert len(set(drawn.flatten().tolist())) > 0.95 * drawn.numel()
-    other = uniform(seeds, Stream.DISTRACTORS, 10_000)
+    other = uniform(seeds, RandomStream.DISTRACTORS, 10_000)
     for a, b in ((drawn[:, 1:], drawn[:, :-1]), (drawn[1:], drawn[:-1]), (drawn, other)):
         together = torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]
         assert together.abs() < 0.006

@@ -79,7 +79,7 @@ def test_a_config_survives_json(name: str) -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["tutorial", "base"])
 def test_each_missing_key_is_named(name: str) -> None:
     """Every key but those with a default must be there, or its full path is in the error."""
     plain = preset(name).to_dict()
@@ -92,7 +92,7 @@ def test_each_missing_key_is_named(name: str) -> None:
             assert f"missing key '{_spell(path)}'" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["tutorial", "base"])
 def test_each_unknown_key_is_named(name: str) -> None:
     """A key too many in any mapping is an error that spells its full path."""
     plain = preset(name).to_dict()
@@ -106,7 +106,7 @@ def test_each_unknown_key_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "many", [1], {"a": 1}, True, 1.5], ids=repr)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["tutorial", "base"])
 def test_each_value_of_the_wrong_type_is_named(name: str, wrong: object) -> None:
     """A value of another type is an error that begins with its full path."""
     plain = preset(name).to_dict()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from w2v_edge.model import ModelConfig, SpeechModel, build_model, preset
 from w2v_edge.model.config import SoftQuantizerConfig
 from w2v_edge.model.losses import diversity_loss, feature_penalty, in_batch_contrastive
-from w2v_edge.model.random import Stream, uniform
+from w2v_edge.model.random import RandomStream, uniform
 from w2v_edge.model.speech_model import TutorialModel
 
 HEADS = 4
@@ -111,7 +111,7 @@ def test_gumbel_vectors_equal_the_reference_given_the_noise(
     features = model.features(clip(1, 0, 16_000)[None], torch.tensor([16_000]))
     logits = model.quantizer.logits(features.values)
     seeds = torch.tensor([9])
-    noise = uniform(seeds, Stream.GUMBEL, *logits.shape[1:])
+    noise = uniform(seeds, RandomStream.GUMBEL, *logits.shape[1:])
     vectors = model.quantizer(features, update=1000, seeds=seeds).vectors
     close(
         vectors,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.lengths import Frames
+from w2v_edge.model.padding import Frames
 from w2v_edge.training.spec_augment import Masks, SpecAugment, apply_masks
 
 LENGTHS = st.lists(st.integers(0, 80), min_size=1, max_size=5)

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub, by name; its cache and its offline mode are honoured."""
+"""Downloads models from the Hugging Face Hub, with its cache and its offline mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".json", ".onnx"
 
 
 def is_hub_name(source: str) -> bool:
-    """Tell whether `source` reads like a model on the Hub, and not like a path."""
+    """Return whether `source` is a model name on the Hub rather than a path."""
     return (
         NAME.fullmatch(source) is not None
         and not source.endswith(FILE_ENDINGS)
@@ -31,20 +31,20 @@ def is_hub_name(source: str) -> bool:
 
 
 def download(source: str, language: str | None = None) -> Path:
-    """Return the folder of a model's files, fetched where they are not in the cache.
+    """Download a model's files unless they are cached, and return their folder.
 
     Args:
         source: `owner/model` or `owner/model@revision`.
-        language: whose adapter is wanted too.
+        language: language adapter to download, if any.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        CheckpointError: no such model, no network and not in the cache, or no access.
+        CheckpointError: the model does not exist, or is neither cached nor accessible.
     """
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("reading a model of the Hub", "huggingface_hub", "hub") from error
+        raise MissingExtraError("reading a model from the Hub", "huggingface_hub", "hub") from error
     hub = _Hub(*source.partition("@")[::2])
     try:
         with _quiet():
@@ -52,22 +52,22 @@ def download(source: str, language: str | None = None) -> Path:
     except CheckpointError:
         raise
     except Exception as error:
-        # Whatever the network, the Hub or its library have to say, the user wants one line.
+        # Any error of the network, the Hub or its library becomes one line.
         raise CheckpointError(
-            f"{source}: not to be had from the Hugging Face Hub: {_reason(error)}; check the name "
-            "and the network, or give a folder"
+            f"{source}: cannot be downloaded from the Hugging Face Hub: {_reason(error)}; check "
+            "the name and the network, or give a folder"
         ) from error
 
 
 @dataclass(frozen=True)
 class _Hub:
-    """One model on the Hub, at a revision or, if that is empty, its latest."""
+    """A model on the Hub, at a revision (empty: the latest)."""
 
     name: str
     revision: str
 
     def folder(self, language: str | None) -> Path:
-        """Fetch what a model is made from; return the folder it lies in."""
+        """Fetch all files of a model and return their folder."""
         folder = self.fetch(CONFIG).parent
         for file in JSON_FILES[1:]:
             self.fetch_if_there(file)
@@ -78,21 +78,21 @@ class _Hub:
         return folder
 
     def fetch(self, file: str) -> Path:
-        """Return a file's path in the cache, fetched if it is not there yet."""
+        """Fetch a file unless it is cached, and return its path in the cache."""
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(self.name, file, revision=self.revision or None))
 
     def fetch_if_there(self, file: str) -> Path | None:
-        """Return the same, or None for a file that the model does not have."""
+        """Fetch a file, or return None if the model has no such file."""
         from huggingface_hub import constants
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
             return self.fetch(file)
         except LocalEntryNotFoundError:
-            # Offline by choice, the cache is all there is; else, not to be reached is not to be
-            # absent, unless the Hub itself has said so before.
+            # In offline mode a file that is not cached counts as absent. Else an unreachable file
+            # is an error, unless the Hub has reported it absent before.
             if constants.HF_HUB_OFFLINE or self.known_absent(file):
                 return None
             raise
@@ -100,14 +100,14 @@ class _Hub:
             return None
 
     def known_absent(self, file: str) -> bool:
-        """Tell whether the Hub itself said that there is no such file; the cache keeps that."""
+        """Return whether the cache records that the Hub has no such file."""
         from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
         found = try_to_load_from_cache(self.name, file, revision=self.revision or None)
         return found is _CACHED_NO_EXIST
 
     def fetch_weights(self) -> None:
-        """Fetch the weights, with all their shards."""
+        """Fetch the weights, including all shards."""
         for file in (SAFETENSORS, BIN):
             if self.fetch_if_there(file):
                 return
@@ -123,16 +123,16 @@ class _Hub:
 
 REASONS = {
     "LocalEntryNotFoundError": (
-        "it cannot be reached, and the cache does not have all of the model (HF_HUB_OFFLINE=1 "
-        "takes what it has)"
+        "it cannot be reached, and the model is not completely cached (HF_HUB_OFFLINE=1 uses "
+        "the cached files)"
     ),
-    "GatedRepoError": "access to the model must be asked for on its page (then: hf auth login)",
+    "GatedRepoError": "request access on the model's page (then: hf auth login)",
     "RepositoryNotFoundError": "no such model, or a private one (then: hf auth login)",
     "RevisionNotFoundError": "no such revision",
     "EntryNotFoundError": f"no {CONFIG} in it",
     "RemoteEntryNotFoundError": f"no {CONFIG} in it",
 }
-"""What the library's errors come to, by class."""
+"""Text for the library's errors, by class."""
 
 
 def _reason(error: Exception) -> str:
@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's remarks on its retries off the user's terminal."""
+    """Silence the library's warnings about retries."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,7 @@
-"""Tables that map a foreign checkpoint's tensors to ours and back, and what they cover."""
+"""Key tables: they map the tensors of a source checkpoint to ours and back."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,23 +11,21 @@ import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.checkpoint import check_names, check_numbers
+from w2v_edge.model.checkpoint import check_names, check_values
 
 TRAINING_ONLY = ("masker.", "target_projection.", "prediction_projection.")
-"""Beginnings of the names of what a converted model holds, and inference never reads."""
-
-
-MISFIT = "; its config and its weights do not belong together, or the file is damaged"
+"""Prefixes of our tensors that inference does not use."""
+MISMATCH = "; the config does not match the weights, or the file is damaged"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One tensor of ours and what it is made of.
+class KeyMapping:
+    """One of our tensors and its source tensors.
 
     Attributes:
-        ours: its name.
-        theirs: names of the foreign tensors; several lie one below the other in ours.
-        shape: of the foreign one, where its numbers are arranged otherwise.
+        ours: name of our tensor.
+        theirs: names of the source tensors, concatenated along axis 0 in ours.
+        shape: shape of the source tensor, if it is reshaped.
     """
 
     ours: str
@@ -36,24 +33,21 @@ class Row:
     shape: tuple[int, ...] | None = None
 
     def shape_of_theirs(self, ours: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of each foreign tensor, given ours."""
+        """Return the shape of each source tensor, given ours."""
         if self.shape is not None:
             return self.shape
         first = ours[0] // len(self.theirs) if ours else 0
         return (first, *ours[1:]) if len(self.theirs) > 1 else tuple(ours)
 
 
-Table = Sequence[Row]
-
-
 @dataclass(frozen=True)
 class Coverage:
-    """What became of a foreign checkpoint's tensors.
+    """Use of a source checkpoint's tensors.
 
     Attributes:
-        used: how many inference needs.
-        training: names of those kept for training only.
-        ignored: names of those left out, with the reason.
+        used: number of tensors that inference uses.
+        training: names of tensors kept for training only.
+        ignored: reason by name of the tensors that are dropped.
     """
 
     used: int
@@ -62,34 +56,39 @@ class Coverage:
 
     @property
     def text(self) -> str:
-        """The same in one line."""
+        """Summary in one line."""
         parts = [f"{self.used} tensors used"]
         if self.training:
             parts.append(f"kept for training only: {', '.join(self.training)}")
-        parts += [f"left out: {name} ({why})" for name, why in self.ignored.items()]
+        parts += [f"ignored: {name} ({why})" for name, why in self.ignored.items()]
         return "; ".join(parts)
 
 
 def convert(
     where: Path | str,
-    table: Table,
+    table: Sequence[KeyMapping],
     expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
     ignored: Mapping[str, str],
 ) -> tuple[dict[str, Tensor], Coverage]:
-    """Return our tensors, made of a foreign checkpoint's.
+    """Convert a source checkpoint's tensors to ours.
 
     Args:
         where: the checkpoint, for errors.
-        table: a row for each of `expected`.
-        expected: our tensors by name, for their shapes.
-        found: the foreign ones.
-        ignored: patterns of foreign names that may be there and are not needed, with the reason.
+        table: a mapping for each of `expected`.
+        expected: our tensors by name, for their shapes and types.
+        found: the source tensors.
+        ignored: reason by regular expression of source names that may be dropped.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected or of another shape; it is named.
+        CheckpointError: a tensor is missing, unexpected or has another shape; it is named.
     """
-    assert {row.ours for row in table} == set(expected)
+    # A gap in a key table is an error of ours that no checkpoint can cause: never skip it.
+    unmapped = set(expected) - {row.ours for row in table}
+    if unmapped:
+        raise CheckpointError(
+            f"{where}: no key mapping for tensor {min(unmapped)!r}; report it as a bug of w2v-edge"
+        )
     needed = {name for row in table for name in row.theirs}
     left_out = {
         name: why
@@ -98,16 +97,16 @@ def convert(
         if re.fullmatch(pattern, name)
     }
     rest = {name: tensor for name, tensor in found.items() if name not in left_out}
-    check_names(where, needed, rest, MISFIT)
-    converted = {row.ours: _join(where, row, expected[row.ours], found) for row in table}
+    check_names(where, needed, rest, MISMATCH)
+    converted = {row.ours: _concatenate(where, row, expected[row.ours], found) for row in table}
     training = tuple(
         name for row in table if row.ours.startswith(TRAINING_ONLY) for name in row.theirs
     )
     return converted, Coverage(len(needed) - len(training), training, left_out)
 
 
-def revert(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the foreign tensors that ours are made of."""
+def revert(table: Sequence[KeyMapping], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert our tensors back to the source checkpoint's."""
     theirs: dict[str, Tensor] = {}
     for row in table:
         tensor = ours[row.ours]
@@ -120,20 +119,22 @@ def revert(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def with_sides(ours: str, *theirs: str) -> list[Row]:
-    """Return the rows of a weight and a bias."""
+def weight_and_bias(ours: str, *theirs: str) -> list[KeyMapping]:
+    """Return the mappings of a module's weight and bias."""
     return [
-        Row(f"{ours}.{side}", tuple(f"{name}.{side}" for name in theirs))
-        for side in ("weight", "bias")
+        KeyMapping(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs))
+        for part in ("weight", "bias")
     ]
 
 
-def present(table: Iterable[Row], expected: Mapping[str, Tensor]) -> list[Row]:
-    """Return the rows of tensors that a model has."""
+def existing(table: Iterable[KeyMapping], expected: Mapping[str, Tensor]) -> list[KeyMapping]:
+    """Return the mappings of tensors that a model has; a table lists those of all models."""
     return [row for row in table if row.ours in expected]
 
 
-def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]) -> Tensor:
+def _concatenate(
+    where: Path | str, row: KeyMapping, ours: Tensor, found: Mapping[str, Tensor]
+) -> Tensor:
     shape = row.shape_of_theirs(ours.shape)
     for name in row.theirs:
         if tuple(found[name].shape) != shape:
@@ -142,10 +143,15 @@ def _join(where: Path | str, row: Row, ours: Tensor, found: Mapping[str, Tensor]
                 f"{tuple(found[name].shape)}"
             )
         if not found[name].is_meta:
-            check_numbers(where, name, found[name], floats=ours.is_floating_point())
+            check_values(where, name, found[name], floats=ours.is_floating_point())
     if any(found[name].is_meta for name in row.theirs):
         return torch.empty(ours.shape, device="meta")
     if len(row.theirs) == 1:
         return found[row.theirs[0]].reshape(ours.shape)
-    assert math.prod(shape) * len(row.theirs) == ours.numel()
-    return torch.cat([found[name] for name in row.theirs])
+    joined = torch.cat([found[name] for name in row.theirs])
+    if joined.shape != ours.shape:
+        raise CheckpointError(
+            f"{where}: tensors {row.theirs[0]!r}, ...: expected {tuple(ours.shape)} together, "
+            f"found {tuple(joined.shape)}"
+        )
+    return joined

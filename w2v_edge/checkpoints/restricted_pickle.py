@@ -1,7 +1,7 @@
-"""Reads torch files whose pickles hold settings as objects, without running any of their code.
+"""Reads torch files whose pickles contain settings as objects, without running their code.
 
-torch's restricted reader takes tensors and plain values. Beside those, classes on the list below
-are admitted, each replaced by a stand-in that keeps what it is given and does nothing.
+torch's restricted unpickler allows tensors and plain values. The classes listed here are allowed
+in addition, each replaced by a stand-in that stores its arguments and has no behaviour.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from w2v_edge.errors import CheckpointError
 
 
 class StandIn:
-    """What takes the place of an admitted class: fields, and no behaviour."""
+    """Replacement of an allowed class: fields without behaviour."""
 
     def __init__(self, *values: object) -> None:
-        """Keep what the class would have been called with."""
+        """Store the arguments of the original class."""
         self.values = values
 
 
-ADMITTED = (
+ALLOWED = (
     "argparse.Namespace",
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
@@ -58,38 +58,38 @@ ADMITTED = (
     "builtins.NoneType",
     "pathlib.PosixPath",
 )
-"""By their full names; all of them become stand-ins."""
+"""Full names of the classes that become stand-ins."""
 
 
 def read_restricted(path: Path) -> Any:
-    """Read a torch file; objects in it are stand-ins.
+    """Read a torch file; objects in it become stand-ins.
 
-    torch's list of what is admitted is the process's own: it is longer while this runs.
+    torch's allow list is global to the process and is extended while this runs.
 
     Raises:
-        Exception: whatever torch's restricted reader makes of a file that it refuses.
+        Exception: any error of torch's restricted unpickler on a refused or damaged file.
     """
-    # torch takes stand-ins under others' names; the list wants a class of its own for each.
-    stand_ins = [(type(name.rpartition(".")[2], (StandIn,), {}), name) for name in ADMITTED]
+    # torch maps each allowed name to a class, which must be distinct.
+    stand_ins = [(type(name.rpartition(".")[2], (StandIn,), {}), name) for name in ALLOWED]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def plain(value: object) -> Any:
-    """Return settings as dicts, lists and values; whatever else was pickled becomes None.
+    """Convert settings to dicts, lists and plain values; other objects become None.
 
     Raises:
-        CheckpointError: there are more of them than any settings have.
+        CheckpointError: more than `MAX_VALUES` values.
     """
-    return _Reader().plain(value, 0)
+    return _PlainConverter().plain(value, 0)
 
 
 MAX_DEPTH = 40
 MAX_VALUES = 100_000
 
 
-class _Reader:
-    """Counts what it reads: a small file may refer to itself without end."""
+class _PlainConverter:
+    """Counts the values: a small file may contain itself recursively."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -97,7 +97,7 @@ class _Reader:
     def plain(self, value: object, depth: int) -> Any:
         self.count += 1
         if self.count > MAX_VALUES:
-            raise CheckpointError(f"settings of more than {MAX_VALUES} values; not a checkpoint")
+            raise CheckpointError(f"found more than {MAX_VALUES} settings, not a checkpoint")
         if depth > MAX_DEPTH:
             return None
         if isinstance(value, StandIn):

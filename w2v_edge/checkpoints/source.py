@@ -1,14 +1,14 @@
-"""Any checkpoint, recognised by what it holds."""
+"""Reads a checkpoint of any supported format, detected from its content."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from w2v_edge.checkpoints import fairseq, torchaudio
-from w2v_edge.checkpoints.hashing import source_hash
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, preprocessor
@@ -20,20 +20,18 @@ from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint
 from w2v_edge.model.speech_model import SpeechModel
 
-Read = tuple[SpeechModel, Coverage]
-
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that was read.
+    """A loaded checkpoint.
 
     Attributes:
-        name: what it is called: a file's or folder's name, or the name on the Hub.
+        name: name of the file or folder, or on the Hub.
         format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
         model: in eval mode.
-        sha256: of its file; of several, that of lines of their hashes and names.
-        coverage: what became of its tensors; None of our own, which has no others.
-        remarks: what a user should know of it.
+        sha256: hash of its files, see `source_hash`.
+        coverage: use of a converted checkpoint's tensors; None for our own format.
+        remarks: warnings for the user.
     """
 
     name: str
@@ -48,25 +46,23 @@ def load_source(source: str | Path, language: str | None = None) -> Source:
     """Read a checkpoint.
 
     Args:
-        source: a `.pt` file, ours, fairseq's or torchaudio's; a folder of transformers, or its
-            weights; or `owner/model` on the Hugging Face Hub.
-        language: whose adapter and vocabulary are taken, in a model with several.
+        source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, or its
+            weight file; or `owner/model` on the Hugging Face Hub.
+        language: selects an adapter and a vocabulary of a multilingual model.
 
     Raises:
-        CheckpointError: nothing there, not supported, damaged, or contradicting itself.
-        UnsafeCheckpointError: its pickle asks for more than is on the list; it was not run.
-        MissingExtraError: what reads it is not installed.
+        CheckpointError: the checkpoint is missing, unsupported, damaged or inconsistent.
+        UnsafeCheckpointError: its pickle needs a class that is not allowed; it was not run.
+        MissingExtraError: a package that reads it is not installed.
     """
     try:
         return _load(source, language)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, W2VEdgeError):
             raise
-        # Checkpoints are anybody's: what no check foresaw is still the file's fault.
+        # Checkpoints are untrusted: an error that no check anticipates is blamed on the file.
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CheckpointError(
-            f"{source}: damaged, or unlike any that is known ({what:.120})"
-        ) from error
+        raise CheckpointError(f"{source}: damaged, or of an unknown kind ({what:.120})") from error
 
 
 def _load(source: str | Path, language: str | None) -> Source:
@@ -80,16 +76,16 @@ def _load(source: str | Path, language: str | None) -> Source:
     if is_hub_name(str(source)):
         return _folder(download(str(source), language), str(source), language)
     raise CheckpointError(
-        f"{source}: expected a checkpoint file, a folder of transformers or a model's name on the "
-        "Hugging Face Hub, found nothing there; make one: w2v-edge init"
+        f"{source}: expected a checkpoint file, a transformers folder or the name of a model on "
+        "the Hugging Face Hub, found nothing; make one: w2v-edge init"
     )
 
 
 def _folder(folder: Path, name: str, language: str | None) -> Source:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
-            f"{folder}: expected a checkpoint file or a folder of transformers, found no {CONFIG} "
-            "in it"
+            f"{folder}: expected a checkpoint file or a transformers folder, found no {CONFIG} in "
+            "it"
         )
     model, coverage = read_folder(folder, language)
     sha256 = source_hash(used_files(folder, language))
@@ -102,8 +98,8 @@ def _remarks(model: SpeechModel) -> tuple[str, ...]:
     if preprocessor(files) is None:
         rate = model.config.sample_rate
         remark = (
-            f"no settings in {PREPROCESSOR}: the waveform is taken as it is, at {rate} Hz; put the "
-            "file beside the weights if the model was trained on normalised audio"
+            f"no {PREPROCESSOR}: the waveform is not normalised, at {rate} Hz; put the file next "
+            "to the weights if the model was trained on normalised audio"
         )
         return (remark, *remarks)
     return remarks
@@ -113,8 +109,8 @@ def _of_waveform(name: str, model: SpeechModel) -> tuple[str, ...]:
     if name != "torchaudio" or model.config.normalise is not None:
         return ()
     remark = (
-        "a state dict does not say whether the waveform is to be normalised: it is taken as it is; "
-        'write {"normalize_waveform": true} into NAME.json beside it otherwise'
+        "a state dict does not specify waveform normalisation: none is applied; if the model was "
+        'trained with it, write {"normalize_waveform": true} into NAME.json next to it'
     )
     return (remark,)
 
@@ -123,16 +119,16 @@ def _of_labels(model: SpeechModel, what: str) -> tuple[str, ...]:
     head = model.config.head
     if head is None or head.kind != "ctc" or head.labels:
         return ()
-    return (f"no {what}: the bundle gives logits and cannot transcribe",)
+    return (f"no {what}: the bundle returns logits and cannot transcribe",)
 
 
 def _file(path: Path, language: str | None) -> Source:
     if path.suffix == ".safetensors":
         raise CheckpointError(
-            f"{path}: expected {CONFIG} beside {SAFETENSORS}; tensors alone do not tell the model"
+            f"{path}: expected {CONFIG} next to {SAFETENSORS}, found tensors without settings"
         )
     if language is not None:
-        raise CheckpointError(f"{path}: a single file has no languages to choose from")
+        raise CheckpointError(f"{path}: found a single file, expected a folder for --language")
     payload, sha256 = _peek(path), source_hash([path])
     for name, (recognises, read) in READERS.items():
         if recognises(payload):
@@ -145,20 +141,35 @@ def _file(path: Path, language: str | None) -> Source:
     return Source(_name(path), "w2v-edge", model, sha256, None, remarks)
 
 
-READERS: dict[str, tuple[Callable[[object], bool], Callable[[Path, Any], Read]]] = {
+READERS: dict[
+    str, tuple[Callable[[object], bool], Callable[[Path, Any], tuple[SpeechModel, Coverage]]]
+] = {
     "fairseq": (fairseq.recognises, fairseq.read_fairseq),
     "torchaudio": (torchaudio.recognises, torchaudio.read_torchaudio),
 }
-"""What tells whether a file is of a format, and what reads it."""
+"""Detection and reader of each single-file format."""
+
+
+def source_hash(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file; of several, the SHA-256 of the lines `HASH  NAME`, sorted."""
+    if len(files) == 1:
+        return _sha256(files[0])
+    lines = sorted(f"{_sha256(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _peek(path: Path) -> object:
     try:
         return read_restricted(path)
-    except Exception:  # noqa: BLE001 - our own reader says best what is wrong with a file
+    except Exception:  # noqa: BLE001 - our own reader reports the error best
         return None
 
 
 def _name(path: Path) -> str:
-    # Names of files need not be text everywhere.
+    # On POSIX a file name need not be valid Unicode.
     return path.name.encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""Tensors from files of others: safetensors, whole or in shards, and torch's own, without pickles.
+"""Reads tensors from safetensors and torch files, whole or sharded.
 
-Torch's files are read with `weights_only=True`: no code in them is ever run.
+torch files are read with `weights_only=True`: their pickles run no code.
 """
 
 from __future__ import annotations
@@ -15,25 +15,23 @@ import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError, MissingExtraError, UnsafeCheckpointError
+from w2v_edge.model.checkpoint import BARE_PICKLE, ZIP
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 MAX_JSON_BYTES = 64 * 2**20
-
-TORCH_BEGINNINGS = (b"PK", b"\x80")
-"""How files of torch begin, of today and of old."""
 
 OLD_WEIGHT_NORM = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
 }
-"""How torch called a normed weight's parts until it had parametrizations."""
+"""Names of weight norm's parameters before torch had parametrizations."""
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights of a folder, its index first where there are shards.
+    """Return the weight files of a folder; of sharded weights, the index first.
 
     Raises:
-        CheckpointError: there are none, or a shard is missing.
+        CheckpointError: no weights, or a shard is missing.
     """
     for name in (SAFETENSORS, BIN):
         if (folder / name).is_file():
@@ -48,8 +46,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or an index does not fit its shards.
-        UnsafeCheckpointError: a pickle asks for anything but tensors.
+        CheckpointError: a file is missing or damaged, or the index does not match the shards.
+        UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
     tensors: dict[str, Tensor] = {}
     files = weight_files(folder)
@@ -69,27 +67,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of one file, `.safetensors` or torch's.
 
     Raises:
-        CheckpointError: it is damaged, or holds something else.
-        UnsafeCheckpointError: a pickle asks for anything but tensors.
+        CheckpointError: it is damaged or has other content.
+        UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     with path.open("rb") as stream:
-        if not stream.read(2).startswith(TORCH_BEGINNINGS):
+        if not stream.read(2).startswith((ZIP, BARE_PICKLE)):
             raise CheckpointError(
-                f"{path}: not a file of torch's (a pointer of git-lfs, or a web page?); download "
-                "it again"
+                f"{path}: not a torch file (a git-lfs pointer, or a web page?); download it again"
             )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeCheckpointError(
-            f"{path}: refused unexecuted, its pickle asks for more than tensors; save it as "
-            "safetensors"
+            f"{path}: refused without running it: its pickle needs more than tensors; save it "
+            "as safetensors"
         ) from error
     except Exception as error:
-        # The reader meets bytes that nobody vouches for: whatever it stumbles over is damage.
-        raise CheckpointError(f"{path}: damaged, or no file of torch's") from error
+        # The bytes are untrusted: any other error of the unpickler means a damaged file.
+        raise CheckpointError(f"{path}: damaged, or not a torch file") from error
     if not is_tensors(found):
         raise CheckpointError(f"{path}: expected tensors by name, found something else")
     return dict(found)
@@ -110,7 +107,7 @@ def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if name.endswith(old):
                 name = name.removesuffix(old) + new  # noqa: PLW2901 - a name has one ending
         if name in renamed:
-            raise CheckpointError(f"tensor {name!r} is there twice, under its old name too")
+            raise CheckpointError(f"tensor {name!r} is there twice, under its old and its new name")
         renamed[name] = tensor
     return renamed
 
@@ -119,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CheckpointError: it is damaged, or no object.
+        CheckpointError: it is damaged or not an object.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:

@@ -1,7 +1,7 @@
-"""State dicts of torchaudio's `Wav2Vec2Model`, which hold no settings.
+"""torchaudio's state dicts of `Wav2Vec2Model`, which contain no settings.
 
-Widths and depths follow from the tensors, the rest from which published model has them, or from a
-file beside.
+Sizes follow from the tensors' shapes; other settings are those of the published model of this size,
+or are read from a JSON file next to the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import Any, Literal, TypeGuard
 
 from torch import Tensor
 
-from w2v_edge.checkpoints.key_table import Coverage, Row, convert, present, with_sides
+from w2v_edge.checkpoints.key_table import (
+    Coverage,
+    KeyMapping,
+    convert,
+    existing,
+    weight_and_bias,
+)
 from w2v_edge.checkpoints.tensors import is_tensors, modern_names, read_json
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
@@ -29,23 +35,23 @@ from w2v_edge.model.speech_model import SpeechModel
 
 TRANSFORMER = "encoder.transformer"
 WRAPPED = "model."
-"""What names begin with in a model of torchaudio's pipelines that normalises the waveform."""
+"""Prefix of all names in a model of torchaudio's pipelines that normalises the waveform."""
 
 NORMALISATION_EPS = 1e-5
-"""Its normalisation is a layer norm."""
+"""torchaudio normalises with a layer norm."""
 
 POSITION = f"{TRANSFORMER}.pos_conv_embed.conv"
 NORMED = "parametrizations.weight"
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
 HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
-"""By width, of every published model."""
+"""Attention heads by width, in every published model."""
 
 MAX_DISTANCE = 800
-"""Of WavLM."""
+"""WavLM's largest relative distance, in frames."""
 
 
-KNOWN = frozenset(
+ARGUMENTS = frozenset(
     "extractor_mode extractor_conv_layer_config extractor_conv_bias encoder_embed_dim "
     "encoder_projection_dropout encoder_pos_conv_kernel encoder_pos_conv_groups "
     "encoder_num_layers encoder_num_heads encoder_num_buckets encoder_max_distance "
@@ -56,7 +62,7 @@ KNOWN = frozenset(
 
 
 def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
-    """Tell whether a file's content is such a state dict."""
+    """Return whether a file's content is such a state dict."""
     return is_tensors(payload) and any(
         f"{prefix}{TRANSFORMER}.layer_norm.weight" in payload for prefix in ("", WRAPPED)
     )
@@ -65,17 +71,17 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
 def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechModel, Coverage]:
     """Return the model of a state dict.
 
-    `NAME.json` beside `NAME.pt` may hold the arguments of torchaudio's factory that made the model,
-    and `labels`, as its pipelines list them.
+    `NAME.json` next to `NAME.pt` may hold the arguments of torchaudio's factory function, and
+    `labels` as its pipelines list them.
 
     Raises:
-        CheckpointError: tensors of no model that is known, or that do not fit each other.
+        CheckpointError: the tensors are of an unknown model or inconsistent.
     """
     wrapped = all(name.startswith(WRAPPED) for name in payload)
     tensors = modern_names({name.removeprefix(WRAPPED): x for name, x in payload.items()})
     flat = next((name for name, x in tensors.items() if not x.ndim), None)
     if flat is not None and not flat.endswith("num_batches_tracked"):
-        raise CheckpointError(f"{path}: tensor {flat!r} is a single number, expected a table")
+        raise CheckpointError(f"{path}: tensor {flat!r} is a scalar, expected at least one axis")
     beside = path.with_suffix(".json")
     given = {"normalize_waveform": wrapped, **(read_json(beside) if beside.is_file() else {})}
     _check_given(beside, given)
@@ -86,13 +92,13 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechMo
     _check_agreement(beside, config, given)
     empty = assemble_empty(path, config)
     expected = empty.state_dict()
-    converted, coverage = convert(path, present(_rows(config), expected), expected, tensors, {})
+    converted, coverage = convert(path, existing(_rows(config), expected), expected, tensors, {})
     return fill(path, empty, converted), coverage
 
 
 def _check_given(path: Path, given: Mapping[str, Any]) -> None:
-    """Refuse what is misspelt, and what is neither true nor false where it must be."""
-    unknown = sorted(given.keys() - KNOWN - {"labels", "normalize_waveform"})
+    """Check the names of arguments, and the types of booleans."""
+    unknown = sorted(given.keys() - ARGUMENTS - {"labels", "normalize_waveform"})
     if unknown:
         raise CheckpointError(
             f"{path}: unknown key {unknown[0]!r:.60}; the keys are: labels, normalize_waveform and "
@@ -106,8 +112,9 @@ def _check_given(path: Path, given: Mapping[str, Any]) -> None:
 
 
 def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that the tensors contradict."""
+    """Check that arguments agree with the tensors."""
     layers, context = config.feature_encoder.layers, config.context
+    relative = getattr(context, "relative_position", None)
     facts = {
         "extractor_conv_layer_config": [[x.channels, x.kernel, x.stride] for x in layers],
         "extractor_conv_bias": config.feature_encoder.bias,
@@ -117,6 +124,7 @@ def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) 
         "encoder_pos_conv_kernel": context.position_kernel,
         "encoder_pos_conv_groups": context.position_groups,
         "encoder_ff_interm_features": context.feed_forward,
+        "encoder_num_buckets": None if relative is None else relative.buckets,
         "aux_num_out": None if config.head is None else config.head.size,
     }
     for key, fact in facts.items():
@@ -151,13 +159,13 @@ def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any])
 
 
 def _head(path: Path, size: int, labels: object) -> CtcHeadConfig:
-    """Return the head; of labels, as torchaudio's pipelines list them, the first is the blank."""
+    """Return the head; the first of torchaudio's labels is the CTC blank."""
     if labels is None:
         return CtcHeadConfig(size, (), 0, None, ())
     texts = isinstance(labels, list) and all(isinstance(x, str) for x in labels)
     if not isinstance(labels, list) or not texts or len(labels) != size:
         raise CheckpointError(
-            f"{path.with_suffix('.json')}: labels: expected {size} texts, found {labels!r:.60}"
+            f"{path.with_suffix('.json')}: labels: expected {size} strings, found {labels!r:.60}"
         )
     delimiter = "|" if "|" in labels else None
     return CtcHeadConfig(size, tuple(labels), 0, delimiter, (labels[0],))
@@ -178,7 +186,8 @@ def _context(
     heads = given.get("encoder_num_heads", HEADS.get(dim))
     if type(heads) is not int:
         raise CheckpointError(
-            f"{path}: no published model is {dim} wide, so its number of heads is not known; write "
+            f"{path}: found width {dim}, which no published model has, so the number of heads "
+            "is unknown; write "
             f'{{"encoder_num_heads": ...}} into {path.with_suffix(".json").name} beside it'
         )
     inputs = _shape(path, shapes, f"{POSITION}.{NORMED}.original1")
@@ -186,8 +195,8 @@ def _context(
     relative = shapes.get(f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight")
     distance = given.get("encoder_max_distance", MAX_DISTANCE)
     if type(distance) is not int:
-        raise _wrong(path, "encoder_max_distance", "a whole number", distance)
-    # In every published model, norms come first where the convolutions have layer norms.
+        raise _wrong(path, "encoder_max_distance", "an integer", distance)
+    # In every published model with layer norms in its feature encoder, the blocks are pre-norm.
     first = given.get("encoder_layer_norm_first", not grouped)
     return TransformerContextConfig(
         "pre_norm" if first is True else "post_norm",
@@ -237,42 +246,44 @@ def _wrong(path: Path, key: str, expected: str, found: object) -> CheckpointErro
     return CheckpointError(f"{beside}: {key}: expected {expected}, found {found!r:.60}")
 
 
-def _rows(config: ModelConfig) -> Iterator[Row]:
+def _rows(config: ModelConfig) -> Iterator[KeyMapping]:
     for i in range(len(config.feature_encoder.layers)):
         ours, theirs = f"feature_encoder.blocks.{i}", f"feature_extractor.conv_layers.{i}"
-        yield from with_sides(f"{ours}.conv", f"{theirs}.conv")
-        yield from with_sides(f"{ours}.norm", f"{theirs}.layer_norm")
-    yield from with_sides("feature_norm", "encoder.feature_projection.layer_norm")
-    yield from with_sides("feature_projection", "encoder.feature_projection.projection")
+        yield from weight_and_bias(f"{ours}.conv", f"{theirs}.conv")
+        yield from weight_and_bias(f"{ours}.norm", f"{theirs}.layer_norm")
+    yield from weight_and_bias("feature_norm", "encoder.feature_projection.layer_norm")
+    yield from weight_and_bias("feature_projection", "encoder.feature_projection.projection")
     position = "context_network.position.conv"
-    yield Row(f"{position}.bias", (f"{POSITION}.bias",))
+    yield KeyMapping(f"{position}.bias", (f"{POSITION}.bias",))
     for part in ("original0", "original1"):
-        yield Row(f"{position}.{NORMED}.{part}", (f"{POSITION}.{NORMED}.{part}",))
-    yield from with_sides("context_network.norm", f"{TRANSFORMER}.layer_norm")
-    yield Row(
+        yield KeyMapping(f"{position}.{NORMED}.{part}", (f"{POSITION}.{NORMED}.{part}",))
+    yield from weight_and_bias("context_network.norm", f"{TRANSFORMER}.layer_norm")
+    yield KeyMapping(
         "context_network.relative_position.weight",
         (f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight",),
     )
     for i in range(config.context.layers):
         yield from _block_rows(config, f"context_network.blocks.{i}", f"{TRANSFORMER}.layers.{i}")
-    yield from with_sides("head.classifier", "aux")
+    yield from weight_and_bias("head.classifier", "aux")
 
 
-def _block_rows(config: ModelConfig, ours: str, theirs: str) -> Iterator[Row]:
+def _block_rows(config: ModelConfig, ours: str, theirs: str) -> Iterator[KeyMapping]:
     attention = f"{theirs}.attention"
     if config.architecture == "wavlm":
-        yield Row(f"{ours}.attention.qkv.weight", (f"{attention}.attention.in_proj_weight",))
-        yield Row(f"{ours}.attention.qkv.bias", (f"{attention}.attention.in_proj_bias",))
-        yield from with_sides(f"{ours}.attention.output", f"{attention}.attention.out_proj")
-        yield from with_sides(f"{ours}.attention.gate.linear", f"{attention}.gru_rel_pos_linear")
-        yield Row(f"{ours}.attention.gate.scale", (f"{attention}.gru_rel_pos_const",))
+        yield KeyMapping(f"{ours}.attention.qkv.weight", (f"{attention}.attention.in_proj_weight",))
+        yield KeyMapping(f"{ours}.attention.qkv.bias", (f"{attention}.attention.in_proj_bias",))
+        yield from weight_and_bias(f"{ours}.attention.output", f"{attention}.attention.out_proj")
+        yield from weight_and_bias(
+            f"{ours}.attention.gate.linear", f"{attention}.gru_rel_pos_linear"
+        )
+        yield KeyMapping(f"{ours}.attention.gate.scale", (f"{attention}.gru_rel_pos_const",))
     else:
-        yield from with_sides(
+        yield from weight_and_bias(
             f"{ours}.attention.qkv", *(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
         )
-        yield from with_sides(f"{ours}.attention.output", f"{attention}.out_proj")
-    yield from with_sides(f"{ours}.attention_norm", f"{theirs}.layer_norm")
+        yield from weight_and_bias(f"{ours}.attention.output", f"{attention}.out_proj")
+    yield from weight_and_bias(f"{ours}.attention_norm", f"{theirs}.layer_norm")
     feed_forward = f"{theirs}.feed_forward"
-    yield from with_sides(f"{ours}.feed_forward.expand", f"{feed_forward}.intermediate_dense")
-    yield from with_sides(f"{ours}.feed_forward.contract", f"{feed_forward}.output_dense")
-    yield from with_sides(f"{ours}.feed_forward_norm", f"{theirs}.final_layer_norm")
+    yield from weight_and_bias(f"{ours}.feed_forward.expand", f"{feed_forward}.intermediate_dense")
+    yield from weight_and_bias(f"{ours}.feed_forward.contract", f"{feed_forward}.output_dense")
+    yield from weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.final_layer_norm")

@@ -6,8 +6,8 @@ One axis alphabet, in every docstring and einops pattern:
     t  samples            h  attention heads      k  distractors
     n  frames             g  codebook groups      m  masked positions
 
-Valid lengths travel beside the waveform: what lies past an utterance's length never reaches its
-results, and frames past its `frame_lengths` are zero.
+Valid lengths accompany every padded tensor, and results are batch-invariant: samples past an
+utterance's length do not affect its results, and frames past its `frame_lengths` are zero.
 """
 
 from w2v_edge.model.build import build_model

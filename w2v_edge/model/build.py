@@ -1,4 +1,4 @@
-"""From a configuration to an initialised model."""
+"""Builds an initialised model from a configuration."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from w2v_edge.model.transformer import CONTEXT_NETWORKS, QuerySoftmaxContextNetw
 def build_model(config: ModelConfig, *, seed: int | None = 0) -> SpeechModel:
     """Build the model of `config` with weights drawn from `seed`.
 
-    The global random state is left as it was. With `seed=None` the weights are left unset, for a
-    checkpoint to fill.
+    torch's global generator is not used. With `seed=None` the weights are uninitialised memory, for
+    a checkpoint to fill.
     """
-    # torch's own initialisation would cost seconds and is thrown away.
+    # On the meta device torch skips its own initialisation, which would take seconds.
     with torch.device("meta"):
         model = assemble(config)
     model = model.to_empty(device="cpu")
@@ -36,7 +36,7 @@ def build_model(config: ModelConfig, *, seed: int | None = 0) -> SpeechModel:
 
 
 def assemble(config: ModelConfig) -> SpeechModel:
-    """Put the parts of `config` together, in the order of the data flow."""
+    """Compose the parts of `config`, registered in the order of the data flow."""
     if isinstance(config.context, QuerySoftmaxContextConfig):
         return _tutorial(config, config.context)
     return _wav2vec2(config, config.context)

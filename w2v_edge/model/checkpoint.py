@@ -1,8 +1,8 @@
-"""Checkpoints: one `.pt` file that holds a plain config and tensors, and can run no code.
+"""Checkpoints: a `.pt` file of a plain config and tensors, read without running any code.
 
-torch.save({"format_version": 1, "config": {...}, "model": state_dict})
+    torch.save({"format_version": 1, "config": {...}, "model": state_dict})
 
-A converted one also has "origin": what its source said of itself, as plain values.
+A converted checkpoint also has "origin": metadata of its source, as plain values.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from w2v_edge.model.speech_model import SpeechModel
 FORMAT_VERSION = 1
 
 ZIP, BARE_PICKLE = b"PK", b"\x80"
-"""How torch's files begin, and how pickles do; a pickle that is not plain tensors is a threat."""
+"""First bytes of torch's zip files, and of bare pickles (torch's old format, or an attack)."""
 
 _FORBIDDEN = re.compile(r"Unsupported (global|class)|GLOBAL|reduce|not an allowed|blocked")
-"""How torch's restricted reader says that a pickle wants to run something."""
+"""Messages of torch's restricted unpickler about a pickle that would run code."""
 
 
 def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
-    """Write `model` to `path`; the file appears whole or not at all."""
+    """Write `model` to `path` atomically."""
     payload = {
         "format_version": FORMAT_VERSION,
         "config": model.config.to_dict(),
@@ -47,25 +47,25 @@ def save_checkpoint(model: SpeechModel, path: str | Path) -> None:
 
 
 def write_tensors(payload: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and plain values; the file appears whole or not at all.
+    """Write tensors and plain values to `path` atomically.
 
     Raises:
-        OSError: the disk is full, or cannot be written.
+        OSError: the disk is full or not writable.
     """
     with replacing(path) as temporary:
         try:
             torch.save(payload, temporary)
         except RuntimeError as error:
-            # All that torch says of a full disk is at which byte it was.
+            # torch reports a full disk as a RuntimeError that names only the byte position.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def load_checkpoint(path: str | Path) -> SpeechModel:
-    """Read a model, in eval mode.
+    """Read a model and put it in eval mode.
 
     Raises:
-        UnsafeCheckpointError: the pickle asks for anything but tensors and plain values.
-        CheckpointError: the file is missing, damaged, of another format, or contradicts itself.
+        UnsafeCheckpointError: the pickle needs more than tensors and plain values; it was not run.
+        CheckpointError: the file is missing, damaged, of another format, or inconsistent.
     """
     path = Path(path)
     payload = _read(path)
@@ -86,10 +86,10 @@ def load_checkpoint(path: str | Path) -> SpeechModel:
 
 
 def fill(path: Path | str, model: SpeechModel, tensors: Mapping[str, Tensor]) -> SpeechModel:
-    """Return a model without memory behind its tensors as one with `tensors`, in eval mode.
+    """Load `tensors` into a model on the meta device, and put it in eval mode.
 
     Raises:
-        CheckpointError: a tensor of another shape or type, or with numbers that are none.
+        CheckpointError: a tensor has another shape or type, or non-finite values.
     """
     _check_tensors(path, model.state_dict(), tensors)
     model = model.to_empty(device="cpu")
@@ -98,10 +98,14 @@ def fill(path: Path | str, model: SpeechModel, tensors: Mapping[str, Tensor]) ->
 
 
 def assemble_empty(path: Path | str, config: object) -> SpeechModel:
-    """Build the model of a config with no memory behind its tensors, whatever sizes it claims.
+    """Build the model of a config on the meta device: no memory is allocated for any size.
+
+    Args:
+        path: the checkpoint, for errors.
+        config: a `ModelConfig`, or its plain values.
 
     Raises:
-        CheckpointError: no model can be built from `config`, plain values or a `ModelConfig`.
+        CheckpointError: the config is invalid.
     """
     try:
         with torch.device("meta"):
@@ -112,7 +116,7 @@ def assemble_empty(path: Path | str, config: object) -> SpeechModel:
         raise CheckpointError(f"{path}: config: {error}") from error
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{path}: config: no model can be built from it: {_line(error)}"
+            f"{path}: config: found values that no model can be built from: {_line(error)}"
         ) from error
 
 
@@ -128,12 +132,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # The reader meets bytes that nobody vouches for: whatever it stumbles over is damage.
+        # The bytes are untrusted: any other error of the unpickler means a damaged file.
         unsafe = bare or _FORBIDDEN.search(str(error))
         if isinstance(error, pickle.UnpicklingError) and unsafe:
             raise UnsafeCheckpointError(
-                f"{path}: refused unexecuted, its pickle asks for more than tensors and plain "
-                "values; save it as {'format_version', 'config', 'model'} with plain contents"
+                f"{path}: refused without running it: its pickle needs more than tensors and "
+                "plain values; save it as {'format_version', 'config', 'model'} with plain contents"
             ) from error
         raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
     if not isinstance(payload, dict) or not {"config", "model"} <= payload.keys():
@@ -145,15 +149,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check_names(path: Path | str, expected: Iterable[str], found: object, advice: str = "") -> None:
-    """Refuse tensors that are not the ones expected; `advice` ends the error.
+    """Check that tensors have the expected names.
+
+    Args:
+        path: the checkpoint, for errors.
+        expected: the names.
+        found: tensors by name.
+        advice: appended to the error.
 
     Raises:
-        CheckpointError: one is missing or unexpected; it is named.
+        CheckpointError: a tensor is missing or unexpected; the first is named.
     """
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{path}: 'model' holds {type(found).__name__}, expected tensors")
-    wanted, there = set(expected), set(found)
-    for kind, names in (("missing", wanted - there), ("unexpected", there - wanted)):
+    wanted, present = set(expected), set(found)
+    for kind, names in (("missing", wanted - present), ("unexpected", present - wanted)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(f"{path}: {kind} tensor {min(map(str, names))!r}{more}{advice}")
@@ -162,7 +172,7 @@ def check_names(path: Path | str, expected: Iterable[str], found: object, advice
 def _check_tensors(
     path: Path | str, expected: Mapping[str, Tensor], found: Mapping[str, Any]
 ) -> None:
-    """Compare shapes and types, and refuse numbers that are none."""
+    """Check shapes, types and finiteness."""
     for name, tensor in expected.items():
         value = found[name]
         if not isinstance(value, Tensor) or value.shape != tensor.shape:
@@ -170,23 +180,23 @@ def _check_tensors(
             raise CheckpointError(
                 f"{path}: tensor {name!r}: expected shape {tuple(tensor.shape)}, found {shape}"
             )
-        check_numbers(path, name, value, floats=tensor.is_floating_point())
+        check_values(path, name, value, floats=tensor.is_floating_point())
 
 
-def check_numbers(path: Path | str, name: str, value: Tensor, *, floats: bool) -> None:
-    """Refuse a tensor of another type than floats, or integers, and numbers that are none.
+def check_values(path: Path | str, name: str, value: Tensor, *, floats: bool) -> None:
+    """Check that a tensor is dense and finite, of floats or of integers.
 
     Raises:
-        CheckpointError: it is one of these.
+        CheckpointError: it is not.
     """
     fits = value.is_floating_point() == floats and not value.is_complex()
     if value.is_meta or not fits or value.layout != torch.strided:
         what = "no data" if value.is_meta else f"{value.dtype}, {value.layout}"
         expected = "floats" if floats else "integers"
-        raise CheckpointError(f"{path}: tensor {name!r} holds {what}; expected dense {expected}")
+        raise CheckpointError(f"{path}: tensor {name!r} holds {what}, expected dense {expected}")
     if not torch.isfinite(value.float()).all():
         raise CheckpointError(
-            f"{path}: tensor {name!r} holds NaN, infinity or numbers beyond float32"
+            f"{path}: tensor {name!r} holds NaN, infinity or values beyond float32"
         )
 
 

@@ -1,7 +1,8 @@
-"""Sums and rows over all processes that train together, with gradients; alone, nothing happens.
+"""All-reduce and all-gather with gradients over the training processes.
 
-Where each process computes the whole loss so, and gradients are averaged over processes as
-`DistributedDataParallel` does, they are those of one process that had the whole batch.
+With one process they return their input. Each process computes the loss of the global batch, and
+`DistributedDataParallel` averages the gradients; the result is the gradient that a single process
+with the whole batch would compute.
 """
 
 from __future__ import annotations
@@ -14,34 +15,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def total(x: Tensor) -> Tensor:
-    """Return the sum of x over all processes, of the same shape."""
-    if not several():
-        return x
-    summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
-    return summed
-
-
-def everywhere(rows: Tensor) -> tuple[Tensor, int]:
-    """Return the rows (m, d) of all processes, one after the other, and where one's own begin."""
-    if not several():
-        return rows, 0
-    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=rows.device)
-    counts[dist.get_rank()] = len(rows)
-    sizes = total(counts).tolist()
-    before = sum(sizes[: dist.get_rank()])
-    # A sum with zeros in all places but one's own gathers rows of any number.
-    placed = F.pad(rows, (0, 0, before, sum(sizes) - before - len(rows)))
-    return total(placed), before
-
-
-def several() -> bool:
-    """Whether other processes train with this one."""
+def is_distributed() -> bool:
+    """Return whether the world size is above one."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over processes; the gradient of a sum is one, so theirs are summed too."""
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Return the sum of x over all processes, of the same shape."""
+    if not is_distributed():
+        return x
+    summed: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def all_gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Concatenate the rows (m, d) of all processes; m may differ between processes.
+
+    Returns:
+        The rows (sum of m, d) in the order of ranks, and the index of this process's first row.
+    """
+    if not is_distributed():
+        return rows, 0
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=rows.device)
+    counts[dist.get_rank()] = len(rows)
+    sizes = all_reduce_sum(counts).tolist()
+    before = sum(sizes[: dist.get_rank()])
+    # Each process pads its rows with zeros to the global size: the sum then is the concatenation,
+    # whatever the number of rows per process.
+    padded = F.pad(rows, (0, 0, before, sum(sizes) - before - len(rows)))
+    return all_reduce_sum(padded), before
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over processes; its backward sums the gradients over processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004

@@ -1,35 +1,50 @@
 """The configuration of a model: frozen dataclasses that map one to one to a checkpoint's config.
 
-Where published architectures differ in kind, the field is a union and `kind` says which.
+Where architectures differ in kind, the field is a union discriminated by `kind`. The bounds of a
+number are part of its type (`Positive`, `Share`, ...); `validation` checks them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from w2v_edge import strict
 from w2v_edge.bundle.geometry import Geometry
-from w2v_edge.model.validation import validate
+from w2v_edge.model.validation import (
+    MAX_LAYERS,
+    Decay,
+    Layers,
+    Natural,
+    Positive,
+    PositiveReal,
+    Range,
+    Share,
+    Weight,
+    validate,
+)
 
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """One convolution of a feature encoder; `padding` is in its input's steps, on both sides."""
+    """One convolution of a feature encoder; sizes in input steps, padding on both sides."""
 
-    channels: int
-    kernel: int
-    stride: int
-    padding: int = 0
+    channels: Positive
+    kernel: Positive
+    stride: Positive
+    padding: Natural = 0
 
 
 @dataclass(frozen=True)
 class FeatureEncoderConfig:
-    """The strided convolutions between waveform and features.
+    """The strided convolutions from waveform to features.
 
-    `padded`: zero padding, no norm. `group_norm`: one group per channel after layer 0, as in
-    wav2vec 2.0 BASE. `layer_norm`: a layer norm after each convolution, as in LARGE (LV-60k).
+    Attributes:
+        kind: `padded`, zero padding without norm; `group_norm`, one group per channel after layer
+            0, as in wav2vec 2.0 BASE; `layer_norm`, after each layer, as in LARGE (LV-60k).
+        layers: the convolutions, first to last.
+        bias: whether they have a bias.
     """
 
     kind: Literal["padded", "group_norm", "layer_norm"]
@@ -43,7 +58,7 @@ class FeatureEncoderConfig:
 
     @property
     def geometry(self) -> Geometry:
-        """How the frames lie over the samples."""
+        """Hop, receptive field and padding of the frames, in samples."""
         return Geometry.of_convolutions((x.kernel, x.stride, x.padding) for x in self.layers)
 
 
@@ -51,22 +66,22 @@ class FeatureEncoderConfig:
 class TemperatureSchedule:
     """Gumbel temperature at update u: max(end, start * decay ** u)."""
 
-    start: float
-    end: float
-    decay: float
+    start: PositiveReal
+    end: PositiveReal
+    decay: Decay
 
     def at(self, update: int) -> float:
-        """Temperature after `update` optimiser steps."""
+        """Return the temperature after `update` optimiser steps."""
         return max(self.end, self.start * self.decay**update)
 
 
 @dataclass(frozen=True)
 class SoftQuantizerConfig:
-    """Softmax over each group's entries and a weighted sum of its codebook's rows."""
+    """Softmax over each group's entries; the output is a weighted sum of codebook rows."""
 
-    groups: int
-    entries: int
-    vector_dim: int
+    groups: Positive
+    entries: Annotated[int, Range(2)]
+    vector_dim: Positive
     kind: Literal["soft"] = "soft"
 
 
@@ -74,13 +89,13 @@ class SoftQuantizerConfig:
 class GumbelQuantizerConfig:
     """Gumbel softmax over each group's entries (wav2vec 2.0, section 2).
 
-    `vector_dim` is the width of the groups' vectors side by side. `hard` samples one row and
-    passes the gradient straight through.
+    `vector_dim` is the width of the groups' concatenated vectors. `hard` samples a single row, with
+    a straight-through gradient.
     """
 
-    groups: int
-    entries: int
-    vector_dim: int
+    groups: Positive
+    entries: Annotated[int, Range(2)]
+    vector_dim: Positive
     temperature: TemperatureSchedule
     hard: bool
     kind: Literal["gumbel"] = "gumbel"
@@ -88,11 +103,11 @@ class GumbelQuantizerConfig:
 
 @dataclass(frozen=True)
 class NearestQuantizerConfig:
-    """The nearest of `entries` centroids to a context vector, as of a k-means (HuBERT's units)."""
+    """The nearest of `entries` k-means centroids to a context vector (HuBERT units)."""
 
-    groups: int
-    entries: int
-    vector_dim: int
+    groups: Positive
+    entries: Annotated[int, Range(2)]
+    vector_dim: Positive
     kind: Literal["nearest"] = "nearest"
 
 
@@ -101,19 +116,19 @@ QuantizerConfig = SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizer
 
 @dataclass(frozen=True)
 class FixedSpansConfig:
-    """So many spans an utterance, whatever its length."""
+    """A fixed number of masked spans per utterance."""
 
-    spans: int
-    span_frames: int
+    spans: Natural
+    span_frames: Positive
     kind: Literal["fixed"] = "fixed"
 
 
 @dataclass(frozen=True)
 class ProbableSpansConfig:
-    """A share of all frames is drawn, without replacement, as starts of spans."""
+    """Each frame starts a masked span with `probability`; starts are drawn without replacement."""
 
-    probability: float
-    span_frames: int
+    probability: Share
+    span_frames: Positive
     kind: Literal["probability"] = "probability"
 
 
@@ -121,44 +136,53 @@ class ProbableSpansConfig:
 class QuerySoftmaxContextConfig:
     """The context network of the `tutorial` architecture: attention's softmax runs over queries."""
 
-    dim: int
-    layers: int
-    heads: int
-    feed_forward: int
-    position_kernel: int
-    position_groups: int
+    dim: Positive
+    layers: Layers
+    heads: Positive
+    feed_forward: Positive
+    position_kernel: Positive
+    position_groups: Positive
     kind: Literal["query_softmax"] = "query_softmax"
 
     @property
     def output_dim(self) -> int:
-        """Width of the context."""
+        """Channels of the context."""
         return self.dim
 
 
 @dataclass(frozen=True)
 class RelativePositionConfig:
-    """WavLM's bias on attention by distance: `buckets`, half a direction, up to `max_distance`."""
+    """WavLM's relative position bias.
 
-    buckets: int
-    max_distance: int
+    Attributes:
+        buckets: buckets of distances, half of them per direction.
+        max_distance: distance in frames from which all share the last bucket.
+    """
+
+    buckets: Annotated[int, Range(4)]
+    max_distance: Positive
 
 
 @dataclass(frozen=True)
 class ConvAdapterConfig:
-    """Strided convolutions with gates after the transformer, that make its frames fewer.
+    """Strided gated convolutions after the transformer, which downsample its frames.
 
-    `dim`: channels they work on, which a linear layer leads to where it is not the transformer's.
-    `padding` is in steps, on both sides.
+    Attributes:
+        dim: channels; a linear projection precedes if the transformer has another width.
+        layers: number of convolutions.
+        kernel: width in frames.
+        stride: in frames.
+        padding: in frames, on both sides.
     """
 
-    dim: int
-    layers: int
-    kernel: int
-    stride: int
-    padding: int = 1
+    dim: Positive
+    layers: Layers
+    kernel: Positive
+    stride: Positive
+    padding: Natural = 1
 
     def frames(self, frames: int) -> int:
-        """Frames that are left of `frames`."""
+        """Return the output frames of `frames` input frames."""
         for _ in range(self.layers):
             room = frames + 2 * self.padding - self.kernel
             frames = room // self.stride + 1 if frames and room >= 0 else 0
@@ -167,38 +191,48 @@ class ConvAdapterConfig:
 
 @dataclass(frozen=True)
 class TransformerContextConfig:
-    """The context network of wav2vec 2.0 and its kin.
+    """The transformer of wav2vec 2.0, HuBERT, WavLM and data2vec.
 
     Attributes:
-        kind: `post_norm` blocks (BASE) or `pre_norm` ones (LARGE).
-        position: the positional convolution's norm: of its weight, of its input over the batch
-            (some HuBERT), or, in a stack of `position_layers` of them, of each output (data2vec).
-        relative_position: WavLM's bias; None elsewhere.
-        language_adapter: width of the bottleneck that MMS adds to each block; None elsewhere.
-        final_norm: whether a norm follows `pre_norm` blocks; not where the network ends early.
-        adapter: convolutions after the blocks.
+        kind: `post_norm` blocks (BASE) or `pre_norm` blocks (LARGE).
+        dim: channels.
+        layers: number of blocks.
+        heads: attention heads.
+        feed_forward: hidden width of the feed-forward layers.
+        position_kernel: width of the positional convolution, in frames.
+        position_groups: its groups.
+        dropout: probability, in training.
+        layer_drop: probability that a block is skipped, in training.
+        norm_eps: added to the variance in layer norms.
+        position: norm of the positional convolution: `weight_norm` (wav2vec 2.0), `batch_norm` of
+            its input (some HuBERT), or `output_norm`, a layer norm per convolution (data2vec).
+        position_layers: positional convolutions, with `output_norm`.
+        relative_position: WavLM's attention bias, if any.
+        language_adapter: hidden width of MMS's adapter in each block, if any.
+        final_norm: whether a norm follows `pre_norm` blocks; false if the network was cut at one.
+        adapter: strided convolutions after the blocks, if any.
     """
 
     kind: Literal["post_norm", "pre_norm"]
-    dim: int
-    layers: int
-    heads: int
-    feed_forward: int
-    position_kernel: int
-    position_groups: int
-    dropout: float = 0.0
-    layer_drop: float = 0.0
-    norm_eps: float = 1e-5
+    dim: Positive
+    layers: Layers
+    heads: Positive
+    feed_forward: Positive
+    position_kernel: Positive
+    position_groups: Positive
+    dropout: Share = 0.0
+    layer_drop: Share = 0.0
+    norm_eps: PositiveReal = 1e-5
     position: Literal["weight_norm", "batch_norm", "output_norm"] = "weight_norm"
-    position_layers: int = 1
+    position_layers: Annotated[int, Range(1, MAX_LAYERS)] = 1
     relative_position: RelativePositionConfig | None = None
-    language_adapter: int | None = None
+    language_adapter: Positive | None = None
     final_norm: bool = True
     adapter: ConvAdapterConfig | None = None
 
     @property
     def output_dim(self) -> int:
-        """Width of the context."""
+        """Channels of the context."""
         return self.dim if self.adapter is None else self.adapter.dim
 
 
@@ -207,7 +241,7 @@ ContextConfig = QuerySoftmaxContextConfig | TransformerContextConfig
 
 @dataclass(frozen=True)
 class InBatchDistractorsConfig:
-    """Every other masked position of the batch is a distractor."""
+    """All other masked positions of the batch are distractors."""
 
     kind: Literal["in_batch"] = "in_batch"
 
@@ -216,7 +250,7 @@ class InBatchDistractorsConfig:
 class SampledDistractorsConfig:
     """`count` distractors are drawn from the other masked positions of the same utterance."""
 
-    count: int
+    count: Positive
     kind: Literal["sampled"] = "sampled"
 
 
@@ -225,31 +259,31 @@ class ObjectiveConfig:
     """Weights and temperatures of the pre-training losses."""
 
     distractors: InBatchDistractorsConfig | SampledDistractorsConfig
-    projection_dim: int
-    logit_temperature: float
-    diversity_weight: float
-    penalty_weight: float
-    feature_gradient_scale: float = 1.0
+    projection_dim: Positive
+    logit_temperature: PositiveReal
+    diversity_weight: Weight
+    penalty_weight: Weight
+    feature_gradient_scale: Weight = 1.0
 
 
 @dataclass(frozen=True)
 class CtcHeadConfig:
-    """A linear layer from each context vector to the logits of `size` labels.
+    """CTC: a linear layer from each context vector to the logits of `size` labels.
 
     Attributes:
-        size: how many labels.
-        labels: what they are, in order; empty where a checkpoint does not say.
-        blank: index of the label that stands for nothing.
+        size: number of labels.
+        labels: the labels in order of their indices; empty if unknown.
+        blank: index of the CTC blank.
         word_delimiter: the label between words, if any.
-        special: labels that are never part of a text, the blank among them.
-        language: of the labels, where there is a choice.
-        separator: what stands between labels in a text, as between phonemes.
-        lowercase: whether a text is put in lower case.
+        special: labels that are removed from a transcription, the blank included.
+        language: language of the labels, in a multilingual checkpoint.
+        separator: text between labels, such as a space between phonemes.
+        lowercase: whether transcriptions are lowercased.
     """
 
-    size: int
+    size: Positive
     labels: tuple[str, ...]
-    blank: int
+    blank: Natural
     word_delimiter: str | None
     special: tuple[str, ...]
     language: str | None = None
@@ -259,20 +293,24 @@ class CtcHeadConfig:
 
 
 Meaning = Literal["one_of", "any_of", "values"]
-"""What a classifier's logits are: of labels of which one holds (softmax), of labels that hold each
-for itself (sigmoid), or plain values (a regression)."""
+"""Meaning of a classifier's logits: `one_of` the labels applies (softmax), `any_of` them may apply
+(sigmoid), or the logits are `values` of a regression."""
 
 
 @dataclass(frozen=True)
 class UtteranceHeadConfig:
-    """Logits of an utterance: project, average over its frames, classify.
+    """Utterance classifier: projection, mean over frames, linear layer.
 
-    `weighted_layers`: the input is a learned mix of the first block's input and all blocks'
-    outputs; `normed_mix`: in it, the network's final norm is on the last one.
+    Attributes:
+        labels: the labels in order of their indices.
+        hidden: width of the projection.
+        weighted_layers: the input is a learned mix of all hidden states, not the context alone.
+        normed_mix: the final norm applies to the last hidden state of that mix.
+        meaning: interpretation of the logits.
     """
 
     labels: tuple[str, ...]
-    hidden: int
+    hidden: Positive
     weighted_layers: bool
     normed_mix: bool = False
     meaning: Literal["one_of", "any_of", "values"] = "one_of"
@@ -280,13 +318,13 @@ class UtteranceHeadConfig:
 
     @property
     def size(self) -> int:
-        """How many labels."""
+        """Number of labels."""
         return len(self.labels)
 
 
 @dataclass(frozen=True)
 class FrameHeadConfig:
-    """Logits of each frame; `weighted_layers` and `normed_mix` as of an utterance."""
+    """Frame classifier; see `UtteranceHeadConfig` for the attributes."""
 
     labels: tuple[str, ...]
     weighted_layers: bool
@@ -296,7 +334,7 @@ class FrameHeadConfig:
 
     @property
     def size(self) -> int:
-        """How many labels."""
+        """Number of labels."""
         return len(self.labels)
 
 
@@ -305,18 +343,18 @@ HeadConfig = CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig
 
 @dataclass(frozen=True)
 class NormalisationConfig:
-    """Each waveform less its mean, over its standard deviation; `eps` is added to the variance."""
+    """Zero mean and unit variance for each waveform; `eps` is added to the variance."""
 
-    eps: float
+    eps: PositiveReal
 
 
 @dataclass(frozen=True)
 class OutputsConfig:
-    """What a model gives beside its context.
+    """Outputs in addition to the context.
 
     Attributes:
-        layers: outputs of these blocks, counted from 1.
-        pooled: the context's mean over an utterance's frames.
+        layers: hidden states, as numbers of blocks from 1.
+        pooled: pooling of the context over the frames of an utterance, if any.
     """
 
     layers: tuple[int, ...] = ()
@@ -325,19 +363,24 @@ class OutputsConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shapes and the arithmetic of a model.
+    """The architecture of a model: all that determines its shapes and arithmetic.
 
     Attributes:
-        quantizer: what makes codes; None for a model without.
-        masking, objective: of the pre-training; None for a model that lacks what it takes.
-        normalise: how each waveform is brought to zero mean and unit variance first, if it is.
-        feature_norm: whether features are layer-normed; always without effect in `tutorial`.
-        head: what makes logits; None for a model without.
-        outputs: what is given beside context.
+        architecture: selects the model class.
+        sample_rate: of the waveform, in Hz.
+        feature_encoder: the strided convolutions.
+        quantizer: maps features or context to codes, if any.
+        masking: span masking for pre-training, if any.
+        context: the transformer.
+        objective: the pre-training objective, if any.
+        normalise: normalisation of the waveform, if any.
+        feature_norm: whether features are layer-normed; ignored by `tutorial`.
+        head: classifier on the context, if any.
+        outputs: outputs in addition to the context.
     """
 
     architecture: Literal["tutorial", "wav2vec2", "hubert", "wavlm", "data2vec"]
-    sample_rate: int
+    sample_rate: Positive
     feature_encoder: FeatureEncoderConfig
     quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None
     masking: FixedSpansConfig | ProbableSpansConfig | None
@@ -349,23 +392,23 @@ class ModelConfig:
     outputs: OutputsConfig = OutputsConfig()
 
     def __post_init__(self) -> None:
-        """Refuse what no model could be built from."""
+        """Validate; see `validate`."""
         validate(self)
 
     @property
     def geometry(self) -> Geometry:
-        """How the frames lie over the samples."""
+        """Hop, receptive field and padding of the frames, in samples."""
         return self.feature_encoder.geometry
 
     @property
     def quantizer_input(self) -> Literal["features", "context"] | None:
-        """The tensor that codes are made from."""
+        """Input of the quantizer."""
         if self.quantizer is None:
             return None
         return "context" if self.quantizer.kind == "nearest" else "features"
 
     def context_frames(self, frames: int) -> int:
-        """Context vectors of an utterance of `frames` frames."""
+        """Return the context frames of an utterance of `frames` feature frames."""
         adapter = getattr(self.context, "adapter", None)
         return frames if adapter is None else int(adapter.frames(frames))
 
@@ -374,11 +417,11 @@ class ModelConfig:
         """Read a plain dict.
 
         Raises:
-            ConfigError: a key is missing, unknown, of the wrong type, or contradicts another.
+            ConfigError: a key is missing, unknown, of the wrong type, out of range or inconsistent.
         """
         return strict.from_plain(cls, data)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write a plain dict of numbers, strings and lists."""
+        """Return a plain dict of numbers, strings and lists."""
         plain: dict[str, Any] = strict.to_plain(self)
         return plain

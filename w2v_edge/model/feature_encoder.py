@@ -1,4 +1,4 @@
-"""Feature encoders: strided convolutions from waveform to features, one class a published kind.
+"""Feature encoders: strided convolutions from waveform to features, one class per published kind.
 
 Source: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), section 2 and 4.2; the norms as in
 fairseq's `ConvFeatureExtractionModel` ("default" and "layer_norm" modes).
@@ -14,11 +14,11 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig
-from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps, zero_padding
+from w2v_edge.model.padding import Frames, frame_lengths, valid_steps, zero_padding
 
 
 class FeatureEncoder(nn.Module):
-    """What all feature encoders share: lengths, and the blocks in turn."""
+    """Base of all feature encoders: applies the blocks and tracks valid lengths."""
 
     def __init__(self, config: FeatureEncoderConfig) -> None:
         super().__init__()
@@ -36,27 +36,28 @@ class FeatureEncoder(nn.Module):
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The norms, of those blocks that have one."""
+        """The norms of the blocks, without blocks that have none."""
         norms = (getattr(block, "norm", None) for block in self.blocks)
         return [norm for norm in norms if norm is not None]
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
-        """Return block number `index`, from `inputs` channels to the layer's."""
+        """Build block `index`, from `inputs` channels to the layer's."""
         raise NotImplementedError
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Frames:
         """Encode a padded batch.
 
         Args:
-            waveform: (b, t) PCM in [-1, 1]; samples past `lengths` may hold anything.
+            waveform: (b, t) PCM in [-1, 1]; samples past `lengths` are ignored.
             lengths: (b,) valid samples of each utterance.
 
         Returns:
-            features (b, n, d), n being the frames of t samples, and their valid lengths (b,).
+            Features (b, n, d), n the frames of t samples, and their valid lengths (b,).
         """
         geometry = self.config.geometry
         frames = geometry.frames(waveform.shape[1])
-        # The shortest input that the convolutions take; frames that only it has are cut below.
+        # Pad to the receptive field, the shortest input of the convolutions; the frames that this
+        # adds are cut below.
         missing = max(0, geometry.receptive_field - waveform.shape[1])
         waveform = torch.where(valid_steps(lengths, waveform.shape[1]), waveform, 0.0)
         x = self.enter(F.pad(waveform, (0, missing)))
@@ -71,11 +72,11 @@ class FeatureEncoder(nn.Module):
         return Frames(zero_padding(self.leave(x)[:, :frames], valid), valid)
 
     def enter(self, waveform: Tensor) -> Tensor:
-        """Return waveform (b, t) in the layout of the blocks."""
+        """Return waveform (b, t) in the blocks' layout."""
         return rearrange(waveform, "b t -> b 1 t")
 
     def leave(self, x: Tensor) -> Tensor:
-        """Return what the last block gave as (b, n, d)."""
+        """Return the last block's output as (b, n, d)."""
         return rearrange(x, "b d n -> b n d")
 
 
@@ -87,13 +88,13 @@ class _PaddedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Convolve x (b, d, n), of which `steps` (b,) are valid: the rest act as zero padding."""
+        """Convolve x (b, d, n) with `steps` (b,) valid steps; invalid steps count as zeros."""
         valid = rearrange(valid_steps(steps, x.shape[2]), "b n -> b 1 n")
         return F.gelu(self.conv(torch.where(valid, x, 0.0)))
 
 
 class PaddedFeatureEncoder(FeatureEncoder):
-    """The `tutorial` architecture's: zero-padded convolutions with GELU and no norm."""
+    """The `tutorial` architecture: zero-padded convolutions with GELU, without norms."""
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002
         """Return a padded convolution and GELU."""
@@ -101,7 +102,7 @@ class PaddedFeatureEncoder(FeatureEncoder):
 
 
 class MaskedChannelNorm(nn.Module):
-    """Group norm with one group per channel, its statistics over valid steps only."""
+    """Group norm with one group per channel, with statistics over valid steps only."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class _GroupNormBlock(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Convolve x (b, d, n), of which `steps` (b,) are valid."""
+        """Convolve x (b, d, n) with `steps` (b,) valid steps."""
         x = self.conv(x)
         if self.norm is not None:
             outputs = (steps - self.layer.kernel).div(self.layer.stride, rounding_mode="floor") + 1
@@ -139,10 +140,10 @@ class _GroupNormBlock(nn.Module):
 
 
 class GroupNormFeatureEncoder(FeatureEncoder):
-    """BASE's: a norm over the whole utterance after the first convolution."""
+    """BASE: a group norm over the whole utterance after the first convolution."""
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
-        """Return a convolution, for the first layer the norm, and GELU."""
+        """Return a convolution, a group norm (first layer only) and GELU."""
         return _GroupNormBlock(inputs, layer, bias=self.config.bias, norm=index == 0)
 
 
@@ -153,25 +154,25 @@ class _LayerNormBlock(nn.Module):
         self.norm = nn.LayerNorm(layer.channels)
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:  # noqa: ARG002
-        """Convolve x (b, n, d); valid outputs see valid inputs only, whatever `steps` is."""
+        """Convolve x (b, n, d); without padding, valid outputs depend on valid inputs only."""
         return F.gelu(self.norm(convolve_rows(x, self.conv)))
 
 
 def convolve_rows(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """Convolve x (b, n, d), without padding, into (b, m, out).
+    """Convolve x (b, n, d) without padding to (b, m, out), as matrix products, channels last.
 
-    A norm over channels wants them last; between convolutions that want them first, half of the
-    time of a training step would go into transposing. So rows of `stride` steps are multiplied,
-    each with its part of the kernel.
+    Layer norm needs channels last and `nn.Conv1d` channels first: transposing between them would
+    take half of a training step. Steps are grouped by `stride`, and each group is multiplied by its
+    part of the kernel.
     """
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     outputs = (x.shape[1] - kernel) // stride + 1
     weight = rearrange(conv.weight, "o i k -> o k i")
-    y: Tensor | None = None
+    y = x.new_zeros(())
     for first in range(0, kernel, stride):
         width = min(stride, kernel - first)
         steps = x[:, first : first + (outputs - 1) * stride + width]
-        # Rows overlap nowhere; the last one may lack the steps that this part does not reach.
+        # Groups do not overlap; the last may be short of steps that this part does not use.
         steps = F.pad(steps, (0, 0, 0, outputs * stride - steps.shape[1]))
         rows = rearrange(steps, "b (n s) i -> b n s i", s=stride)[:, :, :width]
         part = F.linear(
@@ -179,20 +180,19 @@ def convolve_rows(x: Tensor, conv: nn.Conv1d) -> Tensor:
             rearrange(weight[:, first : first + width], "o k i -> o (k i)"),
             conv.bias if first == 0 else None,
         )
-        y = part if y is None else y + part
-    assert y is not None
+        y = part if first == 0 else y + part
     return y
 
 
 class LayerNormFeatureEncoder(FeatureEncoder):
-    """LARGE's: a layer norm after each convolution, nothing that spans the utterance."""
+    """LARGE: a layer norm after each convolution, no statistics over the utterance."""
 
     def enter(self, waveform: Tensor) -> Tensor:
-        """Return waveform (b, t) as (b, t, 1): here channels are last."""
+        """Return waveform (b, t) as (b, t, 1), channels last."""
         return rearrange(waveform, "b t -> b t 1")
 
     def leave(self, x: Tensor) -> Tensor:
-        """Return x (b, n, d) as it is."""
+        """Return x (b, n, d) unchanged."""
         return x
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002

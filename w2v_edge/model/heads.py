@@ -1,11 +1,10 @@
-"""Heads: from context vectors to logits of labels."""
+"""Heads: context representations to logits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from w2v_edge.model.config import (
@@ -14,25 +13,25 @@ from w2v_edge.model.config import (
     HeadConfig,
     UtteranceHeadConfig,
 )
-from w2v_edge.model.lengths import Frames, valid_steps, zero_padding
+from w2v_edge.model.padding import Frames, mean_over_frames, zero_padding
 
 
 class Head(nn.Module):
-    """What all heads share: the choice of what they read."""
+    """Base of all heads: selects the input, the context or a learned mix of hidden states."""
 
     def __init__(self, layers: int | None, *, normed: bool = False) -> None:
         """Build a head.
 
         Args:
-            layers: blocks whose input and outputs it mixes; None to read the context alone.
-            normed: whether the context takes the place of the last block's output in the mix.
+            layers: transformer blocks whose hidden states are mixed; None to use the context alone.
+            normed: use the (normed) context in place of the last hidden state in the mix.
         """
         super().__init__()
         self.normed = normed
         self.layer_weights = None if layers is None else nn.Parameter(torch.empty(layers + 1))
 
     def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Return what is classified: the context (b, n, d), or the mix of states of that shape."""
+        """Return the classifier's input (b, n, d): the context, or the mix of hidden states."""
         if self.layer_weights is None:
             return context
         states = [*states[:-1], context] if self.normed else states
@@ -42,7 +41,7 @@ class Head(nn.Module):
         return mixed
 
     def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
-        """Return logits for the context (b, n, d), made of `states`."""
+        """Return logits for the context (b, n, d) and the hidden states, each (b, n, d)."""
         raise NotImplementedError
 
 
@@ -86,17 +85,8 @@ class UtteranceHead(Head):
         return logits
 
 
-def mean_over_frames(frames: Frames) -> Tensor:
-    """Return the mean (b, d) of valid frames (b, n, d); zeros where there are none."""
-    valid = valid_steps(frames.lengths, frames.values.shape[1])
-    total = reduce(
-        torch.where(rearrange(valid, "b n -> b n 1"), frames.values, 0.0), "b n d -> b d", "sum"
-    )
-    return total / rearrange(frames.lengths.clamp(min=1), "b -> b 1")
-
-
 def build_head(dim: int, layers: int, config: HeadConfig) -> Head:
-    """Build the head of a context network with `layers` blocks, `dim` wide."""
+    """Build the head of a context network with `layers` blocks and `dim` output channels."""
     if isinstance(config, CtcHeadConfig):
         return CtcHead(dim, config)
     if isinstance(config, UtteranceHeadConfig):

@@ -1,8 +1,8 @@
-"""Random weights that keep variance through the depth.
+"""Variance-preserving initial weights.
 
-Plain initialisation makes a deep GELU stack forget its input: GELU's outputs share a positive
-mean, each further layer mostly passes on that mean, and after seven layers all frames look alike.
-Filters with zero mean over their inputs cannot see it, so what differs between frames survives.
+With plain initialisation a deep GELU stack forgets its input: GELU's outputs have a positive mean,
+each layer mostly passes on that mean, and after seven layers all frames are nearly equal. Filters
+with zero mean over their inputs cancel it and preserve the differences between frames.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from w2v_edge.model.feature_encoder import FeatureEncoder, MaskedChannelNorm
 from w2v_edge.model.heads import Head
 from w2v_edge.model.masking import SpanMasker
-from w2v_edge.model.position import PositionalConv
+from w2v_edge.model.position import PositionalConv, RelativePositionBias, RelativePositionGate
 from w2v_edge.model.quantizer import Codebook, LearnedVectorQuantizer
-from w2v_edge.model.relative_position import RelativePositionBias, RelativePositionGate
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.model.transformer import (
     FeedForward,
@@ -26,23 +25,34 @@ from w2v_edge.model.transformer import (
 )
 
 GELU_GAIN = 1.7
-"""1 / (standard deviation of GELU of a standard normal)."""
+"""1 / (standard deviation of GELU(x) for a standard normal x)."""
 
 SPEECH_GAIN = 10.0
-"""Speech recorded at a usual level has a standard deviation near 0.1."""
+"""1 / (typical standard deviation of speech, 0.1 of full scale)."""
 
 
 @torch.no_grad()
 def initialise(model: SpeechModel, generator: torch.Generator) -> None:
-    """Draw every parameter of `model`, in the order of its modules."""
+    """Initialise every parameter of `model` in place, in the order of its modules.
+
+    Raises:
+        TypeError: a parameter belongs to a module without an initialisation rule.
+    """
+    for parameter in model.parameters():
+        parameter.fill_(math.nan)
     for module in model.modules():
         _draw(module, generator)
     for module in model.modules():
         _refine(module, generator)
+    for name, parameter in model.named_parameters():
+        if parameter.isnan().any():
+            raise TypeError(
+                f"{name}: found no initialisation rule for its module; add one to _draw"
+            )
 
 
 def _draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill a module's own parameters."""
+    """Initialise a module's own parameters by its class."""
     if isinstance(module, nn.Linear):
         _linear(module, generator)
     elif isinstance(module, nn.Conv1d):
@@ -67,18 +77,18 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _refine(module: nn.Module, generator: torch.Generator) -> None:
-    """Change what a module's place in the model asks for."""
+    """Rescale parameters whose scale depends on the module's place in the model."""
     if isinstance(module, FeatureEncoder):
         module.convolutions[0].weight.mul_(SPEECH_GAIN / GELU_GAIN)
     elif isinstance(module, PositionalConv):
         _positional(module, generator)
     elif isinstance(module, LearnedVectorQuantizer):
-        # As in fairseq: logits so wide that Gumbel noise does not drown them from the start.
+        # As in fairseq: logits large enough not to be drowned by Gumbel noise at the start.
         module.scorer.weight.mul_(math.sqrt(module.scorer.in_features))
     elif isinstance(module, FeedForward):
         _centre(module.contract.weight)
     elif isinstance(module, TransformerContextNetwork):
-        _branches(module)
+        _scale_branches(module)
 
 
 def _linear(module: nn.Linear, generator: torch.Generator) -> None:
@@ -95,7 +105,7 @@ def _conv(module: nn.Conv1d, generator: torch.Generator) -> None:
 
 
 def _positional(position: PositionalConv, generator: torch.Generator) -> None:
-    """As in fairseq: the sum over the wide kernel starts at unit gain, times two."""
+    """Scale the wide kernel to a total gain of two, as in fairseq."""
     conv = position.conv
     assert isinstance(conv, nn.Conv1d)
     std = 2 / math.sqrt(conv.kernel_size[0] * conv.in_channels)
@@ -103,15 +113,15 @@ def _positional(position: PositionalConv, generator: torch.Generator) -> None:
 
 
 def _centre(weight: Tensor) -> None:
-    """Give each output's weights (outputs, ...) zero mean."""
+    """Subtract the mean of each output's weights (outputs, ...) in place."""
     weight -= weight.mean(dim=tuple(range(1, weight.ndim)), keepdim=True)
 
 
-def _branches(network: TransformerContextNetwork) -> None:
-    """Start with 2 * layers branches that together weigh as much as the residual stream.
+def _scale_branches(network: TransformerContextNetwork) -> None:
+    """Scale the 2 * layers residual branches to the variance of the residual stream in sum.
 
-    Attention near uniform adds the same vector to all frames; at full weight it would drown what
-    differs between them.
+    Near-uniform attention adds the same vector to all frames; at full weight it would drown the
+    differences between frames.
     """
     scale = 1 / math.sqrt(2 * max(len(network.blocks), 1))
     for block in network.blocks:
@@ -121,7 +131,7 @@ def _branches(network: TransformerContextNetwork) -> None:
 
 
 def _assign(conv: nn.Conv1d, weight: Tensor) -> None:
-    """Set the weight, through weight norm's parametrization where there is one."""
+    """Set the weight, through weight norm's parametrization if present, and a zero bias."""
     conv.weight = weight if hasattr(conv, "parametrizations") else nn.Parameter(weight)
     if conv.bias is not None:
         conv.bias.fill_(0.0)

@@ -1,4 +1,4 @@
-"""The named configurations."""
+"""Presets: named model configurations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SAMPLE_RATE = 16_000
 
 
 def preset(name: str) -> ModelConfig:
-    """Return the configuration called `name`.
+    """Return the configuration of preset `name`.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: an unknown preset.
     """
     if name not in _PRESETS:
         choices = ", ".join(get_args(Preset))
@@ -78,7 +78,7 @@ def _wav2vec2_convs(channels: int) -> tuple[ConvLayer, ...]:
 
 
 def _tiny() -> ModelConfig:
-    """About 1.2 million parameters, arithmetic of `large`: no whole-utterance statistics."""
+    """About 1.2 million parameters, norms as in `large`: no statistics over the utterance."""
     return ModelConfig(
         architecture="wav2vec2",
         sample_rate=SAMPLE_RATE,

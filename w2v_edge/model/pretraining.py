@@ -1,4 +1,4 @@
-"""The pre-training objective: from predictions and targets to one loss.
+"""The pre-training objective: random samples of a batch, and the weighted sum of the losses.
 
 Source: wav2vec 2.0 (arXiv 2006.11477), section 3.2.
 """
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from w2v_edge.model.config import InBatchDistractorsConfig, ObjectiveConfig
-from w2v_edge.model.lengths import Frames
 from w2v_edge.model.losses import (
     ContrastiveOutput,
     diversity_loss,
@@ -21,23 +20,24 @@ from w2v_edge.model.losses import (
     sampled_contrastive,
 )
 from w2v_edge.model.masking import Mask, SpanMasker
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.quantizer import QuantizerOutput
 
 
 class PretrainingOutput(NamedTuple):
-    """One forward of pre-training, over the batches of all processes that train together.
+    """Losses and metrics of one pre-training step over the global batch.
 
-    All are scalars but where a shape is given.
+    Scalars, except where a shape is given.
 
     Attributes:
         loss: the weighted sum.
         contrastive: mean cross entropy over masked positions.
-        diversity: share of codebook entries unused.
+        diversity: share of unused codebook entries.
         feature_penalty: mean square of the raw features.
-        accuracy: share of masked positions whose target scored best.
-        code_perplexity: (g,) entries in use, from hard codes.
-        usage_perplexity: (g,) entries in use, from soft assignments.
-        masked: how many positions were masked, int64.
+        accuracy: share of masked positions whose target scores highest.
+        code_perplexity: (g,) exp of the entropy of the hard codes.
+        usage_perplexity: (g,) exp of the entropy of the mean softmax.
+        masked: number of masked positions, int64.
         mask_indices: (m, 2) batch and frame of each masked position of this process, row-major.
     """
 
@@ -52,20 +52,20 @@ class PretrainingOutput(NamedTuple):
     mask_indices: Tensor
 
 
-class Drawn(NamedTuple):
-    """What chance decides of a batch.
+class BatchSamples(NamedTuple):
+    """Random samples of a batch: the mask and the distractors.
 
     Attributes:
         mask: the masked positions.
-        distractors: (m, k) positions in the order of the mask's indices; None where all other
-            masked positions of the batch are.
+        distractors: (m, k) indices into the masked positions; None if the distractors are all
+            other masked positions of the batch.
     """
 
     mask: Mask
     distractors: Tensor | None
 
 
-def draw(
+def sample_batch(
     config: ObjectiveConfig,
     masker: SpanMasker,
     *,
@@ -73,22 +73,22 @@ def draw(
     frames: int,
     seeds: Tensor,
     device: torch.device,
-) -> Drawn:
-    """Draw masks and distractors where `lengths` are, and bring them to a device.
+) -> BatchSamples:
+    """Draw masks and distractors on the device of `lengths`, and move them to `device`.
 
     Args:
-        config: what distractors are.
-        masker: draws spans.
-        lengths: (b,) valid frames of the utterances.
-        frames: of the padded batch.
-        seeds: (b,) of the utterances, beside `lengths`.
-        device: of the model.
+        config: the kind and number of distractors.
+        masker: draws the masked spans.
+        lengths: (b,) valid frames of each utterance.
+        frames: frames of the padded batch, n.
+        seeds: (b,) random seeds of the utterances, on the device of `lengths`.
+        device: the model's device.
     """
     mask = masker.draw(lengths, frames, seeds)
     if isinstance(config.distractors, InBatchDistractorsConfig):
-        return Drawn(mask.to(device), None)
+        return BatchSamples(mask.to(device), None)
     distractors = sample_distractors(mask.indices[:, 0], config.distractors.count, seeds)
-    return Drawn(mask.to(device), distractors.to(device, non_blocking=True))
+    return BatchSamples(mask.to(device), distractors.to(device, non_blocking=True))
 
 
 def pretraining_output(
@@ -96,29 +96,29 @@ def pretraining_output(
     *,
     predictions: Tensor,
     targets: Tensor,
-    drawn: Drawn,
+    samples: BatchSamples,
     quantized: QuantizerOutput,
     raw_features: Frames,
 ) -> PretrainingOutput:
-    """Compute every loss.
+    """Compute the losses and metrics.
 
     Args:
-        config: weights and temperatures.
-        predictions: (b, n, d) projected context.
+        config: loss weights and the temperature.
+        predictions: (b, n, d) projected context representations.
         targets: (b, n, d) quantized features, unmasked.
-        drawn: where to compare them, and with what.
+        samples: masked positions and distractors.
         quantized: the quantizer's output, for code usage.
-        raw_features: output of the convolutions.
+        raw_features: output of the feature encoder, before its layer norm.
     """
-    rows, frames = drawn.mask.indices.unbind(dim=1)
-    # Cosines over a temperature of 0.1 need more digits than halves have.
+    rows, frames = samples.mask.indices.unbind(dim=1)
+    # Cosine similarities over a temperature of 0.1 need more precision than half precision has.
     with torch.autocast(predictions.device.type, enabled=False):
         chosen = quantized.chosen
         contrastive = _contrastive(
             config,
             predictions[rows, frames].float(),
             targets[rows, frames].float(),
-            drawn,
+            samples,
             None if chosen is None else chosen[rows, frames],
         )
     diversity = diversity_loss(quantized.usage)
@@ -133,7 +133,7 @@ def pretraining_output(
         code_perplexity=quantized.code_perplexity,
         usage_perplexity=quantized.usage_perplexity,
         masked=contrastive.masked,
-        mask_indices=drawn.mask.indices,
+        mask_indices=samples.mask.indices,
     )
 
 
@@ -141,10 +141,10 @@ def _contrastive(
     config: ObjectiveConfig,
     predictions: Tensor,
     targets: Tensor,
-    drawn: Drawn,
+    samples: BatchSamples,
     chosen: Tensor | None,
 ) -> ContrastiveOutput:
     temperature = config.logit_temperature
-    if drawn.distractors is None:
+    if samples.distractors is None:
         return in_batch_contrastive(predictions, targets, temperature)
-    return sampled_contrastive(predictions, targets, drawn.distractors, temperature, chosen)
+    return sampled_contrastive(predictions, targets, samples.distractors, temperature, chosen)

@@ -1,4 +1,4 @@
-"""Vector quantizers: features to codebook entries, with gradients for training.
+"""Vector quantizers: features to codebook entries, differentiable in training.
 
 Source: vq-wav2vec (Baevski et al. 2020, arXiv 1910.05453) section 3.1 and wav2vec 2.0
 (arXiv 2006.11477) section 2, as in fairseq's `GumbelVectorQuantizer`.
@@ -13,27 +13,27 @@ import torch
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
-from w2v_edge.model.collective import total
+from w2v_edge.model.collective import all_reduce_sum
 from w2v_edge.model.config import (
     GumbelQuantizerConfig,
     NearestQuantizerConfig,
     QuantizerConfig,
     SoftQuantizerConfig,
 )
-from w2v_edge.model.lengths import Frames, valid_steps
-from w2v_edge.model.random import Stream, fresh_seeds, uniform
+from w2v_edge.model.padding import Frames, valid_steps
+from w2v_edge.model.random import RandomStream, fresh_seeds, uniform
 
 NOISE_EPS = 1e-8
 
 
 class QuantizerOutput(NamedTuple):
-    """What a quantizer makes of a padded batch of frames.
+    """Quantized vectors, codes and code usage of a padded batch of frames.
 
     Attributes:
         vectors: (b, n, g * d), the groups' codebook vectors side by side.
         codes: (b, n, g) hard argmax of the logits, int64, zero past the lengths.
-        chosen: (b, n, g) the entries that `vectors` are, with noise in training; None where they
-            are mixtures of all.
+        chosen: (b, n, g) entries of `vectors`, sampled with noise in training; None where `vectors`
+            are mixtures of entries.
         usage: (g, v) mean softmax over the valid frames of all processes, without noise.
         code_perplexity: (g,) exp of the entropy of the hard codes' histogram.
         usage_perplexity: (g,) exp of the entropy of `usage`.
@@ -48,7 +48,7 @@ class QuantizerOutput(NamedTuple):
 
 
 class Codebook(nn.Module):
-    """The vectors that codes stand for, `weight` (g, v, d)."""
+    """Code vectors, `weight` (g, v, d)."""
 
     def __init__(self, groups: int, entries: int, dim: int) -> None:
         super().__init__()
@@ -66,9 +66,10 @@ class Codebook(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """Scores each group's entries; subclasses weigh the codebook's rows.
+    """Scores each group's entries; subclasses weight the codebook's rows in training.
 
-    `samples` says whether the weights are of one entry alone in training.
+    Attributes:
+        samples: whether the training weights select a single entry.
     """
 
     samples = False
@@ -88,11 +89,11 @@ class VectorQuantizer(nn.Module):
         return rearrange(scores, "b n (g v) -> b n g v", g=self.config.groups)
 
     def linear(self) -> tuple[Tensor, Tensor]:
-        """Return the weight (g * v, d) and bias (g * v,) that scores are made with."""
+        """Return the weight (g * v, d) and bias (g * v,) of the scores."""
         raise NotImplementedError
 
     def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:
-        """Weigh the entries of logits (b, n, g, v) for training after `update` steps."""
+        """Return training weights (b, n, g, v) of logits (b, n, g, v) after `update` steps."""
         raise NotImplementedError
 
     def forward(
@@ -102,10 +103,10 @@ class VectorQuantizer(nn.Module):
 
         Args:
             frames: the features and their valid lengths.
-            update: optimiser steps done, for the temperature schedule.
-            seeds: (b,) of the utterances' noise in training; fresh ones if None.
+            update: optimiser steps so far, for the temperature schedule.
+            seeds: (b,) random seeds of the utterances, for the training noise; fresh if None.
         """
-        # Where a layer gives halves, probabilities are still summed in float32.
+        # Under autocast logits are half precision; probabilities are summed in float32.
         logits = self.logits(frames.values).float()
         valid = valid_steps(frames.lengths, logits.shape[1])
         codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
@@ -123,7 +124,7 @@ class VectorQuantizer(nn.Module):
 
 
 class LearnedVectorQuantizer(VectorQuantizer):
-    """Scores with one linear layer, learned beside the codebook."""
+    """Scores entries with a linear layer, learned together with the codebook."""
 
     def __init__(self, channels: int, config: QuantizerConfig) -> None:
         nn.Module.__init__(self)
@@ -136,7 +137,7 @@ class LearnedVectorQuantizer(VectorQuantizer):
 
 
 class SoftVectorQuantizer(LearnedVectorQuantizer):
-    """Plain softmax over the entries."""
+    """Softmax over the entries, without noise."""
 
     config: SoftQuantizerConfig
 
@@ -146,7 +147,7 @@ class SoftVectorQuantizer(LearnedVectorQuantizer):
 
 
 class GumbelVectorQuantizer(LearnedVectorQuantizer):
-    """Softmax of logits with Gumbel noise at an annealed temperature; `hard` samples one entry."""
+    """Gumbel softmax at an annealed temperature; `hard` samples one entry, straight-through."""
 
     config: GumbelQuantizerConfig
 
@@ -155,17 +156,17 @@ class GumbelVectorQuantizer(LearnedVectorQuantizer):
         self.samples = config.hard
 
     def weights(self, logits: Tensor, update: int, seeds: Tensor) -> Tensor:
-        """Sample weights for logits (b, n, g, v); hard ones pass the gradient straight through."""
+        """Sample weights for logits (b, n, g, v); hard weights have the soft ones' gradient."""
         soft = gumbel_softmax(logits, self.config.temperature.at(update), seeds)
         if not self.config.hard:
             return soft
         hard = _one_hot(soft.argmax(dim=-1), self.config.entries)
-        # In this order the value is exactly one entry.
+        # In this order of operations the value is exactly one-hot.
         return hard + (soft - soft.detach())
 
 
 class NearestQuantizer(VectorQuantizer):
-    """The entry whose row is nearest: |x - c|^2 is least where x . c - |c|^2 / 2 is largest."""
+    """Nearest centroid: |x - c|^2 is smallest where x . c - |c|^2 / 2 is largest."""
 
     config: NearestQuantizerConfig
 
@@ -183,16 +184,16 @@ def gumbel_softmax(logits: Tensor, temperature: float, seeds: Tensor) -> Tensor:
 
     Args:
         logits: (b, ..., v).
-        temperature: what is more is nearer to uniform.
-        seeds: (b,) of the noise.
+        temperature: higher is nearer to uniform.
+        seeds: (b,) random seeds of the noise.
     """
-    chance = uniform(seeds.to(logits.device), Stream.GUMBEL, *logits.shape[1:])
+    chance = uniform(seeds.to(logits.device), RandomStream.GUMBEL, *logits.shape[1:])
     gumbel = -torch.log(-torch.log(chance + NOISE_EPS) + NOISE_EPS)
     return ((logits + gumbel) / temperature).softmax(dim=-1)
 
 
 def perplexity(usage: Tensor) -> Tensor:
-    """Return exp(entropy) (g,) of distributions (g, v): how many entries are in use."""
+    """Return exp(entropy) (g,) of distributions (g, v): the effective number of entries in use."""
     return (usage * torch.log(usage + 1e-7)).sum(dim=1).neg().exp()
 
 
@@ -202,7 +203,7 @@ def _one_hot(codes: Tensor, entries: int) -> Tensor:
 
 def _mean_over_valid(values: Tensor, valid: Tensor) -> Tensor:
     summed = reduce(values * rearrange(valid, "b n -> b n 1 1"), "b n g v -> g v", "sum")
-    return total(summed) / total(valid.sum()).clamp(min=1)
+    return all_reduce_sum(summed) / all_reduce_sum(valid.sum()).clamp(min=1)
 
 
 QUANTIZERS: dict[str, Callable[[int, Any], VectorQuantizer]] = {

@@ -1,4 +1,4 @@
-"""The assembled models: one class a published architecture, built from parts handed in."""
+"""The models: one class per architecture, composed of parts built by `build`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,34 @@ from w2v_edge.errors import ConfigError
 from w2v_edge.model.adapters import ConvAdapter
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import FeatureEncoder
-from w2v_edge.model.heads import Head, mean_over_frames
-from w2v_edge.model.lengths import Frames, frame_lengths, zero_padding
+from w2v_edge.model.heads import Head
 from w2v_edge.model.masking import SpanMasker
-from w2v_edge.model.normalisation import normalise
-from w2v_edge.model.pretraining import Drawn, PretrainingOutput, draw, pretraining_output
+from w2v_edge.model.padding import (
+    Frames,
+    frame_lengths,
+    mean_over_frames,
+    normalise,
+    zero_padding,
+)
+from w2v_edge.model.pretraining import (
+    BatchSamples,
+    PretrainingOutput,
+    pretraining_output,
+    sample_batch,
+)
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.random import fresh_seeds
 from w2v_edge.model.transformer import QuerySoftmaxContextNetwork, TransformerContextNetwork
 
 
 class SpeechModel(nn.Module):
-    """What the exporter and the training loop see of any model.
+    """Interface of all models, for the exporter and the training loop.
 
     Attributes:
-        config: the configuration it was built from.
-        feature_encoder: the convolutions.
-        quantizer: what makes codes of `features` or of the context; None where there are none.
-        origin: what else a converted checkpoint said of itself, as plain values.
+        config: the model's configuration.
+        feature_encoder: the strided convolutions.
+        quantizer: maps `features` or the context to codes; None for a model without codes.
+        origin: metadata of the source checkpoint of a converted model, as plain values.
     """
 
     config: ModelConfig
@@ -38,19 +48,20 @@ class SpeechModel(nn.Module):
     origin: Mapping[str, Any] | None = None
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Return what the quantizer consumes, (b, n, d), of waveform (b, t), lengths (b,)."""
+        """Return latent features, what the quantizer consumes, (b, n, d) of waveform (b, t)."""
         raise NotImplementedError
 
     def context(self, features: Frames) -> Tensor:
-        """Return context vectors (b, n, d) of unmasked features (b, n, d)."""
+        """Return context representations (b, n, d) of unmasked features (b, n, d)."""
         return self.outputs(features)["context"]
 
     def outputs(self, features: Frames) -> dict[str, Tensor]:
-        """Return all that is made of unmasked features (b, n, d), by the names of `bundle`.
+        """Return all outputs for unmasked features (b, n, d), under their names in a bundle.
 
-        `context` (b, m, d); with a head `logits`, (b, m, labels) or (b, labels); by config,
-        `layer_K` (b, n, d) and `embedding` (b, d). Frames past an utterance's end are zero;
-        `ModelConfig.context_frames` says how many m are.
+        Returns:
+            `context` (b, m, d), m given by `ModelConfig.context_frames`; with a head `logits`,
+            (b, m, labels) or (b, labels); as configured, hidden states `layer_K` (b, n, d) and
+            `embedding` (b, d). Frames past an utterance's end are zero.
         """
         raise NotImplementedError
 
@@ -66,17 +77,17 @@ class SpeechModel(nn.Module):
 
         Args:
             waveform: (b, t) PCM in [-1, 1] at the config's sample rate.
-            lengths: (b,) valid samples of each utterance, int64. They and `seeds` may stay on the
-                host: masks are drawn there then, and nothing waits for the device.
-            update: optimiser steps done, for the temperature schedule.
-            seeds: (b,) of all that chance decides of each utterance, but dropout; fresh ones if
-                None.
+            lengths: (b,) valid samples of each utterance, int64. With `lengths` and `seeds` on the
+                host, masks are drawn there without device synchronisation.
+            update: optimiser steps so far, for the temperature schedule.
+            seeds: (b,) random seeds of the utterances' masks, distractors and noise (dropout uses
+                torch's generator); fresh if None.
         """
         raise NotImplementedError
 
 
 class TutorialModel(SpeechModel):
-    """The reference notebook's network: raw features are quantized, masked and contextualised."""
+    """The reference notebook's network: quantizes and masks the raw features."""
 
     quantizer: VectorQuantizer
 
@@ -99,7 +110,7 @@ class TutorialModel(SpeechModel):
         self.projection = projection
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Return the convolutions' output (b, n, d)."""
+        """Return the feature encoder's output (b, n, d)."""
         frames: Frames = self.feature_encoder(waveform, lengths)
         return frames
 
@@ -119,24 +130,24 @@ class TutorialModel(SpeechModel):
         """Run the pre-training objective; see `SpeechModel.forward`."""
         assert self.config.objective is not None
         seeds = fresh_seeds(len(lengths), lengths.device) if seeds is None else seeds
-        drawn = _draw(self.config, self.masker, waveform, lengths, seeds)
+        samples = _sample(self.config, self.masker, waveform, lengths, seeds)
         features = self.features(waveform, lengths.to(waveform.device))
         quantized = self.quantizer(features, update=update, seeds=seeds)
-        masked = self.masker(features, drawn.mask)
+        masked = self.masker(features, samples.mask)
         return pretraining_output(
             self.config.objective,
             predictions=self.projection(self.context(masked.frames)),
             targets=quantized.vectors,
-            drawn=drawn,
+            samples=samples,
             quantized=quantized,
             raw_features=features,
         )
 
 
 class Wav2Vec2Model(SpeechModel):
-    """wav2vec 2.0 and its kin (HuBERT, WavLM, data2vec), which lack some of its parts.
+    """wav2vec 2.0, and HuBERT, WavLM and data2vec, which have a subset of its parts.
 
-    Normed features are quantized; masking follows the projection to the model.
+    Quantizes the layer-normed features; masks the projected ones.
     """
 
     def __init__(
@@ -170,15 +181,17 @@ class Wav2Vec2Model(SpeechModel):
         self.head = head
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Return the convolutions' output (b, n, d), layer-normed where the model has that norm."""
+        """Return the feature encoder's output (b, n, d), layer-normed if the model has the norm."""
         return self._norm(self._convolve(waveform, lengths))
 
     def outputs(
         self, features: Frames, augment: Callable[[Frames], Frames] = lambda projected: projected
     ) -> dict[str, Tensor]:
-        """Return all that the transformer gives; see `SpeechModel.outputs`.
+        """Return all outputs; see `SpeechModel.outputs`.
 
-        `augment` changes what it is given, projected features (b, n, d), as masks do in training.
+        Args:
+            features: unmasked features (b, n, d).
+            augment: applied to the projected features (b, n, d), such as SpecAugment masks.
         """
         lengths = features.lengths
         states = self.context_network.states(augment(self._project(features)))
@@ -203,31 +216,31 @@ class Wav2Vec2Model(SpeechModel):
         """Run the pre-training objective; see `SpeechModel.forward`.
 
         Raises:
-            ConfigError: the model has no objective, as one without a quantizer.
+            ConfigError: the model has no pre-training objective.
         """
         objective = self.config.objective
         if objective is None or self.masker is None:
             raise ConfigError(
-                "found a model without a pre-training objective (no quantizer, or no masking), "
-                "expected one with; pre-train from a checkpoint that has a quantizer, or fine-tune"
+                "found a model without a pre-training objective, expected a quantizer, masking "
+                "and an objective; pre-train from a checkpoint that has them, or fine-tune"
             )
         assert self.quantizer is not None
         assert self.target_projection is not None
         assert self.prediction_projection is not None
         seeds = fresh_seeds(len(lengths), lengths.device) if seeds is None else seeds
-        drawn = _draw(self.config, self.masker, waveform, lengths, seeds)
+        samples = _sample(self.config, self.masker, waveform, lengths, seeds)
         raw = self._convolve(waveform, lengths.to(waveform.device))
         raw = Frames(
             _ScaleGradient.scale(raw.values, objective.feature_gradient_scale), raw.lengths
         )
         features = self._norm(raw)
         quantized = self.quantizer(features, update=update, seeds=seeds)
-        masked = self.masker(self._project(features), drawn.mask)
+        masked = self.masker(self._project(features), samples.mask)
         return pretraining_output(
             objective,
             predictions=self.prediction_projection(self.context_network(masked.frames)),
             targets=self.target_projection(quantized.vectors),
-            drawn=drawn,
+            samples=samples,
             quantized=quantized,
             raw_features=raw,
         )
@@ -248,13 +261,13 @@ class Wav2Vec2Model(SpeechModel):
         return Frames(projected, features.lengths)
 
 
-def _draw(
+def _sample(
     config: ModelConfig, masker: SpanMasker, waveform: Tensor, lengths: Tensor, seeds: Tensor
-) -> Drawn:
-    """Draw masks and distractors for waveform (b, t), where `lengths` (b,) are."""
+) -> BatchSamples:
+    """Draw masks and distractors for waveform (b, t) on the device of `lengths` (b,)."""
     assert config.objective is not None
     geometry = config.feature_encoder.geometry
-    return draw(
+    return sample_batch(
         config.objective,
         masker,
         lengths=frame_lengths(geometry, lengths),
@@ -269,7 +282,7 @@ def _pooled(config: ModelConfig, context: Frames) -> dict[str, Tensor]:
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity, with its gradient multiplied by a constant."""
+    """Identity whose gradient is multiplied by a constant."""
 
     @classmethod
     def scale(cls, x: Tensor, scale: float) -> Tensor:

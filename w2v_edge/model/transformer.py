@@ -1,7 +1,8 @@
-"""Context networks: features to context vectors, one class a published arithmetic.
+"""Context networks: features to context representations, one class per published architecture.
 
 Source: wav2vec 2.0 (arXiv 2006.11477), section 2, with fairseq's `TransformerEncoder` (post-norm,
-`layer_norm_first=False`) and its pre-norm form; the query-softmax form is the `tutorial`'s own.
+`layer_norm_first=False`) and its pre-norm form; the query-softmax form is from the `tutorial`
+architecture.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 
 from w2v_edge.model.adapters import LanguageAdapter
 from w2v_edge.model.config import QuerySoftmaxContextConfig, TransformerContextConfig
-from w2v_edge.model.lengths import Frames, valid_steps, zero_padding
-from w2v_edge.model.position import PositionalConv, positional_conv
-from w2v_edge.model.relative_position import RelativePositionBias, RelativePositionGate
+from w2v_edge.model.padding import Frames, valid_steps, zero_padding
+from w2v_edge.model.position import (
+    PositionalConv,
+    RelativePositionBias,
+    RelativePositionGate,
+    build_positional_conv,
+)
 
 
 class FeedForward(nn.Module):
@@ -35,9 +40,9 @@ class FeedForward(nn.Module):
 
 
 class QuerySoftmaxAttention(nn.Module):
-    """Attention whose weights sum to one over the queries of each key.
+    """Self-attention with the softmax over queries, not over keys.
 
-    Logits are divided by the square root of the model's width, not of a head's.
+    Logits are divided by the square root of the model's width, not of the head's.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -49,7 +54,7 @@ class QuerySoftmaxAttention(nn.Module):
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Attend within x (b, n, d); `valid` (b, n) is false at padding.
 
-        Padded queries leave the softmax and padded keys' values are zeroed.
+        Padded queries are excluded from the softmax; values of padded keys are zeroed.
         """
         dim = x.shape[-1]
         q, k, v = rearrange(self.qkv(x), "b n (s h d) -> s b h n d", s=3, h=self.heads)
@@ -63,7 +68,7 @@ class QuerySoftmaxAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over valid keys; `gated` where distances have a bias."""
+    """Multi-head self-attention over valid keys, with WavLM's relative position bias if `gated`."""
 
     def __init__(self, dim: int, heads: int, *, gated: bool = False) -> None:
         super().__init__()
@@ -77,8 +82,8 @@ class SelfAttention(nn.Module):
 
         Args:
             x: (b, n, d).
-            valid: (b, n) false at padding, which no query sees.
-            distances: (h, n, n) bias of each query on each key, before this layer's gate.
+            valid: (b, n) false at padding; padded keys are masked out.
+            distances: (h, n, n) ungated relative position bias, axes head, query, key.
         """
         q, k, v = rearrange(self.qkv(x), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         keys = rearrange(valid, "b k -> b 1 1 k")
@@ -92,7 +97,7 @@ class SelfAttention(nn.Module):
 
 
 class QuerySoftmaxBlock(nn.Module):
-    """x + ff(attn(x)): no residual around attention alone."""
+    """x + ff(attn(x)): one residual connection around both, none around attention."""
 
     def __init__(self, config: QuerySoftmaxContextConfig) -> None:
         super().__init__()
@@ -106,21 +111,21 @@ class QuerySoftmaxBlock(nn.Module):
 
 
 class QuerySoftmaxContextNetwork(nn.Module):
-    """The `tutorial` architecture's: input convolution, positional convolution, blocks, no norm."""
+    """The `tutorial` architecture: input and positional convolutions, blocks, no final norm."""
 
     def __init__(self, channels: int, config: QuerySoftmaxContextConfig) -> None:
         super().__init__()
         self.config = config
         self.input = nn.Conv1d(channels, config.dim, kernel_size=1)
         self.position = PositionalConv(
-            config.dim, config.position_kernel, config.position_groups, normed=False
+            config.dim, config.position_kernel, config.position_groups, weight_normed=False
         )
         self.blocks = nn.ModuleList(QuerySoftmaxBlock(config) for _ in range(config.layers))
 
     def forward(self, frames: Frames) -> Tensor:
         """Map features (b, n, d) to context (b, n, d), zero past the lengths."""
         x = rearrange(frames.values, "b n d -> b d n")
-        # A convolution takes no empty batch of frames; whatever it makes of padding is cut.
+        # nn.Conv1d refuses an input of zero frames.
         x = self.input(x) if x.shape[2] else x.new_zeros(len(x), self.config.dim, 0)
         x = zero_padding(rearrange(x, "b d n -> b n d"), frames.lengths)
         valid = valid_steps(frames.lengths, x.shape[1])
@@ -131,7 +136,7 @@ class QuerySoftmaxContextNetwork(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """What post-norm and pre-norm blocks share: their parts."""
+    """Base of post-norm and pre-norm blocks: attention, feed-forward, norms, language adapter."""
 
     def __init__(self, config: TransformerContextConfig) -> None:
         super().__init__()
@@ -145,12 +150,12 @@ class TransformerBlock(nn.Module):
         self.language_adapter = None if hidden is None else LanguageAdapter(config.dim, hidden)
 
     def adapt(self, x: Tensor) -> Tensor:
-        """Add what the language's adapter makes of x (b, n, d), if there is one."""
+        """Apply the language adapter, if any, to x (b, n, d)."""
         return x if self.language_adapter is None else x + self.language_adapter(x)
 
 
 class PostNormBlock(TransformerBlock):
-    """Norms after each residual sum, as in BASE."""
+    """Norms after each residual connection, as in BASE."""
 
     def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None = None) -> Tensor:
         """Map x (b, n, d) to the same shape; see `SelfAttention`."""
@@ -159,7 +164,7 @@ class PostNormBlock(TransformerBlock):
 
 
 class PreNormBlock(TransformerBlock):
-    """Norms before each branch, as in LARGE."""
+    """Norms before each residual branch, as in LARGE."""
 
     def forward(self, x: Tensor, valid: Tensor, distances: Tensor | None = None) -> Tensor:
         """Map x (b, n, d) to the same shape; see `SelfAttention`."""
@@ -168,14 +173,14 @@ class PreNormBlock(TransformerBlock):
 
 
 class TransformerContextNetwork(nn.Module):
-    """Positional convolution and transformer blocks; subclasses say where the norms are."""
+    """Positional convolution and transformer blocks; subclasses place the norms."""
 
     block: type[TransformerBlock]
 
     def __init__(self, config: TransformerContextConfig) -> None:
         super().__init__()
         self.config = config
-        self.position = positional_conv(config)
+        self.position = build_positional_conv(config)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else None
         self.dropout = nn.Dropout(config.dropout)
         relative = config.relative_position
@@ -185,37 +190,37 @@ class TransformerContextNetwork(nn.Module):
         self.blocks = nn.ModuleList(self.block(config) for _ in range(config.layers))
 
     def forward(self, frames: Frames) -> Tensor:
-        """Map projected features (b, n, d) to context of the same shape, zero past the lengths."""
+        """Map projected features (b, n, d) to context (b, n, d), zero past the lengths."""
         return zero_padding(self.finish(self.states(frames)[-1]), frames.lengths)
 
     def states(self, frames: Frames) -> list[Tensor]:
-        """Return what goes into the first block and what comes out of each, all (b, n, d).
+        """Return the hidden states: the first block's input and each block's output.
 
-        Padding may hold anything.
+        All are (b, n, d); values at padding are undefined.
         """
         raise NotImplementedError
 
     def finish(self, x: Tensor) -> Tensor:
-        """Make the network's output of the last block's, (b, n, d)."""
+        """Return the context of the last hidden state (b, n, d)."""
         return x
 
     def normed(self, x: Tensor) -> Tensor:
-        """Apply the network's own norm to x (b, n, d), if there is one."""
+        """Apply the network's norm, if any, to x (b, n, d)."""
         return x if self.norm is None else self.norm(x)
 
     def embed(self, frames: Frames) -> Tensor:
-        """Add positions to projected features (b, n, d); padding stays zero."""
+        """Add the positional convolution to projected features (b, n, d); padding stays zero."""
         x = zero_padding(frames.values, frames.lengths)
         return x + self.position(Frames(x, frames.lengths)) if x.shape[1] else x
 
     def run_blocks(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Run x (b, n, d) through the blocks; in training each may be left out (layer drop)."""
+        """Return the hidden states of x (b, n, d), with layer drop in training."""
         valid = valid_steps(lengths, x.shape[1])
         relative = self.relative_position
         distances = None if relative is None else relative(x.shape[1])
         states = [x]
         for block in self.blocks:
-            # Drawn on the host, so that skipping a block costs no device synchronisation.
+            # Drawn on the host: no device synchronisation.
             dropped = self.training and torch.rand(()).item() < self.config.layer_drop
             x = x if dropped else block(x, valid, distances)
             states.append(x)
@@ -223,27 +228,27 @@ class TransformerContextNetwork(nn.Module):
 
 
 class PostNormContextNetwork(TransformerContextNetwork):
-    """BASE's: a norm before the blocks."""
+    """BASE: a norm before the blocks."""
 
     block = PostNormBlock
 
     def states(self, frames: Frames) -> list[Tensor]:
-        """Return all blocks' inputs and outputs; see `TransformerContextNetwork`."""
+        """Return the hidden states; see `TransformerContextNetwork`."""
         x = self.dropout(self.normed(self.embed(frames)))
         return self.run_blocks(x, frames.lengths)
 
 
 class PreNormContextNetwork(TransformerContextNetwork):
-    """LARGE's ("stable layer norm"): a norm after the blocks."""
+    """LARGE ("stable layer norm"): a norm after the blocks."""
 
     block = PreNormBlock
 
     def states(self, frames: Frames) -> list[Tensor]:
-        """Return all blocks' inputs and outputs; see `TransformerContextNetwork`."""
+        """Return the hidden states; see `TransformerContextNetwork`."""
         return self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
 
     def finish(self, x: Tensor) -> Tensor:
-        """Norm the last block's output (b, n, d), unless the network ends early."""
+        """Norm the last hidden state (b, n, d), unless the network was cut at a block."""
         return self.normed(x)
 
 

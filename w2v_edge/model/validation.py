@@ -1,77 +1,66 @@
-"""What a configuration must hold beyond its types, so that a model can be built and trained."""
+"""Validation of model configurations, beyond the types that `strict` checks.
+
+The bounds of a number belong to its type, as in `heads: Positive`, so a field cannot be forgotten:
+an int or float field without bounds is a TypeError, when the first configuration is built.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import operator
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+import typing
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 from w2v_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from w2v_edge.model.config import ModelConfig
 
-SMALLEST: dict[str, int] = {
-    "sample_rate": 1,
-    "quantizer.groups": 1,
-    "quantizer.entries": 2,
-    "quantizer.vector_dim": 1,
-    "masking.spans": 0,
-    "masking.span_frames": 1,
-    "context.dim": 1,
-    "context.layers": 0,
-    "context.heads": 1,
-    "context.feed_forward": 1,
-    "context.position_kernel": 1,
-    "context.position_groups": 1,
-    "context.position_layers": 1,
-    "context.relative_position.buckets": 4,
-    "context.relative_position.max_distance": 1,
-    "context.language_adapter": 1,
-    "context.adapter.dim": 1,
-    "context.adapter.layers": 0,
-    "context.adapter.kernel": 1,
-    "context.adapter.stride": 1,
-    "context.adapter.padding": 0,
-    "head.size": 1,
-    "head.hidden": 1,
-    "head.blank": 0,
-    "objective.projection_dim": 1,
-    "objective.distractors.count": 1,
-}
+MAX_LAYERS = 1000
+"""Each layer is a module to build, before the weights show that a config claims too many."""
 
-LARGEST = ("context.layers", "context.position_layers", "context.adapter.layers")
-MOST_LAYERS = 1000
-"""Each is a module to build, before any weights tell that a config claims too much."""
 
-SHARES = ("masking.probability", "context.dropout", "context.layer_drop")
-"""From 0 to 1."""
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number, inclusive; infinity and NaN are never inside.
 
-WEIGHTS = (
-    "objective.diversity_weight",
-    "objective.penalty_weight",
-    "objective.feature_gradient_scale",
-)
-"""From 0 up."""
+    Attributes:
+        minimum: the smallest value.
+        maximum: the largest value.
+        above: exclude `minimum` itself.
+    """
 
-SCALES = (
-    "context.norm_eps",
-    "normalise.eps",
-    "objective.logit_temperature",
-    "quantizer.temperature.start",
-    "quantizer.temperature.end",
-    "quantizer.temperature.decay",
-)
-"""Above 0."""
+    minimum: float
+    maximum: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Return whether `value` is finite and inside the bounds."""
+        low = value > self.minimum if self.above else value >= self.minimum
+        return low and value <= self.maximum and value < math.inf
+
+    def __str__(self) -> str:
+        """Return the bounds in words."""
+        low = f"above {self.minimum:g}" if self.above else f"from {self.minimum:g}"
+        high = "up" if self.maximum == math.inf else f"to {self.maximum:g}"
+        return f"a number {low}" if self.above and high == "up" else f"a number {low} {high}"
+
+
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Layers = Annotated[int, Range(0, MAX_LAYERS)]
+Share = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0)]
+PositiveReal = Annotated[float, Range(0, above=True)]
+Decay = Annotated[float, Range(0, 1, above=True)]
 
 
 def validate(config: ModelConfig) -> None:
-    """Refuse what no model could be built from or trained with.
+    """Check that a model can be built from a configuration, and trained.
 
     Raises:
-        ConfigError: a value out of range, or two that do not go together; the key is named.
+        ConfigError: a value is out of range, or two are inconsistent; the key is named.
     """
     _check_ranges(config)
     _check_convolutions(config)
@@ -81,30 +70,38 @@ def validate(config: ModelConfig) -> None:
     _check_outputs(config)
 
 
-def _check_ranges(config: ModelConfig) -> None:
-    for path, smallest in SMALLEST.items():
-        _check(config, path, partial(operator.le, smallest), f"a number from {smallest} up")
-    for path in LARGEST:
-        _check(config, path, lambda x: x <= MOST_LAYERS, f"at most {MOST_LAYERS}")
-    for path in SHARES:
-        _check(config, path, lambda x: 0 <= x <= 1, "a number from 0 to 1")
-    for path in WEIGHTS:
-        _check(config, path, lambda x: 0 <= x < math.inf, "a number from 0 up")
-    for path in SCALES:
-        _check(config, path, lambda x: 0 < x < math.inf, "a number above 0")
-    _check(config, "quantizer.temperature.decay", lambda x: x <= 1, "at most 1")
+def _check_ranges(config: Any, where: str = "") -> None:
+    """Check all numbers of a config dataclass, and of those inside it, against their bounds."""
+    for name, bounds in ranges(config.__class__).items():
+        value = getattr(config, name)
+        if value is not None and value not in bounds:
+            raise ConfigError(f"{where}{name}: expected {bounds}, found {value}")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, f"{where}{field.name}.")
+        for i, item in enumerate(value if isinstance(value, tuple) else ()):
+            if dataclasses.is_dataclass(item):
+                _check_ranges(item, f"{where}{field.name}[{i}].")
 
 
-def _check(config: ModelConfig, path: str, holds: Callable[[float], bool], expected: str) -> None:
-    """Check the value at a path, unless this kind of configuration has no such key."""
-    value: object = config
-    for name in path.split("."):
-        value = getattr(value, name, None)
-        if value is None:
-            return
-    assert isinstance(value, int | float)
-    if not holds(value):
-        raise ConfigError(f"{path}: expected {expected}, found {value}")
+@cache
+def ranges(cls: type) -> dict[str, Range]:
+    """Return the bounds of each int or float field of a config dataclass.
+
+    Raises:
+        TypeError: a field has no bounds.
+    """
+    found = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        # `Positive | None` is a union with a member that has the bounds.
+        for member in (hint, *typing.get_args(hint)):
+            bare = typing.get_origin(hint) not in {Annotated, tuple}
+            if member in {int, float} and bare:
+                raise TypeError(f"{cls.__name__}.{name}: found {member.__name__}, expected a Range")
+            if typing.get_origin(member) is Annotated:
+                found[name] = typing.cast("Range", member.__metadata__[0])
+    return found
 
 
 def _check_convolutions(config: ModelConfig) -> None:
@@ -114,13 +111,9 @@ def _check_convolutions(config: ModelConfig) -> None:
     padded = config.feature_encoder.kind == "padded"
     for i, layer in enumerate(layers):
         where = f"feature_encoder.layers[{i}]"
-        for name in ("channels", "kernel", "stride"):
-            if getattr(layer, name) < 1:
-                found = getattr(layer, name)
-                raise ConfigError(f"{where}.{name}: expected a number above 0, found {found}")
         if layer.padding and not padded:
-            raise ConfigError(f"{where}.padding: only a 'padded' encoder may have padding")
-        if layer.padding < 0 or 2 * layer.padding >= layer.kernel:
+            raise ConfigError(f"{where}.padding: expected 0 unless the encoder is 'padded'")
+        if 2 * layer.padding >= layer.kernel:
             raise ConfigError(
                 f"{where}.padding: expected less than half the kernel ({layer.kernel}), "
                 f"found {layer.padding}"
@@ -162,16 +155,15 @@ def _check_kinds(config: ModelConfig) -> None:
 
 
 def _check_training(config: ModelConfig) -> None:
-    """A pre-training objective needs a quantizer of features."""
+    """Check that a pre-training objective has a quantizer of features."""
     quantizer, objective = config.quantizer, config.objective
     trained = config.quantizer_input == "features"
     if config.architecture == "tutorial" and (not trained or objective is None):
         raise ConfigError("architecture 'tutorial' needs a quantizer of features and an objective")
     if objective is None:
         return
-    if not trained:
+    if quantizer is None or not trained:
         raise ConfigError("objective: needs a quantizer of features")
-    assert quantizer is not None
     if config.architecture == "tutorial" and objective.projection_dim != quantizer.vector_dim:
         raise ConfigError(
             "objective.projection_dim: expected quantizer.vector_dim "
@@ -180,13 +172,13 @@ def _check_training(config: ModelConfig) -> None:
 
 
 def _check_outputs(config: ModelConfig) -> None:
-    """What comes out beside features must be there."""
+    """Check layer outputs, units and the head against the context network."""
     layers, head, quantizer = config.context.layers, config.head, config.quantizer
     for layer in config.outputs.layers:
         if not 1 <= layer <= layers:
             raise ConfigError(f"outputs.layers: expected layers from 1 to {layers}, found {layer}")
     if len(set(config.outputs.layers)) < len(config.outputs.layers):
-        raise ConfigError("outputs.layers: the same layer twice")
+        raise ConfigError("outputs.layers: found a layer twice, expected distinct layers")
     dim = config.context.output_dim
     if (
         quantizer is not None
@@ -207,6 +199,6 @@ def _check_labels(labels: tuple[str, ...], size: int, blank: int) -> None:
     if labels and len(labels) != size:
         raise ConfigError(f"head.labels: expected {size} labels, found {len(labels)}")
     if len(set(labels)) < len(labels):
-        raise ConfigError("head.labels: the same label twice")
+        raise ConfigError("head.labels: found a label twice, expected distinct labels")
     if blank >= size:
         raise ConfigError(f"head.blank: expected an index below {size}, found {blank}")

@@ -15,10 +15,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from w2v_edge.errors import ConfigError, MissingExtraError
-from w2v_edge.model.collective import total
+from w2v_edge.model.collective import all_reduce_sum
 from w2v_edge.model.config import CtcHeadConfig
 from w2v_edge.model.heads import CtcHead
-from w2v_edge.model.lengths import Frames, frame_lengths, valid_steps
+from w2v_edge.model.padding import Frames, frame_lengths, valid_steps
 from w2v_edge.model.speech_model import Wav2Vec2Model
 from w2v_edge.training.batches import Batch, ClipData, PlannedBatch, Position, load_batch
 from w2v_edge.training.distributed import Processes
@@ -142,12 +142,12 @@ class CtcObjective(nn.Module):
             zero_infinity=True,
         )
         counted = (target_lengths > 0).to(logits.device, non_blocking=True)
-        labels = total(target_lengths.sum().to(logits.device, torch.float32))
-        loss = total(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
+        labels = all_reduce_sum(target_lengths.sum().to(logits.device, torch.float32))
+        loss = all_reduce_sum(torch.where(counted, losses, 0.0).sum().float()) / labels.clamp(min=1)
         with torch.no_grad():
             valid = valid_steps(frames.to(logits.device), logits.shape[1])
             best = logits.argmax(dim=-1) == self._blank
-            sums = total(torch.stack([(best & valid).sum(), valid.sum()]).float())
+            sums = all_reduce_sum(torch.stack([(best & valid).sum(), valid.sum()]).float())
             blank = sums[0] / sums[1].clamp(min=1)
         return CtcOutput(loss, labels, blank, logits.detach(), frames)
 
@@ -311,6 +311,6 @@ def _error_rates(examples: Sequence[Example], device: torch.device) -> Metrics:
             length = found.hits + found.substitutions + found.deletions
         counts.append((edits, length))
     # float32 is exact for whole numbers up to 16 million, and every device has it.
-    sums = total(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
+    sums = all_reduce_sum(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
     (cer, characters), (wer, words) = sums
     return {"held_out/cer": cer / max(1.0, characters), "held_out/wer": wer / max(1.0, words)}

@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor
 
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.lengths import Frames
-from w2v_edge.model.masking import highest, spread
-from w2v_edge.model.random import Stream, uniform
+from w2v_edge.model.padding import Frames
+from w2v_edge.model.masking import dilate, highest
+from w2v_edge.model.random import RandomStream, uniform
 
 CHANNEL_SPAN = 64
 """Channels in a span, as in `base`; at most a twelfth of the model's width."""
@@ -70,9 +70,9 @@ class SpecAugment:
         """
         widths = torch.full_like(lengths, dim)
         span = max(1, min(CHANNEL_SPAN, dim // 12))
-        streams = (Stream.TIME_MASK_COUNT, Stream.TIME_MASK_STARTS)
+        streams = (RandomStream.TIME_MASK_COUNT, RandomStream.TIME_MASK_STARTS)
         time = _spans(self.time, lengths, frames, self.span_frames, seeds, streams)
-        streams = (Stream.CHANNEL_MASK_COUNT, Stream.CHANNEL_MASK_STARTS)
+        streams = (RandomStream.CHANNEL_MASK_COUNT, RandomStream.CHANNEL_MASK_STARTS)
         return Masks(time, _spans(self.channels, widths, dim, span, seeds, streams))
 
 
@@ -95,7 +95,7 @@ def _spans(
     size: int,
     span: int,
     seeds: Tensor,
-    streams: tuple[Stream, Stream],
+    streams: tuple[RandomStream, RandomStream],
 ) -> Tensor:
     """Draw spans (b, size) that cover a share of `lengths` (b,); none in rows as short as one."""
     chance = rearrange(uniform(seeds, streams[0], 1), "b 1 -> b")
@@ -103,4 +103,4 @@ def _spans(
     scores = uniform(seeds, streams[1], size)
     last = rearrange(torch.where(lengths > span, lengths - span, -1), "b -> b 1")
     scores = scores.masked_fill(torch.arange(size, device=lengths.device) > last, -1.0)
-    return spread(highest(scores, count), span)
+    return dilate(highest(scores, count), span)

@@ -1,4 +1,4 @@
-/* Ends the program with one line that says what was found and what to do. */
+/* Prints a one-line error and exits with code 1. */
 #ifndef W2V_FAIL_H
 #define W2V_FAIL_H
 

@@ -1,6 +1,6 @@
 /*
- * w2v-codes tokenize BUNDLE FILE.wav   prints the codes as JSON, an array of groups for each frame
- * w2v-codes verify BUNDLE              reproduces the golden codes; exit code 3 if it does not
+ * w2v-codes tokenize BUNDLE FILE.wav   prints the codes as JSON, an array of groups per frame
+ * w2v-codes verify BUNDLE              compares with the golden codes; exit code 3 if they differ
  */
 #include <inttypes.h>
 #include <string.h>

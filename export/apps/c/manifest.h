@@ -1,8 +1,8 @@
 /*
- * What this program needs of manifest.json.
+ * Reads the fields of manifest.json that this program uses.
  *
- * A manifest is written in one canonical form: sorted keys, one to a line, indented by one space for
- * each level. Keys of the top level can be read line by line, with no parser.
+ * A manifest is written in one canonical form: sorted keys, one per line, indented by one space per
+ * level. Top-level keys can be read line by line, without a JSON parser.
  */
 #ifndef W2V_MANIFEST_H
 #define W2V_MANIFEST_H
@@ -11,7 +11,7 @@
 
 typedef struct {
     char precision[16];
-    int codes_of_context; /* made from the context, not from the features */
+    int codes_of_context; /* codes are quantized context, not features */
     uint32_t sample_rate;
     uint32_t min_samples;
 } Manifest;

@@ -1,4 +1,4 @@
-/* Reads arrays out of numpy's .npz, a zip of .npy files, as numpy writes it. */
+/* Reads arrays from numpy's .npz, a zip file of .npy files. */
 #ifndef W2V_NPZ_H
 #define W2V_NPZ_H
 
@@ -10,15 +10,15 @@ typedef struct {
     size_t shape[MAX_AXES];
     size_t axes;
     size_t count;
-    char type[8];  /* such as <f4; text is <U with a number */
+    char type[8];  /* numpy dtype such as <f4; text is <U and its length */
     File memory;
     const void *data;
 } Array;
 
-/* The array `name`; the program ends unless it has this type: "<f4", "<i8" or "<U". */
+/* Returns the array `name`; exits unless it has this type: "<f4", "<i8" or "<U". */
 Array read_array(const File *npz, const char *name, const char *type);
 
-/* The text of a scalar, which must be ASCII; the caller frees it. */
+/* Returns the ASCII text of a scalar; the caller frees it. */
 char *array_text(const Array *array);
 
 #endif

@@ -50,7 +50,7 @@ static OrtValue *tensor(Tokenizer *t, const void *data, size_t bytes, const int6
     return value;
 }
 
-/* Copies an int64 output with `axes` axes, and gives its shape. */
+/* Copies an int64 output with `axes` axes and returns its shape. */
 static int64_t *copied(Tokenizer *t, OrtValue *value, int64_t *shape, size_t axes) {
     OrtTensorTypeAndShapeInfo *info;
     ONNXTensorElementDataType type;
@@ -60,7 +60,7 @@ static int64_t *copied(Tokenizer *t, OrtValue *value, int64_t *shape, size_t axe
     check(t->api, t->api->GetTensorElementType(info, &type));
     check(t->api, t->api->GetDimensionsCount(info, &found));
     if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 || found != axes)
-        fail("tokenizer.onnx: its outputs are not those of a bundle; export again");
+        fail("tokenizer.onnx: found unexpected outputs; export again");
     check(t->api, t->api->GetDimensions(info, shape, axes));
     check(t->api, t->api->GetTensorShapeElementCount(info, &count));
     check(t->api, t->api->GetTensorMutableData(value, (void **)&data));

@@ -8,15 +8,15 @@
 #include "npz.h"
 #include "tokenizer.h"
 
-/* Two best logits closer than this, in standard deviations of all logits, are a tie. */
+/* The two highest logits tie if they are closer than this, in standard deviations of all logits. */
 static const float TIE_MARGIN = 1e-4f;
 
-/* The share of codes that may differ, of `bars` in golden.npz; none in float32. */
+/* Returns the share of codes that may differ, from `bars` (the tolerances) in golden.npz. */
 static double allowed_drift(const char *bars, const char *precision) {
     char key[32];
     snprintf(key, sizeof key, "\"%s\": {", precision);
     const char *own = strstr(bars, key);
-    if (!own) fail("golden.npz: has no bars for %s; export again", precision);
+    if (!own) fail("golden.npz: has no tolerances for %s; export again", precision);
     const char *drift = strstr(own, "\"code_drift\": ");
     return drift && drift < strchr(own, '}') ? strtod(drift + 14, NULL) : 0.0;
 }
@@ -24,27 +24,27 @@ static double allowed_drift(const char *bars, const char *precision) {
 typedef struct {
     size_t compared, ties, wrong;
     int zero_past_end;
-} Tally;
+} CodeAgreement;
 
-static Tally compare(const Codes *found, const int64_t *expected, const float *margins,
+static CodeAgreement compare(const Codes *found, const int64_t *expected, const float *margins,
                      const int64_t *lengths, int exact) {
-    Tally tally = {.zero_past_end = 1};
+    CodeAgreement agreement = {.zero_past_end = 1};
     for (size_t b = 0; b < found->batch; b++)
         for (size_t n = 0; n < found->frames; n++)
             for (size_t g = 0; g < found->groups; g++) {
                 size_t i = (b * found->frames + n) * found->groups + g;
                 if ((int64_t)n >= lengths[b]) {
-                    tally.zero_past_end &= found->codes[i] == 0;
+                    agreement.zero_past_end &= found->codes[i] == 0;
                     continue;
                 }
-                tally.compared++;
+                agreement.compared++;
                 if (found->codes[i] == expected[i]) continue;
                 if (exact && margins[i] < TIE_MARGIN)
-                    tally.ties++;
+                    agreement.ties++;
                 else
-                    tally.wrong++;
+                    agreement.wrong++;
             }
-    return tally;
+    return agreement;
 }
 
 int verify(const char *bundle) {
@@ -59,7 +59,7 @@ int verify(const char *bundle) {
     size_t batch = waveforms.shape[0];
     if (waveforms.axes != 2 || expected.axes != 3 || samples.count != batch ||
         lengths.count != batch || margins.count != expected.count)
-        fail("golden.npz: its arrays do not fit each other; export again");
+        fail("golden.npz: its arrays have inconsistent shapes; export again");
 
     Tokenizer *tokenizer = open_tokenizer(bundle);
     Codes found = tokenize(tokenizer, waveforms.data, samples.data, batch, waveforms.shape[1]);
@@ -70,12 +70,12 @@ int verify(const char *bundle) {
 
     char *text = array_text(&bars);
     double drift = allowed_drift(text, manifest.precision);
-    Tally tally = compare(&found, expected.data, margins.data, lengths.data, drift == 0.0);
+    CodeAgreement agreement = compare(&found, expected.data, margins.data, lengths.data, drift == 0.0);
     int same_lengths = !memcmp(found.lengths, lengths.data, batch * sizeof *found.lengths);
-    size_t allowed = (size_t)ceil(drift * (double)tally.compared);
-    int ok = same_lengths && tally.zero_past_end && tally.wrong <= allowed;
-    printf("%s: %zu codes, %zu differ (allowed %zu), %zu ties, lengths %s: %s\n", bundle, tally.compared,
-           tally.wrong, allowed, tally.ties, same_lengths ? "equal" : "differ",
+    size_t allowed = (size_t)ceil(drift * (double)agreement.compared);
+    int ok = same_lengths && agreement.zero_past_end && agreement.wrong <= allowed;
+    printf("%s: %zu codes, %zu differ (allowed %zu), %zu ties, lengths %s: %s\n", bundle, agreement.compared,
+           agreement.wrong, allowed, agreement.ties, same_lengths ? "equal" : "differ",
            ok ? "verified" : "DIFFERS");
 
     Array *arrays[] = {&waveforms, &samples, &expected, &margins, &lengths, &bars};

@@ -1,8 +1,8 @@
-/* Does tokenizer.onnx give the codes of golden.npz here? */
+/* Compares the codes of tokenizer.onnx with golden.npz. */
 #ifndef W2V_VERIFY_H
 #define W2V_VERIFY_H
 
-/* Prints one line; 0 where it does, 3 where it does not. */
+/* Prints one line; returns 0 if the codes agree, else 3. */
 int verify(const char *bundle);
 
 #endif

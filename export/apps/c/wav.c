@@ -7,7 +7,7 @@
 
 enum { PCM = 1, FLOAT = 3, EXTENSIBLE = 0xfffe };
 
-/* The content of a chunk; the program ends where there is none. */
+/* Returns the content of a chunk; exits if it is missing. */
 static const unsigned char *chunk(const File *file, const char *tag, size_t *size, const char *path) {
     for (size_t at = 12; at + 8 <= file->size;) {
         *size = u32(file->bytes + at + 4);

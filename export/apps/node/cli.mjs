@@ -1,8 +1,8 @@
-/** Runs a program's body; an error is one line on stderr, without a stack. */
+/** Runs a program; an error is one line on stderr, without a stack trace. */
 
 /**
  * @param {string} usage one line
- * @param {number} count of arguments that are expected
+ * @param {number} count expected number of arguments
  * @param {(...args: string[]) => Promise<number>} body returns the exit code
  */
 export async function main(usage, count, body) {

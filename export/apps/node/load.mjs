@@ -10,7 +10,7 @@ import { Model } from '../web/page/bundle/model.js';
 
 /**
  * @param {string} folder the bundle
- * @returns {Promise<Model>} whose graphs are hashed and opened when first run
+ * @returns {Promise<Model>} its graphs are verified and opened at their first run
  */
 export async function load(folder) {
   const bundle = await openBundle((name) => read(join(folder, name)));

@@ -1,4 +1,4 @@
-/** `node tokenize.mjs BUNDLE FILE.wav`: prints the codes, an array of groups for each frame. */
+/** `node tokenize.mjs BUNDLE FILE.wav`: prints the codes, an array of groups per frame. */
 import { readFile } from 'node:fs/promises';
 
 import { UserError } from '../web/page/bundle/errors.js';

@@ -1,4 +1,4 @@
-/** `node verify.mjs BUNDLE`: hashes every file and reproduces the golden vectors; exit code 3 if not. */
+/** `node verify.mjs BUNDLE`: checks the files' hashes and the golden vectors; exit code 3 if they differ. */
 import { checkGolden } from '../web/page/bundle/golden.js';
 import { main } from './cli.mjs';
 import { load } from './load.mjs';

@@ -1,4 +1,4 @@
-/** A real Chromium for tests: headless, of its own empty profile, silent towards the network. */
+/** Headless Chromium for tests, with an empty profile and without background network requests. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +21,7 @@ export function launch(...flags) {
   return chromium.launch({ executablePath: CHROMIUM, headless: true, args: [...FLAGS, ...flags] });
 }
 
-/** Serves a folder; resolves to its address and a function that ends it. */
+/** Serves a folder; resolves to its address and a function that stops it. */
 export async function serve(folder) {
   const script = fileURLToPath(new URL('./serve.py', import.meta.url));
   const server = spawn(process.env.PYTHON ?? 'python3', [script, folder, '0'], {
@@ -35,7 +35,7 @@ export async function serve(folder) {
   return { address: line.split(' ')[0], stop: () => server.kill() };
 }
 
-/** Opens the page and notes what it says on the console and what it asks the network for. */
+/** Opens the page and records console errors and requests to other origins. */
 export async function visit(browser, address) {
   const context = await browser.newContext({
     permissions: ['clipboard-read', 'clipboard-write', 'microphone'],

@@ -1,6 +1,6 @@
 /**
- * `node build.mjs OUTPUT BUNDLE...`: a folder with the page, onnxruntime and bundles, that any
- * static file server can serve. It appears whole or not at all.
+ * `node build.mjs OUTPUT BUNDLE...`: writes a static web page with onnxruntime and bundles,
+ * atomically.
  */
 import { access, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -15,7 +15,7 @@ const [output, ...bundles] = process.argv.slice(2);
 if (!output || !bundles.length) fail('usage: node build.mjs OUTPUT BUNDLE...', 2);
 if (!(await exists(ORT))) fail(`error: onnxruntime-web is not installed; run: npm ci --prefix ${HERE}`);
 if ((await exists(output)) && !(await exists(join(output, MARK)))) {
-  fail(`error: ${output} is there and is no page of ours; choose another output`);
+  fail(`error: ${output} exists and was not written by this program; choose another output`);
 }
 const manifests = await Promise.all(bundles.map(readManifest));
 

@@ -66,7 +66,7 @@ function drift(found, wanted) {
 }
 
 for (const file of ['clip.wav', 'clip.flac']) {
-  test(`float32 codes of ${file} are those of Python`, async (t) => {
+  test(`float32 codes of ${file} equal those of Python`, async (t) => {
     const { page, complaints, strangers } = await opened(t);
     await choose(page, 'tiny-int8');
     await choose(page, 'tiny-fp32');
@@ -90,7 +90,7 @@ test('a recording may be dropped on the page', async (t) => {
   assert.equal(await page.textContent('#name'), 'dropped.wav');
 });
 
-test('int8 codes are those of Python, up to what its golden vectors allow', async (t) => {
+test('int8 codes equal those of Python within the golden tolerance', async (t) => {
   const { page } = await opened(t);
   await choose(page, 'tiny-int8');
   const found = await codesOf(page, CLIP);
@@ -124,7 +124,7 @@ test('a recording at another rate is resampled', async (t) => {
   assert.ok(Math.abs(found.length - expected['tiny-fp32'].length / 2) <= 1, `${found.length}`);
 });
 
-test('what is no audio, or too little, is one line on the page', async (t) => {
+test('invalid or too short audio is reported in one line', async (t) => {
   const { page, complaints } = await opened(t);
   const noise = join(scratch, 'noise.wav');
   await writeFile(noise, 'this is text');
@@ -158,7 +158,7 @@ async function spoilt(t, spoil) {
 
 test('a page without bundles says so', async (t) => {
   const line = await spoilt(t, (folder) => writeFile(join(folder, 'bundles.json'), '[]'));
-  assert.match(line, /^there is no bundle beside this page/);
+  assert.match(line, /^there is no bundle next to this page/);
 });
 
 test('a file that is missing is named', async (t) => {

@@ -1,4 +1,4 @@
-"""Serves a folder on this machine, with the headers that let a page use threads.
+"""Serves a folder on localhost, with the headers that threads in a page require.
 
 Usage: python serve.py FOLDER [PORT]
 """
@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Static files, isolated from other origins, as shared memory needs."""
+    """Static files with cross-origin isolation, which shared memory requires."""
 
     extensions_map = {  # noqa: RUF012 - the base class has it as a plain mapping
         **SimpleHTTPRequestHandler.extensions_map,
@@ -21,14 +21,14 @@ class Handler(SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        """Add the headers."""
+        """Add the isolation headers."""
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing about single requests."""
+        """Log no requests."""
 
 
 def main() -> None:

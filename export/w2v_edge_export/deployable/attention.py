@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.model.relative_position import (
+from w2v_edge.model.position import (
     GATE_PARTS,
     RelativePositionBias,
     RelativePositionGate,

@@ -1,1 +1,1 @@
-"""Hugging Face folders, as transformers writes and reads them; transformers is not needed."""
+"""Hugging Face folders, as transformers reads and writes them, without depending on it."""

@@ -1,4 +1,4 @@
-"""Reads a folder of transformers."""
+"""Reads a transformers folder: JSON files and weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from w2v_edge.checkpoints.huggingface.classes import class_of, family
-from w2v_edge.checkpoints.huggingface.names import PREFIXES, table
+from w2v_edge.checkpoints.huggingface.families import family_for, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     ADDED,
@@ -39,15 +39,15 @@ def read_folder(folder: Path, language: str | None = None) -> tuple[SpeechModel,
     """Read the model of a folder.
 
     Args:
-        folder: with `config.json` and weights.
-        language: whose adapter and vocabulary are taken, in a model with several.
+        folder: has `config.json` and weights.
+        language: selects an adapter and a vocabulary of a multilingual model.
 
     Raises:
-        CheckpointError: an unsupported family, damaged files, or ones that contradict each other.
-        UnsafeCheckpointError: a pickle asks for anything but tensors.
+        CheckpointError: the family is not supported, or files are damaged or inconsistent.
+        UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
     files = {x: read_json(folder / x) for x in JSON_FILES if (folder / x).is_file()}
-    family(folder, files[CONFIG])
+    family_of(folder, files[CONFIG])
     tensors = read_weights(folder)
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
@@ -73,15 +73,17 @@ def _convert(
         raise CheckpointError(f"{folder}: {error}") from error
     empty = assemble_empty(folder, config)
     expected = empty.state_dict()
-    prefix = f"{PREFIXES[config.architecture]}."
-    alone = class_of(folder, files[CONFIG], tensors) == "body"
-    bare = alone and not any(name.startswith(prefix) for name in tensors)
-    converted, coverage = convert(folder, table(config, expected, bare=bare), expected, tensors, {})
+    prefix = f"{family_for(config.architecture).tensor_prefix}."
+    body = model_kind(folder, files[CONFIG], tensors) == "body"
+    bare = body and not any(name.startswith(prefix) for name in tensors)
+    converted, coverage = convert(
+        folder, key_table(config, expected, bare=bare), expected, tensors, {}
+    )
     return fill(folder, empty, converted), coverage
 
 
 def used_files(folder: Path, language: str | None = None) -> list[Path]:
-    """Return the files of a folder that its model is made from."""
+    """Return the files that `read_folder` reads."""
     files = [folder / name for name in JSON_FILES if (folder / name).is_file()]
     adapters = [] if language is None else [_adapter_file(folder, language)]
     return [*files, *weight_files(folder), *adapters]
@@ -110,5 +112,5 @@ def _adapter_file(folder: Path, language: str) -> Path:
     )
     if not known and (folder / VOCABULARY).is_file():
         known = languages(read_json(folder / VOCABULARY))
-    have = f"have: {', '.join(known[:8])}" if known else "this model has no language adapters"
+    have = f"expected one of: {', '.join(known[:8])}" if known else "this model has no adapters"
     raise CheckpointError(f"{folder}: no adapter for language {language!r:.20}; {have}")

@@ -1,17 +1,16 @@
-"""From the settings in a folder's JSON files to our config."""
+"""Reads a `ModelConfig` from the JSON files of a transformers folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from w2v_edge.checkpoints.huggingface.classes import Architecture, class_of, family
+from w2v_edge.checkpoints.huggingface.families import Family, clip_share, family_of, model_kind
 from w2v_edge.checkpoints.huggingface.vocabulary import ctc_head
+from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
-    ConvAdapterConfig,
     ConvLayer,
     FeatureEncoderConfig,
     FrameHeadConfig,
@@ -22,15 +21,13 @@ from w2v_edge.model.config import (
     NormalisationConfig,
     ObjectiveConfig,
     ProbableSpansConfig,
-    RelativePositionConfig,
     SampledDistractorsConfig,
     TemperatureSchedule,
-    TransformerContextConfig,
     UtteranceHeadConfig,
 )
 
-Files = Mapping[str, Mapping[str, Any]]
-"""JSON files by name."""
+JsonFiles = Mapping[str, Mapping[str, Any]]
+"""Contents of JSON files by name."""
 
 CONFIG, PREPROCESSOR, PROCESSOR = (
     "config.json",
@@ -45,7 +42,7 @@ PROBLEMS: dict[str, Meaning] = {
     "multi_label_classification": "any_of",
     "regression": "values",
 }
-"""What logits mean, by `problem_type`."""
+"""Meaning of the logits by `problem_type`."""
 
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
@@ -62,6 +59,7 @@ DEFAULTS: dict[str, Any] = {
     "conv_stride": [5, 2, 2, 2, 2, 2, 2],
     "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
     "conv_bias": False,
+    "num_conv_pos_embeddings": None,
     "num_conv_pos_embedding_groups": 16,
     "do_stable_layer_norm": False,
     "mask_time_prob": 0.05,
@@ -80,6 +78,10 @@ DEFAULTS: dict[str, Any] = {
     "adapter_stride": 2,
     "num_adapter_layers": 3,
     "output_hidden_size": None,
+    "vocab_size": 32,
+    "problem_type": None,
+    "id2label": None,
+    "transformers_version": None,
     "adapter_attn_dim": None,
     "feat_proj_layer_norm": True,
     "conv_pos_batch_norm": False,
@@ -88,102 +90,62 @@ DEFAULTS: dict[str, Any] = {
     "conv_pos_kernel_size": 19,
     "pad_token_id": 0,
 }
-"""What transformers takes for settings that a config leaves out."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """`config.json`, with defaults, and the types of what is asked for checked."""
-
-    path: Path | str
-    given: Mapping[str, Any]
-
-    def __getitem__(self, key: str) -> Any:
-        """Return a setting.
-
-        Raises:
-            CheckpointError: it is of another type than the default.
-        """
-        default = DEFAULTS[key]
-        value = self.given.get(key, default)
-        kind = (int, float) if isinstance(default, float) else type(default)
-        whole = isinstance(value, bool) != isinstance(default, bool)
-        if default is not None and (whole or not isinstance(value, kind)):
-            raise self.wrong(key, type(default).__name__)
-        return value
-
-    def integer(self, key: str) -> int | None:
-        """Return a whole number or None.
-
-        Raises:
-            CheckpointError: it is neither.
-        """
-        value = self.given.get(key, DEFAULTS.get(key))
-        if value is not None and type(value) is not int:
-            raise self.wrong(key, "a whole number")
-        return value
-
-    def wrong(self, key: str, expected: str) -> CheckpointError:
-        """Return the error for a setting that is not as expected."""
-        return CheckpointError(
-            f"{self.path}: {key}: expected {expected}, found {self.given.get(key)!r:.60}"
-        )
+"""Defaults of transformers for settings that a config omits."""
 
 
 def model_config(
     path: Path | str,
-    files: Files,
+    files: JsonFiles,
     shapes: Mapping[str, tuple[int, ...]],
     language: str | None = None,
 ) -> ModelConfig:
-    """Return our config of a folder's model.
+    """Return the config of a folder's model.
 
     Args:
         path: the folder, for errors.
         files: its JSON files.
-        shapes: of its tensors by name.
-        language: of the vocabulary, where there are several.
+        shapes: shapes of its tensors by name.
+        language: selects a vocabulary of a multilingual model.
 
     Raises:
-        CheckpointError: settings that are not supported or contradict each other.
+        CheckpointError: settings are not supported or inconsistent.
     """
-    architecture = family(path, files[CONFIG])
-    settings = Settings(path, files[CONFIG])
-    kind = class_of(path, files[CONFIG], shapes)
-    encoder = _feature_encoder(settings, architecture)
+    family = family_of(path, files[CONFIG])
+    settings = SourceSettings(path, files[CONFIG], DEFAULTS)
+    kind = model_kind(path, files[CONFIG], shapes)
+    encoder = _feature_encoder(settings, family)
     normalise, rate = _waveform(path, files)
     pretrained = kind == "pretraining"
-    if pretrained and architecture != "wav2vec2":
-        raise CheckpointError(f"{path}: no {architecture} checkpoint has a quantizer to pre-train")
+    if pretrained and not family.pretraining:
+        raise CheckpointError(
+            f"{path}: found a quantizer, expected none in a {family.model_type} checkpoint"
+        )
     masked = any(name.endswith("masked_spec_embed") for name in shapes)
     grouped = encoder.kind == "group_norm"
     return ModelConfig(
-        architecture=architecture,
+        architecture=family.architecture,
         sample_rate=rate,
         feature_encoder=encoder,
         quantizer=_quantizer(settings) if pretrained else None,
         masking=_masking(settings) if masked else None,
-        context=_context(settings, architecture),
+        context=family.context(settings),
         objective=_objective(settings, grouped=grouped) if pretrained else None,
         normalise=NormalisationConfig(NORMALISATION_EPS) if normalise else None,
-        feature_norm=architecture != "hubert" or settings["feat_proj_layer_norm"],
+        feature_norm=family.feature_norm(settings),
         head=_head(settings, kind, files, shapes, language),
     )
 
 
-def preprocessor(files: Files) -> Mapping[str, Any] | None:
-    """Return the settings of a folder's preprocessor; None where there are none."""
+def preprocessor(files: JsonFiles) -> Mapping[str, Any] | None:
+    """Return the settings of a folder's preprocessor, or None."""
     found = files.get(PREPROCESSOR)
     if found is None:
         found = files.get(PROCESSOR, {}).get("feature_extractor")
     return found if isinstance(found, Mapping) else None
 
 
-def _waveform(path: Path | str, files: Files) -> tuple[bool, int]:
-    """Return whether waveforms are normalised, and their sample rate in Hz.
-
-    Without a preprocessor's settings the model is taken as it is.
-    """
+def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
+    """Return whether waveforms are normalised (default: no), and their sample rate in Hz."""
     found = preprocessor(files)
     if found is None:
         return False, SAMPLE_RATE
@@ -197,71 +159,25 @@ def _waveform(path: Path | str, files: Files) -> tuple[bool, int]:
     return normalise, rate
 
 
-def _feature_encoder(settings: Settings, architecture: Architecture) -> FeatureEncoderConfig:
-    _only(settings, "feat_extract_activation", "gelu")
+def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoderConfig:
+    settings.require("feat_extract_activation", "gelu")
+    settings.require("hidden_act", "gelu")
     lists = [settings[key] for key in ("conv_dim", "conv_kernel", "conv_stride")]
     numbers = [x for values in lists for x in values]
     if len({len(x) for x in lists}) > 1 or any(type(x) is not int or x < 1 for x in numbers):
         raise CheckpointError(
-            f"{settings.path}: conv_dim, conv_kernel and conv_stride: expected as many whole "
-            f"numbers each, found {lists!r:.120}"
+            f"{settings.path}: conv_dim, conv_kernel and conv_stride: expected lists of positive "
+            f"integers of one length, found {lists!r:.120}"
         )
     layers = tuple(ConvLayer(*layer) for layer in zip(*lists, strict=True))
-    norm = settings["feat_extract_norm"]
-    if architecture == "data2vec":
-        norm = "layer"
+    norm = family.encoder_norm(settings)
     if norm not in {"group", "layer"}:
-        raise settings.wrong("feat_extract_norm", "'group' or 'layer'")
+        raise settings.error("feat_extract_norm", "'group' or 'layer'")
     kind: Literal["group_norm", "layer_norm"] = "group_norm" if norm == "group" else "layer_norm"
     return FeatureEncoderConfig(kind, layers, bias=settings["conv_bias"])
 
 
-def _context(settings: Settings, architecture: Architecture) -> TransformerContextConfig:
-    _only(settings, "hidden_act", "gelu")
-    pre_norm = architecture != "data2vec" and settings["do_stable_layer_norm"]
-    stacked = architecture == "data2vec"
-    batch_normed = architecture == "hubert" and settings["conv_pos_batch_norm"]
-    kernels = settings.integer("num_conv_pos_embeddings") or (5 if stacked else 128)
-    return TransformerContextConfig(
-        "pre_norm" if pre_norm else "post_norm",
-        dim=settings["hidden_size"],
-        layers=settings["num_hidden_layers"],
-        heads=settings["num_attention_heads"],
-        feed_forward=settings["intermediate_size"],
-        position_kernel=settings["conv_pos_kernel_size"] if stacked else kernels,
-        position_groups=settings["num_conv_pos_embedding_groups"],
-        dropout=_share(float(settings["hidden_dropout"])),
-        layer_drop=_share(float(settings["layerdrop"])),
-        norm_eps=float(settings["layer_norm_eps"]),
-        position=("output_norm" if stacked else "batch_norm" if batch_normed else "weight_norm"),
-        position_layers=kernels if stacked else 1,
-        relative_position=(
-            RelativePositionConfig(settings["num_buckets"], settings["max_bucket_distance"])
-            if architecture == "wavlm"
-            else None
-        ),
-        # transformers has no such adapters in post-norm blocks, whatever the setting.
-        language_adapter=(
-            settings.integer("adapter_attn_dim")
-            if architecture == "wav2vec2" and pre_norm
-            else None
-        ),
-        adapter=_conv_adapter(settings) if architecture != "hubert" else None,
-    )
-
-
-def _conv_adapter(settings: Settings) -> ConvAdapterConfig | None:
-    if not settings["add_adapter"]:
-        return None
-    return ConvAdapterConfig(
-        dim=settings.integer("output_hidden_size") or settings["hidden_size"],
-        layers=settings["num_adapter_layers"],
-        kernel=settings["adapter_kernel_size"],
-        stride=settings["adapter_stride"],
-    )
-
-
-def _quantizer(settings: Settings) -> GumbelQuantizerConfig:
+def _quantizer(settings: SourceSettings) -> GumbelQuantizerConfig:
     return GumbelQuantizerConfig(
         groups=settings["num_codevector_groups"],
         entries=settings["num_codevectors_per_group"],
@@ -271,17 +187,12 @@ def _quantizer(settings: Settings) -> GumbelQuantizerConfig:
     )
 
 
-def _masking(settings: Settings) -> ProbableSpansConfig:
+def _masking(settings: SourceSettings) -> ProbableSpansConfig:
     length = max(1, settings["mask_time_length"])
-    return ProbableSpansConfig(_share(float(settings["mask_time_prob"]) / length), length)
+    return ProbableSpansConfig(clip_share(settings["mask_time_prob"] / length), length)
 
 
-def _share(value: float) -> float:
-    """Bring a share that only training reads into its bounds."""
-    return min(1.0, max(0.0, value))
-
-
-def _objective(settings: Settings, *, grouped: bool) -> ObjectiveConfig:
+def _objective(settings: SourceSettings, *, grouped: bool) -> ObjectiveConfig:
     return ObjectiveConfig(
         distractors=SampledDistractorsConfig(settings["num_negatives"]),
         projection_dim=settings["proj_codevector_dim"],
@@ -293,14 +204,16 @@ def _objective(settings: Settings, *, grouped: bool) -> ObjectiveConfig:
 
 
 def _head(
-    settings: Settings,
+    settings: SourceSettings,
     kind: str,
-    files: Files,
+    files: JsonFiles,
     shapes: Mapping[str, tuple[int, ...]],
     language: str | None,
 ) -> HeadConfig | None:
     if kind == "ctc":
-        size = _rows(shapes, "lm_head.weight", settings.integer("vocab_size") or 32)
+        size = _rows(
+            shapes, "lm_head.weight", settings.integer("vocab_size") or DEFAULTS["vocab_size"]
+        )
         blank = settings.integer("pad_token_id")
         return ctc_head(settings.path, files, size, 0 if blank is None else blank, language)
     if kind in {"body", "pretraining"}:
@@ -308,7 +221,7 @@ def _head(
     labels = _labels(settings, _rows(shapes, "classifier.weight", 2))
     weighted = settings["use_weighted_layer_sum"]
     if settings["add_adapter"]:
-        raise CheckpointError(f"{settings.path}: a classifier over an adapter is not supported")
+        raise CheckpointError(f"{settings.path}: classifiers on an adapter are not supported")
     normed = _normed_mix(settings)
     if kind == "utterance":
         hidden = settings["classifier_proj_size"]
@@ -316,44 +229,39 @@ def _head(
     return FrameHeadConfig(labels, weighted, normed, _meaning(settings, labels))
 
 
-def _meaning(settings: Settings, labels: tuple[str, ...]) -> Meaning:
-    """Return how logits are to be read, as transformers' pipelines do."""
-    problem = settings.given.get("problem_type")
+def _meaning(settings: SourceSettings, labels: tuple[str, ...]) -> Meaning:
+    """Return the meaning of the logits, by the rules of transformers' pipelines."""
+    problem = settings["problem_type"]
     if problem is None:
         return "values" if len(labels) == 1 else "one_of"
     if not isinstance(problem, str) or problem not in PROBLEMS:
-        raise settings.wrong("problem_type", f"one of {', '.join(PROBLEMS)}")
+        raise settings.error("problem_type", f"one of {', '.join(PROBLEMS)}")
     return PROBLEMS[problem]
 
 
-def _normed_mix(settings: Settings) -> bool:
-    """Tell whether a mix of layers has the final norm on the last one.
+def _normed_mix(settings: SourceSettings) -> bool:
+    """Return whether the final norm applies to the last hidden state in a mix of layers.
 
-    It had in transformers before version 5, where such checkpoints were trained, and no longer has.
+    It does in transformers before version 5, where such checkpoints were trained.
     """
-    version = str(settings.given.get("transformers_version", "")).split(".", maxsplit=1)[0]
+    version = str(settings["transformers_version"]).split(".", maxsplit=1)[0]
     return settings["do_stable_layer_norm"] and version.isdigit() and int(version) < 5  # noqa: PLR2004
 
 
-def _labels(settings: Settings, rows: int) -> tuple[str, ...]:
-    named = settings.given.get("id2label")
+def _labels(settings: SourceSettings, rows: int) -> tuple[str, ...]:
+    named = settings["id2label"]
     if named is None:
         return tuple(f"LABEL_{i}" for i in range(rows))
     try:
         labels = {str(int(key)): label for key, label in cast("Mapping[str, Any]", named).items()}
         ordered = tuple(labels[str(i)] for i in range(len(named)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise settings.wrong("id2label", "labels for the numbers from 0 on") from error
+        raise settings.error("id2label", "labels numbered from 0") from error
     if not all(isinstance(label, str) for label in ordered):
-        raise settings.wrong("id2label", "texts")
+        raise settings.error("id2label", "strings")
     return ordered
 
 
 def _rows(shapes: Mapping[str, tuple[int, ...]], name: str, default: int) -> int:
     shape = shapes.get(name, ())
     return shape[0] if shape else default
-
-
-def _only(settings: Settings, key: str, supported: str) -> None:
-    if settings[key] != supported:
-        raise settings.wrong(key, f"{supported!r}, the only one supported")

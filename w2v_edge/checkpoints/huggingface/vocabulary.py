@@ -1,4 +1,4 @@
-"""The labels of CTC checkpoints, from a tokenizer's files."""
+"""Labels of CTC checkpoints, from the files of a tokenizer."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def ctc_head(
     pad: int,
     language: str | None,
 ) -> CtcHeadConfig:
-    """Return the head of a CTC checkpoint; with no vocabulary its labels are not known.
+    """Return the head of a CTC checkpoint; without a vocabulary it has no labels.
 
     Args:
         path: the folder, for errors.
         files: its JSON files.
-        size: how many labels its weights have.
+        size: number of labels, by the weights.
         pad: index of the padding token, by the model's config.
-        language: to choose a vocabulary by, where there are several.
+        language: selects a vocabulary of a multilingual model.
 
     Raises:
-        CheckpointError: a vocabulary of another size, or a language that is not there.
+        CheckpointError: the vocabulary has another size, or lacks the language.
     """
     if VOCABULARY not in files:
         return CtcHeadConfig(size, (), pad, None, (), language)
     tokenizer = files.get(TOKENIZER, {})
     language, tokens = _of_language(path, files[VOCABULARY], language, tokenizer)
-    # Tokens that were added beyond the model's outputs are for texts that it never gives.
+    # Tokens added beyond the model's outputs cannot occur in its transcriptions.
     tokens |= {token: i for token, i in _added(path, files).items() if type(i) is int and i < size}
     labels = _in_order(path, tokens, size)
     special = {**files.get(SPECIAL, {}), **tokenizer}
@@ -66,7 +66,7 @@ def ctc_head(
 
 
 def languages(vocabulary: Mapping[str, Any]) -> list[str]:
-    """Return the languages of a vocabulary that has several; none if it is a plain one."""
+    """Return the languages of a multilingual vocabulary; empty for a plain one."""
     nested = vocabulary and all(isinstance(x, Mapping) for x in vocabulary.values())
     return sorted(vocabulary) if nested else []
 
@@ -92,14 +92,14 @@ def _of_language(
 
 
 def _added(path: Path | str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the tokens that were added to a vocabulary later."""
+    """Return the tokens added to the vocabulary."""
     added = dict(files.get(ADDED, {}))
     decoder = files.get(TOKENIZER, {}).get("added_tokens_decoder", {})
     try:
         added |= {_content(path, token): int(index) for index, token in decoder.items()}
     except (AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: {TOKENIZER}: added_tokens_decoder: expected tokens by number"
+            f"{path}: {TOKENIZER}: added_tokens_decoder: expected tokens by index"
         ) from error
     return added
 
@@ -116,7 +116,7 @@ def _in_order(path: Path | str, tokens: Mapping[str, Any], size: int) -> tuple[s
 
 
 def _content(path: Path | str, token: Any) -> Any:
-    """Return the text of a token, which may be written with its settings; None for no token."""
+    """Return the text of a token, which may be a mapping with its settings; None for no token."""
     text = token.get("content") if isinstance(token, Mapping) else token
     if text is not None and not isinstance(text, str):
         raise CheckpointError(f"{path}: {TOKENIZER}: expected a token, found {text!r:.60}")

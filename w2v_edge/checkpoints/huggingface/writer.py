@@ -1,7 +1,7 @@
-"""Writes our models as folders that transformers reads.
+"""Writes models as transformers folders.
 
-A model that came from such a folder gets its JSON files back as they were, as long as they still
-say what the model is; others get new ones.
+A model converted from such a folder keeps the JSON files of its origin if they still describe it;
+other models get new ones.
 """
 
 from __future__ import annotations
@@ -14,46 +14,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from w2v_edge.checkpoints.huggingface.describe import class_kind, describe
+from w2v_edge.checkpoints.huggingface.families import CLASSES, family_for
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
-from w2v_edge.checkpoints.huggingface.names import table
-from w2v_edge.checkpoints.huggingface.settings import model_config
-from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER
+from w2v_edge.checkpoints.huggingface.names import key_table
+from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROBLEMS, model_config
+from w2v_edge.checkpoints.huggingface.vocabulary import (
+    PHONEMES,
+    SPECIAL_KEYS,
+    TOKENIZER,
+    VOCABULARY,
+)
 from w2v_edge.checkpoints.key_table import revert
 from w2v_edge.checkpoints.tensors import SAFETENSORS
 from w2v_edge.errors import CheckpointError, MissingExtraError
 from w2v_edge.files import refuse_foreign, replacing_folder
+from w2v_edge.model.config import (
+    CtcHeadConfig,
+    ModelConfig,
+    SampledDistractorsConfig,
+    TransformerContextConfig,
+    UtteranceHeadConfig,
+)
 from w2v_edge.model.speech_model import SpeechModel
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
+NORMED_MIX_VERSION = "4.57.0"
+"""A version whose mix of layers applies the final norm to the last hidden state."""
+
 
 def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> None:
-    """Write `model` to a new folder; it appears whole or not at all.
+    """Write `model` to a new folder atomically.
 
     Raises:
-        CheckpointError: transformers has no class for such a model.
-        OutputExistsError: the folder is there and `force` is false, or it holds other files.
+        CheckpointError: transformers has no class for this model.
+        OutputExistsError: the folder exists and `force` is false, or it has unrelated files.
     """
     try:
         from safetensors.torch import save_file
     except ImportError as error:
         raise MissingExtraError("writing safetensors", "safetensors", "export") from error
-    refuse_foreign(folder, {*JSON_FILES, SAFETENSORS}, "what is written here")
-    kind = class_kind(model.config)
+    refuse_foreign(folder, {*JSON_FILES, SAFETENSORS}, "a transformers folder")
+    kind = _class_kind(model.config)
     state = model.state_dict()
-    tensors = revert(table(model.config, state, bare=kind == "body"), state)
-    files = _original(model, tensors) or describe(model.config, kind)
+    tensors = revert(key_table(model.config, state, bare=kind == "body"), state)
+    files = _original(model, tensors) or _describe(model.config, kind)
     with replacing_folder(folder, force=force) as temporary:
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (temporary / name).write_text(text, encoding="utf-8")
-        as_before = _in_types_before(model.origin or {}, tensors)
-        save_file(as_before, temporary / SAFETENSORS, metadata={"format": "pt"})
+        original = _restore_types(model.origin or {}, tensors)
+        save_file(original, temporary / SAFETENSORS, metadata={"format": "pt"})
 
 
 def _original(model: SpeechModel, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return the JSON files that a model came with, if they still say what it is."""
+    """Return the JSON files of a model's origin if they still describe it."""
     origin = model.origin or {}
     if origin.get("format") != FORMAT or not isinstance(origin.get("files"), Mapping):
         return None
@@ -69,11 +84,185 @@ def _original(model: SpeechModel, tensors: Mapping[str, Tensor]) -> dict[str, An
     return files if same else None
 
 
-def _in_types_before(origin: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors in the types that they came in, where nothing is lost by it."""
+def _restore_types(origin: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert tensors back to the types of their origin where this is lossless."""
     given = {}
     for name, tensor in tensors.items():
         dtype = DTYPES.get(origin.get("types", {}).get(name), tensor.dtype)
         smaller = tensor.to(dtype)
         given[name] = smaller if torch.equal(smaller.to(tensor.dtype), tensor) else tensor
     return given
+
+
+def _class_kind(config: ModelConfig) -> str:
+    """Return the kind of the transformers class for a model, a value of `CLASSES`.
+
+    Raises:
+        CheckpointError: there is no such class.
+    """
+    context = config.context
+    if not isinstance(context, TransformerContextConfig) or config.architecture == "tutorial":
+        raise CheckpointError("architecture 'tutorial' has no class in transformers")
+    if config.quantizer_input == "context" or not context.final_norm:
+        raise CheckpointError(
+            "found a model that was cut at a layer or has k-means units, which has no class in "
+            "transformers; write the whole model"
+        )
+    if config.head is not None:
+        return config.head.kind
+    if config.quantizer is None:
+        return "body"
+    if config.objective is None or config.architecture != "wav2vec2":
+        raise CheckpointError("found a quantizer without objective, which no class has")
+    return "pretraining"
+
+
+def _describe(config: ModelConfig, kind: str) -> dict[str, dict[str, Any]]:
+    """Return new JSON files for a model of a kind, by name."""
+    files = {CONFIG: _config(config, kind), PREPROCESSOR: _preprocessor(config)}
+    if isinstance(config.head, CtcHeadConfig) and config.head.labels:
+        files |= _tokenizer(config.head)
+    return files
+
+
+def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
+    context = config.context
+    family = family_for(config.architecture)
+    if not isinstance(context, TransformerContextConfig):
+        raise CheckpointError("architecture 'tutorial' has no class in transformers")
+    layers = config.feature_encoder.layers
+    ending = next(ending for ending, x in CLASSES.items() if x == kind)
+    settings: dict[str, Any] = {
+        "architectures": [family.class_prefix + ending],
+        "model_type": family.model_type,
+        "hidden_size": context.dim,
+        "num_hidden_layers": context.layers,
+        "num_attention_heads": context.heads,
+        "intermediate_size": context.feed_forward,
+        "hidden_act": "gelu",
+        "hidden_dropout": context.dropout,
+        "attention_dropout": context.dropout,
+        "activation_dropout": context.dropout,
+        "layerdrop": context.layer_drop,
+        "layer_norm_eps": context.norm_eps,
+        "feat_extract_activation": "gelu",
+        "feat_extract_norm": config.feature_encoder.kind.removesuffix("_norm"),
+        "conv_dim": [layer.channels for layer in layers],
+        "conv_kernel": [layer.kernel for layer in layers],
+        "conv_stride": [layer.stride for layer in layers],
+        "conv_bias": config.feature_encoder.bias,
+        "num_feat_extract_layers": len(layers),
+        "do_stable_layer_norm": context.kind == "pre_norm",
+        "num_conv_pos_embedding_groups": context.position_groups,
+        "feat_proj_layer_norm": config.feature_norm,
+        "conv_pos_batch_norm": context.position == "batch_norm",
+    }
+    return {
+        **settings,
+        **_position(context),
+        **_extras(context),
+        **_training(config),
+        **_head_settings(config),
+    }
+
+
+def _position(context: TransformerContextConfig) -> dict[str, Any]:
+    if context.position == "output_norm":
+        return {
+            "conv_pos_kernel_size": context.position_kernel,
+            "num_conv_pos_embeddings": context.position_layers,
+        }
+    return {"num_conv_pos_embeddings": context.position_kernel}
+
+
+def _extras(context: TransformerContextConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {"adapter_attn_dim": context.language_adapter}
+    if context.relative_position is not None:
+        found["num_buckets"] = context.relative_position.buckets
+        found["max_bucket_distance"] = context.relative_position.max_distance
+    if context.adapter is not None:
+        found |= {
+            "add_adapter": True,
+            "output_hidden_size": context.adapter.dim,
+            "num_adapter_layers": context.adapter.layers,
+            "adapter_kernel_size": context.adapter.kernel,
+            "adapter_stride": context.adapter.stride,
+        }
+    return found
+
+
+def _training(config: ModelConfig) -> dict[str, Any]:
+    """Return the settings of pre-training; without masking there is no mask vector."""
+    masking, quantizer, objective = config.masking, config.quantizer, config.objective
+    found: dict[str, Any] = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    if masking is not None:
+        found["mask_time_length"] = masking.span_frames
+        if masking.kind == "probability":
+            found["mask_time_prob"] = masking.probability * masking.span_frames
+        # With both probabilities 0, transformers has no mask vector.
+        found["mask_feature_prob"] = 0.0 if found["mask_time_prob"] else 0.05
+    if quantizer is not None and objective is not None:
+        found |= {
+            "num_codevector_groups": quantizer.groups,
+            "num_codevectors_per_group": quantizer.entries,
+            "codevector_dim": quantizer.vector_dim,
+            "proj_codevector_dim": objective.projection_dim,
+            "contrastive_logits_temperature": objective.logit_temperature,
+            "diversity_loss_weight": objective.diversity_weight,
+        }
+        if isinstance(objective.distractors, SampledDistractorsConfig):
+            found["num_negatives"] = objective.distractors.count
+    return found
+
+
+def _head_settings(config: ModelConfig) -> dict[str, Any]:
+    head = config.head
+    if head is None:
+        return {}
+    if isinstance(head, CtcHeadConfig):
+        return {"vocab_size": head.size, "pad_token_id": head.blank}
+    found: dict[str, Any] = {
+        "id2label": {str(i): label for i, label in enumerate(head.labels)},
+        "label2id": {label: i for i, label in enumerate(head.labels)},
+        "use_weighted_layer_sum": head.weighted_layers,
+        "problem_type": next(x for x, meaning in PROBLEMS.items() if meaning == head.meaning),
+    }
+    if isinstance(head, UtteranceHeadConfig):
+        found["classifier_proj_size"] = head.hidden
+    if head.normed_mix:
+        found["transformers_version"] = NORMED_MIX_VERSION
+    return found
+
+
+def _preprocessor(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "sampling_rate": config.sample_rate,
+        "do_normalize": config.normalise is not None,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "return_attention_mask": config.feature_encoder.kind == "layer_norm",
+    }
+
+
+def _tokenizer(head: CtcHeadConfig) -> dict[str, dict[str, Any]]:
+    tokens = {label: i for i, label in enumerate(head.labels)}
+    named = dict.fromkeys(SPECIAL_KEYS)
+    named["pad_token"] = head.labels[head.blank]
+    known = {"<s>": "bos_token", "</s>": "eos_token", "<unk>": "unk_token", "[UNK]": "unk_token"}
+    for label in head.special:
+        if label in known:
+            named[known[label]] = label
+    tokenizer = {
+        "tokenizer_class": PHONEMES if head.separator else "Wav2Vec2CTCTokenizer",
+        "word_delimiter_token": head.word_delimiter,
+        "do_lower_case": head.lowercase,
+        **named,
+    }
+    if head.language is not None:
+        tokenizer["target_lang"] = head.language
+    return {
+        VOCABULARY: tokens if head.language is None else {head.language: tokens},
+        TOKENIZER: tokenizer,
+    }

@@ -2,7 +2,7 @@
 import { UserError } from './bundle/errors.js';
 import { readWav } from './bundle/wav.js';
 
-const LONGEST_SECONDS = 600;
+const MAX_SECONDS = 600;
 
 /**
  * @param {ArrayBuffer} bytes of a file in any format that the browser decodes
@@ -11,7 +11,7 @@ const LONGEST_SECONDS = 600;
  */
 export async function decode(bytes, rate) {
   if (!bytes.byteLength) throw new UserError('this file is empty; choose a recording');
-  const wav = exactly(bytes);
+  const wav = readExactly(bytes);
   if (wav) {
     checkDuration(wav.waveform.length / wav.rate);
     return resample(wav.waveform, wav.rate, rate);
@@ -21,17 +21,17 @@ export async function decode(bytes, rate) {
   try {
     buffer = await context.decodeAudioData(bytes);
   } catch {
-    throw new UserError('this file is not readable as audio; choose a WAV, FLAC, MP3 or the like');
+    throw new UserError('this file is not readable as audio; choose a WAV, FLAC or MP3');
   }
   checkDuration(buffer.duration);
   return mixDown(buffer);
 }
 
 /**
- * The samples of the usual kinds of WAV as they are. Chromium divides positive 16-bit samples by
- * 32767 and negative ones by 32768: too little to hear, enough to change a few int8 codes.
+ * Reads common WAV formats exactly. Chromium divides positive 16-bit samples by
+ * 32767 and negative ones by 32768: inaudible, but enough to change a few int8 codes.
  */
-function exactly(bytes) {
+function readExactly(bytes) {
   try {
     return readWav(new Uint8Array(bytes));
   } catch {
@@ -40,9 +40,9 @@ function exactly(bytes) {
 }
 
 function checkDuration(seconds) {
-  if (seconds > LONGEST_SECONDS) {
+  if (seconds > MAX_SECONDS) {
     throw new UserError(
-      `found ${Math.round(seconds)} s of audio, this page takes up to ${LONGEST_SECONDS} s`,
+      `found ${Math.round(seconds)} s of audio, this page takes up to ${MAX_SECONDS} s`,
     );
   }
 }
@@ -64,7 +64,7 @@ export async function resample(waveform, from, to) {
     source.start();
     return (await context.startRendering()).getChannelData(0);
   } catch {
-    throw new UserError(`found ${from} Hz, which this browser cannot bring to ${to} Hz`);
+    throw new UserError(`found ${from} Hz, which this browser cannot resample to ${to} Hz`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The worker as functions that return promises. */
+/** Calls the worker; each function returns a promise. */
 import { UserError } from './bundle/errors.js';
 
 const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
@@ -15,7 +15,7 @@ worker.onmessage = ({ data: { id, result, error } }) => {
 worker.onerror = (event) => {
   event.preventDefault();
   for (const { reject } of waiting.values()) {
-    reject(new UserError('the page is not complete; build it again: make web'));
+    reject(new UserError('the page is incomplete; build it again: make web'));
   }
   waiting.clear();
 };
@@ -28,11 +28,11 @@ function ask(action, argument, transfer = []) {
   });
 }
 
-/** Opens the bundle of that name; returns `{manifest, threads}`. */
+/** Opens a bundle by name; returns `{manifest, threads}`. */
 export const open = (name) => ask('open', name);
 
-/** Returns `{frames, groups, codes, took}`, the time in seconds, of mono PCM. */
+/** Tokenizes mono PCM; returns `{frames, groups, codes, took}`, `took` in seconds. */
 export const tokenize = (waveform) => ask('tokenize', waveform);
 
-/** Returns what `checkGolden` does. */
+/** Runs `checkGolden`. */
 export const golden = () => ask('golden');

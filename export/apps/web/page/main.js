@@ -1,4 +1,4 @@
-/** Wires the controls: a bundle is opened, a recording comes in, codes go out. */
+/** Connects the controls: opens bundles, tokenizes recordings, shows codes. */
 import { decode } from './audio.js';
 import { UserError } from './bundle/errors.js';
 import * as engine from './engine.js';
@@ -10,7 +10,7 @@ const element = (id) => document.getElementById(id);
 let manifest;
 let stopRecording;
 
-/** Shows one line; an error takes the place of what was there before. */
+/** Shows a status line, which replaces the previous one. */
 function say(text, kind = '') {
   element('status').textContent = text;
   element('status').className = kind;
@@ -20,7 +20,7 @@ function setReady(ready) {
   for (const id of ['file', 'record', 'check']) element(id).disabled = !ready;
 }
 
-/** Runs one action at a time; what a user can cause becomes one line on the page. */
+/** Runs one action at a time; an error is shown in one line. */
 async function attempt(action) {
   setReady(false);
   try {
@@ -37,7 +37,7 @@ async function listBundles() {
   const names = response?.ok ? await response.json() : [];
   if (!names.length) {
     element('about').textContent = '';
-    throw new UserError('there is no bundle beside this page; build it with one: make web');
+    throw new UserError('there is no bundle next to this page; build it with one: make web');
   }
   element('bundle').replaceChildren(...names.map((name) => new Option(name)));
   element('bundle').disabled = false;
@@ -112,7 +112,7 @@ async function compareWithPython() {
   verdict.textContent = `Equal to Python: ${inWords(result)}`;
 }
 
-/** With quantized weights some codes may fall otherwise on another processor; then it says so. */
+/** With quantized weights some codes may differ by processor; the text states how many. */
 function inWords({ rows, codes, changed, ok }) {
   const wrong = rows.filter((row) => !row.ok).map((row) => `${row.output} of ${row.graph}`);
   if (!ok) return `no, ${wrong.join(', ')}`;
@@ -125,7 +125,7 @@ element('record').addEventListener('click', () => attempt(toggleRecording));
 element('file').addEventListener('change', ({ target }) => {
   const [file] = target.files;
   attempt(() => readFile(file));
-  // The same file may be chosen again.
+  // Allows choosing the same file again.
   target.value = '';
 });
 

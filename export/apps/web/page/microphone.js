@@ -1,10 +1,10 @@
-/** Records the microphone as plain PCM: a compressed recording would have other codes. */
+/** Records the microphone as PCM: compression would change the codes. */
 import { resample } from './audio.js';
 import { UserError } from './bundle/errors.js';
 
 /**
- * @param {number} rate in Hz of what is returned
- * @returns {Promise<() => Promise<Float32Array>>} stops, and gives what was recorded
+ * @param {number} rate sample rate of the result, in Hz
+ * @returns {Promise<() => Promise<Float32Array>>} stops and returns the recording
  */
 export async function record(rate) {
   const stream = await microphone();
@@ -28,7 +28,7 @@ export async function record(rate) {
 }
 
 async function microphone() {
-  // What a call needs, speech for a model does not.
+  // Processing for calls distorts speech for a model.
   const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...plain } });

@@ -1,9 +1,9 @@
-/** Draws the waveform and the codes; both share one axis of time. */
+/** Draws the waveform and the codes over one time axis. */
 
 const ROW = 28;
 const GAP = 4;
 
-/** Peak and trough of each column of pixels. */
+/** Draws minimum and maximum per column of pixels. */
 export function drawWaveform(canvas, waveform) {
   const { context, width, height } = prepare(canvas);
   context.fillStyle = getComputedStyle(canvas).color;
@@ -24,8 +24,8 @@ export function drawWaveform(canvas, waveform) {
 
 /**
  * @param {{frames: number, groups: number, codes: Int32Array}} found
- * @param {{start: number, end: number}[]} spans what part of the width each frame has, in [0, 1]
- * @param {number} entries of a codebook
+ * @param {{start: number, end: number}[]} spans horizontal extent of each frame, in [0, 1]
+ * @param {number} entries size of a codebook
  */
 export function drawRaster(canvas, { frames, groups, codes }, spans, entries) {
   canvas.style.height = `${groups * ROW + (groups - 1) * GAP}px`;
@@ -41,7 +41,7 @@ export function drawRaster(canvas, { frames, groups, codes }, spans, entries) {
   }
 }
 
-/** Neighbouring codes are unlike, so that a change is seen: hues a golden angle apart. */
+/** Hues of successive codes are a golden angle apart, so that changes are visible. */
 function colour(code, entries) {
   const hue = (code * 137.508) % 360;
   const lightness = 42 + (28 * ((code * 7) % entries)) / entries;

@@ -1,4 +1,4 @@
-/** Hands on what the microphone gives, channels averaged. */
+/** Posts microphone blocks, with channels averaged. */
 class Recorder extends AudioWorkletProcessor {
   process([channels]) {
     if (channels.length) {

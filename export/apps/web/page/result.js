@@ -1,11 +1,11 @@
-/** Shows what became of one recording. */
+/** Shows the result of one recording. */
 import { drawRaster, drawWaveform } from './pictures.js';
 
 const element = (id) => document.getElementById(id);
 
 let shown;
 
-/** @param {{name, waveform, manifest, found}} result `found` is what `tokenize` gives */
+/** @param {{name, waveform, manifest, found}} result `found` is the result of `tokenize` */
 export function show(result) {
   const { name, waveform, manifest, found } = result;
   const seconds = waveform.length / manifest.sample_rate;
@@ -29,13 +29,13 @@ export function hide() {
   shown = undefined;
 }
 
-/** No canvas may be wider than browsers allow, in pixels of the screen. */
-const WIDEST = 30_000;
+/** Widest canvas that browsers support, in device pixels. */
+const MAX_WIDTH = 30_000;
 
 function draw() {
   if (!shown) return;
   const { width } = element('pictures').parentElement.getBoundingClientRect();
-  const zoomed = Math.min(width * element('zoom').value, WIDEST / (window.devicePixelRatio || 1));
+  const zoomed = Math.min(width * element('zoom').value, MAX_WIDTH / (window.devicePixelRatio || 1));
   element('pictures').style.width = `${zoomed}px`;
   drawWaveform(element('waveform'), shown.waveform);
   drawRaster(element('raster'), shown.found, shown.spans, shown.manifest.codebook.entries);
@@ -45,7 +45,7 @@ function rowsOf({ frames, groups, codes }) {
   return Array.from({ length: frames }, (_, n) => [...codes.subarray(n * groups, (n + 1) * groups)]);
 }
 
-/** A frame is drawn a hop wide, around the middle of what it sees. */
+/** A frame is drawn one hop wide, centred on its receptive field. */
 function spansOf({ waveform, manifest, found }) {
   const stride = manifest.hop * framesPerCode(manifest, found, waveform);
   const middle = (manifest.receptive_field - 1) / 2 - manifest.left_padding;

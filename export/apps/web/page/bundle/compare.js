@@ -1,17 +1,17 @@
 /**
- * Are outputs equal to the expected ones? The rules are those of `w2v-edge verify`.
+ * Compares outputs with the expected ones, by the rules of `w2v-edge verify`.
  *
  * Arrays are `{shape: [batch, frames, width], data}`; each function returns `{worst, allowed, ok}`.
  * Frames at or past an utterance's length must be zero.
  */
 
-/** Where values are that large, float32 itself holds no more than this share of them. */
+/** Tolerance relative to large values, near the resolution of float32. */
 const LARGE_VALUE_BAR = 1e-6;
 
-/** Labels whose logits lie closer than this, in a frame's standard deviations, are a close call. */
+/** Logits of two labels closer than this, in a frame's standard deviations, are a close call. */
 const CLOSE_CALL = 0.05;
 
-/** Two best logits closer than this, in standard deviations of all logits, are a tie. */
+/** The two highest logits tie if closer than this, in standard deviations of all logits. */
 const TIE_MARGIN = 1e-4;
 
 export function sameShape(found, expected) {
@@ -19,7 +19,7 @@ export function sameShape(found, expected) {
     && found.shape.every((axis, i) => axis === expected.shape[i]);
 }
 
-/** Largest deviation, against `bar` standard deviations `std` of the reference. */
+/** Largest deviation; the tolerance is `bar` standard deviations `std` of the reference. */
 export function compareValues(found, expected, lengths, std, bar) {
   const peak = expected.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
   const allowed = Math.max(bar * std, Math.min(bar, LARGE_VALUE_BAR * peak));
@@ -27,14 +27,14 @@ export function compareValues(found, expected, lengths, std, bar) {
   forFrames(found, lengths, (start, end) => {
     for (let i = start; i < end; i += 1) {
       const deviation = Math.abs(found.data[i] - expected.data[i]);
-      // Written so that NaN is the worst of all.
+      // The negation makes NaN the worst deviation.
       if (!(deviation <= worst)) worst = deviation;
     }
   });
   return { worst, allowed, ok: worst <= allowed && paddingIsZero(found, lengths) };
 }
 
-/** One minus the smallest cosine of a frame with the reference. */
+/** One minus the smallest cosine similarity of a frame and its reference. */
 export function compareFrames(found, expected, lengths, minCosine) {
   let worst = 0;
   forFrames(found, lengths, (start, end) => {
@@ -45,7 +45,7 @@ export function compareFrames(found, expected, lengths, minCosine) {
   return { worst, allowed, ok: worst <= allowed && paddingIsZero(found, lengths) };
 }
 
-/** How many frames have another best label, close calls apart. */
+/** Number of frames whose best label differs, close calls excluded. */
 export function compareLabels(found, expected, lengths, share) {
   let worst = 0;
   let frames = 0;
@@ -60,12 +60,12 @@ export function compareLabels(found, expected, lengths, share) {
   return { worst, allowed, ok: worst <= allowed && paddingIsZero(found, lengths) };
 }
 
-/** How many codes differ that are no tie; `margins` are the distances of the two best logits. */
+/** Number of differing codes, ties excluded; `margins` are differences of the two best logits. */
 export function compareCodes(found, expected, lengths, margins) {
   return countCodes(found, expected, lengths, 0, (i) => margins.data[i] < TIE_MARGIN);
 }
 
-/** How many codes differ, of which a share may. */
+/** Number of differing codes, of which `share` is allowed. */
 export function compareMostCodes(found, expected, lengths, share) {
   return countCodes(found, expected, lengths, share, () => false);
 }
@@ -83,7 +83,7 @@ function countCodes(found, expected, lengths, share, excused) {
   return { worst, allowed, ok: worst <= allowed, compared };
 }
 
-/** Vectors must be exact in frames whose codes are all as expected. */
+/** Vectors must be exact in frames whose codes all agree. */
 export function compareVectors(found, expected, codes, expectedCodes, lengths) {
   const width = found.shape[2];
   const groups = codes.shape[2];

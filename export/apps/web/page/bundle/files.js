@@ -1,10 +1,10 @@
-/** A bundle's files, each of which is what the manifest says before anyone sees it. */
+/** Reads a bundle's files; each is checked against the manifest first. */
 import { UserError } from './errors.js';
 
 const FORMAT_VERSION = 1;
 
 /**
- * @param {(name: string) => Promise<Uint8Array>} read gives a file's bytes, or fails
+ * @param {(name: string) => Promise<Uint8Array>} read returns a file's bytes
  * @returns {Promise<{manifest: object, file: (name: string) => Promise<Uint8Array>}>}
  */
 export async function openBundle(read) {
@@ -40,7 +40,7 @@ async function readManifest(read) {
   return manifest;
 }
 
-/** A manifest states the SHA-256 of its own text without the line that states it. */
+/** SHA-256 of a manifest without the line that states it. */
 async function contentHash(bytes) {
   const text = new TextDecoder().decode(bytes);
   return sha256(new TextEncoder().encode(text.replace(/^ "sha256": "[0-9a-f]{64}",\n/m, '')));

@@ -1,6 +1,6 @@
 /**
- * Reproduces a bundle's golden vectors: a padded batch of two with what every graph gave at export.
- * Tolerances are in `golden.npz` itself, by precision.
+ * Reproduces a bundle's golden vectors: a padded batch of two and each graph's outputs at export.
+ * `golden.npz` also has the tolerances by precision.
  */
 import {
   compareCodes,
@@ -41,7 +41,7 @@ export async function checkGolden(model) {
   return { rows, codes, changed, ok: rows.every((row) => row.ok) };
 }
 
-/** Each graph of the bundle with the golden inputs it takes. */
+/** Returns each graph of the bundle with its golden inputs. */
 async function graphInputs(model, expected) {
   const { graphs } = model.manifest;
   const statistics = graphs.statistics ? await model.run('statistics', expected) : {};
@@ -56,7 +56,7 @@ function compare({ model, graph, output, axes, found, expected, bars }) {
   if (output.endsWith('_lengths')) {
     return compareLengths(found[output], expected[graph === 'tokenizer' ? codeLengths : output]);
   }
-  const [mine, reference] = [framed(found[output]), framed(expected[output])];
+  const [mine, reference] = [asFrames(found[output]), asFrames(expected[output])];
   if (!sameShape(mine, reference)) return { worst: Infinity, allowed: 0, ok: false };
   const lengthsOf = (name) => Array.from(expected[name].data, Number);
   if (output === 'codes') {
@@ -64,7 +64,7 @@ function compare({ model, graph, output, axes, found, expected, bars }) {
     const result = 'cosine' in bars
       ? compareMostCodes(mine, reference, lengths, bars.code_drift)
       : compareCodes(mine, reference, lengths, expected.margins);
-    // The quantizer has no lengths: it gives padding codes too, which mean nothing.
+    // The quantizer has no lengths: its codes at padding are undefined.
     return { ...result, ok: result.ok && (graph === 'quantizer' || paddingIsZero(mine, lengths)) };
   }
   if (output === 'vectors') {
@@ -82,8 +82,8 @@ function compare({ model, graph, output, axes, found, expected, bars }) {
   return compareFrames(mine, reference, lengths, bars.cosine);
 }
 
-/** What there is one of for each utterance counts as one frame. */
-function framed(array) {
+/** Treats an output per utterance as one frame. */
+function asFrames(array) {
   const { shape, data } = array;
   return shape.length === 3 ? array : { shape: [shape[0], 1, shape[1]], data };
 }

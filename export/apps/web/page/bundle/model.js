@@ -1,8 +1,8 @@
-/** Runs a bundle's graphs, whichever build of onnxruntime is at hand. */
+/** Runs a bundle's graphs with any build of onnxruntime. */
 import { UserError } from './errors.js';
 
-/** No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise. */
-const LOUDEST = 100;
+/** Float PCM does not peak 40 dB above full scale; larger values are unscaled integers. */
+const MAX_AMPLITUDE = 100;
 
 export class Model {
   #sessions = new Map();
@@ -22,7 +22,7 @@ export class Model {
   }
 
   /**
-   * Runs one graph on named arrays `{shape, data}` and returns its outputs likewise.
+   * Runs one graph on named arrays `{shape, data}` and returns its outputs in the same form.
    * Names, types and shapes are in the manifest.
    */
   async run(graph, arrays) {
@@ -37,7 +37,7 @@ export class Model {
     return Object.fromEntries(outputs.map(([name, x]) => [name, { shape: x.dims, data: x.data }]));
   }
 
-  /** Opens what `tokenize` needs, so that its first call takes no longer than the others. */
+  /** Opens the graphs of `tokenize`, so that its first call is as fast as later ones. */
   async warmUp() {
     await this.tokenize(new Float32Array(this.manifest.min_samples));
   }
@@ -60,7 +60,7 @@ export class Model {
   #check(waveform) {
     const { min_samples: least, sample_rate: rate, graphs } = this.manifest;
     if (!graphs.tokenizer) {
-      throw new UserError('this model has no quantizer, so there are no codes; export one that has');
+      throw new UserError('this model has no quantizer and gives no codes; export a model with a quantizer');
     }
     if (waveform.length < least) {
       const found = `${waveform.length} samples`;
@@ -68,7 +68,7 @@ export class Model {
         `too short: found ${found}, expected at least ${least} (${(1000 * least) / rate} ms)`,
       );
     }
-    if (!waveform.every((sample) => Math.abs(sample) <= LOUDEST)) {
+    if (!waveform.every((sample) => Math.abs(sample) <= MAX_AMPLITUDE)) {
       throw new UserError('found samples that are no float PCM in [-1, 1]; mend the recording');
     }
     const longest = this.manifest.longest_context_seconds;

@@ -1,8 +1,8 @@
 /**
  * Reads numpy's .npz: a zip of .npy arrays.
  *
- * Only what numpy writes is taken: stored or deflated members, little-endian, C order. Every size is
- * checked before memory is taken for it.
+ * Only numpy's own output is supported: stored or deflated members, little-endian, C order. Sizes
+ * are checked before memory is allocated.
  */
 import { UserError } from './errors.js';
 
@@ -45,7 +45,7 @@ function slice(bytes, start, length) {
 
 function directory(bytes) {
   const data = view(bytes);
-  // The comment behind the end record is empty in what numpy writes.
+  // numpy writes an empty comment after the end record.
   const end = bytes.length - 22;
   if (end < 0 || data.getUint32(end, true) !== END_OF_DIRECTORY) throw damaged('not a zip file');
   const entries = [];

@@ -1,0 +1,222 @@
+"""The model families of transformers: a class per family, which states its differences.
+
+A family to add is a subclass of `Family` in `FAMILIES`, plus mappings in `names` for tensors that
+no other family has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from w2v_edge.checkpoints.settings import SourceSettings
+from w2v_edge.errors import CheckpointError
+from w2v_edge.model.config import (
+    ConvAdapterConfig,
+    RelativePositionConfig,
+    TransformerContextConfig,
+)
+
+Architecture = Literal["wav2vec2", "hubert", "wavlm", "data2vec"]
+
+CLASSES = {
+    "Model": "body",
+    "ForPreTraining": "pretraining",
+    "ForCTC": "ctc",
+    "ForSequenceClassification": "utterance",
+    "ForAudioFrameClassification": "frame",
+}
+"""Kind of model by the ending of its class's name."""
+
+HEAD_TENSORS = {
+    "lm_head.weight": "ctc",
+    "quantizer.codevectors": "pretraining",
+    "projector.weight": "utterance",
+    "classifier.weight": "frame",
+}
+"""Kind of model by a tensor that only this kind has."""
+
+
+class Family:
+    """A model family; its methods read what families configure differently.
+
+    Attributes:
+        model_type: `model_type` in `config.json`.
+        architecture: our architecture.
+        class_prefix: beginning of the names of its classes.
+        tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
+        pretraining: whether a pre-training class with a quantizer is supported.
+    """
+
+    model_type: str
+    architecture: Architecture
+    class_prefix: str
+    tensor_prefix: str
+    pretraining = False
+
+    def encoder_norm(self, settings: SourceSettings) -> str:
+        """Return the norm of the feature encoder, 'group' or 'layer'."""
+        norm: str = settings["feat_extract_norm"]
+        return norm
+
+    def feature_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether the features are layer-normed."""
+        return True
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer of a model."""
+        kernel = settings.integer("num_conv_pos_embeddings")
+        return TransformerContextConfig(
+            "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
+            dim=settings["hidden_size"],
+            layers=settings["num_hidden_layers"],
+            heads=settings["num_attention_heads"],
+            feed_forward=settings["intermediate_size"],
+            position_kernel=kernel or 128,
+            position_groups=settings["num_conv_pos_embedding_groups"],
+            dropout=clip_share(settings["hidden_dropout"]),
+            layer_drop=clip_share(settings["layerdrop"]),
+            norm_eps=float(settings["layer_norm_eps"]),
+            adapter=_conv_adapter(settings),
+        )
+
+
+class Wav2Vec2(Family):
+    """wav2vec 2.0, XLS-R and MMS."""
+
+    model_type, architecture = "wav2vec2", "wav2vec2"
+    class_prefix, tensor_prefix = "Wav2Vec2", "wav2vec2"
+    pretraining = True
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer, with MMS's language adapters if configured."""
+        context = super().context(settings)
+        if context.kind == "post_norm":
+            # transformers ignores the setting here: only its pre-norm blocks have these adapters.
+            return context
+        return replace(context, language_adapter=settings.integer("adapter_attn_dim"))
+
+
+class Hubert(Family):
+    """HuBERT."""
+
+    model_type, architecture = "hubert", "hubert"
+    class_prefix, tensor_prefix = "Hubert", "hubert"
+
+    def feature_norm(self, settings: SourceSettings) -> bool:
+        """Return whether the features are layer-normed, which is optional here."""
+        normed: bool = settings["feat_proj_layer_norm"]
+        return normed
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer; its positional convolution may have a batch norm."""
+        context = replace(super().context(settings), adapter=None)
+        normed = settings["conv_pos_batch_norm"]
+        return replace(context, position="batch_norm") if normed else context
+
+
+class WavLM(Family):
+    """WavLM."""
+
+    model_type, architecture = "wavlm", "wavlm"
+    class_prefix, tensor_prefix = "WavLM", "wavlm"
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer, with a relative position bias."""
+        relative = RelativePositionConfig(settings["num_buckets"], settings["max_bucket_distance"])
+        return replace(super().context(settings), relative_position=relative)
+
+
+class Data2Vec(Family):
+    """data2vec (audio)."""
+
+    model_type, architecture = "data2vec-audio", "data2vec"
+    class_prefix, tensor_prefix = "Data2VecAudio", "data2vec_audio"
+
+    def encoder_norm(self, settings: SourceSettings) -> str:  # noqa: ARG002 - not configurable
+        """Return 'layer'."""
+        return "layer"
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer, post-norm, with a stack of positional convolutions."""
+        return replace(
+            super().context(settings),
+            kind="post_norm",
+            position="output_norm",
+            position_kernel=settings["conv_pos_kernel_size"],
+            position_layers=settings.integer("num_conv_pos_embeddings") or 5,
+        )
+
+
+FAMILIES: tuple[Family, ...] = (Wav2Vec2(), Hubert(), WavLM(), Data2Vec())
+
+
+def family_of(path: Path | str, config: Mapping[str, Any]) -> Family:
+    """Return the family of a folder by its `config.json`.
+
+    Raises:
+        CheckpointError: the family is not supported.
+    """
+    kind = config.get("model_type")
+    for family in FAMILIES:
+        if family.model_type == kind:
+            return family
+    raise CheckpointError(
+        f"{path}: model_type {kind!r:.60} is not supported; supported: "
+        f"{', '.join(family.model_type for family in FAMILIES)}"
+    )
+
+
+def family_for(architecture: str) -> Family:
+    """Return the family of one of our architectures.
+
+    Raises:
+        CheckpointError: transformers has no such family.
+    """
+    for family in FAMILIES:
+        if family.architecture == architecture:
+            return family
+    raise CheckpointError(f"architecture {architecture!r} has no class in transformers")
+
+
+def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[str]) -> str:
+    """Return the kind of a checkpoint's model, a value of `CLASSES`.
+
+    The kind follows from the class in its config, or else from the names of its tensors.
+
+    Raises:
+        CheckpointError: the class is not supported.
+    """
+    classes = config.get("architectures")
+    if not classes:
+        return next((kind for name, kind in HEAD_TENSORS.items() if name in names), "body")
+    if not isinstance(classes, list) or not isinstance(classes[0], str):
+        raise CheckpointError(
+            f"{path}: architectures: expected a list of class names, found {classes!r:.60}"
+        )
+    prefix = family_of(path, config).class_prefix
+    for ending, kind in CLASSES.items():
+        if classes[0] == prefix + ending:
+            return kind
+    raise CheckpointError(
+        f"{path}: class {classes[0]!r:.60} is not supported; supported for this model_type: "
+        f"{', '.join(prefix + ending for ending in CLASSES)}"
+    )
+
+
+def clip_share(value: float) -> float:
+    """Clip a setting to [0, 1]; for those that only training uses."""
+    return min(1.0, max(0.0, float(value)))
+
+
+def _conv_adapter(settings: SourceSettings) -> ConvAdapterConfig | None:
+    if not settings["add_adapter"]:
+        return None
+    return ConvAdapterConfig(
+        dim=settings.integer("output_hidden_size") or settings["hidden_size"],
+        layers=settings["num_adapter_layers"],
+        kernel=settings["adapter_kernel_size"],
+        stride=settings["adapter_stride"],
+    )
