@@ -26,8 +26,8 @@ from w2v_edge.bundle import (
     SourceInfo,
     StatisticsInfo,
     TensorInfo,
+    file_info,
 )
-from w2v_edge.bundle import file_info
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.graph_builder import ExportError, known
 from w2v_edge_export.graphs import GraphAssembler

@@ -25,8 +25,6 @@ from w2v_edge.agreement import (
     compare_most_codes,
     without_close_calls,
 )
-from w2v_edge.errors import BundleIntegrityError
-from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.bundle.golden import (
     check_golden,
     code_lengths,
@@ -37,6 +35,8 @@ from w2v_edge.bundle.golden import (
     compare_split,
     compare_tokenizer,
 )
+from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.cases import CaseAudio, ParityCase, more_speech, parity_cases
 from w2v_edge_export.reference import Reference, Tensors, lengths_of

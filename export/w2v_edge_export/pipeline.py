@@ -11,8 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, SourceInfo
-from w2v_edge.bundle import Bundle
+from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, SourceInfo
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, ParityError

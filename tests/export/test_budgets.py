@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import w2v_edge_export
-from w2v_edge.errors import AudioFileError, ConfigError, InputError
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.errors import AudioFileError, ConfigError, InputError
 from w2v_edge.model import SpeechModel, load_checkpoint, preset
 from w2v_edge_export import reference
 from w2v_edge_export.parts import parts

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from w2v_edge.agreement import Deviation
-from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.bundle.golden import check_golden
+from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.model import load
 from w2v_edge_export.parity import ParityReport, run_parity_gate
 from w2v_edge_export.verification import compare_weights

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import w2v_edge
-from w2v_edge.errors import ConfigError
 from w2v_edge.bundle.golden import check_golden
+from w2v_edge.errors import ConfigError
 from w2v_edge_export import export
 from w2v_edge_export.weight_quantization.search import (
     AccuracyBudgetError,

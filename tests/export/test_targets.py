@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import w2v_edge
-from w2v_edge.errors import ConfigError
 from w2v_edge.bundle.golden import check_golden
+from w2v_edge.errors import ConfigError
 from w2v_edge_export import export
 from w2v_edge_export.targets import load_target, target_names
 

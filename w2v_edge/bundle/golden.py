@@ -32,10 +32,10 @@ from w2v_edge.agreement import (
     compare_values,
 )
 from w2v_edge.bundle import GOLDEN
+from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
 from w2v_edge.files import open_regular
 from w2v_edge.runtime.model import Model
-from w2v_edge.bundle.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -18,10 +18,10 @@ from w2v_edge.corpus.job import CorpusOptions, Shard
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.corpus.table import EncodedRecording, ShardSummary, read_summary, to_parquet
 from w2v_edge.errors import BundleError, MissingExtraError, ProviderError, TuningError
-from w2v_edge.runtime.window import check_window
 from w2v_edge.runtime.buffers import GrowingArray
 from w2v_edge.runtime.model import WHOLE_SECONDS
 from w2v_edge.runtime.recordings import read_whole
+from w2v_edge.runtime.window import check_window
 
 Results = Generator[tuple[Shard, ShardSummary], None, None]
 """What an engine yields: shards as they are done."""

@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 from w2v_edge.errors import ProviderError, one_line
 from w2v_edge.providers.choice import Execution
-from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.installation import (
     import_onnxruntime,
     preload_libraries,
     why_not_started,
 )
+from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.placement import Placement, check, refusal, summarise
 from w2v_edge.providers.table import TABLE
 

@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor
 
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.padding import Frames
 from w2v_edge.model.masking import dilate, highest
+from w2v_edge.model.padding import Frames
 from w2v_edge.model.random import RandomStream, uniform
 
 CHANNEL_SPAN = 64

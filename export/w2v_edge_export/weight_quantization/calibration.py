@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from w2v_edge import data
 from w2v_edge.audio import Waveform, find_audio, read_audio
-from w2v_edge.errors import InputError
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.errors import InputError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge_export.deployable.frontend import overlap
 from w2v_edge_export.deployable.layers import Conv, GroupedConv, Linear

@@ -18,8 +18,8 @@ from w2v_edge.latency.report.records import (
 )
 from w2v_edge.names import Power
 from w2v_edge.providers import choose, usable_cores
-from w2v_edge.runtime.window import STREAM_WINDOW, check_window
 from w2v_edge.runtime.stream import check_graphs
+from w2v_edge.runtime.window import STREAM_WINDOW, check_window
 
 GRAPHS = ("encoder", "tokenizer", "frontend", "context", "quantizer")
 DEFAULT_GRAPHS = ("encoder", "tokenizer")

@@ -25,8 +25,8 @@ from w2v_edge.errors import InputError
 from w2v_edge.latency.report.records import Estimate
 from w2v_edge.latency.tuning.parameters import Parameter
 from w2v_edge.latency.tuning.trials import OutOfTimeError, TrialRunner
-from w2v_edge.providers.tuning import Tuning
 from w2v_edge.providers.tuned import Gain
+from w2v_edge.providers.tuning import Tuning
 
 EXPLORE = 3
 """Rounds in which all values of a parameter are explored."""

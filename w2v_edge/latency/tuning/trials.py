@@ -110,8 +110,8 @@ def run_trial(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as al
     from w2v_edge.bundle import Bundle
     from w2v_edge.latency.measure.inputs import read_inputs
     from w2v_edge.providers import choose
-    from w2v_edge.runtime.session import Session
     from w2v_edge.runtime.model import Model
+    from w2v_edge.runtime.session import Session
 
     case, tuning = job.case, job.tuning or Tuning()
     execution = choose(case.provider, None, allow_fallback=False)

@@ -21,9 +21,9 @@ from w2v_edge.latency.report.records import BenchmarkCase
 from w2v_edge.latency.tuning.parameters import Parameter, batch_parameter, session_parameters
 from w2v_edge.latency.tuning.search import Attempt, processes, search
 from w2v_edge.latency.tuning.trials import TUNING_TRIAL, TrialRunner
-from w2v_edge.providers.tuning import Tuning
 from w2v_edge.providers.table import TABLE
 from w2v_edge.providers.tuned import Gain
+from w2v_edge.providers.tuning import Tuning
 
 QUERIES, LISTS = "single utterances", "lists of utterances"
 Goal = Literal["single", "offline"]
