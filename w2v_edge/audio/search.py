@@ -38,7 +38,8 @@ def _search(folder: Path) -> list[Path]:
             seen.add(here)
             names.sort()
             # The walk itself does not follow links; more are found in the folders they lead to.
-            folders += [Path(root, name) for name in names if os.path.islink(Path(root, name))]
+            inner = [Path(root, name) for name in names]
+            folders += [path for path in inner if path.is_symlink()]
             for name in sorted(files):
                 file = Path(root, name)
                 if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file():

@@ -198,9 +198,7 @@ def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -
             f"real-time factor {factor:g}, {1 / factor:.0f}x faster than real time"
         )
     if "int8_codes_alike" in result:
-        show(
-            f"int8         {result['int8_codes_alike']:.1%} of the codes are the same with int8 weights"
-        )
+        show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same")
     show(f"bundles      {'  '.join(result['bundles'])}")
     if "picture" in result:
         show(f"picture      {result['picture']}")
