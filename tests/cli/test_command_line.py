@@ -22,6 +22,10 @@ from w2v_edge.errors import ProviderError
 Verb = Callable[..., Any]
 
 OF_BUNDLE = ("verify", "inspect", "encode", "transcribe", "classify", "stream", "bench", "tune")
+IMPERATIVES = (
+    "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Show "
+    "Stream Transcribe"
+).split()
 WITH_AUDIO = ("encode", "transcribe", "classify", "stream")
 
 
@@ -109,8 +113,7 @@ def test_help(w2v_edge: Verb, verb: str) -> None:
     command = _command(verb)
     shown = " ".join(w2v_edge(verb, "--help").out.split())
     first = str(command.help).split(maxsplit=1)[0]
-    assert first in "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure".split() + [
-        "Pre-train", "Show", "Stream", "Transcribe"]  # fmt: skip
+    assert first in IMPERATIVES
     assert "--json" in shown
     assert "\\b" not in shown
     for option in command.params:
@@ -202,7 +205,8 @@ def test_results_are_printed_as_they_are_done(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """The first result is out before the second file is begun; Ctrl-C loses none of them."""
-    tokenize, printed = package.Model.tokenize, []
+    tokenize = package.Model.tokenize
+    printed: list[str] = []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         if printed:
@@ -234,8 +238,14 @@ def test_a_reader_that_goes_away(bundle: Verb, clip: Path, tmp_path: Path) -> No
     assert (process.returncode, said) == (1, b"")
 
 
-def test_long_work_prints_a_line_per_stage(capfd: pytest.CaptureFixture[str]) -> None:
+def test_long_work_prints_a_line_per_stage(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where stderr is not a terminal, each stage is named once, with the seconds so far."""
+    with progress("export") as show:
+        show("loading", 0.0)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr("w2v_edge.cli.output.QUIET_SECONDS", 0.0)
     with progress("export") as show:
         for stage in ("tracing: encoder", "tracing: tokenizer", "comparing: a", "tracing: b"):
             show(stage, 0.5)

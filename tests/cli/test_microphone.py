@@ -93,9 +93,14 @@ def test_an_unplugged_microphone_ends_the_recording(
 
 def test_errors_of_the_consumer_are_its_own(recording: Callable[..., Any]) -> None:
     """Only a microphone that cannot be opened is reported as one."""
-    with pytest.raises(ValueError, match="of the consumer"), recording((0.0, False)) as blocks:
-        next(blocks)
-        raise ValueError("of the consumer")
+
+    def consume() -> None:
+        with recording((0.0, False)) as blocks:
+            next(blocks)
+            raise ValueError("of the consumer")
+
+    with pytest.raises(ValueError, match="of the consumer"):
+        consume()
     for error in (PortAudioError("no device"), ValueError("no name")):
         with pytest.raises(InputError, match="no microphone could be opened"):
             recording(error=error).__enter__()

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 )
 @list_option(
     "--layers",
-    of=click.IntRange(min=1),
+    of=click.INT,
+    unique=False,
     help="Also export the outputs of these layers, such as 6,9,12.",
 )
 @click.option(

@@ -57,7 +57,7 @@ class Verb(click.Command):
                 value = ",".join(f"{x}={y}" for x, y in zip(WINDOW, rest[:3], strict=True))
                 equals, rest = "=", rest[3:]
                 deprecated("--window STEP LEFT RIGHT", f"--window {value}")
-            elif new.startswith("--report"):
+            elif new == "--report" != name:
                 if equals or (rest and Path(rest[0]).suffix in REPORT_SUFFIXES):
                     value, equals = value or rest.pop(0), "="
                     deprecated(f"{name} FILE", f"--report {value}")
@@ -117,15 +117,32 @@ class ListOf(click.ParamType[Any]):
 
 
 def list_option(
-    *names: str, of: click.ParamType[Any], default: str | None = None, **attributes: Any
+    *names: str,
+    of: click.ParamType[Any],
+    default: str | None = None,
+    unique: bool = True,
+    **attributes: Any,
 ) -> Decorator:
-    """Add an option for a list, which may be repeated; the command gets a tuple, () without it."""
+    """Add an option for a list, which may be repeated; the command gets a tuple.
+
+    Args:
+        names: of the option.
+        of: type of each value.
+        default: the list as text; without one the tuple is empty.
+        unique: drop repeated values.
+        attributes: others of `click.option`.
+    """
+
+    def flat(_: click.Context, __: click.Parameter, lists: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = chain.from_iterable(lists)
+        return tuple(dict.fromkeys(values) if unique else values)
+
     return click.option(
         *names,
         type=ListOf(of),
         multiple=True,
         default=None if default is None else (default,),
-        callback=lambda _, __, lists: tuple(dict.fromkeys(chain.from_iterable(lists))),
+        callback=flat,
         **attributes,
     )
 

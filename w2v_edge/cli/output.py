@@ -25,6 +25,9 @@ from w2v_edge.errors import MissingExtraError, W2VEdgeError
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
+QUIET_SECONDS = 2.0
+"""Work that ends, or fails, within this time prints no progress lines."""
+
 STILL_RUNNING_SECONDS = 60.0
 """Interval between progress lines within one stage, where stderr is not a terminal."""
 
@@ -181,6 +184,8 @@ class _Lines(Stages):
     def __call__(self, stage: str, done: float) -> None:
         name = re.split(r"[:,\d]", stage)[0].strip()
         now = time.monotonic()
+        if now - self._begun < QUIET_SECONDS:
+            return
         if name in self._stages and now - self._printed < STILL_RUNNING_SECONDS:
             return
         text = f"{done:.0%}, {stage}" if name in self._stages else name or stage
