@@ -19,7 +19,7 @@ ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print
 .PHONY: demo test test-openvino fuzz lint bench bench-report clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
-	$(BIN)/w2v-edge demo
+	$(BIN)/w2v-edge demo --force
 
 # One thread a worker: workers that each took all cores would only wait for each other.
 test: $(VENV)/.dev

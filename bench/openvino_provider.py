@@ -126,7 +126,7 @@ def _take_turns(
             at = time.perf_counter() - begun
             lengths = ",".join(map(str, SECONDS))
             asked = ["--provider", side, "--graph", "encoder", "--seconds", lengths]
-            _run(python, "-c", BENCH, "bench", bundle, *asked, "--rounds", ROUNDS, "--json", path)
+            _run(python, "-c", BENCH, "bench", bundle, *asked, "--rounds", ROUNDS, "--report", path)
             parts[side].append((at, read_report(path)))
             print(f"turn {turn + 1} of {turns}: {side} done", file=sys.stderr, flush=True)
     return {side: merge(of_side) for side, of_side in parts.items()}

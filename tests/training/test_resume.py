@@ -109,7 +109,7 @@ def test_a_run_that_is_ended_leaves_what_it_takes_to_go_on(
     """Killed at any moment it goes on from its last save; asked to end it saves first."""
     folder = tmp_path / "run"
     overrides = ["--updates", "300", "--batch-seconds", "8", "--crop-seconds", "2"]
-    overrides += ["--least-seconds", "0.3", "--held-out", "0", "--learning-rate", "0.001"]
+    overrides += ["--min-seconds", "0.3", "--validation-fraction", "0", "--learning-rate", "0.001"]
     command = [sys.executable, "-m", "w2v_edge", "pretrain", str(data.FOLDER), "--preset", "tiny"]
     command += [*overrides, "-o", str(folder), "--cpu", "--save-every", "2", "--log-every", "1"]
     with subprocess.Popen(

@@ -1,7 +1,8 @@
-"""Audio files in folders."""
+"""Search for audio files in folders."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +12,41 @@ AUDIO_SUFFIXES = frozenset(
 
 
 def find_audio(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield (file, path relative to what was asked for) for files and for folders of them.
+    """Yield (file, path relative to the argument) for files and folders.
 
-    In folders, files whose ending no reader knows are passed over; a file named outright is not.
+    In folders, files with other suffixes than `AUDIO_SUFFIXES` are skipped. Symbolic links are
+    followed; each real file and folder counts once, under its own path where it has one.
     """
     for path in paths:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-            yield from ((file, file.relative_to(path)) for file in files if file.is_file())
+            yield from ((file, file.relative_to(path)) for file in _search(path))
         else:
             yield path, Path(path.name)
+
+
+def _search(folder: Path) -> list[Path]:
+    """Return the audio files below a folder, sorted; links are followed after real folders."""
+    found: dict[str, Path] = {}
+    seen: set[str] = set()
+    folders, linked_files = [folder], []
+    for start in folders:
+        for root, names, files in os.walk(start):
+            here = os.path.realpath(root)
+            if here in seen:
+                names.clear()
+                continue
+            seen.add(here)
+            names.sort()
+            # The walk itself does not follow links; more are found in the folders they lead to.
+            inner = [Path(root, name) for name in names]
+            folders += [path for path in inner if path.is_symlink()]
+            for name in sorted(files):
+                file = Path(root, name)
+                if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file():
+                    if file.is_symlink():
+                        linked_files.append(file)
+                    else:
+                        found.setdefault(os.path.realpath(file), file)
+    for file in linked_files:
+        found.setdefault(os.path.realpath(file), file)
+    return sorted(found.values())

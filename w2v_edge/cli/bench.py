@@ -1,4 +1,4 @@
-"""`w2v-edge bench`: how long does a bundle take on this device, and how sure is that?"""
+"""`w2v-edge bench`: measure the latency of bundles on this device, with intervals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from w2v_edge.cli.lists import ListOf, OptionalFile
-from w2v_edge.cli.options import audio_option, power_option, read_options
+from w2v_edge.cli.options import (
+    POSITIVE,
+    audio_option,
+    deprecated,
+    json_option,
+    list_option,
+    markdown_option,
+    power_option,
+    read_options,
+    refuse_unwritable,
+    report_option,
+    verb,
+)
 from w2v_edge.cli.output import console, print_table, progress, require
 from w2v_edge.errors import BudgetError, InputError
 from w2v_edge.latency.budget import METRICS
@@ -26,7 +37,7 @@ if TYPE_CHECKING:
 
 
 MOST_EMBEDDED = 500_000
-"""Samples that a page carries for those who want them; it would load slowly with more."""
+"""Maximum number of samples embedded in an HTML page, which would load slowly with more."""
 
 
 def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -37,50 +48,67 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.command("bench")
-@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--seconds",
-    type=ListOf(click.FloatRange(min=0, min_open=True)),
-    help="Lengths of audio, such as 1,10,30.  [default: 1,10; with streaming: 10]",
+@verb(
+    "bench",
+    {
+        "--precision": "--interval",
+        "--steady": "--min-steady-seconds",
+        "--json": "--report",
+        "--markdown": "--report",
+        "--html": "--report",
+    },
 )
-@click.option("--threads", type=ListOf(click.IntRange(min=1)), help="Default: the cores there are.")
-@click.option("--batch", type=ListOf(click.IntRange(min=1)), default="1", show_default=True)
-@click.option(
-    "--provider", type=ListOf(click.Choice(get_args(Provider))), default="cpu", show_default=True
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@list_option(
+    "--seconds",
+    of=POSITIVE,
+    show_default="1,10; 10 with streaming",
+    help="Lengths of audio.",
+)
+@list_option(
+    "--threads",
+    of=click.IntRange(min=1),
+    show_default="all usable cores",
+    help="Threads that compute.",
+)
+@list_option("--batch", of=click.IntRange(min=1), default="1", help="Batch sizes.")
+@list_option(
+    "--provider",
+    of=click.Choice(get_args(Provider)),
+    default="cpu",
+    help="Execution providers of onnxruntime.",
 )
 @click.option(
     "--provider-option",
     metavar="KEY=VALUE",
     multiple=True,
     callback=read_options,
-    help="An option of the one provider's, in onnxruntime's words; may be repeated.",
+    help="Option of the execution provider, as onnxruntime names it; may be repeated.",
 )
-@click.option(
+@list_option(
     "--graph",
-    type=ListOf(click.Choice(GRAPHS)),
-    help="Default: encoder, and tokenizer where there is one.",
+    of=click.Choice(GRAPHS),
+    show_default="encoder, and tokenizer if the bundle has one",
+    help="Graphs to measure.",
 )
 @power_option
-@click.option(
+@list_option(
     "--scenario",
-    type=ListOf(click.Choice(get_args(Scenario))),
+    of=click.Choice(get_args(Scenario)),
     default="single",
-    show_default=True,
-    help="single: a query after the other (p90 counts); multi: queries of 8 utterances (p99); "
-    "offline: all at once (throughput); streaming: blocks at the pace of time (late ones).",
+    help="single: one query after another (judge by p90); multi: queries of 8 utterances (p99); "
+    "offline: one batch of all (throughput); streaming: blocks at real-time pace (late blocks).",
 )
 @click.option(
     "--block-ms",
     type=click.FloatRange(min=1, max=10_000),
     default=320,
-    show_default=True,
-    help="Audio in a block of the scenario streaming.",
+    help="Block size of the streaming scenario, in milliseconds.",
 )
 @click.option(
     "--loadgen",
     is_flag=True,
-    help="Let MLPerf LoadGen issue the queries: pip install 'w2v-edge[mlperf]'.",
+    help="Issue the queries with MLPerf LoadGen: pip install 'w2v-edge[mlperf]'.",
 )
 @audio_option
 @click.option(
@@ -88,61 +116,40 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "time_s",
     type=click.FloatRange(min=0, max=86_400),
     default=40,
-    show_default=True,
-    help="Seconds for all of it, if five rounds fit.",
+    help="Time limit in seconds; at least five rounds are run.",
 )
 @click.option(
-    "--precision",
+    "--interval",
     type=click.FloatRange(min=0, max=1),
     default=0.02,
-    show_default=True,
-    help="End sooner when all medians are as sure: half of the interval, relative to them.",
+    help="Stop when the 95 % interval of every median is this narrow: half its width over the "
+    "median.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=3, max=10_000),
-    help="Exactly so many processes, whatever --time and --precision say.",
+    help="Number of processes per case, regardless of --time and --interval.",
 )
 @click.option(
-    "--steady",
+    "--min-steady-seconds",
     type=click.FloatRange(min=0.01, max=3600),
     default=0.5,
-    show_default=True,
-    help="Seconds of the steady state of each process, at least.",
+    help="Minimum duration of the steady state in each process.",
 )
-@click.option("--profile", is_flag=True, help="Also show what each type of operator takes.")
+@click.option("--profile", is_flag=True, help="Also show the time of each operator type.")
 @click.option(
     "--budget",
     "budgets",
     multiple=True,
     metavar="METRIC<LIMIT[@CASE]",
-    help="Such as 'p99<50ms@1s', 'rss<200MB', 'speed>20x@tokenizer'; exit code 5 when the figure "
-    "misses it; where its interval holds the limit, that is said. "
+    help="Limit such as 'p99<50ms@1s', 'rss<200MB', 'speed>20x@tokenizer'; may be repeated. The "
+    "exit code is 5 when one is missed; limits within the interval are marked. "
     f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
     "threads=N, batch=N.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=OptionalFile(),
-    is_flag=False,
-    flag_value="-",
-    help="Write the report with every sample as JSON, to FILE or standard output.",
-)
-@click.option(
-    "--markdown",
-    "markdown_file",
-    type=OptionalFile(),
-    is_flag=False,
-    flag_value="-",
-    help="Write the tables as Markdown, likewise.",
-)
-@click.option(
-    "--html",
-    "html_file",
-    type=click.Path(path_type=Path),
-    help="Write one self-contained page with charts.",
-)
+@report_option("json", "markdown", "html")
+@json_option
+@markdown_option
 @click.option(
     "--schema",
     is_flag=True,
@@ -152,46 +159,53 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Print the JSON Schema of reports and exit.",
 )
 def command(bundles: tuple[Path, ...], **given: Any) -> None:
-    """Measure BUNDLES on this device, side by side, on real speech.
+    """Measure the latency of BUNDLES on this device, side by side, on recorded speech.
 
-    Each case is measured in several processes of its own, in rounds of shuffled order: start,
-    imports, loading, first query, warm-up, steady state, and the most memory that it took.
-    Intervals are 95 % over processes. What else the machine did is watched, and a case that was
-    disturbed is marked.
+    Each case runs in several processes, in rounds of shuffled order: start, imports, loading, first
+    query, warm-up, steady state, and peak memory. Intervals are 95 % over processes. Other load on
+    the machine is recorded, and disturbed cases are marked.
 
     \b
-    w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --html report.html
+    w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --report report.html
     w2v-edge bench ckpt-int8 --scenario streaming --graph tokenizer
-    w2v-edge bench ckpt-int8 --json new.json && w2v-edge compare old.json new.json
+    w2v-edge bench ckpt-int8 --report new.json && w2v-edge compare old.json new.json
     """  # noqa: D301 - the escape is click's
+    if given["as_json"] and given["as_markdown"]:
+        raise click.UsageError("--json and --markdown cannot be combined.")
     require("measuring", "cpu", "audio", "cli")
-    from w2v_edge.latency.budget import Budget, check_budgets
+    from w2v_edge.latency.budget import check_budgets
     from w2v_edge.latency.report.files import to_json, write
     from w2v_edge.latency.report.html import page
     from w2v_edge.latency.report.markdown import markdown
 
-    bundles, given = _reclaim(bundles, given)
-    if not bundles:
-        raise click.UsageError("Missing argument 'BUNDLES...'.")
-    budgets = [Budget.parse(text) for text in given["budgets"]]
-    outputs = {name: given[f"{name}_file"] for name in ("json", "markdown", "html")}
-    _refuse_unwritable([path for path in outputs.values() if path])
+    budgets = _parse_budgets(given["budgets"])
+    refuse_unwritable(given["reports_to"])
     report = _measure(bundles, given, budgets)
-    made: dict[str, Callable[[BenchmarkReport], str]] = {
+    formats: dict[str, Callable[[BenchmarkReport], str]] = {
         "json": to_json,
         "markdown": markdown,
         "html": lambda report: page(report, raw=_samples(report) <= MOST_EMBEDDED),
     }
-    for name, path in outputs.items():
-        if path and str(path) != "-":
-            write(Path(path), made[name](report))
-    printed = [name for name, path in outputs.items() if str(path) == "-"]
-    for name in printed:
-        click.echo(made[name](report).rstrip())
+    for path, name in given["reports_to"]:
+        write(path, formats[name](report))
     checks = check_budgets(report, budgets)
-    if not printed:
-        _print(report, outputs, checks)
+    if given["as_json"]:
+        click.echo(to_json(report).rstrip())
+    elif given["as_markdown"]:
+        deprecated("--markdown", "--report FILE.md")
+        click.echo(markdown(report).rstrip())
+    else:
+        _print(report, [path for path, _ in given["reports_to"]], checks)
     _finish(report, checks)
+
+
+def _parse_budgets(texts: tuple[str, ...]) -> list[Budget]:
+    from w2v_edge.latency.budget import Budget
+
+    try:
+        return [Budget.parse(text) for text in texts]
+    except InputError as error:
+        raise click.BadParameter(str(error), param_hint="'--budget'") from error
 
 
 def _samples(report: BenchmarkReport) -> int:
@@ -209,9 +223,9 @@ def _measure(
         require("MLPerf LoadGen", "mlperf")
     streaming = "streaming" in given["scenario"]
     matrix = Matrix(
-        graphs=given["graph"] or (),
+        graphs=given["graph"],
         seconds=given["seconds"] or ((10.0,) if streaming else (1.0, 10.0)),
-        threads=given["threads"] or (),
+        threads=given["threads"],
         batches=given["batch"],
         providers=given["provider"],
         provider_options=given["provider_option"],
@@ -220,11 +234,15 @@ def _measure(
         driver="loadgen" if given["loadgen"] else "w2v-edge",
         block_ms=given["block_ms"],
     )
-    check_used(budgets, make_cases(open_bundles(bundles), matrix))
+    cases = make_cases(open_bundles(bundles), matrix)
+    try:
+        check_used(budgets, cases)
+    except InputError as error:
+        raise click.BadParameter(str(error), param_hint="'--budget'") from error
     settings = replace(
         DEFAULT_SETTINGS,
-        steady_s=given["steady"],
-        precision=given["precision"],
+        steady_s=given["min_steady_seconds"],
+        precision=given["interval"],
         time_s=given["time_s"],
     )
     with progress("bench") as show:
@@ -240,31 +258,7 @@ def _measure(
         )
 
 
-def _reclaim(
-    bundles: tuple[Path, ...], given: dict[str, Any]
-) -> tuple[tuple[Path, ...], dict[str, Any]]:
-    """Take a folder behind `--json` for the bundle that it is, and not for a file to write."""
-    for name in ("json_file", "markdown_file"):
-        if given[name] not in {None, "-"} and Path(given[name]).is_dir():
-            bundles = (*bundles, Path(given[name]))
-            given = given | {name: "-"}
-    return bundles, given
-
-
-def _refuse_unwritable(paths: list[str | Path]) -> None:
-    """Raise before any work for outputs that could not be written after it."""
-    from w2v_edge.files import refuse_unwritable
-
-    if sum(str(path) == "-" for path in paths) > 1:
-        raise InputError("found two reports for standard output; name a file for one of them")
-    files = [Path(path) for path in paths if str(path) != "-"]
-    if len({path.absolute() for path in files}) < len(files):
-        raise InputError("found one file for two reports; name another one")
-    for path in files:
-        refuse_unwritable(path)
-
-
-def _print(report: BenchmarkReport, outputs: dict[str, Any], checks: list[Check]) -> None:
+def _print(report: BenchmarkReport, written: list[Path], checks: list[Check]) -> None:
     from w2v_edge.latency.report.terminal import print_report
     from w2v_edge.latency.report.wording import labels_of
 
@@ -276,14 +270,14 @@ def _print(report: BenchmarkReport, outputs: dict[str, Any], checks: list[Check]
                 check.budget.text,
                 name,
                 check.found,
-                ("met" if check.met else "missed") + ("" if check.sure else ", not surely"),
+                ("met" if check.met else "missed")
+                + ("" if check.sure else ", within the interval"),
             )
             for name, check in zip(names, checks, strict=True)
         ]
         print_table("budgets", ("budget", "case", ">found", ""), rows)
-    for path in outputs.values():
-        if path:
-            console().print(f"written: {path}")
+    for path in written:
+        console().print(f"written: {path}", soft_wrap=True)
 
 
 def _finish(report: BenchmarkReport, checks: list[Check]) -> None:

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from w2v_edge.cli.jobs import (
-    Result,
-    audio_argument,
-    each_file,
-    files_of,
-    finish,
-)
-from w2v_edge.cli.options import running_options, window_of, window_option
-from w2v_edge.cli.output import json_option, require
+from w2v_edge.cli.options import json_option, load_options, verb, window_option
+from w2v_edge.cli.output import require
+from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.classification import FrameClassification
@@ -26,38 +20,38 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 
-@click.command("classify")
+@verb("classify")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Labels.")
-@window_option
-@running_options
+@click.option("--top", type=click.IntRange(min=1), default=3, help="Number of labels to print.")
+@window_option()
+@load_options
 @json_option
 def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
-    window: tuple[float, float, float] | None,
-    running: dict[str, Any],
+    window: Window | None,
+    load_with: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
 
-    Prints the likeliest labels of each file with their probabilities, of a regression the values. A
-    model that classifies
-    frames gives the share of frames that each label is best in; --json adds from when to when, in
-    seconds. A file that fails is reported, the others are done, and the exit code is 1.
+    Prints the most probable labels of each file with their probabilities, or the values of a
+    regression. For a model that classifies frames it prints the fraction of frames of each label;
+    --json adds segments with their times in seconds. A file that fails is reported, the others are
+    classified, and the exit code is 1.
     """
     require("classifying audio files", "cpu", "audio")
     import w2v_edge
     from w2v_edge.runtime.classification import class_names
 
-    model = w2v_edge.load(bundle, **running)
+    model = w2v_edge.load(bundle, **load_with)
     class_names(model.manifest)
-    files, moving = files_of(audio), window_of(window)
+    files = files_of(audio)
 
     def classify(_: int, source: Path) -> Result:
-        return _classify_one(model, moving, source, top)
+        return _classify_one(model, window, source, top)
 
     def show(result: Result) -> None:
         scores = (entry.values() for entry in result["top"])
@@ -68,7 +62,7 @@ def command(
         )
         click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
 
-    finish(each_file("classify", files, classify), show, as_json=as_json)
+    run_per_file("classify", files, classify, show, as_json=as_json)
 
 
 def _classify_one(model: Model, window: Window | None, source: Path, top: int) -> Result:
@@ -89,7 +83,7 @@ def _named(what: str, scores: list[tuple[str, float]]) -> list[Result]:
 
 
 def _shares(found: FrameClassification) -> list[tuple[str, float]]:
-    """Return each label with the share of frames that it is best in, the largest first."""
+    """Return (label, fraction of the frames with it), the largest fraction first."""
     counts = np.bincount(found.indices, minlength=len(found.labels))
     frames = max(1, len(found.indices))
     order = np.argsort(-counts, kind="stable")
@@ -97,7 +91,7 @@ def _shares(found: FrameClassification) -> list[tuple[str, float]]:
 
 
 def _segments(found: FrameClassification, frame_seconds: float) -> Iterator[Result]:
-    """Yield the stretches of frames with one best label."""
+    """Yield segments of consecutive frames with one label."""
     starts = np.flatnonzero(np.diff(found.indices, prepend=-1))
     for start, end in pairwise([*starts.tolist(), len(found.indices)]):
         yield {

@@ -1,4 +1,4 @@
-"""`w2v-edge compare`: did it become slower?"""
+"""`w2v-edge compare`: find latency regressions between reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.lists import ListOf
-from w2v_edge.cli.output import console, json_option, print_json, print_table
+from w2v_edge.cli.options import (
+    deprecated,
+    json_option,
+    list_option,
+    markdown_option,
+    refuse_unwritable,
+    report_option,
+    verb,
+)
+from w2v_edge.cli.output import console, markdown_table, print_json, print_table, to_json
 from w2v_edge.errors import InputError, RegressionError
 from w2v_edge.latency.compare_reports import METRICS
 
@@ -20,84 +28,111 @@ if TYPE_CHECKING:
 MANY = 2
 
 
-class Share(click.ParamType[Any]):
-    """A share: `0.05`, or `5%`."""
+class Fraction(click.ParamType[Any]):
+    """A fraction, written `0.05` or `5%`."""
 
-    name = "share"
+    name = "fraction"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the share."""
+        """Return the fraction."""
         text = str(value).strip()
         try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            fraction = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            share = math.nan
-        if not 0 <= share < math.inf:
-            self.fail(f"found {text!r:.40}, expected a share such as 0.05 or 5%", param, ctx)
-        return share
+            fraction = math.nan
+        if not 0 <= fraction < math.inf:
+            self.fail(f"found {text!r:.40}, expected a fraction such as 0.05 or 5%", param, ctx)
+        return fraction
 
 
-@click.command("compare")
+@verb("compare", {"--force": "--across-devices"})
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--threshold",
-    type=Share(),
+    type=Fraction(),
     default="5%",
-    show_default=True,
-    help="What a figure may grow by, as 0.05 or 5%.",
+    help="Maximum increase of a metric, as 0.05 or 5%.",
+)
+@list_option(
+    "--metric",
+    of=click.Choice(list(METRICS)),
+    default="p50",
+    help="Metrics to compare; throughput as time per second of audio.",
 )
 @click.option(
-    "--metric",
-    type=ListOf(click.Choice(list(METRICS))),
-    default="p50",
-    show_default=True,
-    help="What is compared; throughput as time for a second of audio.",
+    "--across-devices", is_flag=True, help="Allow reports of different devices or bundles."
 )
-@click.option("--force", is_flag=True, help="Compare other devices or bundles with each other.")
+@report_option("json", "markdown")
 @json_option
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@markdown_option
 def command(
     reports: tuple[Path, ...],
     threshold: float,
     metric: tuple[str, ...],
-    force: bool,
+    across_devices: bool,
+    reports_to: list[tuple[Path, str]],
     as_json: bool,
     as_markdown: bool,
 ) -> None:
-    """Compare REPORTS that `w2v-edge bench --json FILE` wrote, the first being the baseline.
+    """Compare REPORTS of `w2v-edge bench --report FILE.json`; the first is the baseline.
 
-    Of two reports, cases that are in both are compared: the exit code is 4 if one became slower
-    by more than the threshold and that is no chance, or fails now. More reports make one table,
-    for instance of several devices.
+    With two reports, the cases of both are compared: the exit code is 4 if a case is significantly
+    slower, by more than the threshold, or fails now. More reports, such as those of several
+    devices, are shown in one table.
     """
     from w2v_edge.latency.compare_reports import compare
     from w2v_edge.latency.report.files import read_report
     from w2v_edge.latency.report.wording import clean
 
     if len(reports) < MANY:
-        raise InputError("found one report, expected two or more; the first is the baseline")
+        raise click.UsageError("Give two reports or more; the first is the baseline.")
+    if len(reports) > MANY and (metric != ("p50",) or across_devices):
+        raise click.UsageError("--metric and --across-devices apply to two reports only.")
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown cannot be combined.")
+    if as_markdown:
+        deprecated("--markdown", "--report FILE.md")
+    refuse_unwritable(reports_to)
     read = [read_report(path) for path in reports]
+    output = _Output(reports_to, as_json=as_json, as_markdown=as_markdown)
     if len(read) > MANY:
-        if metric != ("p50",) or force:
-            raise InputError("--metric and --force are for two reports; leave them out for a table")
-        _print_across(reports, read, as_json=as_json, as_markdown=as_markdown)
+        _print_across(reports, read, output)
         return
     try:
-        found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=force)
+        found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=across_devices)
     except InputError as error:
-        raise InputError(clean(str(error))) from error
-    if as_json:
-        print_json({"threshold": threshold, "regressions": len(found.regressions), **vars(found)})
-    elif as_markdown:
-        click.echo(_markdown(HEAD, _rows(found.pairs)))
-        for note in _notes(found):
-            click.echo(f"\n{note}")
-    else:
+        message = clean(str(error)).replace("--force", "--across-devices")
+        raise InputError(message) from error
+    result = {"threshold": threshold, "regressions": len(found.regressions), **vars(found)}
+    text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)])
+    if not output.give(result, text):
         _print(found, threshold)
     if found.regressions:
         raise RegressionError(_worst(found))
+
+
+class _Output:
+    """Destinations of a comparison: report files, and stdout unless tables are printed there."""
+
+    def __init__(
+        self, reports_to: list[tuple[Path, str]], *, as_json: bool, as_markdown: bool
+    ) -> None:
+        self._reports_to = reports_to
+        self._as_json, self._as_markdown = as_json, as_markdown
+
+    def give(self, result: Any, markdown: str) -> bool:
+        """Write the reports and print the result if asked to; return whether it was printed."""
+        from w2v_edge.latency.report.files import write
+
+        for path, name in self._reports_to:
+            write(path, (to_json(result, indent=2) if name == "json" else markdown) + "\n")
+        if self._as_json:
+            print_json(result)
+        elif self._as_markdown:
+            click.echo(markdown)
+        return self._as_json or self._as_markdown
 
 
 HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p", "")
@@ -110,7 +145,7 @@ def _print(found: ReportComparison, threshold: float) -> None:
 
 
 def _notes(found: ReportComparison) -> list[str]:
-    """Say what has to be known beside the table."""
+    """Return remarks on differences between the reports."""
     from w2v_edge.latency.report.wording import clean
 
     notes = [f"note: {difference}" for difference in found.differences]
@@ -119,7 +154,7 @@ def _notes(found: ReportComparison) -> list[str]:
             such = label(cases[0])
             notes.append(f"only in the {which} report: {len(cases)} cases, such as {such}")
     if any(pair.unstable for pair in found.pairs):
-        notes.append("~ too few trials were undisturbed; the reports say by what and when")
+        notes.append("~ too few undisturbed trials; the reports show what disturbed them")
     return [clean(note) for note in notes]
 
 
@@ -149,7 +184,7 @@ def _row(label: str, pair: CaseComparison) -> tuple[str, ...]:
 
 
 def label(case: BenchmarkCase) -> str:
-    """Name a case by all that it is."""
+    """Return the full name of a case."""
     from w2v_edge.latency.report.wording import labels_of
 
     return labels_of([case], everything=True)[0]
@@ -167,10 +202,8 @@ def _worst(found: ReportComparison) -> str:
     )
 
 
-def _print_across(
-    paths: tuple[Path, ...], reports: list[BenchmarkReport], *, as_json: bool, as_markdown: bool
-) -> None:
-    """Print medians of all reports, a column each, with ratios to the first."""
+def _print_across(paths: tuple[Path, ...], reports: list[BenchmarkReport], output: _Output) -> None:
+    """Print medians of all reports, a column per report, with ratios to the first."""
     from w2v_edge.latency.report.tables import across
     from w2v_edge.latency.report.wording import clean, labels_of
 
@@ -178,29 +211,17 @@ def _print_across(
     stems = [path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     if len(set(names)) < len(names):
-        raise InputError("found one report twice; name each once")
-    if as_json:
-        print_json(
-            [
-                {"case": row.case, "p50_ms": dict(zip(names, row.p50_ms, strict=True))}
-                for row in rows
-            ]
-        )
-        return
+        raise click.UsageError("found one report twice; name each once")
     head = ("case", *(f">{name}" for name in names))
     labels = labels_of([row.case for row in rows])
     cells = [(name, *row.cells) for name, row in zip(labels, rows, strict=True)]
-    if as_markdown:
-        click.echo(_markdown(head, cells))
+    result = [
+        {"case": row.case, "p50_ms": dict(zip(names, row.p50_ms, strict=True))} for row in rows
+    ]
+    if output.give(result, markdown_table(head, cells)):
         return
     for name, report in zip(names, reports, strict=True):
         cpu = report.device.cpu
         device = f"{cpu.model}, {cpu.usable_cores} cores ({report.device.identity})"
         console().print(clean(f"{name}: {device}"))
-    print_table("median latency, and times that of the first", head, cells)
-
-
-def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [[x.lstrip(">") for x in head], ["--:" if x[:1] == ">" else "---" for x in head]]
-    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    print_table("median latency, and ratio to the first report", head, cells)

@@ -1,4 +1,4 @@
-"""`w2v-edge demo`: the whole way, from a checkpoint to the codes of a recording."""
+"""`w2v-edge demo`: export a checkpoint and encode a recording."""
 
 from __future__ import annotations
 
@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from w2v_edge.cli.output import (
-    EXTRAS,
-    console,
-    json_option,
-    print_json,
-    progress_of_stages,
-    require,
-)
-from w2v_edge.files import replacing, replacing_folder
+from w2v_edge.cli.options import force_option, json_option, verb
+from w2v_edge.cli.output import EXTRAS, console, print_json, require, stages
+from w2v_edge.files import refuse_existing, refuse_foreign, replacing, replacing_folder
 from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
@@ -28,39 +22,42 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from w2v_edge.audio import Waveform
-    from w2v_edge.runtime.encoding import Encoding
     from w2v_edge.runtime.model import Model
 
 WARM_UP, RUNS = 3, 15
 SHOWN = 8
-"""Codes that are printed."""
+"""Number of codes to print."""
 
 
-@click.command("demo")
+@verb("demo")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
-    show_default=True,
-    help="Folder for all that is made; what an earlier demo left there is replaced.",
+    help="Folder for the checkpoint, bundles, codes and picture.",
 )
 @click.option(
     "--preset",
     type=click.Choice(get_args(Preset)),
-    help="Random weights of this preset instead of the trained model that ships.",
+    show_default="the trained model of the package",
+    help="Use a model of this preset with random weights.",
 )
 @click.option(
     "--audio",
     type=click.Path(path_type=Path),
-    help="A recording of yours instead of the one that ships.",
+    show_default="a clip of the package",
+    help="Recording to encode.",
 )
+@force_option
 @json_option
-def command(output: Path, preset: str | None, audio: Path | None, as_json: bool) -> None:
-    """Take a checkpoint, export it, prove it equal to PyTorch, and encode a real recording.
+def command(
+    output: Path, preset: str | None, audio: Path | None, force: bool, as_json: bool
+) -> None:
+    """Export a checkpoint, verify the bundle against PyTorch, and encode a recording.
 
-    The checkpoint is a small model that ships, trained on an hour of telephone prompts. Its bundle
-    with int8 weights ships too, and is all that runs where the extra `export` is not installed.
+    The checkpoint is a small model, trained on an hour of telephone prompts. The package also has
+    its bundle with int8 weights, which is used alone where the extra `export` is not installed.
     """
     exporting = preset is not None or _installed("export")
     require("the demo", *(("export", "cpu", "audio") if exporting else ("cpu", "audio")))
@@ -68,18 +65,25 @@ def command(output: Path, preset: str | None, audio: Path | None, as_json: bool)
     from w2v_edge import data
     from w2v_edge.audio import read_audio
 
+    checkpoint = output / f"{preset or 'tiny'}.pt"
+    exported = output / f"{checkpoint.stem}-fp32"
+    int8 = output / data.TINY_INT8.name
+    outputs = [output / "codes.npz", output / "codes.png"]
+    outputs += [checkpoint, exported] if exporting else []
+    outputs += [int8] if preset is None else []
+    for path in outputs:
+        refuse_existing(path, force=force)
     output.mkdir(parents=True, exist_ok=True)
     clip = audio or data.DEMO_CLIP
     bundles, parity = [], None
     if exporting:
-        exported, parity = _export(output, preset, as_json=as_json)
+        parity = _export(checkpoint, exported, preset, force=force, as_json=as_json)
         bundles.append(exported)
     if preset is None:
-        bundles.append(_copy_of_int8(output))
+        _copy_int8(int8, force=force)
+        bundles.append(int8)
     model, *others = map(w2v_edge.load, bundles)
     waveform = read_audio(clip, model.sample_rate)
-    encoding = model.encode(waveform)
-    assert encoding.codes is not None
     result = {
         "recording": clip.name,
         "weights": "trained" if preset is None else "random",
@@ -88,56 +92,56 @@ def command(output: Path, preset: str | None, audio: Path | None, as_json: bool)
         **_timings(model, waveform),
         "bundles": [str(bundle) for bundle in bundles],
     }
-    for int8 in others:
-        alike = int8.tokenize(waveform) == encoding.codes
+    codes = model.tokenize(waveform)
+    for other in others:
+        alike = other.tokenize(waveform) == codes
         result["int8_codes_alike"] = round(float(alike.mean()), 4)
     if _installed("report"):
         result["picture"] = str(output / "codes.png")
-    _save(output, model, waveform, encoding, f"{clip.stem}: codes, {result['weights']} weights")
+    _save(output, model, waveform, codes, f"{clip.stem}: codes, {result['weights']} weights")
     if as_json:
-        print_json({**result, "codes": encoding.codes.tolist(), "parity": parity})
+        print_json({**result, "codes": codes.tolist(), "parity": parity})
     else:
-        _print(result, model, encoding.codes)
+        _print(result, model, codes)
 
 
 def _installed(extra: str) -> bool:
     return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
 
 
-def _export(output: Path, preset: str | None, *, as_json: bool) -> tuple[Path, dict[str, Any]]:
-    """Export the checkpoint that ships, or random weights, and return the bundle and the proof."""
+def _export(
+    checkpoint: Path, bundle: Path, preset: str | None, *, force: bool, as_json: bool
+) -> dict[str, Any]:
+    """Write the trained checkpoint or a random one, export it and return the parity report."""
     from w2v_edge import data
     from w2v_edge.cli.export import print_report
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model import preset as load_preset
     from w2v_edge_export import export
 
-    name = preset or "tiny"
-    checkpoint, bundle = output / f"{name}.pt", output / f"{name}-fp32"
     if preset is None:
         with replacing(checkpoint) as temporary:
             shutil.copyfile(data.TINY, temporary)
     else:
         save_checkpoint(build_model(load_preset(preset)), checkpoint)
-    with progress_of_stages("export") as stages:
-        report = export(checkpoint, bundle, force=True, stages=stages).parity
+    with stages("export") as shown:
+        report = export(checkpoint, bundle, force=force, stages=shown).parity
     if not as_json:
         print_report(report)
-    return bundle, report.to_dict()
+    return report.to_dict()
 
 
-def _copy_of_int8(output: Path) -> Path:
-    """Put the bundle that ships where the others are."""
+def _copy_int8(bundle: Path, *, force: bool) -> None:
+    """Copy the int8 bundle of the package."""
     from w2v_edge import data
 
-    bundle = output / data.TINY_INT8.name
-    with replacing_folder(bundle, force=True) as temporary:
+    refuse_foreign(bundle, {path.name for path in data.TINY_INT8.iterdir()}, "a bundle")
+    with replacing_folder(bundle, force=force) as temporary:
         shutil.copytree(data.TINY_INT8, temporary, dirs_exist_ok=True)
-    return bundle
 
 
 def _timings(model: Model, waveform: Waveform) -> dict[str, float]:
-    """Return median seconds of `encode` and `tokenize`, and of audio per second of work."""
+    """Return median latency in ms and real-time factor of `encode` and `tokenize`."""
     timings = {}
     for name in ("encode", "tokenize"):
         call = getattr(model, name)
@@ -154,14 +158,15 @@ def _timings(model: Model, waveform: Waveform) -> dict[str, float]:
     return timings
 
 
-def _save(output: Path, model: Model, waveform: Waveform, encoding: Encoding, name: str) -> None:
+def _save(
+    output: Path, model: Model, waveform: Waveform, codes: npt.NDArray[np.int64], title: str
+) -> None:
     import numpy as np
 
-    assert encoding.codes is not None
-    assert model.manifest.codebook is not None
+    times = model.times(len(codes))
     with replacing(output / "codes.npz") as temporary:
-        np.savez(temporary, codes=encoding.codes, times=encoding.times)
-    if not _installed("report"):
+        np.savez(temporary, codes=codes, times=times)
+    if model.manifest.codebook is None or not _installed("report"):
         return
     from w2v_edge.picture import draw_codes
 
@@ -169,10 +174,10 @@ def _save(output: Path, model: Model, waveform: Waveform, encoding: Encoding, na
         output / "codes.png",
         waveform,
         model.sample_rate,
-        encoding.codes,
-        encoding.times,
+        codes,
+        times,
         model.manifest.codebook.entries,
-        name,
+        title,
     )
 
 
@@ -181,7 +186,7 @@ def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -
     show(f"\n{result['recording']}: {result['seconds']} s of speech, {result['weights']} weights")
     frames = ("/".join(map(str, frame)) for frame in codes.tolist())
     few = "  ".join(islice((frame for frame, _ in groupby(frames)), SHOWN))
-    show(f"codes        {few}  ...  ({result['frames_per_second']:g} a second, repeats left out)")
+    show(f"codes        {few}  ...  ({result['frames_per_second']:g} per second, repeats left out)")
     threads = model.threads
     for name, what in (
         ("tokenize", "waveform to codes"),
@@ -193,7 +198,7 @@ def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -
             f"real-time factor {factor:g}, {1 / factor:.0f}x faster than real time"
         )
     if "int8_codes_alike" in result:
-        show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same in 8 bits")
+        show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same")
     show(f"bundles      {'  '.join(result['bundles'])}")
     if "picture" in result:
         show(f"picture      {result['picture']}")

@@ -1,4 +1,4 @@
-"""`w2v-edge doctor`: what is installed, what it can use, what is missing, and what runs where."""
+"""`w2v-edge doctor`: versions, execution providers, limits, and missing packages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.options import provider_option
-from w2v_edge.cli.output import EXTRAS, console, json_option, print_json, print_table, require
+from w2v_edge.cli.options import json_option, provider_option, verb
+from w2v_edge.cli.output import EXTRAS, console, print_json, print_table, require
 from w2v_edge.errors import MissingExtraError, ProviderError
 from w2v_edge.providers import (
     Placement,
@@ -36,22 +36,22 @@ PACKAGES = (
 )
 
 HEAVIEST = 8
-"""Operators to list of each graph."""
+"""Number of operators to list for each graph."""
 
 
-@click.command("doctor")
+@verb("doctor")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
-    help="Also run each graph of this bundle once, to see which operators run where.",
+    help="Also profile each graph of this bundle, and show where its operators run.",
 )
 @provider_option
 @json_option
 def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
-    """Show versions, execution providers, threads and limits, and how to mend what is missing.
+    """Show versions, execution providers, threads and limits, and how to fix the installation.
 
-    With --bundle, each graph is run once on --provider with onnxruntime's profiler: the shares of
-    operators and of their time by provider, and the operators that take most of it.
+    With --bundle, each graph is profiled on --provider: the fractions of operators and of their
+    time by provider, and the slowest operators.
     """
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -76,10 +76,11 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
 def _placement(
     bundle: Path, provider: ProviderChoice
 ) -> tuple[dict[str, Placement], dict[str, str]]:
-    """Run every graph of a bundle once, profiled.
+    """Profile every graph of a bundle once.
 
     Returns:
-        Where each ran, the CPU standing in, and of those that a program would be refused the error.
+        The placement of each graph, with fallback to the CPU, and the errors of graphs that do not
+        run without fallback.
     """
     require("running a bundle", "cpu")
     import w2v_edge

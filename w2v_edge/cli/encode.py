@@ -9,9 +9,9 @@ import click
 import numpy as np
 
 from w2v_edge.cli.encode_corpus import corpus_options, encode_corpus
-from w2v_edge.cli.jobs import Result, each_file, files_of, finish, name_outputs
-from w2v_edge.cli.options import running_options, window_of, window_option
-from w2v_edge.cli.output import console, force_option, json_option, require
+from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
+from w2v_edge.cli.output import console, require
+from w2v_edge.cli.per_file import Result, files_of, name_outputs, run_per_file
 from w2v_edge.files import refuse_existing, replacing
 
 if TYPE_CHECKING:
@@ -20,27 +20,26 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 
-@click.command("encode")
+@verb("encode")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     default="encoded",
-    show_default=True,
     help="Folder for one .npz per file; with --engine, folder or URI for shards of Parquet.",
 )
 @click.option(
     "--context",
     "with_context",
     is_flag=True,
-    help="Also write context vectors; without --engine, also whatever else the transformer gives, "
-    "and always so where there are no codes.",
+    help="Also write context vectors and, without --engine, all other outputs of the transformer; "
+    "always on for models without codes.",
 )
 @click.option("--features", "with_features", is_flag=True, help="Also write features.")
 @corpus_options
-@window_option
-@running_options
+@window_option()
+@load_options
 @force_option
 @json_option
 def command(
@@ -50,37 +49,37 @@ def command(
     with_context: bool,
     with_features: bool,
     corpus: dict[str, Any],
-    window: tuple[float, float, float] | None,
-    running: dict[str, Any],
+    window: Window | None,
+    load_with: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
-    """Encode AUDIO files, or folders of them, with BUNDLE.
+    """Encode AUDIO files, or folders of them, to codes with BUNDLE.
 
-    Any format that libsndfile reads; channels are averaged and other sample rates resampled. Each
-    .npz holds `codes` (frames, groups) and `times` (frames,) in seconds, and on request `features`
-    and `context`, with it `logits`, `layer_K` and `embedding` as far as the bundle has them, and
-    `context_times` where the context has fewer frames. A file that fails is reported, the others
-    are done, and the exit code is 1.
+    Reads any format of libsndfile, averages channels and resamples. Each .npz holds `codes`
+    (frames, groups) and `times` (frames,) in seconds. --features adds `features`; --context adds
+    `context` and, where the bundle has them, `logits`, `layer_K`, `embedding`, and `context_times`
+    where the context has fewer frames. A file that fails is reported, the others are encoded, and
+    the exit code is 1.
 
-    With --engine a whole corpus becomes shards of Parquet: a row for each file, with its codes, or
-    why there are none. AUDIO may then be manifests (.tsv, .jsonl) and URIs such as s3://bucket/folder
-    too. A job that was cut off goes on where it was when it is run again.
+    With --engine a corpus is encoded to shards of Parquet: a row per file, with its codes or its
+    error. AUDIO may then also be manifests (.tsv, .jsonl) and URIs such as s3://bucket/folder. An
+    interrupted job continues when it is run again.
     """
     if corpus["engine"] is not None:
         if with_features:
-            raise click.UsageError("--features is not to be had with --engine.")
-        options = corpus | {"context": with_context, "window": window_of(window)}
-        encode_corpus(bundle, audio, output, options, running, force=force, as_json=as_json)
+            raise click.UsageError("--features cannot be combined with --engine.")
+        options = corpus | {"context": with_context, "window": window}
+        encode_corpus(bundle, audio, output, options, load_with, force=force, as_json=as_json)
         return
     require("encoding audio files", "cpu", "audio")
     import w2v_edge
 
     job = _Job(
-        w2v_edge.load(bundle, **running),
+        w2v_edge.load(bundle, **load_with),
         with_context=with_context,
         with_features=with_features,
-        window=window_of(window),
+        window=window,
     )
     files = files_of(tuple(map(Path, audio)))
     outputs = name_outputs(files, Path(output), ".npz")
@@ -88,11 +87,11 @@ def command(
     def encode(i: int, source: Path) -> Result:
         return _encode_one(job, source, outputs[i], force=force)
 
-    finish(each_file("encode", files, encode), _show, as_json=as_json)
+    run_per_file("encode", files, encode, _show, as_json=as_json)
 
 
 class _Job:
-    """What to compute of each file."""
+    """The model and the outputs to compute for each file."""
 
     def __init__(
         self,
@@ -109,7 +108,7 @@ class _Job:
         self.with_features = with_features
 
     def arrays(self, source: Path) -> dict[str, Any]:
-        """Return the named arrays of one file, which is read in blocks."""
+        """Return the arrays of one file by name; the file is read in blocks."""
         from w2v_edge.audio import AudioFile
         from w2v_edge.runtime.buffers import GrowingArray
 

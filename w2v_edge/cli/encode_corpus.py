@@ -1,4 +1,4 @@
-"""`w2v-edge encode --engine`: a corpus to shards of Parquet."""
+"""`w2v-edge encode --engine`: encode a corpus to shards of Parquet."""
 
 from __future__ import annotations
 
@@ -24,32 +24,34 @@ OPTIONS = (
     click.option(
         "--engine",
         type=click.Choice(list(MODULES)),
-        help="Write shards of Parquet: local, with threads here; ray, on Ray Data.",
+        help="Write shards of Parquet, with threads on this machine (local) or on Ray Data (ray).",
     ),
-    click.option("--pooled", is_flag=True, help="Also write the mean of each file's context."),
+    click.option("--pooled", is_flag=True, help="Also write the mean-pooled context of each file."),
     click.option(
         "--shard-size",
         type=click.IntRange(min=1),
-        help="Files in a shard.  [default: 1000, or 100 with --context; fewer of few]",
+        show_default="1000, or 100 with --context",
+        help="Maximum number of files in a shard.",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="That encode at once, each with --threads, which then is 1 by default.  [default: as "
-        "many as there are cores for, or GPUs]",
+        show_default="one per usable core, or per GPU",
+        help="Parallel workers, each with --threads threads, by default one.",
     ),
     click.option(
         "--address",
-        help="Of a Ray cluster, such as auto, all machines of which find BUNDLE, AUDIO and the "
-        "output by these names.  [default: one begun here]",
+        show_default="a new local cluster",
+        help="Ray cluster, such as auto; all its machines must find BUNDLE, AUDIO and the output "
+        "under these names.",
     ),
-    click.option("--retry-failed", is_flag=True, help="Do shards again in which files failed."),
+    click.option("--retry-failed", is_flag=True, help="Repeat shards in which files failed."),
 )
 NAMES = ("engine", "pooled", "shard_size", "workers", "address", "retry_failed")
 
 
 def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options of a corpus; the command gets them as one argument, `corpus`."""
+    """Add options of a corpus; the command gets them as one dict, `corpus`."""
 
     @wraps(command)
     def collected(*arguments: Any, **others: Any) -> Any:
@@ -72,12 +74,12 @@ def encode_corpus(
     sources: tuple[str, ...],
     output: str,
     options: dict[str, Any],
-    running: dict[str, Any],
+    load_with: dict[str, Any],
     *,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Encode a corpus and print what became of it.
+    """Encode a corpus and print the number of files, hours and shards.
 
     Raises:
         PartialFailureError: a recording failed, or a shard was lost.
@@ -89,10 +91,11 @@ def encode_corpus(
     from w2v_edge import corpus
 
     asked = ("context", "pooled", "window")
-    given = {name: options.pop(name) for name in asked}
-    computed = corpus.CorpusOptions(**given, running=running)
-    hushed = _hush() if options["engine"] == "ray" else contextlib.nullcontext()
-    with hushed, progress("encode") as show:
+    computed = corpus.CorpusOptions(
+        **{name: options.pop(name) for name in asked}, running=load_with
+    )
+    quiet = _silence_ray() if options["engine"] == "ray" else contextlib.nullcontext()
+    with quiet, progress("encode") as show:
         report = corpus.encode_corpus(
             bundle,
             sources,
@@ -112,11 +115,8 @@ def encode_corpus(
 
 
 @contextlib.contextmanager
-def _hush() -> Iterator[None]:
-    """Keep Ray from writing: its libraries to the error stream, and its news to standard output.
-
-    What Python writes to `sys.stderr`, such as the bar, is seen all the same.
-    """
+def _silence_ray() -> Iterator[None]:
+    """Discard output of Ray and its libraries; what Python writes to `sys.stderr` is kept."""
     if os.environ.get("W2V_EDGE_DEBUG"):
         yield
         return
@@ -137,8 +137,8 @@ def _hush() -> Iterator[None]:
 def _finish(report: Any) -> None:
     if report.lost:
         raise PartialFailureError(
-            f"{len(report.lost)} shards are missing, as their workers died each time (out of "
-            f"memory?), the first is {report.lost[0]}; run again to try them once more"
+            f"{len(report.lost)} shards are missing, because their workers died each time "
+            f"(out of memory?), the first is {report.lost[0]}; run again to retry them"
         )
     if report.failed:
         raise PartialFailureError(

@@ -1,4 +1,4 @@
-"""`w2v-edge export`: a checkpoint becomes a verified bundle."""
+"""`w2v-edge export`: export a checkpoint to a verified bundle."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import click
 from click.core import ParameterSource
 
 from w2v_edge.bundle import SourceInfo, read_manifest
-from w2v_edge.cli.output import (
-    console,
+from w2v_edge.cli.options import (
+    FiniteRange,
     force_option,
     json_option,
+    language_option,
+    list_option,
+    verb,
+)
+from w2v_edge.cli.output import (
+    console,
     megabytes,
     print_comparison,
     print_json,
     print_table,
-    progress_of_stages,
     require,
+    stages,
 )
 from w2v_edge.names import Precision
 
@@ -28,99 +34,73 @@ if TYPE_CHECKING:
     from w2v_edge_export.parity import ParityReport
 
 
-class LayerList(click.ParamType[tuple[int, ...]]):
-    """Numbers of layers with commas between."""
-
-    name = "K,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers."""
-        try:
-            return value if isinstance(value, tuple) else tuple(map(int, value.split(",")))
-        except ValueError:
-            self.fail(f"expected layers such as 6,9,12, found {value!r}", param, ctx)
-
-
-class FiniteRange(click.FloatRange):
-    """Numbers of a range; NaN, which no bound stops, and infinity are none."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"expected a finite number, found {value}", param, ctx)
-        return number
-
-
-@click.command("export")
+@verb("export")
 @click.argument("checkpoint")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The bundle's folder.  [default: CHECKPOINT-PRECISION beside the checkpoint, or, of a "
-    "model of the Hub, here]",
+    show_default="CHECKPOINT-PRECISION beside the checkpoint; for Hub models, here",
+    help="Folder of the bundle.",
 )
-@click.option("--language", help="Whose adapter and vocabulary to take, in a model with several.")
+@language_option
 @click.option(
     "--layer",
     type=click.IntRange(min=1),
-    help="Make the output of this transformer layer the context, and drop all above it.",
+    help="Use the output of this transformer layer as the context, and drop the layers above it.",
 )
-@click.option("--layers", type=LayerList(), help="Also give the outputs of these, such as 6,9,12.")
+@list_option(
+    "--layers",
+    of=click.INT,
+    unique=False,
+    help="Also export the outputs of these layers, such as 6,9,12.",
+)
 @click.option(
     "--kmeans",
     type=click.Path(path_type=Path),
-    help=".npy of centroids (entries, width): codes are the nearest one to each context vector.",
+    help="Centroids, .npy (entries, width): codes are the nearest one to each context vector.",
 )
 @click.option(
-    "--pool", type=click.Choice(("mean",)), help="Also give one embedding for each utterance."
+    "--pool", type=click.Choice(("mean",)), help="Also export an embedding per utterance."
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="fp32",
-    show_default=True,
-    help="Of the weights.",
+    help="Precision of the weights.",
 )
 @click.option(
     "--frontend-precision",
     type=click.Choice(("fp32", "int8")),
-    help="Of the convolutions, with --precision int8.  [default: that of the rest]",
+    show_default="as --precision",
+    help="Precision of the convolutions, with --precision int8.",
 )
-@click.option(
-    "--target", default="cpu", show_default=True, help="Profile: cpu, cuda, web or mobile."
-)
+@click.option("--target", default="cpu", help="Target: cpu, cuda, openvino, web or mobile.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of speech to quantize weights by.  [default: the recordings in the package]",
+    show_default="clips of the package",
+    help="Folder of speech for calibration.",
 )
 @click.option(
     "--min-cosine",
     type=FiniteRange(-1, 1),
-    help="Of a frame's context with PyTorch's, at the worst decile.  "
-    "[default: 0.998; 0.98 for int4]",
+    show_default="0.998; 0.98 for int4",
+    help="Minimum cosine between context vectors and those of PyTorch, at the worst decile.",
 )
 @click.option(
     "--max-code-drift",
     type=FiniteRange(0, 1),
     default=0.05,
-    show_default=True,
-    help="Share of codes that may change; not in fp32.",
+    help="Maximum fraction of codes that change; not in fp32.",
 )
 @click.option(
     "--require-speedup",
     type=FiniteRange(0),
     default=1.2,
-    show_default=True,
-    help="int8: of the encoder over float32, timed here side by side.",
+    help="Minimum speed-up of the int8 encoder over float32, measured on this machine.",
 )
-@click.option("--explain", is_flag=True, help="Show what each graph pass does.")
+@click.option("--explain", is_flag=True, help="Show nodes and size after each graph pass.")
 @force_option
 @json_option
 def command(
@@ -128,7 +108,7 @@ def command(
     output: Path | None,
     language: str | None,
     layer: int | None,
-    layers: tuple[int, ...] | None,
+    layers: tuple[int, ...],
     kmeans: Path | None,
     pool: Literal["mean"] | None,
     precision: Precision,
@@ -142,21 +122,21 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export CHECKPOINT to a bundle of ONNX graphs that is proven equal to PyTorch.
+    """Export CHECKPOINT to a bundle of ONNX graphs, verified against PyTorch.
 
-    CHECKPOINT is a .pt file, ours, fairseq's or torchaudio's; a folder of Hugging Face transformers
-    (wav2vec 2.0, XLS-R, MMS, HuBERT, WavLM, data2vec); or the name of one on the Hub, such as
+    CHECKPOINT is a .pt file of w2v-edge, fairseq or torchaudio; a folder of Hugging Face
+    transformers (wav2vec 2.0, XLS-R, MMS, HuBERT, WavLM, data2vec); or a name on the Hub, such as
     facebook/wav2vec2-base-960h. transformers is not needed.
 
     Every graph is compared with the PyTorch model on recorded speech and noise, from one receptive
-    field to 30 s, alone and in padded batches. If any output differs beyond its
-    bar, nothing is written and the exit code is 3.
+    field to 30 s, alone and in padded batches. If any output exceeds its tolerance, nothing is
+    written and the exit code is 3.
 
-    With --precision int8, matrix products are computed in 8 bits. Layers are ranked by the noise
-    that this adds to them on calibration audio, and the most sensitive ones stay in float until
-    the budgets hold on other audio. If they cannot be held, the exit code is 3 and a table says
-    why. fp16, for --target cuda, is refused if any value inside comes to more than fp16 holds.
-    int4 is for size: the context network's linear layers take a sixth, and are no faster than fp32.
+    --precision int8 computes matrix products in 8 bits. Layers are ranked by their quantization
+    noise on calibration audio; the most sensitive ones stay in float until the budgets hold on
+    other audio. If they do not hold, a table shows why and the exit code is 3. fp16, for --target
+    cuda, is refused if a value overflows. int4 reduces size: linear layers of the context network
+    take a sixth of the space, at the speed of fp32.
     """
     _refuse_idle_options(precision)
     require("exporting", "export", "cpu")
@@ -168,7 +148,7 @@ def command(
     output = output or default_output(checkpoint, precision)
     recorder = PassRecorder()
     try:
-        with progress_of_stages("export") as stages:
+        with stages("export") as shown:
             done = export(
                 checkpoint,
                 output,
@@ -176,7 +156,7 @@ def command(
                 target=target,
                 language=language,
                 layer=layer,
-                layers=layers or (),
+                layers=layers,
                 pool=pool,
                 kmeans=kmeans,
                 frontend_precision=frontend_precision or "int8",
@@ -185,7 +165,7 @@ def command(
                 max_code_drift=max_code_drift,
                 require_speedup=require_speedup,
                 force=force,
-                stages=stages,
+                stages=shown,
                 recorder=recorder if explain else None,
             )
     except GateError as error:
@@ -210,7 +190,7 @@ def command(
         print_json(result | ({"passes": recorder.rows} if explain else {}))
         return
     if explain:
-        print_explanation(recorder)
+        print_recorder(recorder)
     if quantization:
         print_quantization(quantization)
     print_report(report)
@@ -222,7 +202,7 @@ def command(
 
 
 def default_output(checkpoint: str, precision: str) -> Path:
-    """Return the bundle's folder for a checkpoint, where none was asked for."""
+    """Return the default folder of the bundle for a checkpoint."""
     from w2v_edge.checkpoints.hub import is_hub_name
 
     path = Path(checkpoint)
@@ -242,11 +222,11 @@ IDLE_OPTIONS = {
     "int4": ("frontend_precision",),
     "int8": (),
 }
-"""Options that do nothing with a precision; requiring a speed only means something in int8."""
+"""Options that have no effect with a precision; --require-speedup has one with int8 only."""
 
 
 def _refuse_idle_options(precision: str) -> None:
-    """Say so where an option was given that has no effect."""
+    """Raise a usage error for an option that has no effect with the precision."""
     context = click.get_current_context()
     idle = IDLE_OPTIONS[precision] + (() if precision == "int8" else ("require_speedup",))
     for name in idle:
@@ -256,7 +236,7 @@ def _refuse_idle_options(precision: str) -> None:
 
 
 def print_source(source: SourceInfo) -> None:
-    """Print what became of a converted checkpoint's tensors, and what else is to be known."""
+    """Print which tensors of a converted checkpoint were left out, and remarks."""
     if source.training_only:
         names = ", ".join(source.training_only)
         console().print(f"not needed for inference: {names}", soft_wrap=True)
@@ -266,8 +246,8 @@ def print_source(source: SourceInfo) -> None:
         console().print(f"note: {remark}", soft_wrap=True)
 
 
-def print_explanation(recorder: PassRecorder) -> None:
-    """Print what each pass made of the parts."""
+def print_recorder(recorder: PassRecorder) -> None:
+    """Print nodes and size after each graph pass."""
     print_table(
         "graph passes, all parts together",
         ("pass", ">nodes", ">change", ">MB", ">change"),
@@ -285,7 +265,7 @@ def print_explanation(recorder: PassRecorder) -> None:
 
 
 def print_quantization(quantization: dict[str, Any]) -> None:
-    """Print what became of each layer, and the budgets."""
+    """Print precision and noise of each layer, and the budgets."""
     if quantization["layers"]:
         _print_layers(quantization["layers"])
     if quantization["largest_values"]:
@@ -295,7 +275,7 @@ def print_quantization(quantization: dict[str, Any]) -> None:
 
 def _print_largest(values: dict[str, float]) -> None:
     print_table(
-        "the largest values inside; fp16 ends at 65504",
+        "largest activations; fp16 ends at 65504",
         ("value", ">largest magnitude"),
         ((name, f"{value:.4g}") for name, value in values.items()),
     )
@@ -304,7 +284,7 @@ def _print_largest(values: dict[str, float]) -> None:
 def _print_layers(layers: list[dict[str, Any]]) -> None:
     print_table(
         "layers by sensitivity: noise over cost",
-        ("layer", "precision", "ranges", ">noise, dB", ">share of the work"),
+        ("layer", "precision", "ranges", ">noise, dB", ">fraction of the work"),
         (
             (
                 layer["name"],
@@ -337,13 +317,13 @@ def _print_budgets(quantization: dict[str, Any]) -> None:
 
 
 def print_report(report: ParityReport) -> None:
-    """Print a parity report: what failed, or the row nearest to its bar for each output."""
+    """Print a parity report: failures, or for each output the row nearest to its tolerance."""
     failures = report.failures
     if failures:
         print_comparison("differs from PyTorch", failures)
     else:
         equal = "equal to PyTorch" if report.exact else "within the budgets"
-        title = f"{equal} in {len(report.rows)} comparisons; the nearest to their bars"
+        title = f"{equal} in {len(report.rows)} comparisons; nearest to the tolerance:"
         print_comparison(title, report.worst())
     if report.codes_compared:
         verdict = (

@@ -1,4 +1,4 @@
-"""The command group: verbs are imported when called, and errors become one line."""
+"""The command group: imports verbs when they are called, and turns errors into one line."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib
 import keyword
 import os
 import signal
+import stat
 import sys
 from types import FrameType
 
 import click
 
-from w2v_edge.errors import W2VEdgeError
+from w2v_edge.cli.output import explain
 
 VERBS = (
     "demo",
@@ -32,49 +33,52 @@ VERBS = (
     "doctor",
 )
 
-INTERRUPTED = 130
 TERMINATED = 143
+"""Exit code after SIGTERM: 128 + 15."""
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 class VerbGroup(click.Group):
-    """Finds each verb in the file of its name."""
+    """A group whose verbs are modules of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the verbs in the order of use."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a verb."""
+        """Import a verb; the module of a Python keyword ends in an underscore."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(_module(cmd_name)).command
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = importlib.import_module(f"w2v_edge.cli.{name}").command
         return command
 
 
-def _module(verb: str) -> str:
-    """Return the module of a verb; one that Python keeps for itself has an underscore."""
-    return f"w2v_edge.cli.{verb}{'_' * keyword.iskeyword(verb)}"
-
-
-@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=VerbGroup, context_settings=SETTINGS)
 @click.version_option(package_name="w2v-edge")
 def cli() -> None:
-    """Take a wav2vec 2.0-style speech model from PyTorch to a device.
+    """Export wav2vec 2.0-style speech models from PyTorch to ONNX and run them on a device.
 
     \b
-    w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint
-    w2v-edge pretrain speech/ -o run           or train one: run/model.pt
-    w2v-edge finetune ckpt.pt text.tsv -o run  teach one to write what is said
-    w2v-edge export ckpt.pt                    make a verified bundle beside it
-    w2v-edge export owner/model                likewise, here, of one on the Hugging Face Hub
-    w2v-edge encode ckpt-fp32 speech.wav       turn speech into codes
-    w2v-edge transcribe asr-fp32 speech.wav    turn speech into text, with a CTC head
-    w2v-edge stream asr-fp32 -                 the same live, of raw PCM on standard input
+    w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint with random weights
+    w2v-edge pretrain speech/ -o run           pre-train one: run/model.pt
+    w2v-edge finetune ckpt.pt text.tsv -o run  fine-tune one for speech recognition
+    w2v-edge export ckpt.pt                    write a verified bundle beside the checkpoint
+    w2v-edge export owner/model                export a model of the Hugging Face Hub
+    w2v-edge encode ckpt-fp32 speech.wav       encode speech to codes
+    w2v-edge transcribe asr-fp32 speech.wav    transcribe speech, with a CTC head
+    w2v-edge stream asr-fp32 -                 transcribe raw PCM on standard input, live
+    w2v-edge bench ckpt-fp32                   measure latency on this device
 
-    w2v-edge bench ckpt-fp32                   measure it on this device
+    Every option has an environment variable: W2V_EDGE_ENCODE_THREADS=1 sets --threads of encode.
 
-    Exit codes: 0 ok; 1 the input or the environment; 2 usage; 3 a bundle that differs from PyTorch;
-    4 a regression; 5 a missed budget.
+    \b
+    Shell completion; use zsh_source or fish_source in other shells:
+    eval "$(_W2V_EDGE_COMPLETE=bash_source w2v-edge)"
+
+    Exit codes: 0 success; 1 input or environment; 2 usage; 3 parity, accuracy or speed of an
+    export; 4 regression; 5 missed budget.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
 
 
@@ -88,35 +92,26 @@ def run(arguments: list[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("W2V_EDGE_DEBUG"):
             raise
-        return _fail(*_explain(error))
+        if isinstance(error, BrokenPipeError) and _stdout_is_pipe():
+            # The reader, such as head, has all it wants. Flushing at exit would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        message, code = explain(error)
+        click.echo(f"error: {message}", err=True)
+        return code
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: BaseException) -> tuple[str, int]:
-    """Return the one line and the exit code for an error."""
-    if isinstance(error, W2VEdgeError):
-        return str(error), error.exit_code
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        return "interrupted; nothing half-written was left", INTERRUPTED
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}", 1
-    if isinstance(error, MemoryError):
-        return "out of memory; use shorter audio or a smaller model", 1
-    what = f"{type(error).__name__}: {error}"
-    return f"internal error, please report it: {what:.200} (W2V_EDGE_DEBUG=1 shows more)", 1
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
-    return code
+def _stdout_is_pipe() -> bool:
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def leave_on_sigterm() -> None:
-    """Let SIGTERM, and a terminal that is closed, run the `finally` blocks.
-
-    They remove what is half-written.
-    """
+    """Let SIGTERM and a closed terminal run the `finally` blocks, which remove partial files."""
     signal.signal(signal.SIGTERM, _terminate)
     hangup = getattr(signal, "SIGHUP", None)
     # nohup has it ignored; that stays.

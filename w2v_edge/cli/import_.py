@@ -1,4 +1,4 @@
-"""`w2v-edge import`: a checkpoint of others becomes ours, or ours theirs."""
+"""`w2v-edge import`: convert a checkpoint to the format of w2v-edge, or to transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.output import console, force_option, json_option, megabytes, print_json, require
+from w2v_edge.cli.options import force_option, json_option, language_option, verb
+from w2v_edge.cli.output import console, megabytes, print_json, require
 from w2v_edge.errors import OutputExistsError
 from w2v_edge.files import refuse_existing
 
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
 EPS_OF_TRANSFORMERS = 1e-7
 
 
-@click.command("import")
+@verb("import")
 @click.argument("source")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The checkpoint.  [default: the source's name with .pt, here]",
+    show_default="the name of SOURCE with .pt, here",
+    help="Checkpoint to write.",
 )
-@click.option("--language", help="Whose adapter and vocabulary to take, in a model with several.")
+@language_option
 @click.option(
     "--to",
     "target",
     type=(click.Choice(("huggingface",)), click.Path(path_type=Path)),
     metavar="huggingface DIR",
-    help="Write a folder that transformers loads, in place of a checkpoint.",
+    help="Write a folder for transformers instead of a checkpoint.",
 )
 @force_option
 @json_option
@@ -44,11 +46,11 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn SOURCE into a checkpoint of ours, which can be trained and exported.
+    """Convert SOURCE to a checkpoint of w2v-edge, which can be trained and exported.
 
-    SOURCE is whatever `w2v-edge export` takes: a folder of Hugging Face transformers, the name of a
-    model on the Hub, a .pt file of fairseq, torchaudio or ours. Every tensor is accounted for. With
-    --to huggingface DIR the way back: a folder for transformers.
+    SOURCE is a folder of Hugging Face transformers, a model name on the Hub, or a .pt file of
+    fairseq, torchaudio or w2v-edge. A missing or unexpected tensor is an error. --to huggingface
+    DIR converts in the other direction.
     """
     if target is not None and output is not None:
         raise click.UsageError("-o and --to exclude each other")
@@ -81,7 +83,7 @@ def _default_output(source: str) -> Path:
     if is_hub_name(source):
         name = source.partition("@")[0].partition("/")[2]
     output = Path(f"{name or 'model'}.pt")
-    # A file's own name would be in the way of itself.
+    # The source itself may have this name.
     return Path(f"{name}-imported.pt") if output.exists() else output
 
 
@@ -108,7 +110,7 @@ def _result(found: Source, written: Path) -> dict[str, Any]:
 
 
 def _of_folder(config: ModelConfig, written: Path) -> list[str]:
-    """Return what a folder for transformers cannot say of a model."""
+    """Return differences that a folder for transformers cannot express."""
     normalise = config.normalise
     if not written.is_dir() or normalise is None or normalise.eps == EPS_OF_TRANSFORMERS:
         return []

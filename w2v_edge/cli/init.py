@@ -1,4 +1,4 @@
-"""`w2v-edge init`: a checkpoint with random weights."""
+"""`w2v-edge init`: make a checkpoint with random weights."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from typing import get_args
 
 import click
 
-from w2v_edge.cli.output import console, force_option, json_option, megabytes, print_json, require
+from w2v_edge.cli.options import force_option, json_option, verb
+from w2v_edge.cli.output import console, megabytes, print_json, require
 from w2v_edge.files import refuse_existing
 from w2v_edge.names import Preset
 
 
-@click.command("init")
-@click.option("--preset", type=click.Choice(get_args(Preset)), default="base", show_default=True)
+@verb("init")
+@click.option(
+    "--preset", type=click.Choice(get_args(Preset)), default="base", help="Preset of the model."
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
-    show_default=True,
-    help="Of the random weights.",
+    help="Random seed of the weights.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: PRESET.pt]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    show_default="PRESET.pt",
+    help="Checkpoint to write.",
 )
 @force_option
 @json_option

@@ -1,4 +1,4 @@
-"""`w2v-edge inspect`: what is in a bundle."""
+"""`w2v-edge inspect`: show the contents of a bundle."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.bundle import Bundle, Manifest, TensorInfo
-from w2v_edge.cli.output import console, json_option, megabytes, print_json, print_table
+from w2v_edge.cli.options import json_option, verb
+from w2v_edge.cli.output import console, megabytes, print_json, print_table
 from w2v_edge.errors import BundleIntegrityError
 
 
-@click.command("inspect")
+@verb("inspect")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Show what is in BUNDLE: graphs, tensors, operators, files and their state, parity."""
+    """Show the contents of BUNDLE: graphs, tensors, operators, files and their state, parity."""
     opened = Bundle.open(bundle)
     states = {name: _state(opened, name) for name in opened.manifest.files}
     if as_json:

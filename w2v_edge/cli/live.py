@@ -1,4 +1,4 @@
-"""Audio as it comes: raw PCM on standard input, a file, a microphone."""
+"""Sources of live audio: raw PCM on standard input, a file at real-time pace, a microphone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from w2v_edge.cli.output import warn
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.runtime.realtime import Block
 
@@ -20,72 +21,164 @@ if TYPE_CHECKING:
 
 ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
+QUEUED_SECONDS = 30.0
+"""Recorded audio that waits at most; what comes beyond that is dropped."""
+
+SILENT_SECONDS = 5.0
+"""Time without a block, beyond the length of two, after which a microphone counts as unplugged."""
+
 
 def raw_pcm(
     stream: BinaryIO, encoding: str, rate: int, model_rate: int, size: int
 ) -> Iterator[Block]:
-    """Yield mono PCM from a pipe, at most `size` samples at a time, without waiting for so many.
+    """Yield mono PCM from a pipe as it arrives, at most `size` samples at a time.
+
+    Args:
+        stream: standard input.
+        encoding: a key of `ENCODINGS`.
+        rate: sample rate of the stream in Hz.
+        model_rate: sample rate of the model in Hz.
+        size: maximum block size in samples.
 
     Raises:
-        InputError: it ends within a sample, or its numbers are no PCM.
+        InputError: the stream ends within a sample, or holds values that are not PCM.
     """
     kind = ENCODINGS[encoding]
     # A buffered reader would wait for a whole block.
     read = getattr(stream, "read1", stream.read)
 
     def blocks() -> Iterator[Waveform]:
+        from w2v_edge.audio import as_waveform
+
         rest = b""
         while data := read(size * kind.itemsize):
             data = rest + data
             whole = len(data) - len(data) % kind.itemsize
             rest = data[whole:]
-            yield _as_float(np.frombuffer(data[:whole], dtype=kind), model_rate)
+            samples = np.frombuffer(data[:whole], dtype=kind)
+            yield as_waveform(samples.astype(kind.newbyteorder("=")), None, model_rate)
         if rest:
             raise InputError(
                 f"found {len(rest)} bytes behind the last whole sample of standard input, "
                 f"expected {encoding}; check --encoding"
             )
 
-    return (Block(samples, time.perf_counter()) for samples in _at(blocks(), rate, model_rate))
+    waveforms = blocks()
+    if rate != model_rate:
+        from w2v_edge.audio import resample_blocks
+
+        waveforms = resample_blocks(waveforms, rate, model_rate)
+    return (Block(samples, time.perf_counter()) for samples in waveforms)
 
 
 @contextmanager
-def microphone(device: str | None, model_rate: int, size: int) -> Iterator[Iterator[Block]]:
+def microphone(device: str | None, sample_rate: int, size: int) -> Iterator[Iterator[Block]]:
     """Record until interrupted; yields the blocks.
+
+    Samples that are lost, because the driver or the model was too slow, are replaced by silence and
+    reported on stderr, so that times stay right.
+
+    Args:
+        device: number or part of the name; None for the system's default.
+        sample_rate: in Hz.
+        size: samples of a block.
 
     Raises:
         MissingExtraError: sounddevice is not installed.
-        InputError: there is no such microphone, or it is not there any more.
+        InputError: the microphone cannot be opened, or stops while it is recorded from.
     """
     sounddevice = _import_sounddevice()
-    heard: queue.SimpleQueue[Block] = queue.SimpleQueue()
-
-    def hear(data: Any, _frames: int, _time: object, _status: object) -> None:
-        heard.put(Block(np.array(data[:, 0], dtype=np.float32), time.perf_counter()))
-
+    recorder = _Recorder(sample_rate, size)
     number = int(device) if device is not None and device.isdigit() else device
+    stream = None
     try:
-        with sounddevice.InputStream(
-            samplerate=model_rate,
+        stream = sounddevice.InputStream(
+            samplerate=sample_rate,
             blocksize=size,
             device=number,
             channels=1,
             dtype="float32",
-            callback=hear,
-        ):
-            yield iter(heard.get, None)
+            callback=recorder.receive,
+            finished_callback=recorder.finish,
+        )
+        stream.start()
     except (sounddevice.PortAudioError, ValueError) as error:
+        if stream is not None:
+            stream.close()
         raise InputError(
             f"no microphone could be opened ({' '.join(str(error).split()):.80}); "
             "python -m sounddevice lists them"
         ) from error
+    try:
+        yield recorder.blocks()
+    finally:
+        stream.close()
+
+
+class _Recorder:
+    """The queue between PortAudio's thread, which calls `receive`, and the model."""
+
+    def __init__(self, sample_rate: int, size: int) -> None:
+        self._rate, self._size = sample_rate, size
+        most = max(2, round(QUEUED_SECONDS * sample_rate / size))
+        # The last place is kept for the end.
+        self._waiting: queue.Queue[tuple[int, Block] | None] = queue.Queue(most + 1)
+        self._most = most
+        self._begun: float | None = None
+        self._received = self._lost = 0
+
+    def receive(self, data: Any, frames: int, times: Any, status: Any) -> None:
+        """Take a block from PortAudio, after counting the samples that it lost before it."""
+        now = time.perf_counter()
+        # Not every driver has a clock.
+        at = getattr(times, "inputBufferAdcTime", 0.0) or now
+        if self._begun is None:
+            self._begun = at
+        elif getattr(status, "input_overflow", False):
+            missed = round((at - self._begun) * self._rate) - self._received
+            self._received += max(0, missed)
+            self._lost += max(0, missed)
+        self._received += frames
+        if self._waiting.qsize() >= self._most:
+            self._lost += frames
+            return
+        block = Block(np.array(data[:, 0], dtype=np.float32), now)
+        self._waiting.put_nowait((self._lost, block))
+        self._lost = 0
+
+    def finish(self) -> None:
+        """Note that PortAudio gives no more blocks."""
+        self._waiting.put_nowait(None)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield what is recorded, with silence in place of lost samples."""
+        patience = SILENT_SECONDS + 2 * self._size / self._rate
+        heard = 0
+        while True:
+            try:
+                found = self._waiting.get(timeout=patience)
+            except queue.Empty:
+                found = None
+            if found is None:
+                raise InputError("the microphone gives no more audio; check that it is plugged in")
+            lost, block = found
+            if lost:
+                warn(
+                    f"{lost / self._rate:.2f} s of audio were lost after {heard / self._rate:.2f} s"
+                    ", and replaced by silence; the model or the driver is too slow"
+                )
+            heard += lost + len(block.samples)
+            for length in (*[self._size] * (lost // self._size), lost % self._size):
+                if length:
+                    yield Block(np.zeros(length, dtype=np.float32), block.due)
+            yield block
 
 
 def standard_input() -> BinaryIO:
     """Return standard input as bytes.
 
     Raises:
-        InputError: it is a terminal, which gives no audio.
+        InputError: it is a terminal or closed.
     """
     if sys.stdin is None or sys.stdin.closed:
         raise InputError("found no standard input; pipe raw PCM in, name a file, or use --mic")
@@ -97,33 +190,21 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def file_blocks(path: Path, model_rate: int) -> Iterator[Waveform]:
-    """Yield the blocks of an audio file."""
+def file_blocks(path: Path, sample_rate: int) -> Iterator[Waveform]:
+    """Yield an audio file block by block, resampled to `sample_rate` in Hz."""
     from w2v_edge.audio import AudioFile
 
-    return AudioFile(path, model_rate).blocks()
-
-
-def _at(blocks: Iterator[Waveform], rate: int, model_rate: int) -> Iterator[Waveform]:
-    from w2v_edge.audio import resample_blocks
-
-    return blocks if rate == model_rate else resample_blocks(blocks, rate, model_rate)
-
-
-def _as_float(samples: np.ndarray[Any, Any], model_rate: int) -> Waveform:
-    from w2v_edge.audio import as_waveform
-
-    return as_waveform(samples.astype(samples.dtype.newbyteorder("=")), None, model_rate)
+    return AudioFile(path, sample_rate).blocks()
 
 
 def _import_sounddevice() -> Any:
     try:
         import sounddevice
-    except (ImportError, OSError) as error:
-        if isinstance(error, OSError):
-            raise InputError(
-                "the library PortAudio is missing, which recording needs; install it with the "
-                "system's package manager (Debian: apt install libportaudio2)"
-            ) from error
+    except ImportError as error:
         raise MissingExtraError("recording", "sounddevice", "mic") from error
+    except OSError as error:
+        raise InputError(
+            "PortAudio, which recording needs, is not installed; install it with the system's "
+            "package manager (Debian: apt install libportaudio2)"
+        ) from error
     return sounddevice

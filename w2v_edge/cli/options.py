@@ -1,68 +1,270 @@
-"""Options of verbs that run a bundle: where it runs, on how much, and what attention sees."""
+"""Options that verbs share: their types, environment variables and old spellings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from w2v_edge.cli.output import warn
+from w2v_edge.errors import InputError
 from w2v_edge.names import Power, Provider
 from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
-OPTIONS = f"{__name__}.provider_options"
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+POSITIVE = click.FloatRange(min=0, min_open=True)
+PROVIDER_OPTIONS = f"{__name__}.provider_options"
+
+
+class Verb(click.Command):
+    """A verb: each option has an environment variable, and old spellings are still accepted.
+
+    Args:
+        renamed: old option names with the new ones, which are accepted for one release.
+    """
+
+    def __init__(
+        self, *arguments: Any, renamed: dict[str, str] | None = None, **attributes: Any
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self._renamed = renamed or {}
+        for option in self.params:
+            if isinstance(option, click.Option):
+                name = f"w2v-edge {self.name} {max(option.opts, key=len).lstrip('-')}"
+                option.envvar = name.replace("-", "_").replace(" ", "_").upper()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, with old spellings replaced by the new ones."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, self._modern(args[:end]) + args[end:])
+
+    def _modern(self, args: list[str]) -> list[str]:
+        made: list[str] = []
+        rest = list(args)
+        while rest:
+            name, equals, value = rest.pop(0).partition("=")
+            new = self._renamed.get(name, name)
+            if name == "--window" and not equals and _numbers(rest[:3]) == 3:  # noqa: PLR2004
+                value = ",".join(f"{x}={y}" for x, y in zip(WINDOW, rest[:3], strict=True))
+                equals, rest = "=", rest[3:]
+                deprecated("--window STEP LEFT RIGHT", f"--window {value}")
+            elif new == "--report" != name:
+                if equals or (rest and Path(rest[0]).suffix in REPORT_SUFFIXES):
+                    value, equals = value or rest.pop(0), "="
+                    deprecated(f"{name} FILE", f"--report {value}")
+                else:
+                    new = name
+            elif new != name:
+                deprecated(name, new)
+            made.append(f"{new}{equals}{value}")
+        return made
+
+
+def verb(
+    name: str, renamed: dict[str, str] | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a verb of a function; see `Verb`."""
+    return click.command(name, cls=Verb, renamed=renamed)
+
+
+def deprecated(old: str, new: str) -> None:
+    """Warn of a spelling that the next release removes."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.resilient_parsing:
+        warn(f"{old} is deprecated; use {new}")
+
+
+def _numbers(words: list[str]) -> int:
+    try:
+        return len([float(word) for word in words])
+    except ValueError:
+        return 0
+
+
+class ListOf(click.ParamType[Any]):
+    """Values separated by commas.
+
+    Args:
+        of: type of each value.
+    """
+
+    def __init__(self, of: click.ParamType[Any]) -> None:
+        self.of = of
+        self.name = f"{of.name},..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Return the values."""
+        if isinstance(value, tuple):
+            return value
+        words = str(value).split(",")
+        return tuple(self.of.convert(word.strip(), param, ctx) for word in words)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Show the type of one value."""
+        inner = self.of.get_metavar(param, ctx)
+        return f"{inner or self.of.name.upper().split()[0]}[,...]"
+
+
+def list_option(
+    *names: str,
+    of: click.ParamType[Any],
+    default: str | None = None,
+    unique: bool = True,
+    **attributes: Any,
+) -> Decorator:
+    """Add an option for a list, which may be repeated; the command gets a tuple.
+
+    Args:
+        names: of the option.
+        of: type of each value.
+        default: the list as text; without one the tuple is empty.
+        unique: drop repeated values.
+        attributes: others of `click.option`.
+    """
+
+    def flat(_: click.Context, __: click.Parameter, lists: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = chain.from_iterable(lists)
+        return tuple(dict.fromkeys(values) if unique else values)
+
+    return click.option(
+        *names,
+        type=ListOf(of),
+        multiple=True,
+        default=None if default is None else (default,),
+        callback=flat,
+        **attributes,
+    )
+
+
+class FiniteRange(click.FloatRange):
+    """Finite numbers of a range: NaN passes any bound of click's."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, found {value}", param, ctx)
+        return number
+
+
+force_option = click.option("--force", is_flag=True, help="Overwrite existing output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."
+)
+language_option = click.option(
+    "--language", help="Language of the adapter and vocabulary, in a model with several."
+)
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Default: the cores there are."
+    "--threads",
+    type=click.IntRange(min=1),
+    show_default="all usable cores",
+    help="Threads that compute.",
 )
 power_option = click.option(
     "--power",
     type=click.Choice(get_args(Power)),
     default="high",
-    show_default=True,
-    help="Low: one thread, which sleeps whenever it waits.",
+    help="Power mode; low computes with one thread, which sleeps while it waits.",
 )
-
 audio_option = click.option(
     "--audio",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Speech to work on: a file or a folder; may be repeated.  [default: clips of the package]",
+    show_default="clips of the package",
+    help="Speech to measure with, a file or a folder; may be repeated.",
 )
 tuned_option = click.option(
-    "--tuned", is_flag=True, help="Use what w2v-edge tune found for this bundle on this device."
+    "--tuned", is_flag=True, help="Use the settings that w2v-edge tune found for this device."
 )
+
+REPORT_SUFFIXES = {
+    ".json": "json",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+}
+"""Format of a report by the suffix of its file."""
+
+
+def report_option(*formats: str) -> Decorator:
+    """Add `--report`; the command gets (path, format) pairs."""
+    suffixes = [suffix for suffix, name in REPORT_SUFFIXES.items() if name in formats]
+
+    def with_formats(
+        _: click.Context, __: click.Parameter, paths: tuple[Path, ...]
+    ) -> list[tuple[Path, str]]:
+        for path in paths:
+            if path.suffix.lower() not in suffixes:
+                raise click.BadParameter(
+                    f"found {str(path)!r}, expected a file name that ends in one of "
+                    f"{', '.join(suffixes)}"
+                )
+        if len({path.absolute() for path in paths}) < len(paths):
+            raise click.BadParameter("found one file twice; name another one")
+        return [(path, REPORT_SUFFIXES[path.suffix.lower()]) for path in paths]
+
+    shown = "|".join(suffix for suffix in suffixes if suffix in {".json", ".md", ".html"})
+    return click.option(
+        "--report",
+        "reports_to",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar=f"FILE{shown}",
+        callback=with_formats,
+        help="Write a report, in the format of the file's suffix; may be repeated.",
+    )
+
+
+markdown_option = click.option("--markdown", "as_markdown", is_flag=True, hidden=True)
+"""Old: Markdown on stdout."""
+
+
+def refuse_unwritable(reports: Collection[tuple[Path, str]]) -> None:
+    """Check that reports can be written, before the work that goes into them."""
+    from w2v_edge import files
+
+    for path, _ in reports:
+        files.refuse_unwritable(path)
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--provider`, and `--provider-option` for its options: one value for both."""
+    """Add `--provider` and `--provider-option`; the command gets both as one `provider`."""
     name = click.option(
         "--provider",
         type=click.Choice(get_args(Provider)),
         default="cpu",
-        show_default=True,
         callback=_with_options,
+        help="Execution provider of onnxruntime.",
     )
     options = click.option(
         "--provider-option",
         metavar="KEY=VALUE",
         multiple=True,
-        # Read first, for the callback of the other.
+        # Read first, for the callback of --provider.
         is_eager=True,
         expose_value=False,
         callback=_keep_options,
-        help="An option of the provider's, in onnxruntime's words; may be repeated.",
+        help="Option of the execution provider, as onnxruntime names it; may be repeated.",
     )
     return name(options(command))
 
 
 def read_options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Read options of a provider's, written KEY=VALUE."""
+    """Parse options of a provider, written KEY=VALUE."""
     pairs = [text.partition("=") for text in given]
     for key, equals, value in pairs:
         if not key or not equals:
@@ -71,16 +273,16 @@ def read_options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) 
 
 
 def _keep_options(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> None:
-    ctx.meta[OPTIONS] = read_options(ctx, parameter, given)
+    ctx.meta[PROVIDER_OPTIONS] = read_options(ctx, parameter, given)
 
 
 def _with_options(ctx: click.Context, _: click.Parameter, name: str) -> ProviderChoice:
-    options = ctx.meta.get(OPTIONS)
+    options = ctx.meta.get(PROVIDER_OPTIONS)
     return (name, options) if options else name
 
 
-def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what `w2v_edge.load` is told; the command gets it as one argument, `running`."""
+def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `w2v_edge.load`; the command gets them as one dict, `load_with`."""
 
     @wraps(command)
     def collected(
@@ -91,27 +293,64 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
         tuned: bool,
         **others: Any,
     ) -> Any:
-        running = {"provider": provider, "threads": threads, "power": power, "tuned": tuned}
-        return command(*arguments, running=running, **others)
+        load_with = {"provider": provider, "threads": threads, "power": power, "tuned": tuned}
+        return command(*arguments, load_with=load_with, **others)
 
     return provider_option(threads_option(power_option(tuned_option(collected))))
 
 
-window_option = click.option(
-    "--window",
-    type=float,
-    nargs=3,
-    metavar="STEP LEFT RIGHT",
-    help="What attention sees, in seconds: a step at a time, with so much before and behind it.",
-)
+WINDOW = ("step", "left", "right")
 
 
-def window_of(seconds: tuple[float, float, float] | None) -> Window | None:
-    """Return the window that was asked for.
+class WindowType(click.ParamType[Any]):
+    """A context window, such as `step=20,left=5,right=5`, in seconds.
 
-    Raises:
-        InputError: it is none.
+    Args:
+        live: parts that are not given are those of a stream, not of a long recording.
     """
-    from w2v_edge.runtime.window import Window
 
-    return None if seconds is None else Window(*seconds)
+    name = "window"
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Window:
+        """Return the window."""
+        from w2v_edge.runtime.window import LONG_WINDOW, STREAM_WINDOW, Window
+
+        if isinstance(value, Window):
+            return value
+        parts: dict[str, float] = vars(STREAM_WINDOW if self._live else LONG_WINDOW).copy()
+        expected = "expected seconds, such as step=20,left=5,right=5"
+        given = set()
+        for word in str(value).split(","):
+            name, _, number = (part.strip() for part in word.partition("="))
+            if name not in WINDOW or name in given:
+                self.fail(f"found {word!r:.40}, {expected}", param, ctx)
+            given.add(name)
+            try:
+                parts[name] = float(number)
+            except ValueError:
+                self.fail(f"found {word!r:.40}, {expected}", param, ctx)
+        try:
+            return Window(**parts)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+def window_option(*, live: bool = False) -> Decorator:
+    """Add `--window`, what attention sees; see `WindowType` for `live`."""
+    return click.option(
+        "--window",
+        type=WindowType(live=live),
+        metavar="step=S,left=S,right=S",
+        help="Seconds that attention sees: a step at a time, with context on its left and right. "
+        + (
+            "Parts that are not given: step=0.32,left=4,right=0.32."
+            if live
+            else "Parts that are not given: step=20,left=5,right=5."
+        ),
+        show_default=None if live else "all of the audio, up to the length that fits",
+    )

@@ -1,13 +1,16 @@
-"""What the verbs share: tables, JSON, progress bars, and the check for extras."""
+"""Output shared by the verbs: tables, JSON, progress, warnings, and the text of errors."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import json
+import math
+import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,13 +21,19 @@ from rich.text import Text
 
 from w2v_edge import strict
 from w2v_edge.agreement import Deviation
-from w2v_edge.errors import MissingExtraError
+from w2v_edge.errors import MissingExtraError, W2VEdgeError
 
 if TYPE_CHECKING:
     from w2v_edge_export import Stages
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-force_option = click.option("--force", is_flag=True, help="Replace an output that is there.")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+QUIET_SECONDS = 2.0
+"""Work that ends, or fails, within this time prints no progress lines."""
+
+STILL_RUNNING_SECONDS = 60.0
+"""Interval between progress lines within one stage, where stderr is not a terminal."""
 
 EXTRAS = {
     "cpu": ("onnxruntime",),
@@ -38,10 +47,11 @@ EXTRAS = {
     "report": ("matplotlib",),
     "mlperf": ("mlperf_loadgen",),
 }
+"""Modules that each extra of the package installs."""
 
 
 def require(purpose: str, *extras: str) -> None:
-    """Raise `MissingExtraError` with the pip line if a module of an extra is not installed."""
+    """Raise `MissingExtraError` with the pip command if a module of an extra is not installed."""
     for extra in extras:
         for module in EXTRAS[extra]:
             if importlib.util.find_spec(module) is None:
@@ -49,14 +59,32 @@ def require(purpose: str, *extras: str) -> None:
 
 
 def console() -> Console:
-    """Return the console for results; tables stay whole when the output is no terminal."""
+    """Return the console for results; its lines are long where stdout is not a terminal."""
     width = None if sys.stdout.isatty() else 160
     return Console(width=width, highlight=False, markup=False)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(f"warning: {' '.join(message.split())}", err=True)
+
+
+def to_json(result: Any, *, indent: int | None = None) -> str:
+    """Return a result as JSON; non-finite numbers, for which JSON has no syntax, become null."""
+    return json.dumps(_finite(strict.to_plain(result)), indent=indent, allow_nan=False)
+
+
 def print_json(result: Any) -> None:
     """Print a result as one JSON document."""
-    click.echo(json.dumps(strict.to_plain(result), indent=2))
+    click.echo(to_json(result, indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -71,8 +99,16 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     console().print(table)
 
 
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table as Markdown; columns whose name begins with `>` are aligned right."""
+    names = list(columns)
+    lines = [[x.lstrip(">") for x in names], ["--:" if x[:1] == ">" else "---" for x in names]]
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def print_comparison(title: str, rows: Iterable[Deviation]) -> None:
-    """Print comparisons with their bars."""
+    """Print comparisons of outputs with their tolerances."""
     print_table(
         title,
         ("output", "case", ">max abs", ">allowed", "first bad", ""),
@@ -82,17 +118,31 @@ def print_comparison(title: str, rows: Iterable[Deviation]) -> None:
                 row.case,
                 f"{row.worst:.2e}",
                 f"{row.allowed:.2e}",
-                _place(row),
-                _word(row),
+                "" if row.first_bad is None else "batch {}, frame {}".format(*row.first_bad),
+                "ok" if row.ok else row.problem or "differs",
             )
             for row in rows
         ),
     )
 
 
+def megabytes(size: int) -> str:
+    """Format a size in bytes as megabytes."""
+    return f"{size / 1e6:.2f} MB"
+
+
 @contextlib.contextmanager
-def progress(title: str) -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on the terminal; yields (what, share done). Silent where there is no terminal."""
+def progress(title: str, *, lines: bool = True) -> Iterator[ProgressHook]:
+    """Show the progress of long work on stderr.
+
+    Args:
+        title: of the bar and of each line.
+        lines: where stderr is not a terminal, print a line per stage.
+    """
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield _Lines(title) if lines else ProgressHook()
+        return
     columns = (
         TextColumn("[bold]{task.fields[title]}"),
         BarColumn(),
@@ -100,50 +150,99 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("", total=1.0, title=title)
-        yield lambda what, done: bar.update(task, description=what, completed=done)
+    with Progress(*columns, console=screen, transient=True) as bar:
+        yield _Bar(bar, title)
 
 
 @contextlib.contextmanager
-def progress_of_stages(title: str) -> Iterator[Stages]:
-    """Show stages as a bar on a terminal, or as one line for each on stderr elsewhere."""
+def stages(title: str) -> Iterator[Stages]:
+    """Show the stages of an export: a bar on a terminal, else one line per stage on stderr."""
     from w2v_edge_export import Stages
 
-    if not sys.stderr.isatty():
+    if not Console(stderr=True).is_terminal:
         yield Stages(log=sys.stderr)
         return
-    stages, ended = Stages(), threading.Event()
+    shown, ended = Stages(), threading.Event()
 
-    def redraw(show: Callable[[str, float], None]) -> None:
+    def redraw(show: ProgressHook) -> None:
         while not ended.wait(0.1):
-            if (stage := stages.current) is not None:
-                show(f"{stage.name} {stage.detail}", stages.share)
+            if (stage := shown.current) is not None:
+                show(f"{stage.name} {stage.detail}", shown.share)
 
     with progress(title) as show:
         thread = threading.Thread(target=redraw, args=(show,), daemon=True)
         thread.start()
         try:
-            yield stages
+            yield shown
         finally:
             ended.set()
             thread.join()
 
 
+class ProgressHook:
+    """Progress of long work. This one shows nothing."""
+
+    def __call__(self, stage: str, done: float) -> None:
+        """Report progress.
+
+        Args:
+            stage: name of the stage; details follow a colon or comma.
+            done: fraction of all work, 0 to 1.
+        """
+
+
+class _Bar(ProgressHook):
+    """A bar on the terminal."""
+
+    def __init__(self, bar: Progress, title: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=1.0, title=title)
+
+    def __call__(self, stage: str, done: float) -> None:
+        self._bar.update(self._task, description=stage, completed=done)
+
+
+class _Lines(ProgressHook):
+    """A line with the seconds so far for each stage, and one a minute in long stages."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._begun = self._printed = time.monotonic()
+        self._stages: set[str] = set()
+
+    def __call__(self, stage: str, done: float) -> None:
+        name = re.split(r"[:,\d]", stage)[0].strip()
+        now = time.monotonic()
+        if now - self._begun < QUIET_SECONDS:
+            return
+        if name in self._stages and now - self._printed < STILL_RUNNING_SECONDS:
+            return
+        text = f"{done:.0%}, {stage}" if name in self._stages else name or stage
+        self._stages.add(name)
+        self._printed = now
+        click.echo(f"{self._title}: {text} ({now - self._begun:.1f} s)", err=True)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the message of an error, on one line, and the exit code."""
+    message, code = _explain(error)
+    return " ".join(message.split()), code
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, W2VEdgeError):
+        return str(error), error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "interrupted; nothing half-written was left", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", 1
+    if isinstance(error, MemoryError):
+        return "out of memory; use shorter audio or a smaller model", 1
+    what = f"{type(error).__name__}: {error}"
+    return f"internal error, please report it: {what:.200} (W2V_EDGE_DEBUG=1 shows more)", 1
+
+
 def _printable(text: str) -> str:
-    """Write characters that would steer a terminal as Python does: labels may hold any."""
+    """Escape characters that would steer a terminal: labels may hold any."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
-def megabytes(size: int) -> str:
-    """Write a size in bytes as megabytes."""
-    return f"{size / 1e6:.2f} MB"
-
-
-def _place(row: Deviation) -> str:
-    return "" if row.first_bad is None else f"batch {row.first_bad[0]}, frame {row.first_bad[1]}"
-
-
-def _word(row: Deviation) -> str:
-    return "ok" if row.ok else row.problem or "differs"

@@ -1,4 +1,4 @@
-"""`w2v-edge stream`: live audio to codes and text, as soon as they are final."""
+"""`w2v-edge stream`: live audio to codes and text, printed as soon as they are final."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.live import (
-    ENCODINGS,
-    file_blocks,
-    microphone,
-    raw_pcm,
-    standard_input,
-)
-from w2v_edge.cli.options import running_options, window_of, window_option
-from w2v_edge.cli.output import require
-from w2v_edge.cli.stream_printer import Printer
+from w2v_edge import strict
+from w2v_edge.cli.live import ENCODINGS, file_blocks, microphone, raw_pcm, standard_input
+from w2v_edge.cli.options import load_options, verb, window_option
+from w2v_edge.cli.output import require, to_json
 from w2v_edge.errors import InputError
 from w2v_edge.runtime.realtime import Block, Pace, paced
 
 if TYPE_CHECKING:
-    from w2v_edge import Model
+    from w2v_edge import Encoding, Model
     from w2v_edge.runtime.stream import Stream
+    from w2v_edge.runtime.window import Window
+    from w2v_edge.text.decoding import StreamDecoder
 
 
-@click.command("stream")
+@verb("stream")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--mic", is_flag=True, help="Record: pip install 'w2v-edge[mic]'.")
-@click.option("--device", help="Number or part of the name of the microphone.")
-@click.option("--fast", is_flag=True, help="Read a file as fast as it is worked on.")
+@click.option(
+    "--device",
+    show_default="the system's",
+    help="Microphone: its number, or part of its name.",
+)
+@click.option("--fast", is_flag=True, help="Process a file as fast as possible.")
 @click.option(
     "--rate",
     type=click.IntRange(min=1_000),
-    help="Of standard input, in Hz.  [default: the model's]",
+    show_default="the model's",
+    help="Sample rate of standard input, in Hz.",
 )
 @click.option(
     "--encoding",
     type=click.Choice(list(ENCODINGS)),
-    help="Of standard input, one channel.  [default: s16le]",
+    show_default="s16le",
+    help="Sample format of standard input, which is mono.",
 )
 @click.option(
     "--block-ms",
     type=click.FloatRange(min=1, max=10_000),
     default=320,
-    show_default=True,
-    help="Audio that is waited for before it is worked on.",
+    help="Block size, in milliseconds.",
 )
 @click.option(
     "--statistics",
-    help='What a front end that normalises over the utterance goes by: "running", over what was '
-    "heard so far, or a recording of the same speaker and microphone.  [default: running]",
+    show_default="running",
+    help="Statistics of a front end that normalises over the utterance: running, over the audio so "
+    "far, or an audio file of the same speaker and microphone.",
 )
-@click.option("--context", is_flag=True, help="Run the transformer, where codes do not need it.")
-@window_option
-@running_options
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a piece, and one last."
+    "--context", is_flag=True, help="Run the transformer even where the codes do not need it."
 )
+@window_option(live=True)
+@load_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per block, and a last.")
 def command(
     bundle: Path,
     audio: Path | None,
@@ -75,21 +77,21 @@ def command(
     block_ms: float,
     statistics: str | None,
     context: bool,
-    window: tuple[float, float, float] | None,
-    running: dict[str, Any],
+    window: Window | None,
+    load_with: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Turn live audio into codes, with a CTC head into text, with BUNDLE.
+    """Stream live audio through BUNDLE to codes, or to text with a CTC head.
 
-    AUDIO is a file, taken at the pace of time, or - for raw PCM on standard input:
+    AUDIO is a file, read at real-time pace, or - for raw PCM on standard input:
 
     \b
     arecord -q -f S16_LE -r 16000 | w2v-edge stream asr-fp32 -
     w2v-edge stream ckpt-fp32 speech.flac --json
 
-    Prints a line for each frame, its time in seconds and its codes, or words as they are complete.
-    JSON pieces hold times, codes, words, and, with --context, context vectors. What was late, by
-    how much, and the algorithmic latency come last, on standard error.
+    Prints a line per frame with its time in seconds and its codes, or a line per word as soon as it
+    is final. JSON objects hold times, codes, words, and, with --context, context vectors. Late
+    blocks and the algorithmic latency are reported at the end, on stderr.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
     if mic == (audio is not None):
         raise click.UsageError("Give a file, or - for standard input, or --mic.")
@@ -99,11 +101,11 @@ def command(
     require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, **running)
+    model = w2v_edge.load(bundle, **load_with)
     _check_output(model, as_json=as_json)
     opened = _open(model, statistics, window, context=context)
     size = _samples(block_ms, model.sample_rate)
-    show = Printer(model, with_context=context, as_json=as_json)
+    show = _Printer(model, with_context=context, as_json=as_json)
     pace = Pace()
     with opened as stream:
         _warm_up(stream, max(size, model.manifest.receptive_field))
@@ -112,7 +114,7 @@ def command(
             try:
                 interrupted = _pump(stream, blocks, model.sample_rate, show, pace)
             except InputError as error:
-                # What was heard before is good, and is given first.
+                # Results of the audio before it are valid, and are printed first.
                 problem = error
         show.piece(stream.flush(), ended=True)
         if problem is not None:
@@ -136,11 +138,9 @@ def _check_usage(
     if device is not None and not mic:
         raise click.UsageError("--device needs --mic.")
     if not piped and (rate is not None or encoding is not None):
-        raise click.UsageError(
-            "--rate and --encoding are of standard input: files and microphones know theirs."
-        )
+        raise click.UsageError("--rate and --encoding apply to standard input only.")
     if fast and (mic or piped):
-        raise click.UsageError("--fast is for files: live audio comes when it comes.")
+        raise click.UsageError("--fast applies to files only.")
     if math.isnan(block_ms):
         raise click.BadParameter("expected a number of milliseconds.", param_hint="--block-ms")
 
@@ -153,13 +153,7 @@ def _check_output(model: Model, *, as_json: bool) -> None:
         )
 
 
-def _open(
-    model: Model,
-    statistics: str | None,
-    window: tuple[float, float, float] | None,
-    *,
-    context: bool,
-) -> Stream:
+def _open(model: Model, statistics: str | None, window: Window | None, *, context: bool) -> Stream:
     from w2v_edge.runtime.window import STREAM_WINDOW
 
     chosen: Any = "running"
@@ -168,9 +162,8 @@ def _open(
         from w2v_edge.audio import AudioFile
 
         chosen = model.statistics(AudioFile(Path(str(statistics)), model.sample_rate))
-    wanted = context or window is not None or model.manifest.ctc is not None
-    moving = window_of(window) or STREAM_WINDOW
-    return model.stream(statistics=chosen, context=moving if wanted else None)
+    needed = context or window is not None or model.manifest.ctc is not None
+    return model.stream(statistics=chosen, context=(window or STREAM_WINDOW) if needed else None)
 
 
 @contextmanager
@@ -186,8 +179,8 @@ def _blocks(
 ) -> Iterator[Iterable[Block]]:
     size = _samples(block_ms, model.sample_rate)
     if audio is None:
-        with microphone(device, model.sample_rate, size) as heard:
-            yield heard
+        with microphone(device, model.sample_rate, size) as recorded:
+            yield recorded
     elif str(audio) == "-":
         given_at = rate or model.sample_rate
         size = _samples(block_ms, given_at)
@@ -202,7 +195,7 @@ def _samples(block_ms: float, rate: int) -> int:
 
 
 def _warm_up(stream: Stream, size: int) -> None:
-    """Open the graphs before the first block comes."""
+    """Open the graphs before the first block arrives."""
     import numpy as np
 
     stream.push(np.zeros(size, dtype=np.float32))
@@ -210,8 +203,8 @@ def _warm_up(stream: Stream, size: int) -> None:
     stream.reset()
 
 
-def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: Printer, pace: Pace) -> bool:
-    """Push all blocks; tell whether it was the user who ended them."""
+def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: _Printer, pace: Pace) -> bool:
+    """Push all blocks; return whether the user interrupted them."""
     try:
         for block in blocks:
             begun = time.perf_counter()
@@ -227,11 +220,11 @@ def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: Printer, pac
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait: a block that is worked on in part would leave a gap."""
+    """Delay Ctrl-C until the end of a block, which would leave a gap when pushed in part."""
     asked = []
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
-        # Jobs in the background of a shell are not to be interrupted at all.
+        # Background jobs of a shell ignore it; that stays.
         yield
         return
     signal.signal(signal.SIGINT, lambda *_: asked.append(True))
@@ -241,3 +234,73 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if asked:
         raise KeyboardInterrupt
+
+
+class _Printer:
+    """Prints results: words of a model with a CTC head, else codes, or all of it as JSON."""
+
+    def __init__(self, model: Model, *, with_context: bool, as_json: bool) -> None:
+        from w2v_edge.text.decoding import StreamDecoder
+
+        self._as_json = as_json
+        self._with_context = with_context
+        self._text: StreamDecoder | None = None
+        if model.manifest.ctc is not None:
+            self._text = StreamDecoder(model.spelling, model.context_frame_seconds)
+        self._of_context = model.manifest.quantizer_input == "context"
+
+    def piece(self, piece: Encoding, *, ended: bool = False) -> None:
+        """Print results that became final; `ended` after the last block."""
+        words = []
+        if self._text is not None and piece.logits is not None:
+            words = self._text.push(piece.logits) + (self._text.flush() if ended else [])
+        times = piece.context_times if self._of_context else piece.times
+        if self._as_json:
+            self._json(piece, times.tolist(), words)
+        elif self._text is not None:
+            for word in words:
+                click.echo(f"{word.start:9.2f}  {word.text}")
+        elif piece.codes is not None:
+            for when, codes in zip(times, piece.codes.tolist(), strict=True):
+                click.echo(f"{when:9.4f}  {' '.join(map(str, codes))}")
+
+    def summary(self, stream: Stream, pace: Pace, *, interrupted: bool) -> None:
+        """Print timing: the last JSON object on stdout, or a line on stderr."""
+        work = sorted(pace.work) or [0.0]
+        median, worst = (round(1000 * x, 1) for x in (work[len(work) // 2], work[-1]))
+        seconds = stream.seconds
+        if self._as_json:
+            result = {
+                "seconds": round(seconds, 3),
+                "blocks": len(pace.work),
+                "late": pace.late,
+                "behind_ms": round(1000 * pace.behind, 1),
+                "work_ms": {"median": median, "worst": worst},
+                "real_time_factor": round(sum(work) / seconds, 4) if seconds else None,
+                "latency_ms": stream.latency_ms,
+                "context_latency_ms": stream.context_latency_ms,
+                "start_ms": stream.start_ms,
+                "interrupted": interrupted,
+            }
+            click.echo(to_json(result))
+            return
+        latency = f"{stream.latency_ms:g} ms"
+        if stream.context_latency_ms is not None:
+            latency += f", context {stream.context_latency_ms:g} ms"
+        click.echo(
+            f"{seconds:.1f} s in {len(work)} blocks, {pace.late} late; time per block: median "
+            f"{median} ms, maximum {worst} ms; algorithmic latency {latency}",
+            err=True,
+        )
+
+    def _json(self, piece: Encoding, times: list[float], words: list[Any]) -> None:
+        result: dict[str, Any] = {"times": [round(x, 6) for x in times]}
+        if piece.codes is not None:
+            result["codes"] = piece.codes.tolist()
+        if self._with_context and len(piece.context):
+            result["context_times"] = [round(x, 6) for x in piece.context_times.tolist()]
+            result["context"] = piece.context.tolist()
+        if words:
+            result["words"] = strict.to_plain(words)
+        if times or words or "context" in result:
+            click.echo(to_json(result))

@@ -1,4 +1,4 @@
-"""Options of verbs that train: the recipe, and the run."""
+"""Options of the verbs that train: hyperparameters, and how the run is carried out."""
 
 from __future__ import annotations
 
@@ -11,57 +11,77 @@ from typing import Any
 
 import click
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+from w2v_edge.cli.options import POSITIVE, Decorator
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
-SHARE = click.FloatRange(min=0, max=1, max_open=True)
+FRACTION = click.FloatRange(min=0, max=1, max_open=True)
 
-RECIPE: tuple[Decorator, ...] = (
-    click.option(
+RENAMED = {
+    "--least-seconds": "--min-seconds",
+    "--held-out": "--validation-fraction",
+    "--precision": "--dtype",
+    "--readers": "--num-workers",
+}
+"""Old option names."""
+
+
+def _hyperparameter(*names: str, **attributes: Any) -> Decorator:
+    return click.option(*names, show_default="by preset or model size", **attributes)
+
+
+RECIPE: dict[str, Decorator] = {
+    "updates": _hyperparameter(
         "--updates",
         "--steps",
         "updates",
         type=click.IntRange(min=1),
-        help="Optimiser steps in all.",
+        help="Number of optimiser updates.",
     ),
-    click.option(
-        "--batch-seconds", type=POSITIVE, help="Audio in a batch of all processes, with padding."
+    "batch_seconds": _hyperparameter(
+        "--batch-seconds",
+        type=POSITIVE,
+        help="Batch size, in seconds of audio with padding, over all processes.",
     ),
-    click.option("--accumulate", type=click.IntRange(min=1), help="Batches that make one update."),
-    click.option(
-        "--crop-seconds", type=POSITIVE, help="Longer ones are cut; finetune leaves them out."
+    "accumulate": _hyperparameter(
+        "--accumulate", type=click.IntRange(min=1), help="Batches per update."
     ),
-    click.option(
+    "crop_seconds": _hyperparameter(
+        "--crop-seconds",
+        type=POSITIVE,
+        help="Maximum length; pretrain crops longer recordings, finetune leaves them out.",
+    ),
+    "min_seconds": _hyperparameter(
         "--min-seconds",
-        "--least-seconds",
-        "min_seconds",
         type=click.FloatRange(min=0),
-        help="Shorter are left out.",
+        help="Minimum length; shorter recordings are left out.",
     ),
-    click.option(
+    "validation_fraction": _hyperparameter(
         "--validation-fraction",
-        "--held-out",
-        "validation_fraction",
-        type=SHARE,
-        help="Share that is evaluated on and not trained.",
+        type=FRACTION,
+        help="Fraction of the recordings used for validation only.",
     ),
-    click.option("--learning-rate", type=POSITIVE, help="At its highest."),
-    click.option("--warm-up", type=SHARE, help="Share of the updates until it is."),
-    click.option("--weight-decay", type=click.FloatRange(min=0)),
-    click.option("--clip-norm", type=POSITIVE, help="The longest gradient."),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of weights, order and masks."),
-    click.option(
+    "learning_rate": _hyperparameter("--learning-rate", type=POSITIVE, help="Peak learning rate."),
+    "warm_up": _hyperparameter(
+        "--warm-up", type=FRACTION, help="Warm-up, as a fraction of all updates."
+    ),
+    "weight_decay": _hyperparameter(
+        "--weight-decay", type=click.FloatRange(min=0), help="Weight decay of AdamW."
+    ),
+    "clip_norm": _hyperparameter(
+        "--clip-norm", type=POSITIVE, help="Maximum norm of the gradient."
+    ),
+    "seed": _hyperparameter(
+        "--seed",
+        type=click.IntRange(0, 2**31 - 1),
+        help="Random seed of weights, data order and masks.",
+    ),
+    "precision": _hyperparameter(
         "--dtype",
-        "--precision",
         "precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        help="Of the arithmetic; weights stay float32.",
+        help="Type of the arithmetic; weights stay float32.",
     ),
-)
-NAMES = (
-    "updates batch_seconds accumulate crop_seconds min_seconds validation_fraction learning_rate "
-    "warm_up weight_decay clip_norm seed precision"
-).split()
+}
+"""Options by field of the recipe."""
 
 RUN: tuple[Decorator, ...] = (
     click.option(
@@ -71,49 +91,44 @@ RUN: tuple[Decorator, ...] = (
         required=True,
         help="Folder of the run: checkpoint, state, log.",
     ),
-    click.option("--resume", is_flag=True, help="Go on with the run that is there."),
-    click.option("--skip-bad", is_flag=True, help="Pass over files that cannot be read."),
-    click.option("--cpu", is_flag=True, help="Stay off GPUs."),
+    click.option("--resume", is_flag=True, help="Continue the run in the output folder."),
+    click.option("--skip-bad", is_flag=True, help="Skip files that cannot be read."),
+    click.option("--cpu", is_flag=True, help="Train on the CPU."),
     click.option(
         "--save-every",
         type=click.IntRange(min=1),
         default=500,
-        show_default=True,
-        help="Updates between saves, with an evaluation on what is held out.",
+        help="Updates between checkpoints, each with a validation.",
     ),
     click.option(
         "--log-every",
         type=click.IntRange(min=1),
         default=10,
-        show_default=True,
-        help="Updates between lines of the log, which TensorBoard shows.",
+        help="Updates between log entries, which TensorBoard shows.",
     ),
     click.option(
         "--num-workers",
-        "--readers",
-        "num_workers",
         type=click.IntRange(min=1, max=256),
         default=2,
-        show_default=True,
         help="Threads that read audio.",
     ),
 )
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the recipe's options; the command gets those that were given as `overrides`."""
+    """Add hyperparameters; the command gets those that were given as a dict, `overrides`."""
 
     @wraps(command)
     def collected(*arguments: Any, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in NAMES}
+        given = {name: options.pop(name) for name in RECIPE}
         overrides = {name: value for name, value in given.items() if value is not None}
         return command(*arguments, overrides=overrides, **options)
 
-    return _all(RECIPE, collected)
+    return _add(tuple(RECIPE.values()), collected)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the run's options; the command gets them as `running`."""
+    """Add options of the run; the command gets them as a dict, `run`."""
 
     @wraps(command)
     def collected(
@@ -121,23 +136,23 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from w2v_edge.training.recipe import LoopOptions
 
-        running = {name: options.pop(name) for name in ("output", "resume", "skip_bad", "cpu")}
-        running["options"] = LoopOptions(log_every, save_every, num_workers)
-        return command(*arguments, running=running, **options)
+        run = {name: options.pop(name) for name in ("output", "resume", "skip_bad", "cpu")}
+        run["options"] = LoopOptions(log_every, save_every, num_workers)
+        return command(*arguments, run=run, **options)
 
-    return _all(RUN, collected)
+    return _add(RUN, collected)
+
+
+def _add(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 @contextmanager
 def one_process_reports() -> Iterator[None]:
-    """Exit with 1, without a message, where another process of the run prints the error."""
+    """Exit with 1, without a message, if another process of the run prints the error."""
     from w2v_edge.training.distributed import PeerFailedError
 
     try:
         yield
     except PeerFailedError:
         sys.exit(1)
-
-
-def _all(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
-    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)

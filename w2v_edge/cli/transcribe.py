@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge import strict
-from w2v_edge.cli.jobs import (
-    Result,
-    audio_argument,
-    each_file,
-    files_of,
-    finish,
-    name_outputs,
-)
-from w2v_edge.cli.options import running_options, window_of, window_option
-from w2v_edge.cli.output import console, force_option, json_option, require
+from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
+from w2v_edge.cli.output import console, require
+from w2v_edge.cli.per_file import Result, audio_argument, files_of, name_outputs, run_per_file
 from w2v_edge.files import refuse_existing, replacing
 from w2v_edge.text.subtitles import Format, subtitles
 
@@ -34,24 +27,29 @@ if TYPE_CHECKING:
 FOLDER = Path("transcripts")
 
 
-@click.command("transcribe")
+@verb("transcribe")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--srt", is_flag=True, help="Write one .srt per file.")
 @click.option("--vtt", is_flag=True, help="Write one .vtt per file.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help=f"Their folder.  [default: {FOLDER}]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    show_default=str(FOLDER),
+    help="Folder for subtitles.",
 )
 @click.option("--lm", type=click.Path(path_type=Path), help="KenLM language model, .arpa or .bin.")
-@click.option("--alpha", type=float, help="Weight of the language model.  [default: 0.5]")
-@click.option("--beta", type=float, help="Added to the score for each word.  [default: 1.5]")
+@click.option("--alpha", type=float, show_default="0.5", help="Weight of the language model.")
+@click.option("--beta", type=float, show_default="1.5", help="Bonus per word.")
 @click.option(
     "--beam-width",
     type=click.IntRange(min=1),
-    help="Texts kept in a beam search.  [default: 100 with --lm, else no search]",
+    show_default="100 with --lm, else greedy decoding",
+    help="Beam width.",
 )
-@window_option
-@running_options
+@window_option()
+@load_options
 @force_option
 @json_option
 def command(
@@ -64,35 +62,35 @@ def command(
     alpha: float | None,
     beta: float | None,
     beam_width: int | None,
-    window: tuple[float, float, float] | None,
-    running: dict[str, Any],
+    window: Window | None,
+    load_with: dict[str, Any],
     force: bool,
     as_json: bool,
 ) -> None:
     """Transcribe AUDIO files, or folders of them, with BUNDLE, a model with a CTC head.
 
-    Prints the text of each file; --json adds its words with their times in seconds and how sure
-    they are. A file that fails is reported, the others are done, and the exit code is 1.
+    Prints the text of each file; --json adds words with their times in seconds and confidence. A
+    file that fails is reported, the others are transcribed, and the exit code is 1.
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
     kinds = [kind for kind, wanted in asked.items() if wanted]
     search = {"alpha": alpha, "beta": beta, "beam_width": beam_width}
     search = {name: value for name, value in search.items() if value is not None}
     if output is not None and not kinds:
-        raise click.UsageError("-o needs --srt or --vtt: without them nothing is written.")
+        raise click.UsageError("-o needs --srt or --vtt.")
     if lm is None and search.keys() - {"beam_width"}:
         raise click.UsageError("--alpha and --beta need --lm.")
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
-    model = w2v_edge.load(bundle, **running)
-    decoder, moving = _decoder(model.spelling, lm, search), window_of(window)
+    model = w2v_edge.load(bundle, **load_with)
+    decoder = _decoder(model.spelling, lm, search)
     files = files_of(audio)
     names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]
 
     def transcribe(i: int, source: Path) -> Result:
         outputs = {kind: paths[i] for kind, paths in zip(kinds, names, strict=True)}
-        return _transcribe_one(model, decoder, moving, source, outputs, force=force)
+        return _transcribe_one(model, decoder, window, source, outputs, force=force)
 
     def show(result: Result) -> None:
         if kinds:
@@ -102,11 +100,11 @@ def command(
         else:
             click.echo(result["text"] if len(files) == 1 else f"{result['file']}: {result['text']}")
 
-    finish(each_file("transcribe", files, transcribe), show, as_json=as_json)
+    run_per_file("transcribe", files, transcribe, show, as_json=as_json)
 
 
 def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Decoder | None:
-    """Return what was asked for; None for greedy decoding."""
+    """Return a beam search, or None for greedy decoding."""
     if lm is None and not search:
         return None
     from w2v_edge.text.beam_search import BeamSearch
@@ -139,7 +137,7 @@ def _transcribe_one(
 
 @contextlib.contextmanager
 def _silent_kenlm() -> Iterator[None]:
-    """Keep KenLM from drawing on standard error while it reads a file."""
+    """Discard the progress bar of KenLM, which it draws on stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

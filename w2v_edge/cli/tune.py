@@ -1,4 +1,4 @@
-"""`w2v-edge tune`: the settings that suit this device best, each of them measured."""
+"""`w2v-edge tune`: find the fastest runtime settings for this device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge import strict
-from w2v_edge.cli.lists import ListOf
-from w2v_edge.cli.options import audio_option
-from w2v_edge.cli.output import console, json_option, print_json, print_table, progress, require
+from w2v_edge.cli.options import POSITIVE, audio_option, json_option, list_option, verb
+from w2v_edge.cli.output import console, print_json, print_table, progress, require
 from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
@@ -19,34 +18,37 @@ if TYPE_CHECKING:
     from w2v_edge.latency.tuning.tune import TuningOutcome
 
 
-@click.command("tune")
+@verb("tune")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--provider", type=click.Choice(get_args(Provider)), default="cpu", show_default=True)
+@click.option(
+    "--provider",
+    type=click.Choice(get_args(Provider)),
+    default="cpu",
+    help="Execution provider of onnxruntime.",
+)
 @click.option(
     "--graph",
     type=click.Choice(("encoder", "tokenizer")),
     default="encoder",
-    show_default=True,
-    help="What is to be fast.",
+    help="Graph to optimise for.",
 )
 @click.option(
     "--scenario",
     type=click.Choice(("single", "offline")),
     default="single",
-    show_default=True,
-    help="single: the latency of an utterance, then batches for lists; offline: lists alone.",
+    help="single: latency of one utterance, then batches for lists; offline: batches only.",
 )
-@click.option(
+@list_option(
     "--seconds",
-    type=ListOf(click.FloatRange(min=0, min_open=True)),
+    of=POSITIVE,
     default="1,10",
-    show_default=True,
-    help="Lengths of audio of single utterances; each counts alike.",
+    help="Lengths of single utterances, which count equally.",
 )
-@click.option(
+@list_option(
     "--threads",
-    type=ListOf(click.IntRange(min=1)),
-    help="Counts to try besides all cores.  [default: powers of two, half of the cores]",
+    of=click.IntRange(min=1),
+    show_default="powers of two, half of the cores",
+    help="Thread counts to try besides all cores.",
 )
 @audio_option
 @click.option(
@@ -54,29 +56,27 @@ if TYPE_CHECKING:
     "time_s",
     type=click.FloatRange(min=0, max=86_400),
     default=120,
-    show_default=True,
-    help="Seconds for all of it; what does not fit is not tried, and that is said.",
+    help="Time limit in seconds; settings that do not fit are listed as not tried.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write to this file, for load(..., tuned=FILE).  [default: a file of this user's for this "
-    "bundle, provider and device, which load(..., tuned=True) finds]",
+    show_default="a user file, which load(..., tuned=True) finds",
+    help="File to write, for load(..., tuned=FILE).",
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 @json_option
 def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Find the fastest settings for BUNDLE on this device; `load(..., tuned=True)` uses them.
 
-    Tried are threads, whether they spin, how work is parted among them, options of the provider,
-    and how much audio of a list is run at once; never what makes results less exact. The length of
-    tiles is part of the exported graph: another one takes another export.
+    Tries thread counts, spinning, the block size of parallel work, provider options, and the audio
+    per batch for lists; never settings that make results less exact. The tile length is part of
+    the exported graph and is not tuned.
 
-    Candidates and the best settings so far are measured side by side, each time in a process of
-    its own. What looks better is taken only if fresh rounds say so beyond doubt (95 %, at least
-    1 %), and all that was taken is measured against the defaults once more. Where nothing is better
-    the defaults stay.
+    Candidates and the best settings so far are measured side by side, each in its own process. A
+    candidate is accepted only if fresh rounds confirm it (95 %, at least 1 %), and the accepted
+    settings are measured against the defaults once more. Otherwise the defaults stay.
 
     \b
     w2v-edge tune ckpt-fp32
@@ -95,7 +95,7 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
         provider=given["provider"],
         graph=given["graph"],
         seconds=given["seconds"],
-        threads=given["threads"] or (),
+        threads=given["threads"],
         scenario=given["scenario"],
         time_s=given["time_s"],
     )
@@ -118,7 +118,7 @@ def _print(outcome: TuningOutcome, written: Path | None, *, default: bool) -> No
     from w2v_edge.providers.tuning import Tuning
 
     print_table(
-        "tried: times as fast as the best until then; intervals are 95 %",
+        "tried: speed relative to the best so far; intervals are 95 %",
         ("timed", "setting", "value", ">first look", ">fresh rounds", "result"),
         (
             (x.what, x.knob, x.value, _times(x.explored), _ratio(x.confirmed), x.result)
@@ -131,7 +131,7 @@ def _print(outcome: TuningOutcome, written: Path | None, *, default: bool) -> No
             say(f"{attempt.knob} {attempt.value}: {attempt.detail}", soft_wrap=True)
     if any(attempt.result == "no time" for attempt in outcome.attempts):
         enough = 10 * int(outcome.enough_s / 10 + 1)
-        say(f"not everything could be tried in the time; for that: --time {enough}")
+        say(f"not everything could be tried in the time; to try all: --time {enough}")
     chosen = {
         key: value
         for key, value in strict.to_plain(outcome.tuning).items()
@@ -140,7 +140,7 @@ def _print(outcome: TuningOutcome, written: Path | None, *, default: bool) -> No
     if chosen:
         say(f"chosen: {', '.join(f'{key} {value}' for key, value in chosen.items())}")
     else:
-        say("chosen: the defaults; nothing was measured to be better")
+        say("chosen: the defaults; no candidate was faster")
     for gain in outcome.gains:
         verdict = "; slower than with the defaults" if gain.high < 1 else ""
         say(

@@ -1,4 +1,4 @@
-"""`w2v-edge verify`: is a bundle what it was when it was exported?"""
+"""`w2v-edge verify`: check hashes and outputs of a bundle."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from w2v_edge.agreement import Deviation
-from w2v_edge.cli.options import provider_option
-from w2v_edge.cli.output import (
-    console,
-    json_option,
-    print_comparison,
-    print_json,
-    progress_of_stages,
-    require,
-)
+from w2v_edge.cli.options import json_option, provider_option, verb
+from w2v_edge.cli.output import console, print_comparison, print_json, require, stages
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
 
@@ -24,16 +17,16 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
 
 
-@click.command("verify")
+@verb("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--checkpoint",
-    help="Compare with this checkpoint in PyTorch: every weight, and the whole gate of an export.",
+    help="Compare weights and outputs with this checkpoint in PyTorch, as export does.",
 )
 @click.option(
     "--kmeans",
     type=click.Path(path_type=Path),
-    help="With --checkpoint: the centroids that the bundle was exported with.",
+    help="With --checkpoint: centroids that the bundle was exported with.",
 )
 @provider_option
 @json_option
@@ -44,19 +37,19 @@ def command(
     provider: ProviderChoice,
     as_json: bool,
 ) -> None:
-    """Check every file of BUNDLE against its hash, then its outputs against golden vectors.
+    """Check every file of BUNDLE against its hash, and its outputs against golden vectors.
 
-    Golden vectors are what PyTorch gave at export: no torch is needed. With --checkpoint the
-    bundle is compared with PyTorch itself. The exit code is 3 if outputs differ.
+    Golden vectors are outputs of PyTorch, stored at export: torch is not needed. --checkpoint
+    compares with PyTorch itself. The exit code is 3 if outputs differ.
     """
+    if kmeans is not None and checkpoint is None:
+        raise click.UsageError("--kmeans has no effect without --checkpoint")
     require("verifying", "cpu")
     import w2v_edge
 
     model = w2v_edge.load(bundle, provider=provider)
     model.bundle.check_all()
     if checkpoint is None:
-        if kmeans is not None:
-            raise click.UsageError("--kmeans has no effect without --checkpoint")
         _verify_golden(model, as_json=as_json)
     else:
         _verify_checkpoint(model, checkpoint, kmeans, as_json=as_json)
@@ -75,7 +68,7 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
                 "files": len(model.manifest.files),
                 "codes_compared": tally.compared,
                 "codes_tied": tally.ties,
-                "comparisons": [row.to_dict() for row in rows],
+                "comparisons": rows,
             }
         )
     else:
@@ -90,8 +83,8 @@ def _verify_checkpoint(
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
-    with progress_of_stages("verify") as stages:
-        report = verify_against(model, checkpoint, stages, kmeans=kmeans)
+    with stages("verify") as shown:
+        report = verify_against(model, checkpoint, shown, kmeans=kmeans)
     if as_json:
         print_json({"against": checkpoint, **report.to_dict()})
     else:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import w2v_edge
-from w2v_edge.audio import AudioFile, Waveform, check_length
+from w2v_edge.audio import AudioFile, Waveform
 from w2v_edge.corpus.entries import Entry, open_entry
 from w2v_edge.corpus.job import CorpusOptions, Shard
 from w2v_edge.corpus.storage import Folder
@@ -20,7 +20,7 @@ from w2v_edge.corpus.table import EncodedRecording, ShardSummary, read_summary, 
 from w2v_edge.errors import BundleError, MissingExtraError, ProviderError, TuningError
 from w2v_edge.runtime.buffers import GrowingArray
 from w2v_edge.runtime.model import WHOLE_SECONDS
-from w2v_edge.runtime.recordings import read_whole
+from w2v_edge.runtime.recordings import Recording
 from w2v_edge.runtime.window import check_window
 
 Results = Generator[tuple[Shard, ShardSummary], None, None]
@@ -185,11 +185,8 @@ class Encoder:
     def _read(self, entry: Entry) -> Waveform | EncodedRecording:
         """Read a recording whole, or encode it in chunks if it is too long for that."""
         with open_entry(entry, self._model.sample_rate) as audio:
-            waveform = read_whole(audio, self._whole_samples)
-            if waveform is None:
-                return self._encode_long(audio)
-        check_length(len(waveform), self._model.manifest.geometry, self._model.sample_rate)
-        return waveform
+            waveform = Recording(audio, self._model.manifest).read(self._whole_samples)
+            return self._encode_long(audio) if waveform is None else waveform
 
     def _encode_group(self, group: dict[int, Waveform]) -> dict[int, EncodedRecording]:
         """Encode waveforms in batches; if that fails, one by one."""

@@ -1,0 +1,140 @@
+"""Verbs over many audio files: find them, name their outputs, print each result when it is done."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import click
+
+from w2v_edge.cli.output import explain, progress, to_json
+from w2v_edge.errors import (
+    BundleError,
+    InputError,
+    MissingExtraError,
+    PartialFailureError,
+    ProviderError,
+)
+
+Result = dict[str, Any]
+
+OF_ALL_FILES = (BundleError, MissingExtraError, ProviderError)
+"""Errors that every other file would meet as well."""
+
+FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+audio_argument = click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+    """Return (file, path relative to the argument) for audio files and folders.
+
+    Raises:
+        InputError: no audio was found.
+    """
+    from w2v_edge.audio import find_audio
+
+    files = list(find_audio(list(audio)))
+    if not files:
+        raise InputError(f"no audio found in {', '.join(map(str, audio))}")
+    return files
+
+
+def name_outputs(files: list[tuple[Path, Path]], folder: Path, suffix: str) -> list[Path]:
+    """Name an output per file; files of one stem keep their suffixes, then are numbered."""
+    stems = Counter(relative.with_suffix(suffix) for _, relative in files)
+    outputs: list[Path] = []
+    taken: Counter[Path] = Counter()
+    for _, relative in files:
+        name = relative.with_suffix(suffix)
+        if stems[name] > 1:
+            name = relative.with_name(relative.name + suffix)
+        taken[name] += 1
+        if taken[name] > 1:
+            name = name.with_name(f"{name.stem}-{taken[name]}{suffix}")
+        outputs.append(folder / name)
+    return outputs
+
+
+def run_per_file(
+    title: str,
+    files: list[tuple[Path, Path]],
+    work: Callable[[int, Path], Result],
+    show: Callable[[Result], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Do `work(index, file)` for each file and print each result when it is done.
+
+    Args:
+        title: of the progress bar.
+        files: as `files_of` returns them.
+        work: returns the result for one file.
+        show: prints a result as text.
+        as_json: print one JSON array, element by element, in place of text.
+
+    Raises:
+        PartialFailureError: some files failed; their errors were printed.
+        W2VEdgeError: an error that concerns all files; it ends the work.
+    """
+    failures = []
+    # Printed results are progress enough for a log.
+    with progress(title, lines=False) as report, _array(as_json=as_json) as element:
+        for i, (source, _) in enumerate(files):
+            report(source.name, i / len(files))
+            try:
+                result = work(i, source)
+            except Exception as error:
+                if _concerns_all(error):
+                    raise
+                failures.append(_name_file(source, explain(error)[0]))
+                result = {"error": failures[-1]}
+            if as_json:
+                element({"file": str(source)} | result)
+            elif "error" not in result:
+                show({"file": str(source)} | result)
+            elif len(files) > 1:
+                click.echo(f"failed: {result['error']}", err=True)
+    if failures and len(files) == 1 and not as_json:
+        raise PartialFailureError(failures[0])
+    if failures:
+        raise PartialFailureError(
+            f"{len(failures)} of {len(files)} files failed; the others are done"
+        )
+
+
+@contextmanager
+def _array(*, as_json: bool) -> Iterator[Callable[[Result], None]]:
+    """Print a JSON array element by element; it is closed also where the work is interrupted."""
+    printed = 0
+
+    def element(result: Result) -> None:
+        nonlocal printed
+        text = indent(to_json(result, indent=2), "  ")
+        click.echo(("[\n" if not printed else ",\n") + text, nl=False)
+        printed += 1
+
+    try:
+        yield element
+    except BrokenPipeError:
+        raise
+    except BaseException:
+        if printed:
+            click.echo("\n]")
+        raise
+    if as_json:
+        click.echo("\n]" if printed else "[]")
+
+
+def _concerns_all(error: Exception) -> bool:
+    full = isinstance(error, OSError) and error.errno in FULL_OR_READ_ONLY
+    return full or isinstance(error, OF_ALL_FILES)
+
+
+def _name_file(source: Path, message: str) -> str:
+    return message if str(source) in message else f"{source}: {message}"
