@@ -161,7 +161,7 @@ def test_json_is_always_valid(
     assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
     from dataclasses import replace
 
-    from w2v_edge.runtime import golden
+    from w2v_edge.bundle import golden
 
     rows, tally = golden.check_golden(package.load(bundle("tiny")))
     worst = [replace(rows[0], worst=float("inf"), problem="shape")]

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 import w2v_edge
-from w2v_edge.audio import AudioFile
+from w2v_edge import AudioFile
 from w2v_edge.corpus import CorpusOptions, encode_corpus
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.runtime.window import Window

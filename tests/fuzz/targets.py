@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from w2v_edge.audio import AudioFile
+from w2v_edge import AudioFile
 from w2v_edge.bundle import GraphInfo, Manifest, TensorInfo, read_manifest
 from w2v_edge.bundle.graph_check import check_graph
 from w2v_edge.bundle.npz import read_npz

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import soxr
 
-from w2v_edge.audio import AudioFile, as_waveform, read_audio
+from w2v_edge import AudioFile
+from w2v_edge.audio import as_waveform, read_audio
 from w2v_edge.errors import AudioFileError, InputError, SampleRateError
 
 Floats = npt.NDArray[np.float32]
@@ -125,7 +126,7 @@ def test_memory_follows_blocks(tmp_path: Path, rate: int, model_rate: int, chann
     script = f"""
         import soxr
         from pathlib import Path
-        from w2v_edge.audio import AudioFile
+        from w2v_edge import AudioFile
         def peak():
             status = Path("/proc/self/status").read_text()
             return int(status.partition("VmHWM:")[2].split()[0])

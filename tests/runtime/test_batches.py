@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,27 @@ import w2v_edge
 from w2v_edge import Model
 from w2v_edge.audio import Waveform
 from w2v_edge.errors import InputError
-from w2v_edge.runtime.recordings import ArraySource, Audio, BatchLimits, map_batches, plan
+from w2v_edge.runtime.recordings import (
+    MAX_PADDING,
+    Audio,
+    AudioSource,
+    Batch,
+    batches,
+    plan_batches,
+    prepare,
+)
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass
+class _Source:
+    """A waveform that is read in blocks."""
+
+    waveform: Floats
+
+    def blocks(self) -> Iterator[Waveform]:
+        yield from np.array_split(self.waveform, 3)
 
 
 @pytest.fixture(scope="session")
@@ -32,20 +51,16 @@ def clip(speech: dict[str, Floats]) -> Floats:
     return speech["en-demo-abouttotry"][: 8 * 16_000]
 
 
-@given(
-    lengths=st.lists(st.integers(1, 100_000), max_size=40),
-    samples=st.integers(1, 300_000),
-    padding=st.floats(0, 0.5),
-)
-def test_batches_are_bounded(lengths: list[int], samples: int, padding: float) -> None:
+@given(lengths=st.lists(st.integers(1, 100_000), max_size=40), samples=st.integers(1, 300_000))
+def test_batches_are_bounded(lengths: list[int], samples: int) -> None:
     """Each utterance is in one batch, and no batch is larger or emptier than allowed."""
-    batches = plan(lengths, BatchLimits(samples, padding))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        longest = max(lengths[i] for i in batch)
+    planned = plan_batches(lengths, samples)
+    assert sorted(i for batch in planned for i in batch) == list(range(len(lengths)))
+    for batch in planned:
+        size = len(batch) * max(lengths[i] for i in batch)
         total = sum(lengths[i] for i in batch)
-        assert len(batch) == 1 or len(batch) * longest <= samples
-        assert len(batch) * longest - total <= padding * len(batch) * longest + 1e-6
+        assert len(batch) == 1 or size <= samples
+        assert size - total <= MAX_PADDING * size + 1e-6
 
 
 @pytest.mark.parametrize("name", ["tutorial-small", "base-small", "large-small"])
@@ -94,27 +109,33 @@ def test_short_and_long_in_one_list(loaded: Callable[[str], Model], clip: Floats
     """What is run in pieces, whole, or read from a source keeps its place."""
     model = loaded("large-small")
     long = np.resize(clip, 61 * 16_000)
-    audio: list[Audio] = [clip[:8_000], long, ArraySource(clip[:9_000], 16_000), clip[:7_000]]
+    audio: list[Audio] = [clip[:8_000], long, _Source(clip[:9_000]), clip[:7_000]]
     lengths = [len(codes) for codes in model.tokenize(audio)]
     assert lengths == [model.manifest.geometry.frames(n) for n in (8_000, len(long), 9_000, 7_000)]
 
 
-def test_no_more_is_read_ahead_than_allowed() -> None:
-    """Waveforms are asked for as results are taken, within the limit of what may wait."""
-    asked = 0
+def test_no_more_is_read_ahead_than_allowed(
+    loaded: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recordings are read as batches are taken, within the limit of what may be in memory."""
+    monkeypatch.setattr("w2v_edge.runtime.recordings.BUFFERED_SECONDS", 1.0)
+    read = 0
 
-    def waveforms() -> Iterator[Waveform]:
-        nonlocal asked
-        for _ in range(100):
-            asked += 1
-            yield np.zeros(1_000, np.float32)
+    class Counted(_Source):
+        def blocks(self) -> Iterator[Waveform]:
+            nonlocal read
+            read += 1
+            return super().blocks()
 
-    limits = BatchLimits(samples=3_000, waiting=10_000)
-    results = map_batches(lambda batch: [len(x) for x in batch], waveforms(), limits)
-    for taken, length in enumerate(results, start=1):
-        assert length == 1_000
-        assert asked <= taken + 10
-    assert asked == 100
+    sources: list[AudioSource] = [Counted(np.zeros(1_600, np.float32)) for _ in range(100)]
+    recordings = prepare(sources, None, loaded("base-small").manifest)
+    assert read == 0
+    taken = 0
+    for batch in batches(recordings, max_samples=16_000, batch_samples=4_800):
+        assert isinstance(batch, Batch)
+        taken += len(batch.indices)
+        assert taken <= read <= taken + 10
+    assert taken == read == 100
 
 
 def test_an_item_that_is_wrong_is_named(loaded: Callable[[str], Model], clip: Floats) -> None:

@@ -55,7 +55,7 @@ def test_eight_threads_get_what_one_gets(
 def test_runs_share_the_cores(bundle: Callable[[str], Path]) -> None:
     """As many runs go on at once as there are cores for their threads, and at least one."""
     for threads in (1, usable_cores(), usable_cores() + 3):
-        session = w2v_edge.load(bundle("base-small"), threads=threads)._session
+        session = w2v_edge.load(bundle("base-small"), threads=threads).session
         slots: Any = session.open("frontend").slots
         taken = 0
         while slots.acquire(blocking=False):
@@ -68,7 +68,7 @@ def test_opening_holds_up_no_other_graph(bundle: Callable[[str], Path]) -> None:
     model = w2v_edge.load(bundle("base-small"))
     clip = np.full(4_000, 0.1, np.float32)
     # The lock is let go of first, or a failure would wait for ever.
-    with ThreadPoolExecutor(1) as pool, model._runner._opening["encoder"]:
+    with ThreadPoolExecutor(1) as pool, model.session._opening["encoder"]:
         assert len(pool.submit(model.tokenize, clip).result(timeout=PATIENCE))
 
 

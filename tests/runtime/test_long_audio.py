@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import w2v_edge
-from w2v_edge import Model
-from w2v_edge.audio import AudioFile
+from w2v_edge import AudioFile, Model
 from w2v_edge.bundle import StatisticsInfo
 from w2v_edge.errors import InputError, SampleRateError
 from w2v_edge.runtime.statistics import GrowingStatistics
@@ -276,7 +275,7 @@ def test_a_source_has_to_begin_anew(loaded: Callable[[str], Model], minutes: Flo
     cases = [(name, Once(x)) for name in MODELS[1:] for x in (minutes, np.zeros_like(minutes))]
     cases += [("base-small", Shorter(minutes)), ("large-small", Other(minutes))]
     for name, source in cases:
-        with pytest.raises(InputError, match="begin anew"):
+        with pytest.raises(InputError, match="start from the beginning"):
             loaded(name).tokenize(source)
 
 
@@ -294,7 +293,7 @@ def test_a_source_of_another_rate(loaded: Callable[[str], Model], tmp_path: Path
     ):
         model.tokenize(file)
     with pytest.raises(InputError, match="one at a time"):
-        model.features([np.zeros(16_000)] * 2)  # type: ignore[arg-type]
+        model.statistics([np.zeros(16_000)] * 2)  # type: ignore[arg-type]
 
 
 def test_a_long_item_that_fails_is_named(loaded: Callable[[str], Model], minutes: Floats) -> None:

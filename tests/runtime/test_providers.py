@@ -205,7 +205,7 @@ def test_low_power(folder: Path) -> None:
     assert model.threads == 1
     expected = w2v_edge.load(folder, threads=1).encode(CLIP).context
     assert np.array_equal(model.encode(CLIP).context, expected)
-    options = model._session.open("encoder").session.get_session_options()
+    options = model.session.open("encoder").session.get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     with pytest.raises(ProviderError, match="choose one of: high, low"):
         w2v_edge.load(folder, power="medium")  # type: ignore[arg-type]

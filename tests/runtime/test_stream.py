@@ -328,7 +328,7 @@ def test_a_stream_that_failed_says_so(loaded: Callable[[str], Model], talk: Floa
                 raise InferenceError("no memory")
             return super().run(graph, inputs)
 
-    stream = Stream(Failing(model.bundle, model._session.execution), None, None)
+    stream = Stream(Failing(model.bundle, model.session.execution), None, None)
     stream.push(talk[:16_000])
     failing[0] = True
     with pytest.raises(InferenceError):

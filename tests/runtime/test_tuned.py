@@ -71,7 +71,7 @@ def test_what_was_tuned_here_is_used(tiny: Path, settings_folder: Path) -> None:
     for tuned in (True, path, str(path)):
         model = w2v_edge.load(tiny, tuned=tuned)
         assert model.threads == 1
-        execution = model._session.execution
+        execution = model.session.execution
         assert (execution.spinning, execution.block_base) == ("never", 4)
         assert model._batch_seconds == 3
     assert w2v_edge.load(tiny).threads == usable_cores()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_edge import data
-from w2v_edge.audio import AudioFile, Utterance, find_utterances
+from w2v_edge import AudioFile, data
+from w2v_edge.audio import Utterance, find_utterances
 from w2v_edge.errors import AudioFileError, InputError
 from w2v_edge.training.batches import (
     Batch,

@@ -20,8 +20,7 @@ import torch
 from webdataset import TarWriter
 
 from tests.training.helpers import assert_same_run, interrupt_at, run_processes
-from w2v_edge import data
-from w2v_edge.audio import AudioFile
+from w2v_edge import AudioFile, data
 from w2v_edge.errors import AudioFileError, InputError, TrainingError
 from w2v_edge.training import shards
 from w2v_edge.training.batches import PlannedBatch, Position

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,34 @@ from w2v_edge.agreement import (
     compare_most_codes,
     compare_values,
 )
-from w2v_edge.bundle import GOLDEN
+from w2v_edge.bundle.files import Bundle
+from w2v_edge.bundle.manifest import GOLDEN, Manifest
 from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleIntegrityError, W2VEdgeError
 from w2v_edge.files import open_regular
-from w2v_edge.runtime.model import Model
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def check_golden(model: Model) -> tuple[list[Deviation], CodeAgreement]:
+class GraphRunner(Protocol):
+    """Runs the graphs of a bundle; `w2v_edge.Model` is one."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        ...
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle on disk."""
+        ...
+
+    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Arrays:
+        """Run one graph on tensors by name."""
+        ...
+
+
+def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
     """Run every graph of a bundle on its golden clip and compare.
 
     Raises:
@@ -64,7 +82,7 @@ def check_golden(model: Model) -> tuple[list[Deviation], CodeAgreement]:
 
 
 def compare_closely(
-    model: Model, expected: Arrays, bars: dict[str, float], tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, bars: dict[str, float], tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare every graph's outputs where rounding may fall otherwise on another machine."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
@@ -92,7 +110,7 @@ def compare_closely(
 
 
 def compare_outputs_closely(
-    model: Model,
+    model: GraphRunner,
     graph: str,
     found: Arrays,
     expected: Arrays,
@@ -111,7 +129,7 @@ def compare_outputs_closely(
 
 
 def _compare_codes_closely(
-    model: Model,
+    model: GraphRunner,
     found: Arrays,
     expected: Arrays,
     case: str,
@@ -131,7 +149,7 @@ def _compare_codes_closely(
     return [_exact(case, *pair), row]
 
 
-def outputs_of(model: Model, graph: str) -> dict[str, str | None]:
+def outputs_of(model: GraphRunner, graph: str) -> dict[str, str | None]:
     """Return the floats that a graph gives for frames, and the lengths that each goes by.
 
     None for what is one vector for each utterance.
@@ -143,14 +161,14 @@ def outputs_of(model: Model, graph: str) -> dict[str, str | None]:
 FEATURES: dict[str, str | None] = {"features": "frame_lengths"}
 
 
-def code_lengths(model: Model) -> str:
+def code_lengths(model: GraphRunner) -> str:
     """Return the lengths that codes go by."""
     of_context = model.manifest.quantizer_input == "context"
     return "context_lengths" if of_context else "frame_lengths"
 
 
 def compare_all_lengths(
-    model: Model, graph: str, found: Arrays, expected: Arrays, case: str
+    model: GraphRunner, graph: str, found: Arrays, expected: Arrays, case: str
 ) -> list[Deviation]:
     """Compare the lengths that a graph gives."""
     names: dict[str, str] = {x: x for x in ("frame_lengths", "context_lengths") if x in found}
@@ -169,7 +187,7 @@ def framed(
     return found[:, np.newaxis], expected[name][:, np.newaxis], ones
 
 
-def read_golden(model: Model) -> Arrays:
+def read_golden(model: GraphRunner) -> Arrays:
     """Read `golden.npz` of a bundle, checked against the manifest."""
     path = model.bundle.path(GOLDEN)
     try:
@@ -180,7 +198,7 @@ def read_golden(model: Model) -> Arrays:
 
 
 def compare_graphs(
-    model: Model, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare every graph's outputs with `expected`, which has the names of golden vectors."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
@@ -192,7 +210,7 @@ def compare_graphs(
 
 
 def compare_encoder(
-    model: Model, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare `encoder`, and `quantizer` on what the encoder gives."""
     found = model.run("encoder", **batch)
@@ -204,7 +222,7 @@ def compare_encoder(
 
 
 def compare_tokenizer(
-    model: Model, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare `tokenizer`."""
     found = model.run("tokenizer", **batch)
@@ -215,7 +233,9 @@ def compare_tokenizer(
     return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally)]
 
 
-def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> list[Deviation]:
+def compare_split(
+    model: GraphRunner, batch: Arrays, expected: Arrays, case: str
+) -> list[Deviation]:
     """Compare `statistics` and `frontend` in a row, and `context` on the expected features."""
     given = dict(batch)
     if "statistics" in model.manifest.graphs:
@@ -229,7 +249,7 @@ def compare_split(model: Model, batch: Arrays, expected: Arrays, case: str) -> l
 
 
 def _compare_outputs(
-    model: Model, graph: str, found: Arrays, expected: Arrays, case: str
+    model: GraphRunner, graph: str, found: Arrays, expected: Arrays, case: str
 ) -> list[Deviation]:
     case = f"{graph} {case}"
     rows = compare_all_lengths(model, graph, found, expected, case)
@@ -245,7 +265,7 @@ def _compare_outputs(
 
 
 def compare_quantizer(
-    model: Model, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare `quantizer` on frames (b, n, d): codes, and vectors, which must be their rows."""
     case = f"quantizer {case}"

@@ -66,7 +66,7 @@ def command(
 
 
 def _classify_one(model: Model, window: Window | None, source: Path, top: int) -> Result:
-    from w2v_edge.audio import AudioFile
+    from w2v_edge.audio.audio_file import AudioFile
     from w2v_edge.runtime.classification import Classification
 
     found = model.classify(AudioFile(source, model.sample_rate), window=window)

@@ -109,7 +109,7 @@ class _Job:
 
     def arrays(self, source: Path) -> dict[str, Any]:
         """Return the arrays of one file by name; the file is read in blocks."""
-        from w2v_edge.audio import AudioFile
+        from w2v_edge.audio.audio_file import AudioFile
         from w2v_edge.runtime.buffers import GrowingArray
 
         model, audio = self.model, AudioFile(source, self.model.sample_rate)

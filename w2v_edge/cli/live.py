@@ -192,7 +192,7 @@ def standard_input() -> BinaryIO:
 
 def file_blocks(path: Path, sample_rate: int) -> Iterator[Waveform]:
     """Yield an audio file block by block, resampled to `sample_rate` in Hz."""
-    from w2v_edge.audio import AudioFile
+    from w2v_edge.audio.audio_file import AudioFile
 
     return AudioFile(path, sample_rate).blocks()
 

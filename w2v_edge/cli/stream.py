@@ -159,7 +159,7 @@ def _open(model: Model, statistics: str | None, window: Window | None, *, contex
     chosen: Any = "running"
     if statistics not in {None, "running"}:
         require("reading audio files", "audio")
-        from w2v_edge.audio import AudioFile
+        from w2v_edge.audio.audio_file import AudioFile
 
         chosen = model.statistics(AudioFile(Path(str(statistics)), model.sample_rate))
     needed = context or window is not None or model.manifest.ctc is not None

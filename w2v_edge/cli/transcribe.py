@@ -122,7 +122,7 @@ def _transcribe_one(
     *,
     force: bool,
 ) -> Result:
-    from w2v_edge.audio import AudioFile
+    from w2v_edge.audio.audio_file import AudioFile
 
     for path in outputs.values():
         refuse_existing(path, force=force)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pyarrow import fs
 
-from w2v_edge.audio import AudioFile
+from w2v_edge.audio.audio_file import AudioFile
 from w2v_edge.audio.search import AUDIO_SUFFIXES
 from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, find_utterances
 from w2v_edge.corpus.storage import is_uri, local_path, reading, resolve

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 import w2v_edge
-from w2v_edge.audio import AudioFile, Waveform
+from w2v_edge.audio import Waveform
+from w2v_edge.audio.audio_file import AudioFile
 from w2v_edge.corpus.entries import Entry, open_entry
 from w2v_edge.corpus.job import CorpusOptions, Shard
 from w2v_edge.corpus.storage import Folder
@@ -31,10 +32,6 @@ ATTEMPTS = 4
 
 FATAL = (BundleError, MissingExtraError, ProviderError, TuningError)
 """Errors that would hit every recording, not only the current one."""
-
-GROUP_SECONDS = {"cpu": 60.0}
-"""Audio from which batches are formed, in s, by provider."""
-ACCELERATOR_GROUP_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -146,8 +143,9 @@ class Encoder:
         self._stopped = stopped
         self._has_codes = "tokenizer" in model.manifest.graphs
         # A worker without memory for the model must fail once, not for every file.
-        model.prepare("encoder" if options.needs_context else "tokenizer")
-        seconds = GROUP_SECONDS.get(model.provider, ACCELERATOR_GROUP_SECONDS)
+        graph = "encoder" if options.needs_context else "tokenizer"
+        running = model.session.open(graph).provider
+        seconds = model.session.execution.group_seconds(running)
         self._group_samples = round(seconds * model.sample_rate)
         self._whole_samples = round(self._whole_seconds * model.sample_rate)
 

@@ -82,6 +82,9 @@ class Model:
     result.
 
     A model is a context manager; leaving it, or `close`, releases its memory.
+
+    Attributes:
+        session: runs the graphs.
     """
 
     def __init__(self, session: Session, batch_seconds: float | None = None) -> None:
@@ -91,12 +94,12 @@ class Model:
             session: of the bundle.
             batch_seconds: audio in a batch; None for the provider's default.
         """
-        self._session = session
+        self.session = session
         self._batch_seconds = batch_seconds
 
     def close(self) -> None:
         """Release the graphs; any later run raises `InferenceError`."""
-        self._session.close()
+        self.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,12 +115,12 @@ class Model:
     @property
     def bundle(self) -> Bundle:
         """The bundle on disk."""
-        return self._session.bundle
+        return self.session.bundle
 
     @property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
-        return self._session.manifest
+        return self.session.manifest
 
     @property
     def sample_rate(self) -> int:
@@ -127,17 +130,17 @@ class Model:
     @property
     def provider(self) -> str:
         """The execution provider that was requested."""
-        return self._session.execution.provider
+        return self.session.execution.provider
 
     @property
     def threads(self) -> int:
         """Intra-op threads."""
-        return self._session.execution.threads
+        return self.session.execution.threads
 
     @property
     def placement(self) -> dict[str, Placement]:
         """Where each graph opened so far runs."""
-        return self._session.placement
+        return self.session.placement
 
     @property
     def spelling(self) -> Spelling:
@@ -365,7 +368,7 @@ class Model:
         if context:
             window = self._window(window) or default_window(self.manifest)
         recording = prepare_one(audio, sample_rate, self.manifest)
-        return encode_blocks(self._session, recording, window if context else None)
+        return encode_blocks(self.session, recording, window if context else None)
 
     def stream(
         self,
@@ -395,7 +398,7 @@ class Model:
         if context is True:
             context = STREAM_WINDOW
         chosen = choose_statistics(self.manifest, statistics)
-        return Stream(self._session, chosen, context or None, sample_rate)
+        return Stream(self.session, chosen, context or None, sample_rate)
 
     def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
         """Compute the front end's statistics (k,) of one recording; k is 0 if it needs none.
@@ -403,7 +406,7 @@ class Model:
         Arguments and errors as for `encode`.
         """
         recording = prepare_one(audio, sample_rate, self.manifest)
-        found, _ = measure_statistics(self._session, recording)
+        found, _ = measure_statistics(self.session, recording)
         return np.zeros(0, dtype=np.float32) if found is None else found
 
     def prepare(self, graph: str) -> None:
@@ -414,7 +417,7 @@ class Model:
             BundleIntegrityError: a file of it is missing or damaged.
             ProviderError: it does not run on the requested provider.
         """
-        self._session.open(graph)
+        self.session.open(graph)
 
     def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
         """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
@@ -428,7 +431,7 @@ class Model:
         # A missing graph is an error of `Session.run`.
         if info is not None:
             check_inputs(graph, info.inputs, tensors)
-        return self._session.run(graph, tensors)
+        return self.session.run(graph, tensors)
 
     def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
         """Run one graph as `run` does, and leave its outputs on the provider's device.
@@ -447,7 +450,7 @@ class Model:
             InputError: another type, or tensors that do not fit the graph or each other.
             InferenceError: onnxruntime refused the inputs.
         """
-        return self._session.run_on_device(graph, tensors)
+        return self.session.run_on_device(graph, tensors)
 
     def prove(self, graph: str) -> Placement:
         """Measure where a graph's operators run, in a short profiled run; also on the CPU.
@@ -456,7 +459,7 @@ class Model:
             GraphMissingError: the model has no such graph.
             ProviderError: it does not run on the requested provider.
         """
-        return self._session.prove(graph)
+        return self.session.prove(graph)
 
     def profile(self, graph: str, runs: int, **tensors: npt.NDArray[Any]) -> list[dict[str, Any]]:
         """Run a graph `runs` times in a separate session with profiling enabled.
@@ -464,7 +467,7 @@ class Model:
         Returns:
             onnxruntime's events. Errors as for `run`.
         """
-        return self._session.profile(graph, runs, tensors)
+        return self.session.profile(graph, runs, tensors)
 
     def times(self, frames: int) -> Times:
         """Return the centers of the receptive fields of feature frames, (frames,) seconds."""
@@ -504,7 +507,7 @@ class Model:
         if batch_seconds is None:
             batch_seconds = self._default_batch_seconds(task) if len(recordings) > 1 else 0.0
         return run_recordings(
-            self._session,
+            self.session,
             recordings,
             task,
             max_seconds=max_seconds,
@@ -514,11 +517,11 @@ class Model:
 
     def _default_batch_seconds(self, task: str) -> float:
         """Return the batch size of the provider that runs, which with a fallback is the CPU."""
-        execution = self._session.execution
+        execution = self.session.execution
         if not execution.allow_fallback:
             return execution.batch_seconds(execution.info)
         graph = "encoder" if task == "logits" else task
-        return execution.batch_seconds(self._session.open(graph).provider)
+        return execution.batch_seconds(self.session.open(graph).provider)
 
     def _window(self, window: Window | None) -> Window | None:
         return None if window is None else check_window(window, self.manifest)

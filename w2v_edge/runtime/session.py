@@ -107,6 +107,8 @@ class Session:
     def run(self, graph: str, inputs: Tensors) -> Tensors:
         """Run a graph on named tensors; see `w2v_edge.bundle` for names and shapes.
 
+        A batch may have 0 rows.
+
         Raises:
             GraphMissingError: the bundle has no such graph.
             BundleIntegrityError: a file of it is missing or damaged.
@@ -114,6 +116,8 @@ class Session:
             InferenceError: onnxruntime refused the inputs or ran out of memory.
         """
         opened = self._graphs.get(graph) or self.open(graph)
+        if not all(len(tensor) for tensor in inputs.values()):
+            return self._run_no_rows(graph, inputs)
         given, frames = inputs, None
         if opened.provider.buckets:
             given, frames = self._pad_to_bucket(inputs)
@@ -154,6 +158,10 @@ class Session:
         values = {name: _as_ort_value(ort, name, tensor) for name, tensor in inputs.items()}
         check_inputs(graph, self.manifest.graphs[graph].inputs, values)
         device, number = self._device(opened)
+        if not all(value.shape()[0] for value in values.values()):
+            rows = self._run_no_rows(graph, {name: x.numpy() for name, x in values.items()})
+            of_numpy = ort.OrtValue.ortvalue_from_numpy
+            return {name: of_numpy(row, device, number) for name, row in rows.items()}
         binding = opened.session.io_binding()
         try:
             for name, value in values.items():
@@ -167,6 +175,14 @@ class Session:
         except Exception as error:
             raise _refused(graph, error) from error
         return dict(zip(opened.names, binding.get_outputs(), strict=True))
+
+    def _run_no_rows(self, graph: str, inputs: Tensors) -> Tensors:
+        """Return outputs of 0 rows: those of one row of zeros, cut off.
+
+        Graphs of early releases, and some providers, crash on a batch of 0.
+        """
+        row = {name: np.zeros((1, *x.shape[1:]), x.dtype) for name, x in inputs.items()}
+        return {name: values[:0] for name, values in self.run(graph, row).items()}
 
     def open(self, graph: str) -> OpenGraph:
         """Open a graph, if it is not open yet; opening one does not block others.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from w2v_edge.audio import AudioFile, Utterance, Waveform
+from w2v_edge.audio import Utterance, Waveform
+from w2v_edge.audio.audio_file import AudioFile
 from w2v_edge.errors import AudioFileError, InputError
 
 HEADER_THREADS = 8

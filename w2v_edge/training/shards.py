@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from w2v_edge.audio import AudioFile, Utterance
+from w2v_edge.audio import Utterance
+from w2v_edge.audio.audio_file import AudioFile
 from w2v_edge.errors import AudioFileError, InputError, TrainingError
 from w2v_edge.model.random import seed_of
 from w2v_edge.training.batches import ClipData, PlannedBatch, Position, group_by_length

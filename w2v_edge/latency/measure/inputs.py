@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.audio import AudioFile, Waveform, find_audio
+from w2v_edge.audio import Waveform, find_audio
+from w2v_edge.audio.audio_file import AudioFile
 from w2v_edge.errors import InputError
 from w2v_edge.latency.report.records import AudioRecord
 
