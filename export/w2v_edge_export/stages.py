@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+QUIET_SECONDS = 2.0
+"""A job that ends, or fails, within this time logs nothing."""
+
 
 @dataclass
 class Stage:
@@ -31,15 +34,17 @@ class Stages:
     """The stages of a job so far; the last one is running until its `seconds` are set.
 
     A progress bar reads `current` and `share` whenever it redraws, from any thread. A log gets one
-    flushed line, with the seconds, as each stage ends.
+    flushed line, with its seconds, as each stage ends, once the job has taken `QUIET_SECONDS`.
 
     Attributes:
         log: text stream for the lines, or None.
+        title: of the job, which begins each line.
         stages: stages in the order in which they began.
         weights: rough duration of each stage that the job will have, by name, in any unit.
     """
 
     log: TextIO | None = None
+    title: str = "export"
     stages: list[Stage] = field(default_factory=list)
     weights: Mapping[str, float] = field(default_factory=dict)
 
@@ -52,8 +57,10 @@ class Stages:
         yield current
         current.share = 1.0
         current.seconds = time.monotonic() - begin
-        if self.log is not None:
-            print(f"{name}: {current.seconds:.1f} s", file=self.log, flush=True)
+        elapsed = sum(stage.seconds or 0.0 for stage in self.stages)
+        if self.log is not None and elapsed >= QUIET_SECONDS:
+            line = f"{self.title}: {name} ({current.seconds:.1f} s)"
+            print(line, file=self.log, flush=True)
 
     def step(self, detail: str, done: int = 0, total: int = 1) -> None:
         """Describe the step of the current stage that begins.

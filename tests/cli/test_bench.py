@@ -178,7 +178,7 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     old = w2v_edge("compare", measured, slow, "--markdown")
     assert "| 2.000 |" in old.out
     assert "warning: --markdown is deprecated" in old.err
-    data["device"]["identity"] = "0" * 16
+    data["device"]["cpu"]["model"] = "another processor"
     slow.write_text(json.dumps(data))
     refused(w2v_edge("compare", measured, slow), 1, "different devices", "--across-devices")
     forced = w2v_edge("compare", measured, slow, "--across-devices", "--report", tmp_path / "c.md")
@@ -384,7 +384,7 @@ def test_a_trial_imports_what_an_app_imports(folder: Path) -> None:
     code = (
         "import sys\n"
         "import w2v_edge\n"
-        "from w2v_edge.latency import trial, jobs, inputs, scenarios, energy, memory\n"
+        "from w2v_edge.latency.measure import energy, inputs, plan, scenarios, trial\n"
         "heavy = {'click', 'rich', 'soundfile', 'soxr', 'psutil', 'torch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -71,13 +71,13 @@ def test_bad_input(w2v_edge: Verb, refused: Verb, start: Path, tmp_path: Path) -
     refused(call(tmp_path / "nowhere.tsv"), 1, "nowhere.tsv")
     refused(call(_table(table, str(clip), columns="path")), 1, "found no texts")
     refused(call(_table(table, f"{clip}\t?!")), 1, "1 empty texts")
-    refused(call(_table(table, f"{clip}\t{'word ' * 99}")), 1, "more text than they have frames")
+    refused(call(_table(table, f"{clip}\t{'word ' * 99}")), 1, "more labels than frames")
     refused(call(_table(table, "missing.flac\tword")), 1, "missing.flac")
     refused(call(_table(table, f"{CLIPS}\tword")), 1, "clips.tsv", "--skip-bad")
     refused(call(CLIPS, "--crop-seconds", "0.1"), 1, "longer than --crop-seconds 0.1")
-    refused(call(CLIPS, "--resume"), 1, "no run to go on with")
+    refused(call(CLIPS, "--resume"), 1, "found no run to resume")
     assert call(CLIPS, "--resume", "--new-vocabulary").code == 2
-    refused(call(CLIPS, "--valid", CLIPS), 1, "in --valid, too")
+    refused(call(CLIPS, "--valid", CLIPS), 1, "all recordings in --valid")
     refused(call(CLIPS, checkpoint=CLIPS), 1, "clips.tsv")
     assert not output.exists()
     (tmp_path / "list.jsonl").write_text(json.dumps({"path": str(clip)}) + "\n")
@@ -100,7 +100,7 @@ def test_a_broken_recording_is_passed_over_on_request(
     assert not output.exists()
     outcome = w2v_edge(*given, "--skip-bad", "--validation-fraction", "0")
     assert outcome.code == 0, outcome
-    assert "warning: passed over" in outcome.err
+    assert "warning: skipped" in outcome.err
     assert "broken.flac" in outcome.err
 
 
@@ -132,4 +132,4 @@ def test_the_tutorial_network_has_no_place_for_a_head(
 
     save_checkpoint(build_model(small_config("tutorial-small")), tmp_path / "t.pt")
     outcome = w2v_edge("finetune", tmp_path / "t.pt", CLIPS, *QUICK, "-o", tmp_path / "run")
-    refused(outcome, 1, "no place for a head")
+    refused(outcome, 1, "cannot have a head")

@@ -72,8 +72,8 @@ def test_bad_input(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
     refused(call(lines), 1, "line 1: not JSON")
     refused(call(data.FOLDER, "--init", fake), 1, "fake.wav")
     refused(call(data.FOLDER, "--dtype", "fp16"), 1, "fp16 needs a GPU")
-    refused(call(data.FOLDER, "--crop-seconds", "60"), 1, "make batches larger")
-    refused(call(data.FOLDER, "--resume"), 1, "no run to go on with")
+    refused(call(data.FOLDER, "--crop-seconds", "60"), 1, "raise --batch-seconds")
+    refused(call(data.FOLDER, "--resume"), 1, "found no run to resume")
     assert call(data.FOLDER, "--init", fake, "--resume").code == 2
     assert not output.exists()
     output.write_text("a file")

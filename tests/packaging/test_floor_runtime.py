@@ -70,7 +70,7 @@ def test_tensors_on_the_device(floor_python: Path, bundle: Callable[[str], Path]
     out, err = _run(floor_python, BINDING, bundle("large-small"))
     assert err == ""
     (line,) = out.splitlines()
-    assert "update onnxruntime, or give an onnxruntime.OrtValue" in line
+    assert "update onnxruntime, or pass an onnxruntime.OrtValue" in line
 
 
 def test_proofs_and_forks(floor_python: Path, bundle: Callable[[str], Path]) -> None:

@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import w2v_edge
 
@@ -52,9 +55,30 @@ def _python(script: str, folder: Path) -> str:
 
 def test_public_names() -> None:
     """The names that programs may rely on are these, and all are there."""
-    names = "Classification Encoding FrameClassification Manifest Model Transcription W2VEdgeError"
-    assert w2v_edge.__all__ == [*names.split(), "load"]
+    names = (
+        "AudioFile BeamSearch Classification Encoding FrameClassification Manifest Model Stream "
+        "Transcription W2VEdgeError Window __version__ load"
+    )
+    assert w2v_edge.__all__ == names.split()
+    assert set(w2v_edge.__all__) <= set(dir(w2v_edge))
     assert all(hasattr(w2v_edge, name) for name in w2v_edge.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Lode'"):
+        _ = w2v_edge.Lode
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("w2v_edge.audio", "AudioFile", "AudioFile"),
+        ("w2v_edge.runtime.context_window", "ContextWindow", "Window"),
+        ("w2v_edge.runtime.beam_search", "BeamSearch", "BeamSearch"),
+    ],
+)
+def test_old_names_warn(module: str, old: str, new: str) -> None:
+    """Imports that the release before documented give the same class, and say where it is now."""
+    with pytest.warns(DeprecationWarning, match=rf"is now w2v_edge\.{new}$"):
+        found = getattr(import_module(module), old)
+    assert found is getattr(w2v_edge, new)
 
 
 def test_nothing_heavy_is_imported(bundle: Callable[[str], Path]) -> None:

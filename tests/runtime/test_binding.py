@@ -13,7 +13,7 @@ import torch
 import torch.utils.dlpack
 
 import w2v_edge
-from w2v_edge.errors import GraphMissingError, InferenceError, InputError
+from w2v_edge.errors import GraphMissingError, InferenceError, InputError, W2VEdgeError
 from w2v_edge.runtime.model import Model
 
 SAMPLES = 5_000
@@ -91,13 +91,32 @@ def test_what_is_refused(model: Model, batch: dict[str, Any]) -> None:
         model.run_on_device("frontend", **(batch | {"waveform": [[0.0] * SAMPLES]}))
     with pytest.raises(GraphMissingError, match="no graph 'statistics'"):
         model.run_on_device("statistics", **batch)
-    wrong = [
-        {"waveform": batch["waveform"]},
-        batch | {"waveform": batch["waveform"].astype(np.float64)},
-        batch | {"sound": batch["waveform"]},
-        batch | {"waveform": batch["waveform"][0]},
+    too_long = onnxruntime.OrtValue.ortvalue_from_numpy(batch["lengths"] + SAMPLES)
+    wrong: list[tuple[type[W2VEdgeError], dict[str, Any]]] = [
+        (InputError, {"waveform": batch["waveform"]}),
+        (InputError, batch | {"sound": batch["waveform"]}),
+        (InputError, batch | {"waveform": batch["waveform"][0]}),
+        (InputError, batch | {"lengths": batch["lengths"] + SAMPLES}),
+        (InputError, batch | {"lengths": too_long}),
+        (InferenceError, batch | {"waveform": batch["waveform"].astype(np.float64)}),
     ]
-    for given in wrong:
-        with pytest.raises(InferenceError, match="graph 'frontend'") as refused:
+    for kind, given in wrong:
+        with pytest.raises(kind, match="graph 'frontend'") as refused:
             model.run_on_device("frontend", **given)
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["tutorial-small", "base-small"])
+def test_no_rows(name: str, bundle: Callable[[str], Path]) -> None:
+    """A batch of 0 gives outputs of 0 rows, also on the device."""
+    model = w2v_edge.load(bundle(name))
+    none: dict[str, Any]
+    none = {"waveform": np.zeros((0, SAMPLES), np.float32), "lengths": np.zeros(0, np.int64)}
+    for graph in {"encoder", "tokenizer"} & set(model.manifest.graphs):
+        on_device = model.run_on_device(graph, **none)
+        for output, values in model.run(graph, **none).items():
+            axes = model.manifest.graphs[graph].outputs
+            (tensor,) = [x for x in axes if x.name == output]
+            assert len(values) == 0
+            assert values.ndim == len(tensor.axes)
+            assert on_device[output].numpy().shape == values.shape

@@ -64,15 +64,16 @@ assert [worker.exitcode for worker in workers] == [0, 0, 0]
 """
 
 LOCKED = """
-runner = model._runner
+session = model.session
+locks = [*session._opening.values(), *session._slots.values()]
 held, done = threading.Event(), threading.Event()
 
 def hold():
-    for lock in (*runner._opening.values(), runner._slots):
+    for lock in locks:
         lock.acquire()
     held.set()
     done.wait()
-    for lock in (*runner._opening.values(), runner._slots):
+    for lock in locks:
         lock.release()
 
 thread = threading.Thread(target=hold)

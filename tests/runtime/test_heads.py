@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from w2v_edge import Classification, FrameClassification, Model, Transcription
-from w2v_edge.bundle import Bundle, CtcInfo
+from w2v_edge.bundle import Bundle, CtcInfo, Manifest
 from w2v_edge.errors import BundleError, GraphMissingError, HeadMissingError, InputError
 from w2v_edge.providers import Execution, choose
 from w2v_edge.runtime.session import Session
@@ -24,12 +24,16 @@ UTTERANCE = ("batch", "labels")
 
 
 @dataclass(frozen=True)
-class _Runner:
+class _Session:
     """Gives the same logits for any waveform, a batch of one."""
 
     bundle: Bundle
     logits: npt.NDArray[Any]
     execution: Execution = field(default=choose("cpu", None, allow_fallback=False))
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
 
     def run(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         assert graph == "encoder"
@@ -45,7 +49,7 @@ def headed(bundle: Callable[[str], Path]) -> Callable[..., Model]:
     def make(logits: npt.NDArray[Any], **changes: Any) -> Model:
         opened = Bundle.open(bundle("tiny"))
         changed = replace(opened, manifest=replace(opened.manifest, **changes))
-        return Model(cast("Session", _Runner(changed, logits)))
+        return Model(cast("Session", _Session(changed, logits)))
 
     return make
 

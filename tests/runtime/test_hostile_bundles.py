@@ -105,7 +105,7 @@ def test_archives_that_expand(
     folder: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small archive of a large array is refused before the array is made."""
-    monkeypatch.setattr("w2v_edge.bundle.npz.MOST_BYTES", 2**20)
+    monkeypatch.setattr("w2v_edge.bundle.npz.MAX_BYTES", 2**20)
     content = _npz({"waveform.npy": _npy("(1000000,)", data=bytes(4_000_000))})
     assert len(content) < 10_000
     (folder / "golden.npz").write_bytes(content)

@@ -32,7 +32,6 @@ def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
         (_batch(2, 8000, -5, 8000), "found -5 in 'lengths'"),
         (_batch(2, 8000, 8000), r"'lengths' of shape \(1,\), expected \(batch\) with batch=2"),
         (_batch(2, 8000, 8000, 8000, 8000), r"'lengths' of shape \(3,\)"),
-        (_batch(0, 8000), "batch of no utterances"),
         (
             {"waveform": np.zeros(8000, np.float32), "lengths": np.array([8000])},
             r"'waveform' of shape \(8000,\), expected \(batch, samples\)",

@@ -73,7 +73,7 @@ def test_unknown_providers(folder: Path, provider: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "provider", [[], ["cpu", "cpu"], ("cpu",), ("cpu", "fast"), ("cpu", {}, 1)]
+    "provider", [[], (), ["cpu", "cpu"], ("cpu", "cpu"), ("cpu", {}, 1), (("cpu", 1),)]
 )
 def test_bad_choices(folder: Path, provider: Any) -> None:
     """A choice is a name, a name with options, or a list of such, each once."""
@@ -82,7 +82,9 @@ def test_bad_choices(folder: Path, provider: Any) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("provider", ["cpu", ("cpu", {}), ["cpu"], [("cpu", {})]])
+@pytest.mark.parametrize(
+    "provider", ["cpu", ("cpu", {}), ["cpu"], ("cpu",), [("cpu", {})], (("cpu", {}),)]
+)
 def test_ways_to_name_one(folder: Path, provider: Any) -> None:
     """With and without options, alone and in a list, a provider is the same one."""
     model = w2v_edge.load(folder, provider=provider)

@@ -352,7 +352,7 @@ def test_what_is_not_said_is_asked_for(loaded: Callable[[str], Model], talk: Flo
         loaded("tutorial-small").stream(context=True)
     longest = model.manifest.longest_context_seconds
     for window in ((0, 1, 1), (1, -1, 0), (1, 0, float("nan")), (longest, 1, 1)):
-        with pytest.raises(InputError, match="context window"):
+        with pytest.raises(InputError, match="found a window"):
             model.stream(statistics="running", context=Window(*window))
     with pytest.raises(InputError, match="period"):
         RunningStatistics(0.0)

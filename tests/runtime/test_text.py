@@ -200,7 +200,7 @@ def test_logits_of_another_shape(shape: tuple[int, ...]) -> None:
 
 def test_labels_that_spell_nothing() -> None:
     """A model without label texts says what its checkpoint lacked; a blank must be a label."""
-    with pytest.raises(BundleError, match=r"no vocab\.json; put it beside"):
+    with pytest.raises(BundleError, match=r"no vocab\.json; put one beside"):
         Spelling.of((), CTC)
     for blank in (-1, 11):
         with pytest.raises(BundleError, match=r"expected one of 11 labels"):

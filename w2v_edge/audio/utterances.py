@@ -104,6 +104,8 @@ def _read_lines(path: Path) -> list[str]:
             return stream.readall().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no file; check the path of the manifest") from error
     except OSError as error:
         raise InputError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
 

@@ -160,7 +160,7 @@ def stages(title: str) -> Iterator[Stages]:
     from w2v_edge_export import Stages
 
     if not Console(stderr=True).is_terminal:
-        yield Stages(log=sys.stderr)
+        yield Stages(log=sys.stderr, title=title)
         return
     shown, ended = Stages(), threading.Event()
 
