@@ -7,21 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from w2v_edge import data
 from w2v_edge.audio import Waveform
 from w2v_edge.bundle import Manifest
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export import reference
-from w2v_edge_export.reference import Reference, Tensors
+from w2v_edge_export.reference import Reference, Rounding, Tensors
 
 RAGGED = 6
 """Utterances in a ragged batch."""
 
-STD_SECONDS = 7.3
-"""Speech on which the standard deviations of all outputs are measured."""
+SPEECH_SECONDS = 3.7
+"""Length of a case of speech, also in a ragged batch; outputs' spread is measured on it."""
 
-KEPT_REFERENCES = 3
+LONG_SECONDS = 30.0
+"""Longest length: beyond the distances that relative positions tell apart."""
+
+THOROUGH_SECONDS = (0.5, 1.0, 7.3, LONG_SECONDS)
+"""Lengths of the thorough set, each alone and in a ragged batch."""
+
+KEPT_REFERENCES = 4
 """Reference results held: enough for a ragged batch to reuse the one of its longest utterance."""
 
 
@@ -50,11 +57,13 @@ class ParityCase:
         name: such as `7.3 s x 6, ragged`.
         utterances: one, or several of different lengths.
         samples: padded length in samples.
+        codes_only: leave out the encoder, for a case of the tokenizer and the quantizer.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     samples: int
+    codes_only: bool = False
 
     @property
     def is_batch(self) -> bool:
@@ -70,21 +79,23 @@ class ParityCase:
 class CaseAudio:
     """Audio of the gate, and the reference results for it.
 
-    Each utterance's reference is computed in `reference_of`, the only place that runs PyTorch.
+    Attributes:
+        speech: the utterance on which spread and rounding are measured.
+        std: standard deviation of each output across frames, as `NAME_std`.
+        rounding: float32's own rounding error, the largest of all cases on which it was measured.
     """
 
-    def __init__(self, model: SpeechModel, manifest: Manifest, seconds: Sequence[float]) -> None:
-        """Prepare the sources.
+    def __init__(self, model: SpeechModel, manifest: Manifest) -> None:
+        """Prepare the sources, and measure spread and rounding on a case of speech.
 
         Args:
             model: the PyTorch model, in eval mode.
             manifest: of the bundle that is compared with it.
-            seconds: lengths of cases; the sources hold the longest.
         """
         self.model = model
         self.manifest = manifest
         rate = manifest.sample_rate
-        longest = round(max(seconds) * rate)
+        longest = round(LONG_SECONDS * rate)
         speech = np.concatenate(list(data.clips(rate).values()))
         rng = np.random.default_rng(0)
         self.sources = {
@@ -94,8 +105,10 @@ class CaseAudio:
         self.garbage = rng.standard_normal(longest).astype(np.float32) * 1e4
         self.garbage[::7] = np.nan
         self._kept: dict[tuple[Utterance, bool], Reference] = {}
-        measured = self.reference_of(Utterance("speech", 0, round(STD_SECONDS * rate)))
+        self.speech = Utterance("speech", 0, round(SPEECH_SECONDS * rate))
+        measured = self.reference_of(self.speech)
         self.std = reference.standard_deviations(measured)
+        self.rounding = reference.measure_rounding(model, self.waveform(self.speech), measured)
 
     def waveform(self, utterance: Utterance) -> Waveform:
         """Return the samples of an utterance, (samples,)."""
@@ -113,6 +126,16 @@ class CaseAudio:
             self._kept[key] = found
         return self._kept[key]
 
+    def measure_rounding(self, case: ParityCase, evaluations: range) -> Rounding:
+        """Measure float32's own rounding error on a case; see `reference.measure_rounding`."""
+        found = Rounding()
+        for utterance in case.utterances:
+            waveform = self.waveform(utterance)
+            exact = self.reference_of(utterance, context=not case.codes_only)
+            found.add(reference.measure_rounding(self.model, waveform, exact, evaluations))
+        self.rounding.add(found)
+        return found
+
     def batch(self, case: ParityCase) -> Tensors:
         """Return the inputs of a case: `waveform` (b, t), padded with garbage, and `lengths`."""
         waveform = np.tile(self.garbage[: case.samples], (len(case.utterances), 1))
@@ -128,33 +151,48 @@ class CaseAudio:
         return reference.padded_batch(references, frames, context_frames) | self.std
 
 
-def parity_cases(manifest: Manifest, seconds: Sequence[float]) -> list[ParityCase]:
+def parity_cases(manifest: Manifest, tile_frames: int, *, thorough: bool) -> list[ParityCase]:
     """Return the cases of the gate, the shortest first: a broken graph fails early.
 
-    Each length has one utterance of speech, one of noise, and a ragged batch.
+    Lengths are those at which something can break: around one receptive field, an odd one, around
+    the edge of a tile of the front end, a few tiles, and one long.
 
     Args:
         manifest: of the bundle.
-        seconds: lengths, beside those around one receptive field; shortened to what full attention
-            over a ragged batch can take.
+        tile_frames: frames in a tile of the front end.
+        thorough: every length as speech, as noise and in a ragged batch, and more lengths.
     """
     geometry, rate = manifest.geometry, manifest.sample_rate
     field = geometry.receptive_field
     odd = 17 * geometry.hop + 123 | 1
-    # A ragged batch of six needs the attention memory of one utterance sqrt(6) times as long.
-    longest = manifest.longest_context_seconds / math.sqrt(RAGGED)
-    lengths = {
-        **{samples: f"{samples} samples" for samples in (field, field + 1, odd)},
-        **{round(s * rate): f"{s:g} s" for s in (min(s, longest) for s in seconds)},
+    tile = geometry.min_samples + (tile_frames - 1) * geometry.hop
+    everything = ("speech", "noise", "ragged")
+    # A ragged batch needs the attention memory of one utterance sqrt(RAGGED) times as long.
+    longest = manifest.longest_context_seconds
+    if thorough:
+        longest /= math.sqrt(RAGGED)
+    lengths: dict[int, tuple[str, Sequence[str]]] = {
+        field: (f"{field} samples", everything if thorough else ("speech",)),
+        field + 1: (f"{field + 1} samples", everything if thorough else ("noise",)),
+        odd: (f"{odd} samples", everything),
+        tile: (f"{tile} samples", everything if thorough else ("noise",)),
+        tile + geometry.hop: (f"{tile + geometry.hop} samples", ("speech",)),
+        round(SPEECH_SECONDS * rate): (f"{SPEECH_SECONDS:g} s", ("speech", "ragged")),
     }
+    for seconds in THOROUGH_SECONDS if thorough else (LONG_SECONDS,):
+        shorter = min(seconds, longest)
+        lengths[round(shorter * rate)] = (
+            f"{shorter:g} s",
+            everything if thorough else ("speech",),
+        )
     cases = []
-    for samples, label in sorted(lengths.items()):
-        cases += [
-            ParityCase(f"{label}, {source}", (Utterance(source, 0, samples),), samples)
-            for source in ("speech", "noise")
-        ]
-        ragged = _ragged(samples, geometry.min_samples, rate)
-        cases.append(ParityCase(f"{label} x {RAGGED}, ragged", ragged, samples))
+    for n, (label, kinds) in sorted(lengths.items()):
+        for kind in kinds:
+            if kind == "ragged":
+                ragged = _ragged(n, geometry.min_samples, rate)
+                cases.append(ParityCase(f"{label} x {RAGGED}, ragged", ragged, n))
+            else:
+                cases.append(ParityCase(f"{label}, {kind}", (Utterance(kind, 0, n),), n))
     return cases
 
 
@@ -167,11 +205,24 @@ def _ragged(samples: int, shortest: int, rate: int) -> tuple[Utterance, ...]:
     return (*ragged, Utterance("speech", 0, shortest - 1))
 
 
-def more_speech(audio: CaseAudio, index: int) -> ParityCase:
+def more_speech(audio: CaseAudio, index: int, name: str) -> ParityCase:
     """Return 10 s of speech at another offset and level, for more codes to compare."""
     samples = round(10 * audio.manifest.sample_rate)
     available = len(audio.sources["speech"])
     start = (index * 7919) % max(1, available - samples)
     length = min(samples, available - start)
     utterance = Utterance("speech", start, length, 0.5 + index % 5 / 4)
-    return ParityCase(f"more speech {index + 1}", (utterance,), length)
+    return ParityCase(name, (utterance,), length, codes_only=True)
+
+
+def more_frames(audio: CaseAudio, index: int) -> tuple[npt.NDArray[np.float32], Tensors]:
+    """Return frames (1, n, d) around those of speech, and the quantizer's outputs for them.
+
+    They choose entries that the cases of speech do not, and need no feature encoder.
+    """
+    model = audio.model
+    speech = audio.reference_of(audio.speech)
+    values = speech.arrays[model.config.quantizer_input or "features"]
+    noise = np.random.default_rng(index).standard_normal(values.shape)
+    frames = (values + 0.5 * values.std(axis=0) * noise).astype(np.float32)[np.newaxis]
+    return frames, reference.quantize_frames(model, frames)

@@ -78,10 +78,15 @@ def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) ->
     references = [
         reference.encode(model, x[:n]) for x, n in zip((clip, other), lengths, strict=True)
     ]
-    other[lengths[1] :] = 1e3
     frames = model.config.geometry.frames(samples)
     arrays = reference.padded_batch(references, frames, model.config.context_frames(frames))
     arrays |= reference.standard_deviations(references[0])
+    if bundle is None:
+        rounding = reference.Rounding()
+        for x, n, exact in zip((clip, other), lengths, references, strict=True):
+            rounding.add(reference.measure_rounding(model, x[:n], exact))
+        arrays |= rounding.tensors()
+    other[lengths[1] :] = 1e3
     arrays["waveform"] = np.stack([clip, other])
     arrays["lengths"] = lengths
     if bundle is not None:

@@ -1,16 +1,20 @@
 """The parity gate: a bundle against its PyTorch model, run by the runtime that ships.
 
 Every graph is run on recorded speech and on noise, from one receptive field to 30 s (the split
-graphs to 8 s), alone and in a ragged batch whose padding is garbage.
+graphs to 8 s), alone and in ragged batches whose padding is garbage.
 
-In float32 every output is compared with the reference of each utterance alone, so that a batch
-that changes a result cannot pass. With quantized weights, speech is compared with the reference
-within the export's budgets, and ragged batches with the bundle itself, each utterance alone.
+In float32 every output is compared with the float64 reference of each utterance alone, so that a
+batch that changes a result cannot pass. Where a value is beyond the usual tolerance, PyTorch is
+also run in float32 on the same audio: a checkpoint that amplifies rounding does so in PyTorch too.
+With quantized weights, speech is compared with the reference within the export's budgets, and
+ragged batches with the bundle itself, each utterance alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,11 +22,14 @@ import numpy.typing as npt
 import torch
 
 from w2v_edge.agreement import (
+    MAX_ROUNDING,
     MAX_TIES,
     RELATIVE_TOLERANCE,
+    ROUNDING_FACTOR,
     CodeAgreement,
     Deviation,
     compare_most_codes,
+    json_number,
     without_close_calls,
 )
 from w2v_edge.bundle.golden import (
@@ -38,19 +45,23 @@ from w2v_edge.bundle.golden import (
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
-from w2v_edge_export.cases import CaseAudio, ParityCase, more_speech, parity_cases
-from w2v_edge_export.reference import Reference, Tensors, lengths_of
+from w2v_edge_export.cases import CaseAudio, ParityCase, more_frames, more_speech, parity_cases
+from w2v_edge_export.reference import EVALUATIONS, Reference, Rounding, Tensors, lengths_of
 from w2v_edge_export.stages import Stages
+from w2v_edge_export.targets import load_target
 from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals
 
-SECONDS = (0.5, 1.0, 7.3, 30.0)
-"""Lengths of the cases, beside those around one receptive field."""
+MIN_CODES = 20_000
+"""Codes to compare in float32, in the tokenizer and the quantizer together."""
 
-MIN_CODES = 40_000
-"""Codes to compare in float32; the tokenizer and the quantizer each give half."""
+THOROUGH_CODES = 40_000
+"""The same for the thorough set, half of it in the tokenizer."""
 
 MORE_SPEECH = 100
-"""Most cases of further speech that are run to reach `MIN_CODES`."""
+"""Most cases of further speech that the thorough set runs."""
+
+FAR = 20.0
+"""A deviation over float32's rounding error that further evaluations would not explain."""
 
 SPLIT_SECONDS = 8.0
 """`frontend`, `context` and `statistics` share all nodes with `encoder`; longer cases skip them."""
@@ -87,6 +98,11 @@ class ParityReport:
         distinct_codes: number of entries seen in each group.
         provider: execution provider of the bundle.
         exact: True in float32, where codes must be equal; False where budgets hold.
+        rounding: largest deviation of PyTorch's own float32 from float64, by output; of `codes`,
+            of the quantizer's logits in their standard deviations.
+        spread: standard deviation of each output across frames.
+        float32_drift: share of codes that PyTorch's own float32 changes.
+        thorough: whether the thorough set was compared.
     """
 
     rows: tuple[Deviation, ...]
@@ -96,6 +112,10 @@ class ParityReport:
     distinct_codes: tuple[int, ...]
     provider: str
     exact: bool = True
+    rounding: Mapping[str, float] = field(default_factory=dict)
+    spread: Mapping[str, float] = field(default_factory=dict)
+    float32_drift: float = 0.0
+    thorough: bool = False
 
     @property
     def failures(self) -> list[Deviation]:
@@ -104,8 +124,9 @@ class ParityReport:
 
     @property
     def too_many_ties(self) -> bool:
-        """Whether more codes differ at ties than chance explains."""
-        return self.codes_tied > MAX_TIES * self.codes_compared
+        """Whether more codes differ at ties than chance, or float32 itself, explains."""
+        share = max(MAX_TIES, ROUNDING_FACTOR * self.float32_drift)
+        return self.codes_tied > share * self.codes_compared
 
     @property
     def passed(self) -> bool:
@@ -132,14 +153,26 @@ class ParityReport:
             remarks.append(
                 "only one code was ever chosen in a group: equal codes prove nothing there"
             )
-        if self.exact and 0 < self.codes_compared < MIN_CODES:
-            remarks.append(f"only {self.codes_compared} codes compared, {MIN_CODES} wanted")
+        wanted = THOROUGH_CODES if self.thorough else MIN_CODES
+        if self.exact and 0 < self.codes_compared < wanted:
+            remarks.append(f"only {self.codes_compared} codes compared, {wanted} wanted")
+        remarks += self._rounding_remarks()
         if self.too_many_ties:
             remarks.append(
                 f"{self.codes_tied} of {self.codes_compared} codes differ at ties, "
                 f"more than {MAX_TIES:.2%}"
             )
         return remarks
+
+    def _rounding_remarks(self) -> list[str]:
+        """Return a remark for each output whose float32 rounding exceeds the usual tolerance."""
+        return [
+            f"this checkpoint amplifies float32 rounding: {name} of PyTorch itself in float32 is "
+            f"off by {self.rounding[name]:.1e}, {self.rounding[name] / spread:.1e} of its standard "
+            "deviation"
+            for name, spread in self.spread.items()
+            if self.rounding.get(name, 0.0) * ROUNDING_FACTOR > RELATIVE_TOLERANCE * spread
+        ]
 
     def worst(self) -> list[Deviation]:
         """Return for each graph and output the deviation nearest to its tolerance."""
@@ -160,6 +193,9 @@ class ParityReport:
             "codes_tied": self.codes_tied,
             "codes_wrong": self.codes_wrong,
             "distinct_codes": list(self.distinct_codes),
+            "float32_rounding": {x: json_number(value) for x, value in self.rounding.items()},
+            "std": {x: json_number(value) for x, value in self.spread.items()},
+            "float32_code_drift": json_number(self.float32_drift),
             "remarks": self.remarks,
             "worst": [row.to_dict() for row in self.worst()],
             "failures": [row.to_dict() for row in self.failures],
@@ -173,7 +209,12 @@ def _strain(row: Deviation) -> float:
 
 
 def run_parity_gate(
-    torch_model: SpeechModel, bundle: Model, stages: Stages | None = None
+    torch_model: SpeechModel,
+    bundle: Model,
+    stages: Stages | None = None,
+    *,
+    thorough: bool = False,
+    accept_ill_conditioned: bool = False,
 ) -> ParityReport:
     """Compare a bundle with its PyTorch model. A difference is in the report, and not raised.
 
@@ -181,20 +222,26 @@ def run_parity_gate(
         torch_model: the model, in eval mode.
         bundle: the bundle, opened by the runtime.
         stages: gets a step for each case.
+        thorough: compare the thorough set of cases.
+        accept_ill_conditioned: let outputs pass on which float32's own rounding error is too large
+            for a verdict.
 
     Raises:
         BundleIntegrityError: the weights are quantized and the manifest states no budgets.
     """
     stages = stages or Stages()
     exact = bundle.manifest.precision == "fp32"
-    gate = _ExactGate(torch_model, bundle) if exact else _BudgetGate(torch_model, bundle)
+    gate = (_ExactGate if exact else _BudgetGate)(torch_model, bundle, thorough=thorough)
+    gate.accept_ill_conditioned = accept_ill_conditioned
+    target = load_target(bundle.manifest.target)
+    tile_frames = round(target.tile_seconds * bundle.sample_rate / bundle.manifest.hop)
     rows: list[Deviation] = []
-    cases = parity_cases(bundle.manifest, SECONDS)
+    cases = parity_cases(bundle.manifest, max(1, tile_frames), thorough=thorough)
     for i, case in enumerate(cases):
         stages.step(case.name, i, len(cases))
         rows += gate.compare(case)
     rows += gate.finish(stages)
-    codes = gate.codes
+    codes, audio = gate.codes, gate.audio
     return ParityReport(
         rows=tuple(rows),
         codes_compared=codes.compared,
@@ -203,17 +250,24 @@ def run_parity_gate(
         distinct_codes=tuple(len(seen) for seen in codes.distinct),
         provider=bundle.provider,
         exact=exact,
+        rounding=audio.rounding.largest,
+        spread={name.removesuffix("_std"): float(std) for name, std in audio.std.items()},
+        float32_drift=audio.rounding.code_drift,
+        thorough=thorough,
     )
 
 
 class _Gate:
     """State that both gates share: the case audio and the counts of codes."""
 
-    def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
+    accept_ill_conditioned = False
+
+    def __init__(self, torch_model: SpeechModel, bundle: Model, *, thorough: bool) -> None:
         self.torch_model = torch_model
         self.bundle = bundle
+        self.thorough = thorough
         self.codes = CodeAgreement()
-        self.audio = CaseAudio(torch_model, bundle.manifest, SECONDS)
+        self.audio = CaseAudio(torch_model, bundle.manifest)
         self.tokenizes = "tokenizer" in bundle.manifest.graphs
 
     def compare(self, case: ParityCase) -> list[Deviation]:
@@ -229,38 +283,75 @@ class _ExactGate(_Gate):
     """float32: every graph against the reference of each utterance alone."""
 
     def compare(self, case: ParityCase) -> list[Deviation]:
-        batch = self.audio.batch(case)
-        references = [self.audio.reference_of(x) for x in case.utterances]
+        context = not case.codes_only
+        references = [self.audio.reference_of(x, context=context) for x in case.utterances]
         expected = self.audio.expected(case, references)
-        rows = compare_encoder(self.bundle, batch, expected, case.name, self.codes)
+        rows, codes = self._compare(case, expected)
+        strict = {(row.case, row.output) for row in rows if row.ok}
+        rounding = Rounding()
+        for begin, end in pairwise((0, *EVALUATIONS)):
+            if not any(_may_be_rounding(row, rounding) for row in rows):
+                break
+            rounding.add(self.audio.measure_rounding(case, range(begin, end)))
+            rows, codes = self._compare(case, expected | rounding.tensors())
+        self.codes.add(codes)
+        return [x if (x.case, x.output) in strict else self._judged(x, rounding) for x in rows]
+
+    def _compare(
+        self, case: ParityCase, expected: Tensors
+    ) -> tuple[list[Deviation], CodeAgreement]:
+        bundle, codes, batch = self.bundle, CodeAgreement(), self.audio.batch(case)
+        rows: list[Deviation] = []
+        if not case.codes_only:
+            rows += compare_encoder(bundle, batch, expected, case.name, codes)
         if self.tokenizes:
-            rows += compare_tokenizer(self.bundle, batch, expected, case.name, self.codes)
-        if case.samples <= SPLIT_SECONDS * self.bundle.sample_rate:
-            rows += compare_split(self.bundle, batch, expected, case.name)
-        return rows
+            rows += compare_tokenizer(bundle, batch, expected, case.name, codes)
+        if case.codes_only:
+            frames = expected[self.torch_model.config.quantizer_input or "features"]
+            rows += compare_quantizer(bundle, frames, expected, case.name, codes)
+        elif case.samples <= SPLIT_SECONDS * bundle.sample_rate:
+            rows += compare_split(bundle, batch, expected, case.name)
+        return rows, codes
+
+    def _judged(self, row: Deviation, rounding: Rounding) -> Deviation:
+        """Refuse an output that is within its tolerance only because float32 says nothing."""
+        largest = rounding.largest.get(row.output, 0.0)
+        spread = float(self.audio.std.get(f"{row.output}_std", 1.0))
+        if self.accept_ill_conditioned or not row.ok or largest <= MAX_ROUNDING * spread:
+            return row
+        return replace(
+            row,
+            problem=f"no verdict: PyTorch's own float32 is off by {largest / spread:.0%} of the "
+            "standard deviation",
+        )
 
     def finish(self, stages: Stages) -> list[Deviation]:
-        """Compare codes of further speech until there are `MIN_CODES`."""
+        """Compare codes of further speech, or of further frames, until there are enough."""
         rows: list[Deviation] = []
         for i in range(MORE_SPEECH if self.tokenizes else 0):
-            if self.codes.compared >= MIN_CODES:
+            if self.codes.compared >= (THOROUGH_CODES if self.thorough else MIN_CODES):
                 break
-            case = more_speech(self.audio, i)
-            stages.step(case.name, self.codes.compared, MIN_CODES)
-            batch = self.audio.batch(case)
-            references = [self.audio.reference_of(x, context=False) for x in case.utterances]
-            expected = self.audio.expected(case, references)
-            rows += compare_tokenizer(self.bundle, batch, expected, case.name, self.codes)
-            frames = expected[self.torch_model.config.quantizer_input or "features"]
-            rows += compare_quantizer(self.bundle, frames, expected, case.name, self.codes)
+            name = f"more {'speech' if self.thorough else 'frames'} {i + 1}"
+            stages.step(name, self.codes.compared, MIN_CODES)
+            if self.thorough:
+                rows += self.compare(more_speech(self.audio, i, name))
+            else:
+                frames, expected = more_frames(self.audio, i)
+                rows += compare_quantizer(self.bundle, frames, expected, name, self.codes)
         return rows
+
+
+def _may_be_rounding(row: Deviation, rounding: Rounding) -> bool:
+    """Whether an output differs by values alone, and not by far more than the rounding measured."""
+    largest = rounding.largest.get(row.output, np.inf)
+    return not row.ok and not row.problem and row.worst < FAR * largest
 
 
 class _BudgetGate(_Gate):
     """Quantized weights: speech against the reference, batches against the bundle itself."""
 
-    def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
-        super().__init__(torch_model, bundle)
+    def __init__(self, torch_model: SpeechModel, bundle: Model, *, thorough: bool) -> None:
+        super().__init__(torch_model, bundle, thorough=thorough)
         self.totals = AccuracyTotals()
         stated = bundle.manifest.weight_quantization or {}
         try:

@@ -1,14 +1,20 @@
-"""Reference results: the training-side PyTorch model in eval mode, each utterance alone."""
+"""Reference results: the training-side PyTorch model in eval mode, in float64, utterances alone.
+
+float64, since float32 has a rounding error of its own, which some checkpoints amplify. `Rounding`
+is that error, measured: PyTorch in float32 against PyTorch in float64.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from w2v_edge.agreement import std_across_frames
 from w2v_edge.audio import Waveform
@@ -16,6 +22,14 @@ from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.padding import Frames
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge_export.graph_builder import known
+
+EVALUATIONS = (3, 8, 24)
+"""float32 evaluations of an utterance whose largest deviation counts as float32's rounding error.
+
+A few can be lucky: the error of one varies by a factor of four. Where a bundle deviates by more,
+there are further evaluations.
+"""
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -31,26 +45,161 @@ class Reference:
             one vector for the utterance.
         frames: number of feature frames.
         context_frames: number of context frames, and of codes made from the context.
+        scores: (n, groups, entries) logits of the quantizer; None without one.
     """
 
     arrays: Tensors
     lengths: Mapping[str, str | None]
     frames: int
     context_frames: int
+    scores: npt.NDArray[Any] | None = None
 
 
-@torch.inference_mode()
+@dataclass
+class Rounding:
+    """float32's own rounding error: PyTorch in float32 against PyTorch in float64.
+
+    Attributes:
+        largest: largest absolute deviation of each output; of `codes`, of the quantizer's logits in
+            their standard deviations.
+        codes: codes compared.
+        changed: codes that differ.
+    """
+
+    largest: dict[str, float] = field(default_factory=dict)
+    codes: int = 0
+    changed: int = 0
+
+    def add(self, other: Rounding) -> None:
+        """Take in the errors of another utterance."""
+        for name, value in other.largest.items():
+            self.largest[name] = max(value, self.largest.get(name, 0.0))
+        self.codes += other.codes
+        self.changed += other.changed
+
+    @property
+    def code_drift(self) -> float:
+        """Share of codes that float32 changes."""
+        return self.changed / max(1, self.codes)
+
+    def tensors(self) -> Tensors:
+        """Return the errors as `NAME_rounding`, beside the outputs of a case."""
+        return {f"{name}_rounding": np.array(value) for name, value in self.largest.items()}
+
+
+@torch.no_grad()
 def encode(model: SpeechModel, waveform: Waveform, *, context: bool = True) -> Reference:
-    """Run the model on one waveform.
+    """Run the model on one waveform in float64.
 
     Args:
-        model: in eval mode.
+        model: in eval mode, in float32.
         waveform: (samples,) float PCM.
         context: whether to run the transformer; it always runs where codes are made from its
             output.
     """
+    with in_float64(model):
+        return _encode(model, torch.from_numpy(waveform).double(), context=context)
+
+
+@torch.no_grad()
+def measure_rounding(
+    model: SpeechModel,
+    waveform: Waveform,
+    exact: Reference,
+    evaluations: range = range(EVALUATIONS[0]),
+) -> Rounding:
+    """Return the largest deviation of float32 evaluations of an utterance from float64.
+
+    All evaluations are equally right: samples are changed by at most one unit in the last place,
+    and the kernels are oneDNN's and PyTorch's own in turn.
+
+    Args:
+        model: in eval mode, in float32.
+        waveform: (samples,) float PCM.
+        exact: the result of `encode`.
+        evaluations: numbers of the evaluations; the first one, 0, changes no sample.
+    """
+    found = Rounding()
+    kernels = torch.backends.mkldnn.enabled
+    nudged = np.nextafter(waveform, np.float32(2), dtype=np.float32)
+    for i in evaluations:
+        share = 0.5 if i else 0.0
+        given = np.where(np.random.default_rng(i).random(len(waveform)) < share, nudged, waveform)
+        try:
+            torch.backends.mkldnn.enabled = i % 2 == 0
+            single = _encode(model, torch.from_numpy(given), context="context" in exact.arrays)
+        finally:
+            torch.backends.mkldnn.enabled = kernels
+        found.add(_deviations(single, exact))
+    return found
+
+
+def _deviations(single: Reference, exact: Reference) -> Rounding:
+    found = Rounding()
+    for name, values in exact.arrays.items():
+        if name not in {"codes", "vectors", "margins"}:
+            found.largest[name] = _largest(single.arrays[name] - values)
+    if exact.scores is not None and single.scores is not None:
+        found.largest["codes"] = _largest(single.scores - exact.scores) / _std(exact.scores)
+        found.codes = exact.arrays["codes"].size
+        found.changed = int((single.arrays["codes"] != exact.arrays["codes"]).sum())
+    return found
+
+
+def _largest(values: npt.NDArray[Any]) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+@contextmanager
+def in_float64(model: SpeechModel) -> Iterator[None]:
+    """Make a model compute in float64.
+
+    Weights of the transformer's blocks are converted while their block runs, so that a large model
+    does not take three times its memory.
+    """
+    blocks: list[nn.Module] = list(getattr(model.context_network, "blocks", ()))
+    inside = {id(tensor) for block in blocks for tensor in _floats(block)}
+    rest = [tensor for tensor in _floats(model) if id(tensor) not in inside]
+    kept: dict[int, list[torch.Tensor]] = {}
+
+    def enter(block: nn.Module, _: object) -> None:
+        kept[id(block)] = _convert(_floats(block))
+
+    def leave(block: nn.Module, _: object, __: object) -> None:
+        _restore(_floats(block), kept.pop(id(block)))
+
+    handles = [block.register_forward_pre_hook(enter) for block in blocks]
+    handles += [block.register_forward_hook(leave, always_call=True) for block in blocks]
+    before = _convert(rest)
+    try:
+        yield
+    finally:
+        _restore(rest, before)
+        for handle in handles:
+            handle.remove()
+
+
+def _floats(module: nn.Module) -> list[torch.Tensor]:
+    tensors = (*module.parameters(), *module.buffers())
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+def _convert(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Make tensors float64 in place, and return their data before."""
+    before = [tensor.data for tensor in tensors]
+    for tensor in tensors:
+        tensor.data = tensor.data.double()
+    return before
+
+
+def _restore(tensors: list[torch.Tensor], before: list[torch.Tensor]) -> None:
+    for tensor, data in zip(tensors, before, strict=True):
+        tensor.data = data
+
+
+def _encode(model: SpeechModel, waveform: torch.Tensor, *, context: bool) -> Reference:
     lengths = torch.tensor([len(waveform)])
-    features = model.features(torch.from_numpy(waveform).unsqueeze(0), lengths)
+    features = model.features(waveform.unsqueeze(0), lengths)
     frames = int(features.lengths[0])
     context_frames = model.config.context_frames(frames)
     made = {"features": features.values}
@@ -59,27 +208,50 @@ def encode(model: SpeechModel, waveform: Waveform, *, context: bool = True) -> R
         made |= model.outputs(features)
     if model.config.quantizer_input == "context":
         quantized = Frames(made["context"], torch.tensor([context_frames]))
+    scores = None
     if model.quantizer is not None:
-        made |= _quantize(model.quantizer, quantized)
+        made |= quantize(model.quantizer, quantized)
+        scores = made.pop("scores")[0].numpy()
     arrays = {name: values[0].numpy() for name, values in made.items()}
     lengths_names = {name: lengths_of(model.config, name) for name in arrays}
-    return Reference(arrays, lengths_names, frames, context_frames)
+    return Reference(arrays, lengths_names, frames, context_frames, scores)
 
 
-def _quantize(quantizer: VectorQuantizer, frames: Frames) -> dict[str, torch.Tensor]:
+@torch.no_grad()
+def quantize_frames(model: SpeechModel, frames: npt.NDArray[np.float32]) -> Tensors:
+    """Return the quantizer's float64 results for frames (1, n, d), as a case's expected outputs."""
+    quantizer = known(model.quantizer)
+    lengths = torch.tensor([frames.shape[1]])
+    single = quantize(quantizer, Frames(torch.from_numpy(frames), lengths))["scores"].numpy()
+    with in_float64(model):
+        exact = quantize(quantizer, Frames(torch.from_numpy(frames).double(), lengths))
+    scores = exact.pop("scores").numpy()
+    return {
+        **{name: values.numpy() for name, values in exact.items()},
+        **dict.fromkeys(("frame_lengths", "context_lengths"), lengths.numpy()),
+        "codes_rounding": np.array(_largest(single - scores) / _std(scores)),
+    }
+
+
+def quantize(quantizer: VectorQuantizer, frames: Frames) -> dict[str, torch.Tensor]:
+    """Return codes, vectors, margins and scores of frames (b, n, d).
+
+    Margins (b, n, g) are the distances of the two best logits, in standard deviations of all
+    logits; scores (b, n, g, v) are the logits.
+    """
     found = quantizer(frames)
-    logits = quantizer.logits(frames.values)
-    best = logits.topk(2, dim=-1).values
-    margins = (best[..., 0] - best[..., 1]) / _std(logits)
-    return {"codes": found.codes, "vectors": found.vectors, "margins": margins}
+    scores = quantizer.logits(frames.values)
+    best = scores.topk(2, dim=-1).values
+    margins = (best[..., 0] - best[..., 1]) / _std(scores.numpy())
+    return {"codes": found.codes, "vectors": found.vectors, "margins": margins, "scores": scores}
 
 
-def _std(logits: torch.Tensor) -> float:
-    return max(float(logits.std()), 1e-12) if logits.numel() > 1 else 1.0
+def _std(logits: npt.NDArray[Any]) -> float:
+    return max(float(logits.std()), 1e-12) if logits.size > 1 else 1.0
 
 
 def padded_batch(references: list[Reference], frames: int, context_frames: int) -> Tensors:
-    """Return the outputs expected for a batch, zero past each utterance's frames.
+    """Return the outputs expected for a batch, rounded to float32, zero past each one's frames.
 
     Args:
         references: results for each utterance alone.
@@ -94,9 +266,10 @@ def padded_batch(references: list[Reference], frames: int, context_frames: int) 
     for name, first in references[0].arrays.items():
         lengths = references[0].lengths[name]
         if lengths is None:
-            batch[name] = np.stack([x.arrays[name] for x in references])
+            batch[name] = np.stack([x.arrays[name] for x in references]).astype(np.float32)
             continue
-        batch[name] = np.zeros((len(references), sizes[lengths], *first.shape[1:]), first.dtype)
+        dtype = np.int64 if name == "codes" else np.float32
+        batch[name] = np.zeros((len(references), sizes[lengths], *first.shape[1:]), dtype)
         for row, reference in zip(batch[name], references, strict=True):
             row[: len(reference.arrays[name])] = reference.arrays[name]
     return batch

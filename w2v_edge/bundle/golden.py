@@ -8,8 +8,9 @@ that exported it, after it held its budgets against PyTorch.
 and whatever else the graphs give; `context_lengths`, which the context goes by, the same as
 `frame_lengths` but in models with fewer frames of context; `margins`, the distance of each code's
 two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
-how much they vary across frames; and `bars`, JSON text with the tolerances by precision. Programs
-in any language can reproduce it.
+how much they vary across frames; in float32 `features_rounding`, `context_rounding` and the like,
+how far PyTorch's own float32 deviates from float64; and `bars`, JSON text with the tolerances by
+precision. Programs in any language can reproduce it.
 """
 
 from __future__ import annotations
@@ -230,7 +231,8 @@ def compare_tokenizer(
     lengths = expected[code_lengths(model)]
     codes, margins = expected["codes"], expected["margins"]
     case = f"tokenizer {case}"
-    return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally)]
+    rounding = _rounding(expected, "codes")
+    return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally, rounding)]
 
 
 def compare_split(
@@ -259,6 +261,7 @@ def _compare_outputs(
             name,
             *framed(found[name], expected, name, lengths),
             float(expected[f"{name}_std"]),
+            _rounding(expected, name),
         )
         for name, lengths in outputs_of(model, graph).items()
     ]
@@ -278,9 +281,22 @@ def compare_quantizer(
     codes = np.where(valid[..., None], found["codes"], 0)
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
     return [
-        compare_codes(case, codes, expected["codes"], expected["margins"], lengths, tally),
+        compare_codes(
+            case,
+            codes,
+            expected["codes"],
+            expected["margins"],
+            lengths,
+            tally,
+            _rounding(expected, "codes"),
+        ),
         _exact(case, np.where(same, found["vectors"], 0), np.where(same, expected["vectors"], 0)),
     ]
+
+
+def _rounding(expected: Arrays, name: str) -> float:
+    """Return float32's own rounding error of an output; 0 in bundles of earlier releases."""
+    return float(expected.get(f"{name}_rounding", 0.0))
 
 
 def _exact(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:

@@ -52,6 +52,11 @@ def mean_over_frames(frames: Frames) -> Tensor:
     return total / rearrange(frames.lengths.clamp(min=1), "b -> b 1")
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return x in float32 if it is in half precision, as under autocast; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def normalise(waveform: Tensor, lengths: Tensor, eps: float) -> Tensor:
     """Scale each utterance to zero mean and unit variance.
 

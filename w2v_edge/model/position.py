@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from w2v_edge.model.config import RelativePositionConfig, TransformerContextConfig
-from w2v_edge.model.padding import Frames, zero_padding
+from w2v_edge.model.padding import Frames, at_least_float32, zero_padding
 
 GATE_PARTS = 4
 """Linear outputs that are summed to each of the two gates."""
@@ -82,7 +82,7 @@ def _convolve_same(conv: nn.Module, x: Tensor) -> Tensor:
     # oneDNN's grouped bfloat16 convolution with an even kernel silently gives wrong results (torch
     # 2.13, processors with AMX; the error is as large as the values), so autocast is off here.
     with torch.autocast(x.device.type, enabled=False):
-        y: Tensor = conv(rearrange(x.float(), "b n d -> b d n"))
+        y: Tensor = conv(rearrange(at_least_float32(x), "b n d -> b d n"))
     # An even kernel gives one more frame than its input has.
     return rearrange(y[:, :, : x.shape[1]], "b d n -> b n d")
 

@@ -20,7 +20,7 @@ from w2v_edge.model.config import (
     QuantizerConfig,
     SoftQuantizerConfig,
 )
-from w2v_edge.model.padding import Frames, valid_steps
+from w2v_edge.model.padding import Frames, at_least_float32, valid_steps
 from w2v_edge.model.random import RandomStream, fresh_seeds, uniform
 
 NOISE_EPS = 1e-8
@@ -107,7 +107,7 @@ class VectorQuantizer(nn.Module):
             seeds: (b,) random seeds of the utterances, for the training noise; fresh if None.
         """
         # Under autocast logits are half precision; probabilities are summed in float32.
-        logits = self.logits(frames.values).float()
+        logits = at_least_float32(self.logits(frames.values))
         valid = valid_steps(frames.lengths, logits.shape[1])
         codes = logits.argmax(dim=-1) * rearrange(valid, "b n -> b n 1")
         if self.training:
