@@ -22,9 +22,13 @@ TIE_MARGIN = 1e-4
 MAX_TIES = 1e-4
 """Share of all codes that may differ at ties."""
 
-ROUNDING_FACTOR = 2.0
-"""Tolerance over float32's own rounding error, where that is larger than the usual tolerance: the
-bundle rounds too, in another order."""
+ROUNDING_FACTOR = 4.0
+"""Tolerance over float32's own rounding error, where that is larger than the usual tolerance.
+
+The bundle rounds too, in another order and with kernels that are up to three times less exact. The
+factor holds for the largest deviation and for the median over frames: the largest is that of a few
+sensitive frames and varies, a changed weight moves all frames.
+"""
 
 MAX_ROUNDING = 0.1
 """Rounding error, in standard deviations across frames, beyond which outputs show nothing."""
@@ -138,7 +142,7 @@ def compare_values(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     std: float,
-    rounding: float = 0.0,
+    rounding: tuple[float, float] = (0.0, 0.0),
 ) -> Deviation:
     """Compare values (b, n, d) by their largest absolute deviation.
 
@@ -149,16 +153,22 @@ def compare_values(
         expected: values of the reference.
         lengths: (b,) valid frames; frames past them must be exact zeros.
         std: standard deviation of the output, for its tolerance.
-        rounding: largest deviation of PyTorch's own float32 from the reference, if it was measured.
+        rounding: deviation of PyTorch's own float32 from the reference, if it was measured: the
+            largest, and the median over frames.
     """
     peak = float(np.abs(expected).max(initial=0.0))
-    allowed = max(tolerance(std, peak), ROUNDING_FACTOR * rounding)
+    usual = tolerance(std, peak)
+    allowed, typical = (max(usual, ROUNDING_FACTOR * x) for x in rounding)
     if found.shape != expected.shape:
         return Deviation(case, output, np.inf, allowed, None, _shapes(found, expected))
     deviation = np.abs(found.astype(np.float64) - expected).max(axis=2, initial=0.0)
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
     bad = (valid & ~(deviation <= allowed)) | leaked
+    median = float(np.median(deviation[valid])) if valid.any() else 0.0
+    if not bad.any() and median > typical:
+        bad = valid & (deviation >= median)
+        allowed = typical
     worst = np.where(valid, deviation, 0.0).max(initial=0.0)
     problem = "frames past the end are not zero" if leaked.any() else ""
     return Deviation(case, output, float(worst), allowed, _first(bad), problem)
