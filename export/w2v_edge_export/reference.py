@@ -171,8 +171,8 @@ def _deviations(single: Reference, exact: Reference) -> Rounding:
         found.changed = int((single.arrays["codes"] != exact.arrays["codes"]).sum())
     for name, deviation in deviations.items():
         # One vector for the utterance is one frame.
-        frames = len(deviation) if exact.lengths.get(name, "") is not None else 1
-        by_frame = deviation.reshape(frames, -1).max(axis=1, initial=0.0)
+        rows = deviation if exact.lengths[name] is not None else deviation[np.newaxis]
+        by_frame = rows.max(axis=tuple(range(1, rows.ndim)), initial=0.0)
         found.largest[name] = float(by_frame.max(initial=0.0))
         found.median[name] = float(np.median(by_frame)) if len(by_frame) else 0.0
     return found

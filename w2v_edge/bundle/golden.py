@@ -9,8 +9,8 @@ and whatever else the graphs give; `context_lengths`, which the context goes by,
 `frame_lengths` but in models with fewer frames of context; `margins`, the distance of each code's
 two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
 how much they vary across frames; in float32 `features_rounding`, `context_rounding` and the like,
-how far PyTorch's own float32 deviates from float64, at most and in the median frame; and `bars`, JSON text with the tolerances by
-precision. Programs in any language can reproduce it.
+how far PyTorch's own float32 deviates from float64, at most and in the median frame; and `bars`,
+JSON text with the tolerances by precision. Programs in any language can reproduce it.
 """
 
 from __future__ import annotations
