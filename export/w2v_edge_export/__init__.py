@@ -56,6 +56,9 @@ def export(
     max_code_drift: float = 0.05,
     require_speedup: float = 1.2,
     force: bool = False,
+    thorough: bool = False,
+    accept_ill_conditioned: bool = False,
+    use_cache: bool = True,
     stages: Stages | None = None,
     recorder: PassRecorder | None = None,
 ) -> ExportResult:
@@ -84,6 +87,12 @@ def export(
             fp32.
         require_speedup: least speed of the int8 encoder over float32, as a ratio, on this machine.
         force: replace an existing bundle.
+        thorough: compare more lengths, each as speech, as noise and in a ragged batch, and 40 000
+            codes in place of 20 000; takes several times as long.
+        accept_ill_conditioned: publish a bundle although the checkpoint amplifies float32 rounding
+            so much that PyTorch itself is off by over a tenth of an output's standard deviation.
+        use_cache: keep traced graphs in this user's cache folder: another checkpoint of the same
+            config is exported faster. They hold no weights.
         stages: records the stages and their seconds, for a progress bar or a log.
         recorder: records the sizes of the graphs after each graph pass.
 
@@ -128,6 +137,9 @@ def export(
             budgets=Budgets(min_cosine, max_code_drift, require_speedup),
         ),
         force=force,
+        thorough=thorough,
+        accept_ill_conditioned=accept_ill_conditioned,
+        use_cache=use_cache,
         stages=stages,
         recorder=recorder,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import onnx_ir as ir
 import torch
@@ -23,7 +24,8 @@ from w2v_edge_export.deployable.statistics import (
 from w2v_edge_export.graph_passes import PassRecorder, run_passes
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
-from w2v_edge_export.trace import Part, trace
+from w2v_edge_export.trace import Part
+from w2v_edge_export.trace_cache import trace_cached
 from w2v_edge_export.weight_quantization.half import HalfPrecision
 from w2v_edge_export.weight_quantization.lowering import quantize_graph
 from w2v_edge_export.weight_quantization.plan import Plan
@@ -116,13 +118,16 @@ def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
 
 
 def trace_parts(
-    model: SpeechModel, target: Target, stages: Stages | None = None
+    model: SpeechModel,
+    target: Target,
+    stages: Stages | None = None,
+    cache: Path | None = None,
 ) -> dict[str, ir.Model]:
-    """Trace every part of `model`, with a step of `stages` for each."""
+    """Trace every part of `model`, with a step of `stages` for each; see `trace_cached`."""
     stages, made, traced = stages or Stages(), parts(model), {}
     for i, (name, part) in enumerate(made.items()):
         stages.step(name, i, len(made))
-        traced[name] = trace(part, target.opset)
+        traced[name] = trace_cached(part, target, cache)
     return traced
 
 

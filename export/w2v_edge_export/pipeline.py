@@ -35,6 +35,7 @@ from w2v_edge_export.parts import lower_parts, trace_parts
 from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target, load_target, target_names
+from w2v_edge_export.trace_cache import cache_folder
 from w2v_edge_export.weight_quantization.search import QuantizationOptions, quantize
 
 STAGES = {
@@ -67,6 +68,9 @@ def export_bundle(
     selection: Selection = EVERYTHING,
     quantization: QuantizationOptions | None = None,
     force: bool = False,
+    thorough: bool = False,
+    accept_ill_conditioned: bool = False,
+    use_cache: bool = True,
     stages: Stages | None = None,
     recorder: PassRecorder | None = None,
 ) -> ExportResult:
@@ -80,6 +84,9 @@ def export_bundle(
         selection: language, layers, units and outputs.
         quantization: calibration audio and budgets, for precisions other than fp32.
         force: replace an existing output.
+        thorough: compare the thorough set of cases.
+        accept_ill_conditioned: publish a bundle on which float32 allows no verdict.
+        use_cache: keep traces in this user's cache.
         stages: records the stages.
         recorder: records the sizes of all parts after each graph pass.
     """
@@ -92,7 +99,7 @@ def export_bundle(
             source = load_source(checkpoint, selection.language)
             model = select(source.model, selection)
         with stages.stage("trace"):
-            traced = trace_parts(model, profile, stages)
+            traced = trace_parts(model, profile, stages, cache_folder() if use_cache else None)
         quantized = None
         if precision != "fp32":
             with stages.stage("quantize"):
@@ -119,7 +126,13 @@ def export_bundle(
             manifest = described(files=measure_files(folder))
             write_manifest(manifest, folder)
         with stages.stage("compare"):
-            report = run_parity_gate(model, load(folder), stages)
+            report = run_parity_gate(
+                model,
+                load(folder),
+                stages,
+                thorough=thorough,
+                accept_ill_conditioned=accept_ill_conditioned,
+            )
             if not report.passed:
                 raise GateError(report)
             write_manifest(replace(manifest, parity=report.to_dict()), folder)

@@ -66,7 +66,7 @@ def verify_against(
             return ParityReport(tuple(rows), 0, 0, 0, (), bundle.provider)
         changed = compare_weights(model, bundle)
     with stages.stage("compare"):
-        report = run_parity_gate(model, bundle, stages)
+        report = run_parity_gate(model, bundle, stages, thorough=True)
     return replace(report, rows=(*changed, *report.rows))
 
 

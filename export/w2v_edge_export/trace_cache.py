@@ -1,0 +1,158 @@
+"""A cache of traced parts, for this user: a trace depends on the config, not on the weights.
+
+A cached graph holds no weights. Those of the twin's `state_dict` are put in when it is read, so a
+graph from the cache and a new trace are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.tensor_adapters import TorchTensor
+
+from w2v_edge.files import replacing
+from w2v_edge_export.targets import Target
+from w2v_edge_export.trace import Part, trace
+
+PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
+"""Packages whose version changes a trace."""
+
+MAX_TRACES = 200
+"""Traces kept; a model has three to six parts."""
+
+
+def trace_cached(part: Part, target: Target, folder: Path | None) -> ir.Model:
+    """Trace a part, or read its trace from the cache.
+
+    Args:
+        part: the twin and its example inputs.
+        target: profile of the runtime that the graph is for.
+        folder: of the cache; None to trace in any case. What cannot be read is traced again, and
+            what cannot be written is not kept.
+    """
+    path = None if folder is None else folder / f"{_key(part, target)}.onnx"
+    if path is not None:
+        try:
+            return _with_weights(_unseal(path.read_bytes()), part)
+        except (OSError, ValueError, KeyError):
+            pass
+    graph = _without_weights(trace(part, target.opset))
+    if path is not None:
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(_seal(graph))
+            _drop_oldest(path.parent)
+        except OSError:
+            pass
+    return _with_weights(graph, part)
+
+
+def cache_folder() -> Path | None:
+    """Return this user's folder for traces; None without a home folder."""
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library/Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return base / "w2v-edge" / "traces"
+
+
+def _key(part: Part, target: Target) -> str:
+    """Return a hash of all that a trace depends on."""
+    described = {
+        "part": part.name,
+        "twin": repr(part.module),
+        "constants": _constants(part),
+        "inputs": {name: (str(x.dtype), list(x.shape)) for name, x in part.inputs.items()},
+        "dynamic": {name: dict(axes) for name, axes in part.dynamic.items()},
+        "outputs": part.outputs,
+        "weights": {
+            name: (str(x.dtype), list(x.shape)) for name, x in part.module.state_dict().items()
+        },
+        "opset": target.opset,
+        "versions": [sys.version, *(metadata.version(name) for name in PACKAGES)],
+        "code": _code(),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _constants(part: Part) -> list[str]:
+    """Return the settings that the twin's modules hold beside their weights."""
+    return [
+        f"{name}.{key}={value!r}"
+        for name, module in part.module.named_modules()
+        for key, value in sorted(vars(module).items())
+        if not key.startswith("_") and key != "training"
+    ]
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the code of the twins, and of the model that they are made from."""
+    found = hashlib.sha256()
+    for package in ("w2v_edge_export", "w2v_edge_export.deployable", "w2v_edge.model"):
+        for file in sorted(resources.files(package).iterdir(), key=lambda x: x.name):
+            if file.name.endswith(".py"):
+                found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def _without_weights(traced: ir.Model) -> onnx.ModelProto:
+    """Return a traced graph whose weights are inputs."""
+    weights = dict(traced.graph.initializers)
+    for name, value in weights.items():
+        del traced.graph.initializers[name]
+        value.const_value = None
+        traced.graph.inputs.append(value)
+    return ir.to_proto(traced)
+
+
+def _with_weights(graph: onnx.ModelProto, part: Part) -> ir.Model:
+    """Return a graph with the weights of a part in place of its last inputs.
+
+    Raises:
+        KeyError: the graph is of another twin.
+    """
+    model = ir.from_proto(graph)
+    tensors = part.module.state_dict()
+    inputs = list(model.graph.inputs)
+    for value in inputs[len(part.inputs) :]:
+        model.graph.inputs.remove(value)
+        value.const_value = TorchTensor(tensors[str(value.name)], name=value.name)
+        model.graph.initializers.add(value)
+    return model
+
+
+def _seal(graph: onnx.ModelProto) -> bytes:
+    data = graph.SerializeToString(deterministic=True)
+    return hashlib.sha256(data).digest() + data
+
+
+def _unseal(content: bytes) -> onnx.ModelProto:
+    """Parse a file of the cache.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    digest, data = content[:32], content[32:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("damaged")
+    return onnx.load_from_string(data)
+
+
+def _drop_oldest(folder: Path) -> None:
+    traces = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime)
+    for path in traces[:-MAX_TRACES]:
+        path.unlink(missing_ok=True)
