@@ -58,13 +58,13 @@ def test_a_threshold_is_what_may_be_lost(usual: BenchmarkReport) -> None:
 
 
 def test_another_device_is_refused(usual: BenchmarkReport) -> None:
-    """It says which, and --force compares all the same and says so in the result."""
+    """It says which, and --across-devices compares all the same and says so in the result."""
     other = replace(
         usual, device=replace(usual.device, cpu=replace(usual.device.cpu, model="Other"))
     )
-    with pytest.raises(InputError, match=r"different devices: .*--force"):
+    with pytest.raises(InputError, match=r"different devices: .*--across-devices"):
         compare(usual, other)
-    assert "different devices" in compare(usual, other, force=True).differences[0]
+    assert "different devices" in compare(usual, other, across_devices=True).differences[0]
 
 
 def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: BenchmarkReport) -> None:
@@ -72,9 +72,9 @@ def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: Benchma
     other = replace(
         usual, bundles=tuple(replace(x, sha256=f"{i}" * 64) for i, x in enumerate(usual.bundles))
     )
-    with pytest.raises(InputError, match=r"different bundles: .*--force"):
+    with pytest.raises(InputError, match=r"different bundles: .*--across-devices"):
         compare(usual, other)
-    assert len(compare(usual, other, force=True).pairs) == len(compare(usual, usual).pairs)
+    assert len(compare(usual, other, across_devices=True).pairs) == len(compare(usual, usual).pairs)
 
 
 def test_a_renamed_folder_is_the_same_bundle(usual: BenchmarkReport) -> None:

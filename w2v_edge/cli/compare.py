@@ -101,7 +101,7 @@ def command(
         _print_across(reports, read, output)
         return
     try:
-        found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=across_devices)
+        found = compare(read[0], read[1], metrics=metric, threshold=threshold, across_devices=across_devices)
     except InputError as error:
         message = clean(str(error)).replace("--force", "--across-devices")
         raise InputError(message) from error

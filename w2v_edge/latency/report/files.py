@@ -92,7 +92,7 @@ def read_report(path: Path) -> BenchmarkReport:
     Raises:
         InputError: the file is missing, has another format or holds impossible figures.
     """
-    expected = "expected a report written by w2v-edge bench --json"
+    expected = "expected a report written by w2v-edge bench --report FILE.json"
     try:
         with open_regular(path) as stream:
             data = json.loads(stream.read(MAX_BYTES), parse_constant=_refuse)
