@@ -72,7 +72,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     averaged = torch.cat([present, *(x.flatten() for x in gradients)])
     dist.all_reduce(averaged)
     averaged /= dist.get_world_size()
-    present, *parts = averaged.split([len(trained), *(x.numel() for x in trained)])
+    present, *parts = torch.split(averaged, [len(trained), *(x.numel() for x in trained)])
     for x, exists, part in zip(trained, present.tolist(), parts, strict=True):
         x.grad = part.view_as(x) if exists else None
 

@@ -180,12 +180,11 @@ class RunFolder:
             state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises any error on a damaged file
             raise TrainingError(
-                f"{self.state}: damaged; start a new run from {self.model} with --init"
+                f"{self.state}: damaged; start a new run from {self.model}"
             ) from error
         if state.get("format_version") != FORMAT_VERSION:
             raise TrainingError(
-                f"{self.state}: found another format version; start a new run from {self.model} "
-                "with --init"
+                f"{self.state}: found another format version; start a new run from {self.model}"
             )
         return state
 
