@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from w2v_edge import data
 
 if TYPE_CHECKING:
@@ -18,12 +20,18 @@ QUICK = (
 ).split()
 
 
-def test_a_trained_checkpoint_exports_and_verifies(w2v_edge: Verb, tmp_path: Path) -> None:
+def test_a_trained_checkpoint_exports_and_verifies(
+    w2v_edge: Verb,
+    checkpoint: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """The bundle verifies; --json prints the metrics."""
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1)
     run = tmp_path / "run"
-    outcome = w2v_edge(
-        "pretrain", data.FOLDER, *QUICK, "--validation-fraction", "0.4", "-o", run, "--json"
-    )
+    options = ["--init", checkpoint("tutorial-small"), *QUICK[2:], "--validation-fraction", "0.4"]
+    outcome = w2v_edge("pretrain", data.FOLDER, *options, "-o", run, "--json")
     assert outcome.code == 0, outcome
     assert outcome.json["update"] == 2
     assert outcome.json["finished"]

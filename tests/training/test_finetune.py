@@ -51,11 +51,13 @@ def _written(model: SpeechModel, waveform: npt.NDArray[np.float32]) -> str:
 
 
 def test_a_model_learns_two_recordings_and_its_bundle_transcribes_them(
-    finetune: Run, speech: dict[str, Any], tmp_path: Path
+    finetune: Run, speech: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The transcripts are right; the bundle gives the text of PyTorch, and codes."""
     from w2v_edge_export import export
 
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1)
     texts = {
         "en-activated.flac": "Activated.",
         "en-conf-getpin.flac": "Please enter the conference PIN number!",

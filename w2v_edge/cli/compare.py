@@ -18,7 +18,7 @@ from w2v_edge.cli.options import (
     verb,
 )
 from w2v_edge.cli.output import console, markdown_table, print_json, print_table, to_json
-from w2v_edge.errors import RegressionError
+from w2v_edge.errors import InputError, RegressionError
 from w2v_edge.latency.compare_reports import METRICS
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def command(
     """
     from w2v_edge.latency.compare_reports import compare
     from w2v_edge.latency.report.files import read_report
+    from w2v_edge.latency.report.wording import clean
 
     if len(reports) < MANY:
         raise click.UsageError("Give two reports or more; the first is the baseline.")
@@ -99,9 +100,13 @@ def command(
     if len(read) > MANY:
         _print_across(reports, read, output)
         return
-    found = compare(
-        read[0], read[1], metrics=metric, threshold=threshold, across_devices=across_devices
-    )
+    try:
+        found = compare(
+            read[0], read[1], metrics=metric, threshold=threshold, across_devices=across_devices
+        )
+    except InputError as error:
+        # Names in a report may hold control characters.
+        raise InputError(clean(str(error))) from error
     result = {"threshold": threshold, "regressions": len(found.regressions), **vars(found)}
     text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)])
     if not output.give(result, text):
