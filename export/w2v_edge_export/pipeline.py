@@ -75,7 +75,7 @@ def export_bundle(
     Args:
         checkpoint: anything that `w2v_edge.checkpoints.load_source` reads.
         output: folder of the bundle.
-        precision: of the weights.
+        precision: precision of the weights.
         target: name of a target profile.
         selection: language, layers, units and outputs.
         quantization: calibration audio and budgets, for precisions other than fp32.

@@ -58,7 +58,7 @@ class Tuning:
             )
 
     def applied(self, execution: Execution, threads: int | None = None) -> Execution:
-        """Return `execution` with these settings, overridden by the caller's threads and options."""
+        """Return `execution` with these settings; the caller's threads and options win."""
         (name, own), *others = execution.providers
         return replace(
             execution,

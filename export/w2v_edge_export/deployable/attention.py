@@ -80,7 +80,7 @@ class DistancesTwin(nn.Module):
         super().__init__()
         self.furthest = source.config.max_distance
         distance = torch.arange(-self.furthest, self.furthest + 1)
-        # The buckets' logarithm is computed here, in PyTorch, since runtimes may round it differently.
+        # PyTorch computes the logarithm here, since runtimes may round it differently.
         table = source.weight.detach()[source.buckets(distance)].T
         self.table = nn.Parameter(table.contiguous(), requires_grad=False)
 

@@ -97,7 +97,7 @@ class PreNormBlockTwin(TransformerBlockTwin):
 
 
 class ContextTwin(nn.Module):
-    """`forward(features (b, n, d), frame_lengths (b,))` gives `outputs`, zero at padding."""
+    """Base: `forward(features (b, n, d), frame_lengths (b,))` returns `outputs`, zero at padding."""
 
     outputs: tuple[str, ...]
 
@@ -180,7 +180,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
 
 
 def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features with zeros past the lengths, even for NaN, and the (b, n, 1) mask of 1 and 0."""
+    """Return features, zero past the lengths even for NaN, and the mask (b, n, 1) of 1 and 0."""
     index = torch.arange(features.shape[1], device=features.device)
     mask = (index < frame_lengths.unsqueeze(1)).unsqueeze(2)
     zero = torch.zeros((), dtype=features.dtype)

@@ -37,7 +37,7 @@ class PositionTwin(_Convolution):
         super().__init__(source.conv)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
-        """Map x (b, n, d), zero at padding, to the same shape; `valid` (b, n, 1) is 0 at padding."""
+        """Map x (b, n, d), zero where `valid` (b, n, 1) is 0, to the same shape."""
         return nn.functional.gelu(self.convolve(x))
 
 
