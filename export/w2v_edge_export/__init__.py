@@ -78,11 +78,11 @@ def export(
         frontend_precision: precision of the front end's convolutions with `precision="int8"`.
         calibration: folder of speech to calibrate quantized weights on; None for the recordings in
             the package.
-        min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile, from -1 to
-            1; None for 0.998, or 0.98 with int4. Not used in fp32.
-        max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1. Not used in
-            fp32.
-        require_speedup: minimum speed of the int8 encoder over float32, as a ratio, on this machine.
+        min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile, from -1
+            to 1; None for 0.998, or 0.98 with int4. Not used in fp32.
+        max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1. Not used
+            in fp32.
+        require_speedup: minimum speed of the int8 encoder over float32, as a ratio, here.
         force: replace an existing bundle.
         stages: records the stages and their seconds, for a progress bar or a log.
         recorder: records the sizes of the graphs after each graph pass.

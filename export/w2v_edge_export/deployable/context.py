@@ -97,7 +97,7 @@ class PreNormBlockTwin(TransformerBlockTwin):
 
 
 class ContextTwin(nn.Module):
-    """Base: `forward(features (b, n, d), frame_lengths (b,))` returns `outputs`, zero at padding."""
+    """`forward(features (b, n, d), frame_lengths (b,))` returns `outputs`, zero at padding."""
 
     outputs: tuple[str, ...]
 

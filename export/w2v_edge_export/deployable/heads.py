@@ -67,7 +67,7 @@ class UtteranceHeadTwin(HeadTwin):
 
 
 def mean_over_frames(x: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean (b, d) of x (b, n, d) over `valid` (b, n, 1) frames; 0 without such frames."""
+    """Return the mean (b, d) of x (b, n, d) over `valid` (b, n, 1) frames; 0 without any."""
     return (x * valid).sum(dim=1) / torch.clamp(valid.sum(dim=1), min=1)
 
 

@@ -5,9 +5,9 @@ row to row, which the operators do not take: it is appended to the inputs as ext
 weights sum to minus the sum of the column's weights. Integers are made before windows are gathered,
 so that a quarter of the bytes move.
 
-A grouped convolution becomes one product per group. A row of it computes several neighbouring frames
-from all frames that any of them sees, with the weight repeated once for each, shifted down by a
-frame: a band. There are so few rows that gathering them costs little.
+A grouped convolution becomes one product per group. Each of its rows computes several neighbouring
+frames from all frames that any of them sees, with the weight repeated once for each, shifted down
+by a frame: a band. There are so few rows that gathering them costs little.
 """
 
 from __future__ import annotations
