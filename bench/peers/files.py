@@ -84,7 +84,7 @@ class Workshop:
         return chosen
 
     def dynamic(self, operators: tuple[str, ...] | None) -> Path:
-        """Return the faster usual export after `quantize_dynamic`, with defaults except `operators`."""
+        """Return the faster usual export after `quantize_dynamic`, otherwise with defaults."""
         usual = self.faster_usual()
         source = self._made(f"folded-{usual.stem}.onnx", lambda path: _fold(usual, path))
         name = "-".join(["dynamic", *(operators or ("default",))])

@@ -67,9 +67,9 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
     golden = read_golden(model)
     tally = CodeAgreement()
     try:
-        bars = json.loads(str(golden["bars"]))[model.manifest.precision]
-        if "cosine" in bars:
-            return compare_closely(model, golden, bars, tally), tally
+        tolerances = json.loads(str(golden["bars"]))[model.manifest.precision]
+        if "cosine" in tolerances:
+            return compare_closely(model, golden, tolerances, tally), tally
         return compare_graphs(model, golden, "golden", tally), tally
     except (LookupError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
         if isinstance(error, W2VEdgeError):
@@ -82,7 +82,7 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
 
 
 def compare_closely(
-    model: GraphRunner, expected: Arrays, bars: dict[str, float], tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, tolerances: dict[str, float], tally: CodeAgreement
 ) -> list[Deviation]:
     """Compare every graph's outputs of quantized weights, which round differently by machine."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
@@ -103,9 +103,9 @@ def compare_closely(
         found = model.run(graph, **given[graph])
         case = f"{graph} golden"
         rows += compare_all_lengths(model, graph, found, expected, case)
-        rows += compare_outputs_closely(model, graph, found, expected, case, bars)
+        rows += compare_outputs_closely(model, graph, found, expected, case, tolerances)
         if "codes" in found:
-            rows += _compare_codes_closely(model, found, expected, case, bars, tally)
+            rows += _compare_codes_closely(model, found, expected, case, tolerances, tally)
     return rows
 
 
@@ -115,16 +115,16 @@ def compare_outputs_closely(
     found: Arrays,
     expected: Arrays,
     case: str,
-    bars: Mapping[str, float],
+    tolerances: Mapping[str, float],
 ) -> list[Deviation]:
     """Compare the float outputs of a graph by cosine similarity, and logits by the best label."""
     rows = []
     for name, lengths in outputs_of(model, graph).items():
         sides = as_frames(found[name], expected, name, lengths)
         if name == "logits":
-            rows.append(compare_labels(case, name, *sides, bars["code_drift"]))
+            rows.append(compare_labels(case, name, *sides, tolerances["code_drift"]))
         else:
-            rows.append(compare_frames(case, name, *sides, bars["cosine"]))
+            rows.append(compare_frames(case, name, *sides, tolerances["cosine"]))
     return rows
 
 
@@ -133,13 +133,13 @@ def _compare_codes_closely(
     found: Arrays,
     expected: Arrays,
     case: str,
-    bars: dict[str, float],
+    tolerances: dict[str, float],
     tally: CodeAgreement,
 ) -> list[Deviation]:
     lengths = expected[code_lengths(model)]
     valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
     codes = np.where(valid[..., None], found["codes"], 0)
-    row = compare_most_codes(case, codes, expected["codes"], lengths, bars["code_drift"])
+    row = compare_most_codes(case, codes, expected["codes"], lengths, tolerances["code_drift"])
     tally.compared += int(valid.sum()) * codes.shape[2]
     tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
     if "vectors" not in found:
