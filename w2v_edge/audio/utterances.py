@@ -82,7 +82,7 @@ def read_speech_manifest(path: Path) -> Iterator[Utterance]:
         name = _first(row, PATHS)
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise InputError(
-                f"{path}, line {number}: expected the path of an audio file, found none; fill it in"
+                f"{path}, line {number}: found no path, expected that of an audio file; fill it in"
             )
         if len(name) > MAX_PATH:
             raise InputError(

@@ -194,7 +194,7 @@ def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
         # Converting runs the caller's own code, which may raise anything.
         what = " ".join(str(error).split())
         raise InputError(
-            f"expected an array of samples, found something else ({what:.80})"
+            f"found {type(waveform).__name__}, expected an array of samples ({what:.80})"
         ) from error
     if array.dtype == object:
         raise InputError(
