@@ -182,7 +182,7 @@ def test_no_place_is_told_twice(refuses: Callable[..., None]) -> None:
     """A reader that takes another of two statements must not be led elsewhere."""
     tensor = _external(DATA)
     tensor.external_data.add(key="offset", value="0")
-    refuses(lambda model: _in_initializer(model, tensor), "two places")
+    refuses(lambda model: _in_initializer(model, tensor), "two locations")
 
 
 @pytest.mark.parametrize("dims", [[2**40], [2**32, 2**32], [-1], [1] * 80, [2**62] * 30])
