@@ -160,7 +160,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     soundfile.write(wav, clip.waveform, 16_000, subtype="PCM_24")
     refuses(node("tokenize.mjs", tiny, wav), "24 bits")
     soundfile.write(wav, np.array([np.nan] * 800, dtype=np.float32), 16_000, subtype="FLOAT")
-    refuses(node("tokenize.mjs", tiny, wav), "no float PCM")
+    refuses(node("tokenize.mjs", tiny, wav), "not float PCM")
     wav.write_bytes(clip.path.read_bytes()[:1000])
     refuses(node("tokenize.mjs", tiny, wav), "truncated")
     wav.write_bytes(b"text")

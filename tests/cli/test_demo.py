@@ -41,6 +41,6 @@ def test_it_overwrites_nothing(w2v_edge: Verb, refused: Any, tmp_path: Path) -> 
         mine = folder / name
         mine.parent.mkdir(parents=True)
         mine.write_text("mine")
-        refused(w2v_edge("demo", "-o", folder), 1, "already there", "--force")
+        refused(w2v_edge("demo", "-o", folder), 1, "already exists", "--force")
         assert [path for path in folder.rglob("*") if path.is_file()] == [mine]
         assert mine.read_text() == "mine"

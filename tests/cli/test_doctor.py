@@ -48,15 +48,23 @@ def test_doctor_of_a_bundle_that_is_not_there(
 
 @pytest.mark.parametrize("verb", ["doctor", "verify"])
 def test_a_provider_that_is_not_there(
-    verb: str, w2v_edge: Verb, refused: Verb, bundle: Callable[[str], Path]
+    verb: str,
+    w2v_edge: Verb,
+    refused: Verb,
+    bundle: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every verb with --provider refuses one that is not here, and prints nothing besides."""
+    """A provider that is not installed is one error line, with onnxruntime's own log silenced."""
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has the provider")
+    severities: list[int] = []
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", severities.append)
     which = ["--bundle", bundle("tiny")] if verb == "doctor" else [bundle("tiny")]
     outcome = w2v_edge(verb, *which, "--provider", "tensorrt", "--provider-option", "device_id=1")
     refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", "w2v-edge[gpu]")
     assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert severities == [4]
 
 
 def test_options_of_a_provider(w2v_edge: Verb, bundle: Callable[[str], Path]) -> None:

@@ -6,10 +6,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+
+from w2v_edge.names import TargetName
+from w2v_edge_export.targets import target_names
 
 Verb = Callable[..., Any]
 
@@ -68,11 +71,16 @@ def test_export_refuses_bad_checkpoints(w2v_edge: Verb, refused: Verb, tmp_path:
 def test_export_refuses_unknown_names(
     w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, options: list[str]
 ) -> None:
-    """An unknown name is answered with the known ones."""
+    """An unknown name is a usage error that lists the known ones."""
     outcome = w2v_edge("export", checkpoint("tiny"), "-o", tmp_path / "out", *options)
-    assert outcome.code in {1, 2}
+    assert outcome.code == 2
     assert "cpu" in outcome.err or "fp32" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_every_target_profile_is_a_choice() -> None:
+    """--target accepts the names of all target profiles."""
+    assert sorted(get_args(TargetName)) == target_names()
 
 
 def test_verify_needs_no_checkpoint(w2v_edge: Verb, bundle: Verb) -> None:

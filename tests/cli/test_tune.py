@@ -104,7 +104,7 @@ def test_bad_input_is_one_line(
         (tiny, "-o", tmp_path / "no" / "x.json"): ("cannot be written",),
     }
     if Path("/dev/null").exists():
-        cases[(tiny, "-o", "/dev/null")] = ("/dev/null is no file",)
+        cases[(tiny, "-o", "/dev/null")] = ("/dev/null is not a regular file",)
     for arguments, words in cases.items():
         refused(w2v_edge("tune", *arguments), 1, *words)
     assert not files(settings_folder)

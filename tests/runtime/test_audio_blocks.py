@@ -98,7 +98,7 @@ def test_mp3_that_states_no_length(tmp_path: Path, clip: Floats, quiet_first: bo
     if quiet_first:
         assert abs(len(read_audio(path, 16_000)) - len(samples)) < 4_000
     else:
-        with pytest.raises(AudioFileError, match="does not state its length"):
+        with pytest.raises(AudioFileError, match="without a length"):
             read_audio(path, 16_000)
 
 
@@ -153,7 +153,7 @@ def test_only_files_are_opened(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero"), tmp_path):
-        with pytest.raises(AudioFileError, match="nothing to read there"):
+        with pytest.raises(AudioFileError, match="expected an audio file, found none"):
             AudioFile(path, 16_000)
 
 

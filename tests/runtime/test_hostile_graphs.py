@@ -182,7 +182,7 @@ def test_no_place_is_told_twice(refuses: Callable[..., None]) -> None:
     """A reader that takes another of two statements must not be led elsewhere."""
     tensor = _external(DATA)
     tensor.external_data.add(key="offset", value="0")
-    refuses(lambda model: _in_initializer(model, tensor), "two places")
+    refuses(lambda model: _in_initializer(model, tensor), "two locations")
 
 
 @pytest.mark.parametrize("dims", [[2**40], [2**32, 2**32], [-1], [1] * 80, [2**62] * 30])
@@ -235,7 +235,7 @@ def test_what_is_no_graph(folder: Path, reseal: Reseal, content: bytes) -> None:
     """Bytes that are no ONNX file are refused before onnxruntime guesses what they are."""
     (folder / GRAPH).write_bytes(content)
     reseal(folder)
-    with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: no graph of this format"):
+    with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: not a graph of this format"):
         w2v_edge.load(folder).tokenize(CLIP)
 
 

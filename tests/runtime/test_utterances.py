@@ -96,5 +96,5 @@ def test_what_is_no_manifest_is_one_line(
 
 def test_a_manifest_that_is_not_there() -> None:
     """It is said, and no folder of that name is looked for."""
-    with pytest.raises(InputError, match=r"nowhere\.tsv: no file; check"):
+    with pytest.raises(InputError, match=r"nowhere\.tsv: the manifest does not exist"):
         find_utterances([Path("nowhere.tsv")])

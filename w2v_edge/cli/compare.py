@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge.cli.options import (
+    check_reports_writable,
     deprecated,
     json_option,
     list_option,
     markdown_option,
-    refuse_unwritable,
     report_option,
     verb,
 )
@@ -94,7 +94,7 @@ def command(
         raise click.UsageError("--json and --markdown cannot be combined.")
     if as_markdown:
         deprecated("--markdown", "--report FILE.md")
-    refuse_unwritable(reports_to)
+    check_reports_writable(reports_to)
     read = [read_report(path) for path in reports]
     output = _Output(reports_to, as_json=as_json, as_markdown=as_markdown)
     if len(read) > MANY:
