@@ -1,7 +1,7 @@
-"""What is fuzzed: readers of files from strangers.
+"""Fuzzing targets: the readers of untrusted files.
 
-Each target takes any bytes, and returns or raises what its reader promises; whatever else comes of
-it is a find.
+Each target takes any bytes. It returns, or raises the errors that the reader documents; any other
+exception is a finding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DATA_SIZES = {"frontend.bin": 1000}
 
 
 def manifest(data: bytes) -> None:
-    """`manifest.json`: as it is, and with the hash that its writer would have given it."""
+    """`manifest.json`: as it is, and with a hash that matches."""
     for text in (data, _sealed(data)):
         with _file(text, "manifest.json") as path:
             try:
@@ -60,7 +60,7 @@ def npz(data: bytes) -> None:
 
 
 def audio(data: bytes) -> None:
-    """An audio file of any format: what is read is PCM, and twice the same."""
+    """An audio file of any format: the result is finite float32 PCM of the stated length."""
     with _file(data, "clip") as path:
         try:
             source = AudioFile(path, MODEL_RATE, max_seconds=60)
@@ -77,7 +77,7 @@ def audio(data: bytes) -> None:
 
 
 def graph(data: bytes) -> None:
-    """An ONNX file: what is accepted reads no other file, as protobuf's own reader sees it."""
+    """An ONNX file: protobuf's own reader finds no other data file in an accepted graph."""
     try:
         check_graph(data, GRAPH, DATA_SIZES)
     except BundleError as error:
@@ -104,8 +104,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def _use(found: Manifest) -> None:
-    """Do with a manifest what the verbs do before any graph is opened."""
+    """Do with a manifest what commands do before any graph is opened."""
     assert found.geometry.frames(10 * found.sample_rate) < 2**32
+    if "context" in found.graphs:
+        assert set(found.context_outputs.values()) <= {None, "frame_lengths", "context_lengths"}
     for read in (Spelling.of_manifest, class_names):
         try:
             read(found)

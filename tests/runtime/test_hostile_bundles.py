@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,42 @@ def test_numbers_that_no_bundle_has(folder: Path, reseal: Reseal, changes: dict[
         Bundle.open(folder)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1_000
+
+
+@pytest.mark.parametrize("name", ["base-small", "ctc"])
+def test_tensors_of_another_format(
+    name: str, bundle: Callable[[str], Path], ctc_bundle: Path, tmp_path: Path, reseal: Reseal
+) -> None:
+    """Each tensor of each graph has the format's name, type and axes, or the bundle is refused."""
+    source = ctc_bundle if name == "ctc" else bundle(name)
+    content = json.loads((source / "manifest.json").read_text())
+    for graph, info in content["graphs"].items():
+        for kind in ("inputs", "outputs"):
+            for at, tensor in enumerate(info[kind]):
+                for change in _other_tensors(tensor):
+                    changed = deepcopy(content["graphs"])
+                    changed[graph][kind][at] |= change
+                    (tmp_path / "manifest.json").write_text(json.dumps(content | {"files": {}}))
+                    reseal(tmp_path, graphs=changed, files=content["files"])
+                    with pytest.raises(BundleIntegrityError, match=rf"graphs\.{graph}") as refused:
+                        w2v_edge.load(tmp_path)
+                    assert "\n" not in str(refused.value)
+
+
+def _other_tensors(tensor: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield changes that make a tensor one of another format."""
+    axes = tensor["axes"]
+    for name in ("other", f"{tensor['name']}_", ""):
+        yield {"name": name}
+    for kind in ("double", "int64" if tensor["type"] == "float" else "float"):
+        yield {"type": kind}
+    for at, axis in enumerate(axes):
+        for other in {"other", "batch", "frames", "samples"} - {axis}:
+            yield {"axes": [*axes[:at], other, *axes[at + 1 :]]}
+        if isinstance(axis, int):
+            yield {"axes": [*axes[:at], 0, *axes[at + 1 :]]}
+    yield {"axes": axes[:-1]}
+    yield {"axes": [*axes, 3]}
 
 
 def test_deep_manifests(folder: Path) -> None:
