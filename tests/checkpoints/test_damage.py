@@ -100,16 +100,13 @@ def test_an_adapter_with_more_than_an_adapter(
     refuses(folder, "lm_head.weight", language="fra")
 
 
-@pytest.mark.parametrize(
-    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"<html>", b""]
-)
-def test_what_is_no_file_of_torchs(
-    content: bytes, hf_folder: Make, tmp_path: Path, refuses: Make
-) -> None:
+def test_what_is_no_file_of_torchs(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """A pointer or a web page in the place of weights is no attack, and said to be neither."""
-    shutil.copy(hf_folder("hubert") / "config.json", tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(content)
-    refuses(tmp_path, "not a torch file")
+    cases: list[bytes] = [b"version https://git-lfs.github.com/spec/v1\n", b"<html>", b""]
+    for content in cases:
+        shutil.copy(hf_folder("hubert") / "config.json", tmp_path)
+        (tmp_path / "pytorch_model.bin").write_bytes(content)
+        refuses(tmp_path, "not a torch file")
 
 
 def test_a_weight_under_both_its_names(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
@@ -133,18 +130,19 @@ def test_settings_that_contain_themselves(hf_folder: Make, tmp_path: Path, refus
     refuses(path, "settings, not a checkpoint")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"sample_rate": "16k"}, {"sample_rate": [1]}, {"normalize": "true"}, {"normalize": [1]}],
-)
-def test_settings_of_fairseq_of_the_wrong_kind(
-    settings: dict[str, Any], hf_folder: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """They are refused like any others, by name."""
-    tensors = load_file(hf_folder("wav2vec2") / WEIGHTS)
-    path = tmp_path / "m.pt"
-    torch.save({"args": argparse.Namespace(**settings), "model": tensors}, path)
-    refuses(path, *settings)
+def test_fairseq_settings_of_the_wrong_type(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
+    """Settings of the wrong type are refused by name."""
+    cases: list[dict[str, Any]] = [
+        {"sample_rate": "16k"},
+        {"sample_rate": [1]},
+        {"normalize": "true"},
+        {"normalize": [1]},
+    ]
+    for settings in cases:
+        tensors = load_file(hf_folder("wav2vec2") / WEIGHTS)
+        path = tmp_path / "m.pt"
+        torch.save({"args": argparse.Namespace(**settings), "model": tensors}, path)
+        refuses(path, *settings)
 
 
 @pytest.mark.parametrize(

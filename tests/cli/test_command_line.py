@@ -46,34 +46,34 @@ def clip(tmp_path: Path, speech: dict[str, Any]) -> Path:
     return tmp_path / "clip.wav"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_usage_errors_are_code_2(w2v_edge: Verb, verb: str) -> None:
+def test_usage_errors_are_code_2(w2v_edge: Verb) -> None:
     """An unknown option, a missing argument and a value of the wrong type are usage errors."""
-    assert w2v_edge(verb, "--nonsense").code == 2
-    command = _command(verb)
-    if any(isinstance(x, click.Argument) and x.required for x in command.params):
-        assert w2v_edge(verb).code == 2
-    options = {name: x for x in command.params for name in x.opts if name.startswith("--")}
-    values = {
-        "--threads": "0",
-        "--provider": "abacus",
-        "--power": "most",
-        "--window": "step=x",
-        "--preset": "huge",
-        "--seconds": "long",
-        "--block-ms": "0",
-        "--report": "report.txt",
-        "--budget": "fast",
-        "--provider-option": "fast",
-        "--updates": "0",
-        "--threshold": "much",
-    }
-    output = ("-o", "z") if "--output" in options else ()
-    for option, value in values.items():
-        if option in options:
-            outcome = w2v_edge(verb, "x", "y", *output, option, value)
-            assert (verb, option, outcome.code) == (verb, option, 2), outcome.err
-            assert "Error: " in outcome.err
+    for verb in VERBS:
+        assert w2v_edge(verb, "--nonsense").code == 2
+        command = _command(verb)
+        if any(isinstance(x, click.Argument) and x.required for x in command.params):
+            assert w2v_edge(verb).code == 2
+        options = {name: x for x in command.params for name in x.opts if name.startswith("--")}
+        values = {
+            "--threads": "0",
+            "--provider": "abacus",
+            "--power": "most",
+            "--window": "step=x",
+            "--preset": "huge",
+            "--seconds": "long",
+            "--block-ms": "0",
+            "--report": "report.txt",
+            "--budget": "fast",
+            "--provider-option": "fast",
+            "--updates": "0",
+            "--threshold": "much",
+        }
+        output = ("-o", "z") if "--output" in options else ()
+        for option, value in values.items():
+            if option in options:
+                outcome = w2v_edge(verb, "x", "y", *output, option, value)
+                assert (verb, option, outcome.code) == (verb, option, 2), outcome.err
+                assert "Error: " in outcome.err
 
 
 @pytest.mark.parametrize("verb", OF_BUNDLE)
@@ -88,11 +88,12 @@ def test_wrong_input_is_code_1(
         refused(w2v_edge(verb, *given), 1, "qnn")
 
 
-@pytest.mark.parametrize("window", ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"])
-def test_a_window_is_named_seconds(w2v_edge: Verb, window: str) -> None:
+def test_a_window_is_named_seconds(w2v_edge: Verb) -> None:
     """Unknown, repeated and impossible parts are usage errors."""
-    for verb in WITH_AUDIO:
-        assert w2v_edge(verb, "bundle", "audio", "--window", window).code == 2
+    cases: list[str] = ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"]
+    for window in cases:
+        for verb in WITH_AUDIO:
+            assert w2v_edge(verb, "bundle", "audio", "--window", window).code == 2
 
 
 def test_the_old_window_still_works(
@@ -107,22 +108,22 @@ def test_the_old_window_still_works(
     assert new.err == ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help(w2v_edge: Verb, verb: str) -> None:
+def test_help(w2v_edge: Verb) -> None:
     """Help begins with an imperative sentence; each option has help and shows its default."""
-    command = _command(verb)
-    shown = " ".join(w2v_edge(verb, "--help").out.split())
-    first = str(command.help).split(maxsplit=1)[0]
-    assert first in IMPERATIVES
-    assert "--json" in shown
-    assert "\\b" not in shown
-    for option in command.params:
-        if not isinstance(option, click.Option) or option.hidden:
-            continue
-        assert option.help, option.name
-        assert "[default: " not in option.help
-        if isinstance(option.default, str | int | float) and not option.is_flag:
-            assert f"[default: {option.default}" in shown
+    for verb in VERBS:
+        command = _command(verb)
+        shown = " ".join(w2v_edge(verb, "--help").out.split())
+        first = str(command.help).split(maxsplit=1)[0]
+        assert first in IMPERATIVES
+        assert "--json" in shown
+        assert "\\b" not in shown
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.hidden:
+                continue
+            assert option.help, option.name
+            assert "[default: " not in option.help
+            if isinstance(option.default, str | int | float) and not option.is_flag:
+                assert f"[default: {option.default}" in shown
 
 
 def test_an_environment_variable_sets_an_option(

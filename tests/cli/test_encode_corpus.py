@@ -61,9 +61,9 @@ def test_options_reach_the_job(
     assert table["error"].null_count == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_options_that_do_not_go_together(w2v_edge: Verb, recordings: Path, tmp_path: Path) -> None:
+    """What would do nothing is a usage error, before anything is looked at."""
+    cases: list[tuple[list[str], str]] = [
         (["--pooled"], "--pooled needs --engine"),
         (["--shard-size", "3"], "--shard-size needs --engine"),
         (["--address", "auto"], "--address needs --engine"),
@@ -71,15 +71,11 @@ def test_options_reach_the_job(
         (["--engine", "local", "--features"], "--features"),
         (["--engine", "spark"], "spark"),
         (["--engine", "local", "--workers", "0"], "0"),
-    ],
-)
-def test_options_that_do_not_go_together(
-    options: list[str], words: str, w2v_edge: Verb, recordings: Path, tmp_path: Path
-) -> None:
-    """What would do nothing is a usage error, before anything is looked at."""
-    outcome = w2v_edge("encode", tmp_path, recordings, *options)
-    assert outcome.code == 2
-    assert words in outcome.err
+    ]
+    for options, words in cases:
+        outcome = w2v_edge("encode", tmp_path, recordings, *options)
+        assert outcome.code == 2
+        assert words in outcome.err
 
 
 def test_a_cluster_that_is_not_there(

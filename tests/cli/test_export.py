@@ -38,8 +38,9 @@ def test_init_refuses_to_overwrite(w2v_edge: Verb, refused: Verb, tmp_path: Path
     assert path.read_text() == "mine"
 
 
+@pytest.mark.usefixtures("quick_trace")
 def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
-    """Nothing but the checkpoint is needed: the bundle appears beside it, with its parity."""
+    """Without --output, the bundle is written beside the checkpoint, after the whole gate."""
     source = tmp_path / "my.model.pt"
     shutil.copy(checkpoint("large-small"), source)
     outcome = w2v_edge("export", source, "--json")
@@ -121,8 +122,13 @@ def test_verify_against_another_checkpoint(
     refused(outcome, 3, "config")
 
 
-def test_verify_against_its_checkpoint(w2v_edge: Verb, bundle: Verb, checkpoint: Verb) -> None:
-    """A sound bundle passes the whole gate again."""
+def test_verify_against_its_checkpoint(
+    w2v_edge: Verb, bundle: Verb, checkpoint: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An intact bundle passes the gate against its checkpoint."""
+    bundle("tutorial-small")
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
     outcome = w2v_edge(
         "verify", bundle("tutorial-small"), "--checkpoint", checkpoint("tutorial-small"), "--json"
     )

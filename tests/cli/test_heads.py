@@ -50,18 +50,16 @@ def test_no_bundle_and_no_audio(w2v_edge: Verb, refused: Verb, tmp_path: Path, c
         refused(w2v_edge(verb, tmp_path, clip), 1, "expected a bundle")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_usage(w2v_edge: Verb, bundle: Verb) -> None:
+    """Options that go with others, and numbers that are none, are usage errors."""
+    cases: list[tuple[str, ...]] = [
         (),
         ("x.wav", "-o", "out"),
         ("x.wav", "--alpha", "1"),
         ("x.wav", "--beta", "1", "--beam-width", "5"),
         ("x.wav", "--beam-width", "0"),
         ("x.wav", "--alpha", "much", "--lm", "lm.arpa"),
-    ],
-)
-def test_usage(w2v_edge: Verb, bundle: Verb, arguments: tuple[str, ...]) -> None:
-    """Options that go with others, and numbers that are none, are usage errors."""
-    assert w2v_edge("transcribe", bundle("tiny"), *arguments).code == 2
-    assert w2v_edge("classify", bundle("tiny"), "x.wav", "--top", "0").code == 2
+    ]
+    for arguments in cases:
+        assert w2v_edge("transcribe", bundle("tiny"), *arguments).code == 2
+        assert w2v_edge("classify", bundle("tiny"), "x.wav", "--top", "0").code == 2

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from w2v_edge.latency.device.disturbances import find_disturbances, unstable
 from w2v_edge.latency.report.records import Conditions, Disturbance, MachineSample, Trial
 
@@ -42,10 +40,10 @@ QUIET = {
 }
 
 
-@pytest.mark.parametrize("series", QUIET.values(), ids=QUIET.keys())
-def test_a_quiet_machine_is_not_marked(series: dict[str, list[Any]]) -> None:
+def test_a_quiet_machine_is_not_marked() -> None:
     """What any machine does by itself is no disturbance."""
-    assert find_disturbances(_samples(**series), cores=2) == ()
+    for series in QUIET.values():
+        assert find_disturbances(_samples(**series), cores=2) == ()
 
 
 LOUD = [
@@ -88,16 +86,12 @@ LOUD = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("series", "expected"), LOUD, ids=[f"{one.kind} {one.begin_s}-{one.end_s}" for _, one in LOUD]
-)
-def test_what_is_too_much_is_marked_once(
-    series: dict[str, list[Any]], expected: Disturbance
-) -> None:
+def test_what_is_too_much_is_marked_once() -> None:
     """Neighbouring samples over a limit are one disturbance, from the sample before to the last."""
-    found = find_disturbances(_samples(**series), cores=2)
-    assert [replace(one, detail="") for one in found] == [replace(expected, detail="")]
-    assert found == (expected,)
+    for series, expected in LOUD:
+        found = find_disturbances(_samples(**series), cores=2)
+        assert [replace(one, detail="") for one in found] == [replace(expected, detail="")]
+        assert found == (expected,)
 
 
 def test_quiet_between_is_not_merged() -> None:
@@ -118,15 +112,17 @@ def test_no_samples_no_disturbances() -> None:
     assert find_disturbances((), cores=1) == ()
 
 
-@pytest.mark.parametrize(
-    ("begin", "end", "overlaps"),
-    [(0.0, 2.0, False), (4.0, 5.0, False), (0.0, 2.5, True), (3.5, 9.0, True), (2.5, 3.0, True)],
-)
-def test_trials_are_unstable_by_what_overlaps_them(
-    begin: float, end: float, overlaps: bool
-) -> None:
+def test_trials_are_unstable_by_what_overlaps_them() -> None:
     """A case has the reasons of what happened within its trials, with times, and no others."""
-    conditions = Conditions((), (Disturbance(begin, end, "load", "others were busy"),))
-    reasons = unstable([TRIAL], conditions)
-    assert reasons == ((f"at {begin:.1f} to {end:.1f} s others were busy",) if overlaps else ())
-    assert unstable([], conditions) == ()
+    cases: list[tuple[float, float, bool]] = [
+        (0.0, 2.0, False),
+        (4.0, 5.0, False),
+        (0.0, 2.5, True),
+        (3.5, 9.0, True),
+        (2.5, 3.0, True),
+    ]
+    for begin, end, overlaps in cases:
+        conditions = Conditions((), (Disturbance(begin, end, "load", "others were busy"),))
+        reasons = unstable([TRIAL], conditions)
+        assert reasons == ((f"at {begin:.1f} to {end:.1f} s others were busy",) if overlaps else ())
+        assert unstable([], conditions) == ()

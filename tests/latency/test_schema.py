@@ -143,9 +143,9 @@ def _other_kind(data: dict[str, Any]) -> None:
     data["conditions"]["disturbances"][0]["kind"] = "noise"
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
+def test_what_is_wrong_is_refused_by_both(plain: dict[str, Any]) -> None:
+    """What the schema rejects, the reader rejects too."""
+    cases: list[Callable[[dict[str, Any]], None]] = [
         _unknown,
         _missing,
         _text_for_number,
@@ -153,14 +153,10 @@ def _other_kind(data: dict[str, Any]) -> None:
         _null_for_text,
         _other_version,
         _other_kind,
-    ],
-)
-def test_what_is_wrong_is_refused_by_both(
-    plain: dict[str, Any], spoil: Callable[[dict[str, Any]], None]
-) -> None:
-    """What the schema rejects, the reader rejects too."""
-    wrong = copy.deepcopy(plain)
-    spoil(wrong)
-    assert not _validator().is_valid(wrong)
-    with pytest.raises(ConfigError):
-        strict.from_plain(BenchmarkReport, wrong)
+    ]
+    for spoil in cases:
+        wrong = copy.deepcopy(plain)
+        spoil(wrong)
+        assert not _validator().is_valid(wrong)
+        with pytest.raises(ConfigError):
+            strict.from_plain(BenchmarkReport, wrong)

@@ -37,15 +37,15 @@ def clip(speech: dict[str, Floats]) -> Floats:
     return speech["es-demo-abouttotry"][8_000:40_000]
 
 
-@pytest.mark.parametrize(("kind", "encoding"), LOSSLESS)
-def test_lossless_formats(tmp_path: Path, clip: Floats, kind: str, encoding: str) -> None:
+def test_lossless_formats(tmp_path: Path, clip: Floats) -> None:
     """Samples come back as they were written, within the steps of the encoding."""
-    path = tmp_path / f"clip.{kind}"
-    soundfile.write(path, clip, 16_000, encoding)
-    found = read_audio(path, 16_000)
-    assert found.dtype == np.float32
-    assert found.shape == clip.shape
-    assert np.abs(found - clip).max() <= LOSSLESS[kind, encoding]
+    for (kind, encoding), step in LOSSLESS.items():
+        path = tmp_path / f"clip.{kind}"
+        soundfile.write(path, clip, 16_000, encoding)
+        found = read_audio(path, 16_000)
+        assert found.dtype == np.float32
+        assert found.shape == clip.shape
+        assert np.abs(found - clip).max() <= step
 
 
 @pytest.mark.parametrize("kind", ["ogg", "mp3"])
@@ -110,16 +110,18 @@ def test_a_wav_from_a_pipe(tmp_path: Path, clip: Floats) -> None:
     assert len(read_audio(path, 16_000)) == len(clip)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "b.flac", "c.mp3", "d.ogg", "e", "f.raw", "g.txt"])
-@pytest.mark.parametrize("content", [b"", b"Dear diary,\nno audio today.\n" * 50, bytes(9_000)])
-def test_what_is_no_audio(tmp_path: Path, name: str, content: bytes) -> None:
+def test_what_is_no_audio(tmp_path: Path) -> None:
     """Text, zeros and nothing at all are refused by name, whatever the file is called."""
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(AudioFileError) as refused:
-        read_audio(path, 16_000)
-    assert str(path) in str(refused.value)
-    assert "\n" not in str(refused.value)
+    contents: list[bytes] = [b"", b"Dear diary,\nno audio today.\n" * 50, bytes(9_000)]
+    names: list[str] = ["a.wav", "b.flac", "c.mp3", "d.ogg", "e", "f.raw", "g.txt"]
+    for content in contents:
+        for name in names:
+            path = tmp_path / name
+            path.write_bytes(content)
+            with pytest.raises(AudioFileError) as refused:
+                read_audio(path, 16_000)
+            assert str(path) in str(refused.value)
+            assert "\n" not in str(refused.value)
 
 
 def test_headers_without_audio(tmp_path: Path, clip: Floats) -> None:

@@ -51,16 +51,16 @@ def test_blocks_are_the_whole(tmp_path: Path, clip: Floats, rate: int) -> None:
     assert max(map(len, source.blocks())) < 20 * 16_000
 
 
-@pytest.mark.parametrize("kind", PROMISING)
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_every_promise_is_held(tmp_path: Path, clip: Floats, kind: str, share: float) -> None:
+def test_every_promise_is_held(tmp_path: Path, clip: Floats) -> None:
     """Whatever format states a length in its header, a file cut short is refused when opened."""
-    path = _write(tmp_path / f"clip.{kind}", clip[:160_000])
-    assert len(read_audio(path, 16_000)) == 160_000
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(AudioFileError, match=rf"clip\.{kind}: (truncated|not readable)"):
-        read_audio(path, 16_000)
+    for share in [0.3, 0.9]:
+        for kind in PROMISING:
+            path = _write(tmp_path / f"clip.{kind}", clip[:160_000])
+            assert len(read_audio(path, 16_000)) == 160_000
+            content = path.read_bytes()
+            path.write_bytes(content[: int(len(content) * share)])
+            with pytest.raises(AudioFileError, match=rf"clip\.{kind}: (truncated|not readable)"):
+                read_audio(path, 16_000)
 
 
 @pytest.mark.parametrize(

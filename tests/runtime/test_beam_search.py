@@ -143,9 +143,9 @@ def test_a_binary_without_its_words(tmp_path: Path, unclear: npt.NDArray[np.floa
     assert BeamSearch(SPELLING, lm=path).decode(unclear, FRAME).text == "BAD"
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
+def test_files_that_are_no_language_model(tmp_path: Path) -> None:
+    """Each is refused in one line that names it."""
+    cases: list[tuple[bytes | None, str]] = [
         (None, "No such file"),
         (b"", "found no words"),
         (b"nonsense", "found no words"),
@@ -153,22 +153,18 @@ def test_a_binary_without_its_words(tmp_path: Path, unclear: npt.NDArray[np.floa
         (b"mmap lm http://kheafield.com/code format version 5\n" + bytes(100), "KenLM cannot"),
         (ARPA[:120].encode(), "KenLM cannot"),
         (ARPA.replace("-2.5", "x").encode(), "KenLM cannot"),
-    ],
-)
-def test_files_that_are_no_language_model(
-    tmp_path: Path, content: bytes | None, words: str
-) -> None:
-    """Each is refused in one line that names it."""
-    path = tmp_path / "broken.arpa"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=words) as caught:
-        BeamSearch(SPELLING, lm=path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    assert "/third_party/" not in str(caught.value)
-    with pytest.raises(InputError):
-        BeamSearch(SPELLING, lm=tmp_path)
+    ]
+    for content, words in cases:
+        path = tmp_path / "broken.arpa"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=words) as caught:
+            BeamSearch(SPELLING, lm=path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+        assert "/third_party/" not in str(caught.value)
+        with pytest.raises(InputError):
+            BeamSearch(SPELLING, lm=tmp_path)
 
 
 def test_another_language(tmp_path: Path) -> None:
@@ -197,20 +193,18 @@ def test_labels_that_are_not_letters(labels: tuple[str, ...]) -> None:
         BeamSearch(Spelling.of(("", "a"), CtcInfo(0, None, (), separator=" ")))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_bad_numbers() -> None:
+    """Widths are whole numbers from 1 and weights are finite."""
+    cases: list[dict[str, Any]] = [
         {"beam_width": 0},
         {"beam_width": True},
         {"beam_width": 2.5},
         {"alpha": np.nan},
         {"beta": np.inf},
-    ],
-)
-def test_bad_numbers(options: dict[str, Any]) -> None:
-    """Widths are whole numbers from 1 and weights are finite."""
-    with pytest.raises(InputError, match=next(iter(options)).replace("_", " ")):
-        BeamSearch(SPELLING, **options)
+    ]
+    for options in cases:
+        with pytest.raises(InputError, match=next(iter(options)).replace("_", " ")):
+            BeamSearch(SPELLING, **options)
 
 
 def test_bad_logits() -> None:

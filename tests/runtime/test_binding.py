@@ -133,6 +133,7 @@ def test_no_rows_in_graphs_that_need_one(bundle: Callable[[str], Path]) -> None:
             return opened.session.run(names, inputs)
 
     model.session._graphs["tokenizer"] = replace(opened, session=Old())
+    none: dict[str, Any]
     none = {"waveform": np.zeros((0, SAMPLES), np.float32), "lengths": np.zeros(0, np.int64)}
     shape = (0, model.manifest.geometry.frames(SAMPLES), 2)
     assert model.run("tokenizer", **none)["codes"].shape == shape

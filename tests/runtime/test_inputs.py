@@ -25,9 +25,9 @@ def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
+def test_what_does_not_belong_together_is_refused(model: Model) -> None:
+    """In one line, with what was found and what was expected."""
+    cases: list[tuple[dict[str, Any], str]] = [
         (_batch(2, 8000, 9000, 8000), "found 9000 in 'lengths', expected 0 to 8000, the samples"),
         (_batch(2, 8000, -5, 8000), "found -5 in 'lengths'"),
         (_batch(2, 8000, 8000), r"'lengths' of shape \(1,\), expected \(batch\) with batch=2"),
@@ -39,15 +39,11 @@ def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
         ({"waveform": np.zeros((1, 8000), np.float32)}, "inputs waveform, expected lengths, wav"),
         ({**_batch(1, 8000, 8000), "more": np.zeros(1)}, "inputs lengths, more, waveform"),
         ({}, "inputs none"),
-    ],
-)
-def test_what_does_not_belong_together_is_refused(
-    model: Model, given: dict[str, Any], words: str
-) -> None:
-    """In one line, with what was found and what was expected."""
-    with pytest.raises(InputError, match=words) as refused:
-        model.run("tokenizer", **given)
-    assert "\n" not in str(refused.value)
+    ]
+    for given, words in cases:
+        with pytest.raises(InputError, match=words) as refused:
+            model.run("tokenizer", **given)
+        assert "\n" not in str(refused.value)
 
 
 def test_frames_are_checked_too(model: Model) -> None:

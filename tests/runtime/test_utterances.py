@@ -69,9 +69,9 @@ def test_fairseqs_table(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
+def test_what_is_no_manifest_is_one_line(tmp_path: Path) -> None:
+    """It says which line, what was found there and what is expected."""
+    cases: list[tuple[str, bytes, str]] = [
         ("a.tsv", b"", "no audio found"),
         ("a.tsv", b"path\ttext\n", "no audio found"),
         ("a.tsv", b"file\ttext\nx.wav\thello\n", "found the columns 'file, text'"),
@@ -82,16 +82,12 @@ def test_fairseqs_table(tmp_path: Path) -> None:
         ("a.jsonl", b'{"path": "x.wav"}\n{"path": 3}\n', "line 2: found no path"),
         ("a.jsonl", b'{"path": "x.wav", "text": 7}\n', "found 'text' 7"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
-    ],
-)
-def test_what_is_no_manifest_is_one_line(
-    name: str, content: bytes, words: str, tmp_path: Path
-) -> None:
-    """It says which line, what was found there and what is expected."""
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=words) as refused:
-        find_utterances([tmp_path / name])
-    assert "\n" not in str(refused.value)
+    ]
+    for name, content, words in cases:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=words) as refused:
+            find_utterances([tmp_path / name])
+        assert "\n" not in str(refused.value)
 
 
 def test_a_manifest_that_is_not_there() -> None:
