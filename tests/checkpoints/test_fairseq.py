@@ -1,4 +1,4 @@
-"""Checkpoints of fairseq give what transformers gives with the same weights."""
+"""Checkpoints of fairseq give the outputs of transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_pretrained(
 def test_fine_tuned(
     form: str, hf: Make, utterance: Make, tmp_path: Path, theirs: Make, ours: Make, equal: Make
 ) -> None:
-    """A CTC model keeps what it was pre-trained with inside; its dictionary lies beside."""
+    """A CTC model is read with its nested pre-training settings and the dictionary beside it."""
     peer = hf("wav2vec2-ctc-large")
     inner = {"_name": "wav2vec2", **MODEL, **LARGE}
     outer: dict[str, Any] = {"_name": "wav2vec_ctc", "dropout": 0.0}
@@ -172,7 +172,7 @@ def test_fine_tuned(
 
 
 def test_hubert(hf: Make, same_as: Make, utterance: Make, tmp_path: Path) -> None:
-    """What HuBERT predicts its targets with is left out, and said to be."""
+    """HuBERT's prediction head is left out, with a remark."""
     peer, path = hf("hubert-large"), tmp_path / "hubert.pt"
     state = _fairseq(peer.state_dict(), layer_norm=True)
     state |= {"label_embs_concat": torch.randn(9, 20)}
@@ -198,7 +198,7 @@ class _Payload:
 
 
 def test_objects_that_are_not_on_the_list(hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """A file with any other object in it is refused without running it."""
+    """A pickle with any other object is refused without executing it."""
     for value in [_Payload(), dt.date(2020, 1, 1)]:
         for form in FORMS:
             state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
@@ -247,7 +247,7 @@ def test_convolutions_that_are_no_list(hf: Make, tmp_path: Path, refuses: Make) 
 
 
 def test_settings_that_contradict_the_weights(hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """The setting or the tensor is named."""
+    """A setting that contradicts the weights is refused with its name or the tensor's."""
     cases: list[tuple[dict[str, Any], str]] = [
         ({"encoder_layers": 4}, "missing tensor 'encoder.layers.3."),
         ({"encoder_layers": 2}, "unexpected tensor 'encoder.layers.2."),

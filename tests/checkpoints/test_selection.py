@@ -26,7 +26,7 @@ POST_NORM = ("wav2vec2-pretraining", "hubert-batch-norm", "wavlm-few", "data2vec
 
 
 def _states(peer: Any, waveform: Floats) -> list[Floats]:
-    """What transformers gives as its hidden states."""
+    """Return the hidden states of transformers."""
     states = peer.base_model(torch.from_numpy(waveform)[None], output_hidden_states=True)
     return [x[0].numpy() for x in states.hidden_states]
 

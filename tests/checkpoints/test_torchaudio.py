@@ -66,7 +66,7 @@ def test_torchaudio(
     tmp_path: Path,
     refuses: Make,
 ) -> None:
-    """A state dict tells the model, with a file beside for what tensors do not tell."""
+    """A state dict is read with a settings file beside it."""
     peer, path = hf(name), tmp_path / "model.pt"
     torch.save(_torchaudio(peer.state_dict(), wavlm="wavlm" in name), path)
     refuses(path, "found width 48", "encoder_num_heads", "model.json")
@@ -88,7 +88,7 @@ def test_published_widths_of_torchaudio(
 
 
 def test_arguments_that_mean_nothing(hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """They are refused in one line."""
+    """Invalid arguments are refused in one line."""
     besides: list[Any] = [{"encoder_num_heads": "4"}, {"encoder_num_heads": 5}, [4]]
     for extra in [{}, {"encoder_max_distance": "far"}]:
         for beside in besides:
@@ -107,7 +107,7 @@ def test_arguments_that_mean_nothing(hf: Make, tmp_path: Path, refuses: Make) ->
 
 
 def test_arguments_that_the_tensors_contradict(hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """What is beside a state dict is held against it, and nothing in it is passed over."""
+    """Arguments that contradict the tensors are refused, and none is ignored."""
     cases: list[tuple[dict[str, Any], str]] = [
         ({"encoder_num_head": 4}, "unknown key 'encoder_num_head'"),
         ({"encoder_num_layers": 7}, "encoder_num_layers: expected 3"),
@@ -124,7 +124,7 @@ def test_arguments_that_the_tensors_contradict(hf: Make, tmp_path: Path, refuses
 
 @pytest.mark.parametrize("said", [None, True, False])
 def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path) -> None:
-    """Told by the wrapper that normalises, or by the file beside; not told, it is remarked on."""
+    """Normalisation comes from the wrapper or the settings file; otherwise there is a remark."""
     path = tmp_path / "model.pt"
     tensors = _torchaudio(hf("wav2vec2-ctc").state_dict(), wavlm=False)
     given: dict[str, Any] = {"encoder_num_heads": 4, "labels": [*map(chr, range(97, 134))]}

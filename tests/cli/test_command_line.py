@@ -80,7 +80,7 @@ def test_usage_errors_are_code_2(w2v_edge: Verb) -> None:
 def test_wrong_input_is_code_1(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path, verb: str
 ) -> None:
-    """A missing bundle, a folder without one and a provider that is not installed are one line."""
+    """A missing bundle and a missing provider are exit code 1 and one line."""
     for folder in (tmp_path / "gone", tmp_path):
         refused(w2v_edge(verb, *_arguments(verb, folder, clip)), 1, "expected a bundle")
     if "provider" in {x.name for x in _command(verb).params}:
@@ -89,7 +89,7 @@ def test_wrong_input_is_code_1(
 
 
 def test_a_window_is_named_seconds(w2v_edge: Verb) -> None:
-    """Unknown, repeated and impossible parts are usage errors."""
+    """Unknown, repeated and invalid parts of --window are usage errors."""
     cases: list[str] = ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"]
     for window in cases:
         for verb in WITH_AUDIO:
@@ -177,7 +177,7 @@ def test_an_error_of_all_files_is_said_once(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A provider that does not start ends the work; running out of memory is a file's error."""
+    """A provider error ends the work at once; out of memory fails a single file."""
     files = [clip] * 3
     calls = []
 
@@ -205,7 +205,7 @@ def test_results_are_printed_as_they_are_done(
     w2v_edge: Verb, bundle: Verb, clip: Path, tmp_path: Path, as_json: bool,
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """The first result is out before the second file is begun; Ctrl-C loses none of them."""
+    """Results are printed as files are finished, and Ctrl-C loses none of them."""
     tokenize = package.Model.tokenize
     printed: list[str] = []
 
@@ -227,7 +227,7 @@ def test_results_are_printed_as_they_are_done(
 
 
 def test_a_reader_that_goes_away(bundle: Verb, clip: Path, tmp_path: Path) -> None:
-    """Like `| head -0`: exit code 1, and nothing on stderr."""
+    """A closed stdout, as with `| head -0`, is exit code 1 without output on stderr."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "w2v_edge", "encode", str(bundle("tiny")), str(clip)]

@@ -143,7 +143,7 @@ def _canonical(content: Any) -> bytes:
 
 
 def _locations(message: Any) -> Iterator[str]:
-    """Yield where the tensors of a parsed message say their data is."""
+    """Yield the data locations of all tensors in a parsed message."""
     if message.DESCRIPTOR.name == "TensorProto":
         yield from (x.value for x in message.external_data if x.key == "location")
     for descriptor, value in message.ListFields():
@@ -155,7 +155,7 @@ def _locations(message: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _file(content: bytes, name: str) -> Iterator[Path]:
-    """Yield a file in a folder of its own; nothing else may be in it afterwards."""
+    """Yield a file in a temporary folder; no other file may be in it afterwards."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         path = Path(folder) / name

@@ -1,4 +1,4 @@
-"""Budgets: what they say, which cases they are for, and what misses them."""
+"""Budgets: syntax, the cases they apply to, and verdicts."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_units_are_understood() -> None:
         assert found.limit == pytest.approx(limit)
 
 
-def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
-    """The figure decides; a limit that another run might find on its other side is told."""
+def test_a_limit_within_the_interval_is_unsure() -> None:
+    """The figure decides; a limit within its interval is marked as unsure."""
     assert RESULT.summary is not None
     p50 = RESULT.summary.p50_ms
     inside, beyond = (p50.value + p50.high) / 2, p50.high + 1
@@ -47,8 +47,8 @@ def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
     assert not Budget.parse(f"p50<{p50.low / 2:.6f}ms").check(RESULT).met
 
 
-def test_what_is_no_budget_is_refused() -> None:
-    """One line says what was found and what is expected."""
+def test_invalid_budgets_are_refused() -> None:
+    """An invalid budget is one line with what was found and expected."""
     cases: list[tuple[str, str]] = [
         ("", "expected METRIC<LIMIT"),
         ("p99", "expected METRIC<LIMIT"),
@@ -68,7 +68,7 @@ def test_what_is_no_budget_is_refused() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_budget_or_one_line(text: str) -> None:
-    """Nothing else comes of it."""
+    """Any text is a budget or an error of one line."""
     try:
         assert Budget.parse(text).metric in METRICS
     except InputError as error:
@@ -76,7 +76,7 @@ def test_any_text_is_a_budget_or_one_line(text: str) -> None:
 
 
 def test_a_budget_is_for_the_cases_it_names() -> None:
-    """By length, graph, bundle, scenario, or a field by name; several together narrow it down."""
+    """A budget applies to cases by length, graph, bundle, scenario or field; words combine."""
     cases: list[str] = [
         "1s",
         "1.0s",
@@ -97,13 +97,13 @@ def test_a_budget_is_for_the_cases_it_names() -> None:
 
 
 def test_a_budget_for_no_case_is_an_error() -> None:
-    """It would hold whatever was measured."""
+    """A budget that applies to no case is an error."""
     with pytest.raises(InputError, match=r"@30s"):
         check_used([Budget.parse("p50<1s@30s")], [CASE])
 
 
 def test_a_limit_around_the_figure_decides() -> None:
-    """A little more than the figure is met, a little less is missed; what has no figure, missed."""
+    """A limit above the figure is met, below it is missed; a missing figure is a miss."""
     for metric in METRICS:
         figure = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
         value = figure.value if isinstance(figure, Estimate) else figure

@@ -1,4 +1,4 @@
-"""What of a machine's state is too much."""
+"""Thresholds of disturbances of a machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUIET = {
 
 
 def test_a_quiet_machine_is_not_marked() -> None:
-    """What any machine does by itself is no disturbance."""
+    """Usual background activity is not a disturbance."""
     for series in QUIET.values():
         assert find_disturbances(_samples(**series), cores=2) == ()
 
@@ -86,8 +86,8 @@ LOUD = [
 ]
 
 
-def test_what_is_too_much_is_marked_once() -> None:
-    """Neighbouring samples over a limit are one disturbance, from the sample before to the last."""
+def test_each_disturbance_is_marked_once() -> None:
+    """Each disturbance is marked once, with its reason."""
     for series, expected in LOUD:
         found = find_disturbances(_samples(**series), cores=2)
         assert [replace(one, detail="") for one in found] == [replace(expected, detail="")]
@@ -101,19 +101,19 @@ def test_quiet_between_is_not_merged() -> None:
 
 
 def test_many_cores_have_more_daemons() -> None:
-    """What is too much for 2 cores is nothing to 64."""
+    """Background load is judged relative to the number of cores."""
     samples = _samples(others=[None, *[0.4] * 8])
     assert len(find_disturbances(samples, cores=2)) == 1
     assert find_disturbances(samples, cores=64) == ()
 
 
 def test_no_samples_no_disturbances() -> None:
-    """Nothing is said of a machine that was not looked at."""
+    """Without samples there are no disturbances."""
     assert find_disturbances((), cores=1) == ()
 
 
 def test_trials_are_unstable_by_what_overlaps_them() -> None:
-    """A case has the reasons of what happened within its trials, with times, and no others."""
+    """A case is unstable by the disturbances that overlap its trials, and no others."""
     cases: list[tuple[float, float, bool]] = [
         (0.0, 2.0, False),
         (4.0, 5.0, False),

@@ -1,4 +1,4 @@
-"""The schema of reports accepts what the reader accepts, and nothing else."""
+"""The schema of reports accepts exactly the reports that the reader accepts."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def _other_kind(data: dict[str, Any]) -> None:
     data["conditions"]["disturbances"][0]["kind"] = "noise"
 
 
-def test_what_is_wrong_is_refused_by_both(plain: dict[str, Any]) -> None:
-    """What the schema rejects, the reader rejects too."""
+def test_schema_and_reader_refuse_the_same(plain: dict[str, Any]) -> None:
+    """A report that the schema rejects is rejected by the reader."""
     cases: list[Callable[[dict[str, Any]], None]] = [
         _unknown,
         _missing,

@@ -51,7 +51,7 @@ TREE: dict[str, Any] = {
 
 
 def _paths(plain: Any, where: Path = ()) -> Iterator[Path]:
-    """Every path to a value in nested dicts and lists, the inner ones too."""
+    """Return every path to a value in nested dicts and lists."""
     items = plain.items() if isinstance(plain, dict) else enumerate(plain)
     for key, value in items:
         yield (*where, key)
@@ -94,7 +94,7 @@ def test_each_missing_key_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tutorial", "base"])
 def test_each_unknown_key_is_named(name: str) -> None:
-    """A key too many in any mapping is an error that spells its full path."""
+    """An unknown key is refused with its full path."""
     plain = preset(name).to_dict()
     for path in _paths(plain):
         if isinstance(path[-1], str):
@@ -129,7 +129,7 @@ def test_each_value_of_the_wrong_type_is_named() -> None:
 
 
 def test_no_value_is_quietly_converted() -> None:
-    """Only a whole number where a float is due is taken for one."""
+    """No value is converted, except int to float."""
     tree = from_plain(_Tree, TREE)
     assert tree.leaves[1] == _Leaf(2, 1.0, "old")
     assert isinstance(tree.leaves[1].share, float)
@@ -139,14 +139,14 @@ def test_no_value_is_quietly_converted() -> None:
 
 
 def test_defaults_fill_what_is_left_out() -> None:
-    """A field with a default may be missing, and plain data is the whole again."""
+    """Missing fields get their defaults."""
     tree = from_plain(_Tree, TREE)
     assert (tree.ready, tree.leaves[0]) == (False, _Leaf(1, 0.5, None))
     assert from_plain(_Tree, to_plain(tree)) == tree
 
 
 def test_the_error_says_what_was_found_and_expected() -> None:
-    """Path, expected and found are in one line."""
+    """Errors have path, expected and found in one line."""
     cases: list[tuple[dict[str, Any], str]] = [
         ({"name": "ash"}, "name: expected 'oak' or 'elm', found 'ash'"),
         ({"counts": {"a": "1"}}, "counts.a: expected int, found '1'"),

@@ -1,4 +1,4 @@
-"""A graph from a stranger, hashes fitting, reads no other files and claims no more than it has."""
+"""Untrusted graphs with valid hashes read no other files and allocate no more than they hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Edit = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture
 def folder(copied_bundle: Callable[[str], Path]) -> Path:
-    """A bundle of the test's own, beside a file that it must not read."""
+    """A copy of a bundle, beside a file that it must not read."""
     folder = copied_bundle("base-small")
     (folder.parent / "secret.bin").write_bytes(bytes(64))
     return folder
@@ -134,7 +134,7 @@ PLACES = (
 
 
 def test_no_tensor_leads_out(refuses: Callable[..., None]) -> None:
-    """Wherever in a graph a tensor is, its data is in a file of the bundle."""
+    """A tensor at any place in a graph reads files of the bundle only."""
     for place in PLACES:
         refuses(
             lambda model, place=place: place(model, _external("../secret.bin")),
@@ -143,7 +143,7 @@ def test_no_tensor_leads_out(refuses: Callable[..., None]) -> None:
 
 
 def test_no_location_leads_out(refuses: Callable[..., None]) -> None:
-    """Data is in files that the manifest names for this graph, by these names; not in memory."""
+    """External data is in the files that the manifest names for the graph."""
     cases: list[str] = [
         "/etc/hostname",
         "/dev/zero",
@@ -161,7 +161,7 @@ def test_no_location_leads_out(refuses: Callable[..., None]) -> None:
 
 
 def test_no_place_is_beyond_the_file(refuses: Callable[..., None]) -> None:
-    """Data lies within its file."""
+    """External data lies within its file."""
     cases: list[dict[str, str]] = [
         {"length": str(2**40)},
         {"offset": str(2**40)},
@@ -176,15 +176,15 @@ def test_no_place_is_beyond_the_file(refuses: Callable[..., None]) -> None:
         refuses(lambda model, tensor=tensor: _in_initializer(model, tensor), r"up to byte|place")
 
 
-def test_no_place_is_told_twice(refuses: Callable[..., None]) -> None:
-    """A reader that takes another of two statements must not be led elsewhere."""
+def test_duplicate_places_are_refused(refuses: Callable[..., None]) -> None:
+    """External data with two offsets is refused."""
     tensor = _external(DATA)
     tensor.external_data.add(key="offset", value="0")
     refuses(lambda model: _in_initializer(model, tensor), "two places")
 
 
 def test_no_tensor_claims_more_than_it_has(refuses: Callable[..., None]) -> None:
-    """A tensor has data for the numbers it claims, so memory follows the file."""
+    """A tensor has data for every value that its shape claims."""
     cases: list[list[int]] = [[2**40], [2**32, 2**32], [-1], [1] * 80, [2**62] * 30]
     for dims in cases:
         for tensor in (TensorProto(dims=dims, data_type=1, raw_data=b"1234"), _external(DATA)):
@@ -194,7 +194,7 @@ def test_no_tensor_claims_more_than_it_has(refuses: Callable[..., None]) -> None
 
 
 def test_graphs_within_graphs_end(folder: Path, reseal: Reseal) -> None:
-    """Depth is bounded, where protobuf's own reader may not bound it."""
+    """The depth of nested graphs is bounded."""
 
     def field(number: int, content: bytes) -> bytes:
         size = len(content)
@@ -229,8 +229,8 @@ def test_other_inputs_or_outputs(refuses: Callable[..., None], folder: Path) -> 
         refuses(edit, words)
 
 
-def test_what_is_no_graph(folder: Path, reseal: Reseal) -> None:
-    """Bytes that are no ONNX file are refused before onnxruntime guesses what they are."""
+def test_other_files_are_refused(folder: Path, reseal: Reseal) -> None:
+    """Bytes that are no ONNX file are refused before onnxruntime reads them."""
     cases: list[bytes] = [b"", b"ORTM" * 20, b"\x3a\x05abc", b"\xff" * 40, b"\x3b" * 9]
     for content in cases:
         (folder / GRAPH).write_bytes(content)
@@ -240,7 +240,7 @@ def test_what_is_no_graph(folder: Path, reseal: Reseal) -> None:
 
 
 def test_giant_results_are_typed_errors(folder: Path, reseal: Reseal) -> None:
-    """A graph that asks for more memory than there is fails as inference does."""
+    """A graph that needs more memory than available is an `InferenceError`."""
     model = onnx.load(folder / GRAPH, load_external_data=False)
     nodes = model.graph.node
     shape = helper.make_tensor("shape", TensorProto.INT64, [3], [2**20, 2**20, 2**20])
@@ -257,7 +257,7 @@ def test_giant_results_are_typed_errors(folder: Path, reseal: Reseal) -> None:
 
 
 def test_results_of_another_rank(folder: Path, reseal: Reseal) -> None:
-    """A graph may give other axes than it declares, where nobody can see it before: an error."""
+    """An output with another rank than declared is an `InferenceError`."""
     model = onnx.load(folder / GRAPH, load_external_data=False)
     nodes = model.graph.node
     (node,) = (x for x in nodes if "codes" in x.output)
