@@ -47,7 +47,7 @@ def report(
 @pytest.fixture
 def measured(report: Path, tmp_path: Path) -> Path:
     """A copy of that report, which the test may change."""
-    return shutil.copy(report, tmp_path / "a.json")
+    return Path(shutil.copy(report, tmp_path / "a.json"))
 
 
 def test_all_forms_of_a_report(w2v_edge: Verb, folder: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from w2v_edge import AudioFile
 from w2v_edge.bundle import GraphInfo, Manifest, TensorInfo, read_manifest
 from w2v_edge.bundle.graph_check import check_graph
+from w2v_edge.bundle.manifest import NUMPY_TYPES
 from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleError, InputError, W2VEdgeError
 from w2v_edge.runtime.classification import class_names
@@ -32,6 +33,7 @@ MODEL_RATE = 16_000
 GRAPH = GraphInfo(
     (TensorInfo("x", "float", ("n",)),), (TensorInfo("y", "float", ("n",)),), ("frontend.bin",), {}
 )
+AXES = {"batch", "samples", "frames", "context_frames"}
 DATA_SIZES = {"frontend.bin": 1000}
 
 
@@ -108,6 +110,10 @@ def _use(found: Manifest) -> None:
     assert found.geometry.frames(10 * found.sample_rate) < 2**32
     if "context" in found.graphs:
         assert set(found.context_outputs.values()) <= {None, "frame_lengths", "context_lengths"}
+    for info in found.graphs.values():
+        for tensor in (*info.inputs, *info.outputs):
+            assert tensor.type in NUMPY_TYPES
+            assert {axis for axis in tensor.axes if isinstance(axis, str)} <= AXES
     for read in (Spelling.of_manifest, class_names):
         try:
             read(found)

@@ -18,7 +18,7 @@ def _samples(**series: list[Any]) -> list[MachineSample]:
     return [MachineSample(index / 2, **row) for index, row in enumerate(rows)]
 
 
-QUIET = {
+QUIET: dict[str, dict[str, Any]] = {
     "idle": {"others": [None, *[0.02] * 20], "steal": [None, *[0.0] * 20]},
     "a tick of steal": {"steal": [None, 0.0, 0.04, 0.0, 0.02, 0.0]},
     "a daemon wakes up": {"others": [None, 0.02, 0.3, 0.02, 0.02, 0.4, 0.0]},
@@ -46,7 +46,7 @@ def test_a_quiet_machine_is_not_marked() -> None:
         assert find_disturbances(_samples(**series), cores=2) == ()
 
 
-LOUD = [
+LOUD: list[tuple[dict[str, Any], Disturbance]] = [
     (
         {"others": [None, 0.0, 0.5, 1.0, 0.5, 0.0]},
         Disturbance(0.5, 2.0, "load", "other processes kept 0.7 of 2 cores busy"),

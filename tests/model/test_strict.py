@@ -162,6 +162,7 @@ def test_the_error_says_what_was_found_and_expected() -> None:
 
 def test_what_is_no_mapping_is_no_config() -> None:
     """Anything but a mapping is refused at the root."""
-    for data in [None, [], "config", 3]:
+    others: list[object] = [None, [], "config", 3]
+    for data in others:
         with pytest.raises(ConfigError, match="config: expected a mapping for ModelConfig"):
             from_plain(ModelConfig, data)
