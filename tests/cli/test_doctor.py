@@ -1,4 +1,4 @@
-"""What runs where, and the options that say so."""
+"""doctor: versions, providers and limits of this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Pa
 
 
 def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
-    """Memory, and what a control group leaves of it, are in the report."""
+    """The report has the memory and its control group's limit."""
     memory = w2v_edge("doctor", "--json").json["memory"]
     assert memory["bytes"] > 2**26
     assert memory["cgroup limit"] is None or memory["cgroup limit"] > 0
@@ -42,7 +42,7 @@ def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
 def test_doctor_of_a_bundle_that_is_not_there(
     w2v_edge: Verb, refused: Verb, tmp_path: Path
 ) -> None:
-    """No bundle is one line and exit code 1."""
+    """A missing bundle is one line and exit code 1."""
     refused(w2v_edge("doctor", "--bundle", tmp_path / "gone"), 1, "expected a bundle")
 
 
