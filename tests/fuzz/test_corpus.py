@@ -119,7 +119,7 @@ def test_any_value_of_a_manifest(data: st.DataObject) -> None:
 
 
 TENSOR_WORDS = ("features", "context", "logits", "layer_1", "lengths", "context_lengths", "other")
-AXES = ("batch", "frames", "context_frames", "samples", "other", "")
+AXES = ("batch", "frames", "context_frames", "samples", "other", "", 7, True)
 
 
 @settings(max_examples=200)

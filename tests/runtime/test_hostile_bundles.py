@@ -175,7 +175,8 @@ def _other_tensors(tensor: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for kind in ("double", "int64" if tensor["type"] == "float" else "float"):
         yield {"type": kind}
     for at, axis in enumerate(axes):
-        for other in {"other", "batch", "frames", "samples"} - {axis}:
+        others = {"other", "batch", "frames", "samples"} - {axis}
+        for other in (*others, *((7, True) if isinstance(axis, str) else ())):
             yield {"axes": [*axes[:at], other, *axes[at + 1 :]]}
         if isinstance(axis, int):
             yield {"axes": [*axes[:at], 0, *axes[at + 1 :]]}

@@ -235,7 +235,7 @@ def test_other_files_are_refused(folder: Path, reseal: Reseal) -> None:
     for content in cases:
         (folder / GRAPH).write_bytes(content)
         reseal(folder)
-        with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: not a graph of this format"):
+        with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: not a graph of this"):
             w2v_edge.load(folder).tokenize(CLIP)
 
 

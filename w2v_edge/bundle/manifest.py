@@ -367,10 +367,10 @@ def _check_tensor(where: str, tensor: TensorInfo) -> None:
 
 
 def _is_axis(axis: int | str, names: tuple[str, ...]) -> bool:
-    """Whether an axis has one of these names, or is a plausible number."""
-    if isinstance(axis, str):
-        return bool(axis) and axis in names
-    return not isinstance(axis, bool) and 1 <= axis <= WIDEST
+    """Whether an axis has one of these names; a width is a number."""
+    if names != _WIDTH:
+        return isinstance(axis, str) and axis in names
+    return isinstance(axis, int) and not isinstance(axis, bool) and 1 <= axis <= WIDEST
 
 
 def check_range(where: str, found: Any, minimum: int, maximum: int) -> None:
