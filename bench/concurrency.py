@@ -1,9 +1,9 @@
-"""One model, many threads: the same bits as one call after the other, and nearly the speed.
+"""Concurrent calls of one model: bit-identical results, and throughput relative to serial calls.
 
     python -m bench.concurrency BUNDLE [--callers 8] [--seconds 60] [--threads N]
 
-Turns of serial and concurrent calls alternate, so that a machine that drifts does so for both.
-The metric is seconds of audio encoded per second; the ratio, that of the medians.
+Rounds of serial and concurrent calls alternate, so that drift of the machine affects both. The
+metric is seconds of audio encoded per second; the ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of concurrent calls")
-    parser.add_argument("--threads", type=int, help="of one operator; default: all cores")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="duration of the concurrent calls"
+    )
+    parser.add_argument("--threads", type=int, help="threads per operator; default: all cores")
     given = parser.parse_args()
     print(
         json.dumps(

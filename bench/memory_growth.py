@@ -1,9 +1,9 @@
-"""Clips of ever new lengths do not make memory grow.
+"""Memory growth over clips of many lengths.
 
     python -m bench.memory_growth BUNDLE [--clips 10000] [--callers 1]
 
-Prints what is resident after each tenth of the clips, and how much more it is at most than after
-the first 200.
+Prints the resident memory after each tenth of the clips, and its maximum growth since the first
+200.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--callers", type=int, default=1, help="threads that call the model")
-    parser.add_argument("--threads", type=int, help="of one operator; default: all cores")
+    parser.add_argument("--threads", type=int, help="threads per operator; default: all cores")
     given = parser.parse_args()
     model = w2v_edge.load(given.bundle, threads=given.threads)
     print(json.dumps(measure(model, given.clips, given.callers), indent=1, allow_nan=False))
 
 
 def measure(model: Model, clips: int, callers: int) -> dict[str, Any]:
-    """Tokenize and encode noise of random lengths, and watch what is resident."""
+    """Tokenize and encode noise of random lengths, and record the resident memory."""
     before = hardware.describe()
     begin = time.perf_counter()
     lengths = _lengths(clips, model.sample_rate)
@@ -75,7 +75,7 @@ def measure(model: Model, clips: int, callers: int) -> dict[str, Any]:
 
 
 def resident() -> float:
-    """Return the memory of this process that is resident, in MB; Linux only."""
+    """Return the resident memory of this process in MB; Linux only."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

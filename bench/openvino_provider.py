@@ -1,11 +1,11 @@
-"""OpenVINO's provider beside the CPU's: speed and parity, in environments that take turns.
+"""Speed and parity of the OpenVINO provider against the CPU provider, in alternating runs.
 
     python -m bench.openvino_provider CPU_BUNDLE OPENVINO_BUNDLE --python .venv-openvino/bin/python
 
-Both bundles are of one checkpoint, exported for each target. onnxruntime-openvino cannot share an
-environment with onnxruntime: `--python` names one that has it. `w2v-edge bench` runs in either, a
-few rounds at a time; each side's rounds make one report, `latency-openvino-SIDE.json`, for
-`w2v-edge compare`. What both bundles compute is compared too: `openvino-parity.json`.
+Both bundles are exports of one checkpoint. onnxruntime-openvino cannot share an environment with
+onnxruntime: `--python` names one that has it. `w2v-edge bench` runs alternately in both, a few
+rounds at a time; the rounds of each side are merged into `latency-openvino-SIDE.json`, for
+`w2v-edge compare`. The outputs of both bundles are compared in `openvino-parity.json`.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ BENCH = "from w2v_edge.cli import main; main()"
 
 
 def main() -> None:
-    """Measure, print the comparison, and keep all of it."""
+    """Measure, print the comparison, and write the results."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.openvino_provider",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundles", type=Path, nargs="+", help="of the CPU, then of OpenVINO")
-    parser.add_argument("--python", type=Path, help="of an environment with onnxruntime-openvino")
-    parser.add_argument("--turns", type=int, default=3, help="of each side")
+    parser.add_argument("bundles", type=Path, nargs="+", help="bundles of the CPU and of OpenVINO")
+    parser.add_argument(
+        "--python", type=Path, help="Python of an environment with onnxruntime-openvino"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="runs per side")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER, help="folder for the results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -69,13 +71,13 @@ def main() -> None:
     print(json.dumps(parity, indent=1, allow_nan=False))
     same = replace(reports["openvino"], cases=tuple(map(_nameless, reports["openvino"].cases)))
     other = replace(reports["cpu"], cases=tuple(map(_nameless, reports["cpu"].cases)))
-    for pair in compare(same, other, force=True).pairs:
+    for pair in compare(same, other, across_devices=True).pairs:
         ratio = pair.ratio
         print(f"{pair.case.seconds:g} s: {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
 
 
 def _nameless(result: CaseResult) -> CaseResult:
-    """Leave out where a case ran: cases of two providers are compared."""
+    """Return the report without provider names, so that cases of two providers match."""
     return replace(result, case=replace(result.case, provider="", bundle=""))
 
 
@@ -115,11 +117,11 @@ def _parity(sides: dict[str, tuple[Any, Path]], folder: Path) -> dict[str, Any]:
 def _take_turns(
     sides: dict[str, tuple[Any, Path]], turns: int, folder: Path
 ) -> dict[str, BenchmarkReport]:
-    """Return one report a side, of rounds that were made in turns."""
+    """Return one report per side, merged from alternating runs."""
     begun = time.perf_counter()
     parts: dict[str, list[tuple[float, BenchmarkReport]]] = {side: [] for side in sides}
     for turn in range(turns):
-        # Each begins every other turn.
+        # The first side alternates.
         for side in sorted(sides, reverse=turn % 2 == 1):
             python, bundle = sides[side]
             path = folder / f"{side}-{turn}.json"
@@ -133,7 +135,7 @@ def _take_turns(
 
 
 def merge(parts: list[tuple[float, BenchmarkReport]]) -> BenchmarkReport:
-    """Make one report of several of the same cases, each with the time at which it began."""
+    """Merge reports of the same cases, given the time at which each began."""
     first = parts[0][1]
     cases = tuple(_merged([(at, x.cases[i]) for at, x in parts]) for i in range(len(first.cases)))
     conditions = Conditions(
@@ -145,7 +147,7 @@ def merge(parts: list[tuple[float, BenchmarkReport]]) -> BenchmarkReport:
         ),
     )
     rounds = replace(first.settings, rounds=len(cases[0].trials))
-    # Each part names files that are gone by now.
+    # The parts name temporary files.
     command = "python -m bench.openvino_provider"
     return replace(first, command=command, cases=cases, conditions=conditions, settings=rounds)
 

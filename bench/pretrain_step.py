@@ -1,11 +1,11 @@
-"""A step of pre-training `base` beside that of transformers' Wav2Vec2ForPreTraining, on the CPU.
+"""A pre-training step of `base` against transformers' Wav2Vec2ForPreTraining, on the CPU.
 
     python -m bench.pretrain_step [--rounds 7] [-o bench/results/pretrain-step.json]
 
-Both take the same batch of real speech, forward and backward with masks and distractors drawn
-anew, in turns within one process: masks and distractors as each project draws them. transformers'
-configuration is that of wav2vec 2.0 BASE; attention has dropout there, which ours has not, so that
-it runs with and without. A ratio below 1 says that ours is faster.
+Both run forward and backward on the same batch of real speech, alternating in one process; each
+samples masks and distractors in its own way. transformers has the configuration of wav2vec 2.0
+BASE. Its attention has dropout, ours does not: it is run with and without. A ratio below 1 means
+that ours is faster.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure, print, and keep the figures."""
+    """Measure, print, and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.pretrain_step", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -79,7 +79,7 @@ def main() -> None:
 def _in_turns(sides: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
-        # Each begins once in a while.
+        # The order rotates.
         names = list(sides)[number % len(sides) :] + list(sides)[: number % len(sides)]
         for name in names:
             begun = time.perf_counter()
@@ -107,7 +107,7 @@ def _theirs(waveform: Tensor, *, attention_dropout: float) -> Step:
 
     config = Wav2Vec2Config(
         attention_dropout=attention_dropout,
-        # As our preset: fairseq's BASE has no others in pre-training.
+        # As in our preset and in fairseq's BASE.
         activation_dropout=0.0,
         feat_proj_dropout=0.1,
         hidden_dropout=0.1,

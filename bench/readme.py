@@ -1,4 +1,4 @@
-"""The tables of README.md, from results: between `<!-- table: NAME -->` and `<!-- end -->`."""
+"""Generates the tables of README.md, between `<!-- table: NAME -->` and `<!-- end -->`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ WINDOWS: Mapping[tuple[float, float, float], str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A cell of which less is better, and between what it is."""
+    """A cell with an interval; lower is better."""
 
     text: str
     low: float
@@ -59,15 +59,15 @@ class Figure:
 
 
 def fill(text: str, folder: Path, tables: Mapping[str, Callable[[Path], str]]) -> str:
-    """Return a text with all tables made anew.
+    """Return a text with all tables regenerated.
 
     Args:
-        text: with a place for each table.
-        folder: of the results.
-        tables: what makes each from that.
+        text: text with a marked place for each table.
+        folder: folder of the results.
+        tables: function by table name, from the folder to the table.
 
     Raises:
-        ValueError: a table's place is missing, or there twice.
+        ValueError: the place of a table is missing or duplicate.
     """
     for name, make in tables.items():
         place = re.compile(rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
@@ -114,7 +114,7 @@ def tokenizer(folder: Path) -> str:
 
 
 def windows(folder: Path) -> str:
-    """Make the table of what windows of attention cost."""
+    """Make the table of the cost of attention windows."""
     whole, *others = _runtime(folder)["windows"]
     found = {tuple(row["window"]): row for row in others}
     rows = []
@@ -163,7 +163,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
 
 
 def _chosen(results: Results, group: str, titles: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return titles and sides of the rows that were timed."""
+    """Return titles and sides of the timed rows."""
     timed = results.timed(group, results.lengths(group)[-1])
     present = {title: [timed[x] for x in names if x in timed] for title, names in titles.items()}
     return {
@@ -179,7 +179,7 @@ def _times(
 
 
 def _time(row: SideTimes) -> Figure:
-    """Write a median; of one that was not steady, no more digits than hold."""
+    """Format a median; unsteady ones with fewer digits."""
     low, median, high = row.quartiles_ms
     rough = not row.steady and median >= 1000
     text = f"{median / 1e3:.1f} s" if rough else f"{_whole(median)} ms"
@@ -194,7 +194,7 @@ def _memory(mb: float | None) -> Figure | None:
 
 def _cosine(results: Results, side: str) -> str:
     found = results.look(side, "accuracy", "cosine_worst_decile")
-    # PyTorch is what all are compared with.
+    # PyTorch is the reference.
     return "" if found is None or side in EAGER["encoder"] else f"{found:.4f}"
 
 
@@ -204,7 +204,7 @@ def _drift(results: Results, side: str) -> str:
 
 
 def _best(column: Sequence[Figure | None]) -> list[str]:
-    """Set in bold what is below all others: by quartiles, or by what memory may differ."""
+    """Set the figure in bold that is clearly below all others, by quartiles or by margin."""
     made = []
     for one in column:
         others = [x for x in column if x is not None and x is not one]

@@ -1,9 +1,9 @@
-"""Tables and pictures from what was measured: beside the results, in README.md, in the model card.
+"""Generates tables and pictures from results, for README.md, the model card and `results/`.
 
     python -m bench.report [--check]
 
-Reads the JSON files of `bench/results`. `--check` writes nothing: it says which texts are not those
-that the results give. Run it from the repository's root.
+Reads the JSON files of `bench/results`. `--check` writes nothing and lists texts that differ
+from the results. Run it from the repository's root.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ TEXTS = {README: bench.readme.TABLES, CARD: card.TABLES}
 
 
 def main() -> None:
-    """Write what the results give, or check that it is there."""
+    """Write the tables and pictures, or check them."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
+    parser.add_argument("--check", action="store_true", help="write nothing, list differences")
     if parser.parse_args().check:
         sys.exit(check())
     refresh(RESULTS)
@@ -55,7 +55,7 @@ def refresh(folder: Path) -> None:
 
 
 def check() -> int:
-    """Return 1, and say which, if a text is not what the results give; else 0."""
+    """Return 1 and list the texts that differ from the results; else 0."""
     made = {**_filled(), **texts(RESULTS)}
     stale = [path for path, text in made.items() if _read(path) != text]
     for path in stale:
@@ -78,7 +78,7 @@ def texts(folder: Path) -> dict[Path, str]:
 
 
 def draw(folder: Path) -> None:
-    """Draw what was measured at several lengths of audio."""
+    """Draw results by length of audio."""
     from bench.peers.plots import draw_accuracy, draw_latency, draw_lengths
 
     for stem in _stems(folder):

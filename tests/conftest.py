@@ -1,7 +1,7 @@
-"""What all tests share: small models, their checkpoints and bundles, and real speech.
+"""Shared fixtures: small models, their checkpoints and bundles, and real speech.
 
-Exports are the dear part, so each small model is exported once a run: under pytest-xdist the
-first worker that needs a bundle makes it and the others wait for it at a lock.
+Exports are slow, so each small model is exported once per run: under pytest-xdist the first worker
+that needs a bundle makes it, and the others wait at a file lock.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 
 WHOLE_GATE = ((0.5, 1.0, 7.3, 30.0), 40_000)
-"""Seconds and codes of the parity gate as it ships."""
+"""Seconds and number of codes of the shipped parity gate."""
 
 SHORT_GATE = ((0.5, 7.3), 4_000)
 
-# The same examples in every run: what one machine sees fail, all do.
+# The same examples in every run, so that failures are reproducible.
 settings.register_profile(
     "tests",
     deadline=None,
@@ -49,7 +49,7 @@ settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist its share of the cores, so that they do not fight."""
+    """Bind each worker of pytest-xdist to its share of the cores."""
     worker = getattr(config, "workerinput", None)
     if worker is None or not hasattr(os, "sched_setaffinity"):
         return
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for settings that is this test's own, on every system."""
+    """A temporary folder for settings, on every system."""
     for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "settings"))
     return tmp_path / "settings"
@@ -69,14 +69,14 @@ def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A temporary folder that all workers of this run see."""
+    """A temporary folder that all workers of this run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def locked(shared_folder: Path) -> Callable[[str], AbstractContextManager[None]]:
-    """Locks by name; the block under one runs in one worker at a time."""
+    """`locked(name)`: a block that one worker at a time runs."""
 
     @contextmanager
     def lock(name: str) -> Iterator[None]:
@@ -138,22 +138,34 @@ def bundle(
 
 
 @pytest.fixture(scope="session")
-def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
-    """`traced(model)`: its parts, as `trace_parts` gives them for every target.
+def traced(
+    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
+) -> Callable[[SpeechModel], dict[str, ir.Model]]:
+    """`traced(model)`: the result of `trace_parts`, which is the same for every target.
 
-    Tracing is most of an export's time: each architecture is traced once, and then the weights of
-    the model at hand are put in.
+    Tracing takes most of an export's time: each architecture is traced once per run, and the
+    weights of the model at hand are put in.
     """
     traces: dict[str, dict[str, ir.Model]] = {}
 
     def trace(model: SpeechModel) -> dict[str, ir.Model]:
-        from w2v_edge_export.parts import trace_parts
+        import onnx_ir as ir
+
+        from w2v_edge_export.parts import parts, trace_parts
         from w2v_edge_export.targets import load_target
 
-        architecture = repr(model.config)
-        if architecture not in traces:
-            traces[architecture] = trace_parts(model, load_target("cpu"))
-        return _with_weights(traces[architecture], model)
+        key = _sha256(repr(model.config).encode())[:16]
+        folder = shared_folder / "traces" / key
+        if key not in traces:
+            with locked(f"trace-{key}"):
+                if not folder.exists():
+                    made = trace_parts(model, load_target("cpu"))
+                    folder.mkdir(parents=True)
+                    for name, part in made.items():
+                        ir.save(part, folder / f"{name}.onnx")
+            # Also after tracing here, so that all workers use the same.
+            traces[key] = {name: ir.load(folder / f"{name}.onnx") for name in parts(model)}
+        return _with_weights(traces[key], model)
 
     return trace
 
@@ -162,7 +174,7 @@ def traced() -> Callable[[SpeechModel], dict[str, ir.Model]]:
 def quick_trace(
     traced: Callable[[SpeechModel], dict[str, ir.Model]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let exports use traces that are already there."""
+    """Let exports use the traces of `traced`."""
     monkeypatch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
 
 
@@ -173,9 +185,9 @@ def int8_bundle(
     locked: Callable[[str], AbstractContextManager[None]],
     traced: Callable[[SpeechModel], dict[str, ir.Model]],
 ) -> Callable[[str], Path]:
-    """`int8_bundle(name)`: a small model in int8, shared as those of `bundle` are.
+    """`int8_bundle(name)`: a small model exported to int8, shared like those of `bundle`.
 
-    It need not be faster than in float32: small products are not.
+    The speed budget is off: small products are not faster in int8.
     """
 
     def make(name: str) -> Path:
@@ -205,13 +217,13 @@ def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManag
 
 @pytest.fixture
 def copied_bundle(bundle: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """`copied_bundle(name)`: a bundle of this test's own, to be damaged."""
+    """`copied_bundle(name)`: a copy of a bundle, which the test may damage."""
     return lambda name: shutil.copytree(bundle(name), tmp_path / "bundle", dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
 def reseal() -> Callable[..., None]:
-    """`reseal(folder, **changes)`: hash a changed bundle again, so that its manifest fits.
+    """`reseal(folder, **changes)`: update all hashes of a changed bundle.
 
     `changes` replace keys of the manifest.
     """
@@ -232,7 +244,7 @@ def reseal() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def plain() -> Callable[..., dict[str, npt.NDArray[Any]]]:
-    """`plain(path, **inputs)`: run a graph as any program would, with onnxruntime alone."""
+    """`plain(path, **inputs)`: run a graph with onnxruntime alone."""
     import onnxruntime
 
     @cache
@@ -251,7 +263,7 @@ def plain() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 
 @pytest.fixture(scope="session")
 def empty_batch(plain: Callable[..., dict[str, npt.NDArray[Any]]]) -> Callable[[Path], None]:
-    """`empty_batch(folder)`: assert that every graph gives no rows for a batch of none."""
+    """`empty_batch(folder)`: assert that every graph gives 0 rows for a batch of 0 rows."""
     import onnx
 
     def check(folder: Path) -> None:
@@ -360,7 +372,7 @@ def _ctc_folder(folder: Path) -> Path:
 
 
 def _canonical(content: dict[str, Any]) -> bytes:
-    """The text that a manifest's own hash is taken of, spelled out as another program would."""
+    """Return the text that a manifest's own hash is computed from."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
     return (text + "\n").encode()
 

@@ -1,4 +1,4 @@
-"""What the card of a trained model is made of: its history, and what 8 bits change."""
+"""The model card: training history and the effect of int8."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_history_is_the_log_in_steps(tmp_path: Path) -> None:
-    """Each step is the mean of its updates, by its last one; what is held out is as measured."""
+    """Each step is the mean of its updates; validation is as measured."""
     from w2v_edge.model import preset
     from w2v_edge.training.recipe import pretraining_recipe
     from w2v_edge.training.run_folder import Run, RunFolder
@@ -46,14 +46,14 @@ def test_a_bundle_differs_from_itself_by_nothing() -> None:
 
 
 def test_weights_without_8_bits_are_refused(bundle: Callable[[str], Path]) -> None:
-    """In one line, with the option that makes them."""
+    """Weights without an int8 bundle are refused in one line with the option."""
     pair = Pair("none", bundle("tiny"), bundle("tiny"))
     with pytest.raises(InputError, match=r"no 8-bit weights; export with --precision int8"):
         weight_quantization.evaluate([pair], [data.FOLDER / "clips.tsv"], 0.4)
 
 
 def test_the_picture_changes_only_with_the_figures(tmp_path: Path) -> None:
-    """Drawn twice, it is the same to the byte."""
+    """Drawing twice gives the same bytes."""
     pictures = [tmp_path / "1.svg", tmp_path / "2.svg"]
     for path in pictures:
         card.draw(ROOT / "bench/results", path)

@@ -43,7 +43,7 @@ def _prompts(count: int, groups: tuple[str, ...] = ("en",), letters: int = 30) -
 
 
 def _spelled(prompts: list[Prompt]) -> Codes:
-    """Return codes that say the text, each letter by two codes in turn, so that "aa" is two."""
+    """Return codes that spell the text, each letter by two codes in turn."""
     alphabet = "abcdefghijklmnopqrstuvwxyz '"
     of = {}
     for prompt in prompts:
@@ -86,7 +86,7 @@ def test_words_are_found_in_codes_that_spell_them_and_nowhere_else() -> None:
 
 
 def test_groups_are_told_apart_by_codes_of_their_own_alone() -> None:
-    """Groups that prefer other codes are told apart; groups of one kind of noise are not."""
+    """Groups with different codes are separable; groups of equal noise are not."""
     _sklearn()
     from bench.tiny.told_apart import pairs, told_apart
 
@@ -117,8 +117,8 @@ def test_text_is_read_from_codes_that_spell_it_and_not_from_noise() -> None:
     assert result["scores"]["noise"]["value"] > 0.6
 
 
-def test_what_is_held_out_is_what_training_holds_out(tmp_path: Path) -> None:
-    """Sides are told by names as in pre-training, and texts of both sides are not asked for."""
+def test_the_split_is_that_of_training(tmp_path: Path) -> None:
+    """Validation recordings are those of pre-training, and texts of both sides are dropped."""
     soundfile = pytest.importorskip("soundfile")
     lines = ["path\ttext"]
     for i in range(40):
@@ -138,7 +138,7 @@ def test_what_is_held_out_is_what_training_holds_out(tmp_path: Path) -> None:
 
 
 def test_clusters_are_fitted_to_the_training_side_alone() -> None:
-    """Held-out recordings, however many and loud, leave the codes of the others as they are."""
+    """Validation recordings do not change the clusters."""
     _sklearn()
     pytest.importorskip("kaldi_native_fbank", reason="MFCC: the bench group installs it")
     from bench.tiny.mfcc import of_mfcc
@@ -188,7 +188,7 @@ def test_intervals_are_those_of_recordings_and_differences_are_paired() -> None:
 
 @pytest.mark.parametrize("entries", [1, 2, 50])
 def test_chance_is_the_accuracy_of_predictions_that_know_nothing(entries: int) -> None:
-    """It agrees with the model's own loss under random predictions: 1 at one code, 1/2 at two."""
+    """Chance agrees with the loss under random predictions."""
     torch.manual_seed(0)
     codes = torch.randint(0, entries, (400,))
     # Far apart in direction, as a codebook's rows are.

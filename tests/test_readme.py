@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python runs, its commands exist, its figures are the code's."""
+"""README snippets run, commands exist, and figures are those of the code."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_every_command_exists() -> None:
 
 
 def test_the_longest_context_is_the_exporters() -> None:
-    """The limit given for `base` is what the exporter writes."""
+    """The limit stated for `base` is the exporter's."""
     from w2v_edge.model import preset
     from w2v_edge_export.bundle_writer import longest_context
     from w2v_edge_export.targets import load_target

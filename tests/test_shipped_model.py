@@ -1,4 +1,4 @@
-"""The trained model that ships: it has learned, its bundle is its own, and it is small."""
+"""The shipped model is trained, small, and its bundle matches the checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRAWS = 3
 
 
 def _accuracy(model: SpeechModel, speech: dict[str, Any]) -> float:
-    """The share of masked frames of the clips whose own code scores best."""
+    """Return the share of masked frames whose own code scores best."""
     right, asked = 0.0, 0
     for draw in range(DRAWS):
         for name, waveform in speech.items():
@@ -40,7 +40,7 @@ def test_it_predicts_masked_frames(speech: dict[str, Any]) -> None:
 
 
 def test_the_bundle_is_of_the_checkpoint(speech: dict[str, Any]) -> None:
-    """Its codes and its context are those of PyTorch, but for what 8 bits change."""
+    """The bundle gives PyTorch's codes and context, except for int8 rounding."""
     model, bundle = load_checkpoint(data.TINY), w2v_edge.load(data.TINY_INT8)
     assert bundle.manifest.precision == "int8"
     same, cosines = [], []

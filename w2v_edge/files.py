@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and are read only where they are files."""
+"""Atomic writes of files and folders, checks of outputs, and reading of regular files only."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from w2v_edge.errors import InputError, OutputExistsError
 
 
 def open_regular(path: Path) -> FileIO:
-    """Open a file for reading, unbuffered; never wait for a pipe, never touch a device.
+    """Open a regular file for reading, unbuffered; never block on a pipe or open a device.
 
     Raises:
-        FileNotFoundError: there is nothing, or something else than a file.
-        OSError: it cannot be read.
+        FileNotFoundError: the path does not exist, or is not a regular file.
+        OSError: the file cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no file")
-    # What was a file may be a pipe by now.
+    # The path may have become a pipe since the check.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     stream = os.fdopen(os.open(path, flags), "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -36,20 +36,20 @@ def open_regular(path: Path) -> FileIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, renamed to it when the block ends well.
+    """Yield a temporary file beside `path`, renamed to it if the block does not raise.
 
     Raises:
         OutputExistsError: `path` is a folder.
     """
-    _refuse_folder(path)
+    _check_not_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _make_beside(path, ".part" + path.suffix, partial(Path.touch, exist_ok=False))
     mode = temporary.stat().st_mode
     try:
         yield temporary
-        # The writer may have replaced the file by one of its own.
+        # The writer may have replaced the file, with another mode.
         temporary.chmod(mode)
-        _refuse_folder(path)
+        _check_not_folder(path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -57,44 +57,48 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`, renamed to it when the block ends well.
+    """Yield a temporary folder beside `path`, renamed to it if the block does not raise.
 
-    With `force` a folder that is already there is moved aside first, put back if the rename
-    fails, and removed when it succeeded.
+    With `force` an existing folder is moved aside before the rename, restored if the rename fails,
+    and removed if it succeeds.
 
     Raises:
-        OutputExistsError: `path` is there and `force` is false.
+        OutputExistsError: `path` exists and `force` is false.
     """
-    refuse_existing(path, force=force)
+    check_absent(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _make_beside(path, ".part", Path.mkdir)
     try:
         yield temporary
-        refuse_existing(path, force=force)
+        check_absent(path, force=force)
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `OutputExistsError` if `path` is there and may not be replaced."""
-    if os.path.lexists(path) and not force:
-        raise OutputExistsError(f"{path} is already there; choose another output or add --force")
-
-
-def refuse_unwritable(path: Path, *, make: bool = False) -> None:
-    """Check that a file could be written, before the work that goes into it.
-
-    Args:
-        path: of the file.
-        make: make its folder, where it is missing.
+def check_absent(path: Path, *, force: bool) -> None:
+    """Check that `path` does not exist, or may be replaced.
 
     Raises:
-        OutputExistsError: there is something else than a file.
-        InputError: there is no such folder, or nothing can be written there.
+        OutputExistsError: `path` exists and `force` is false.
+    """
+    if os.path.lexists(path) and not force:
+        raise OutputExistsError(f"{path} already exists; choose another output or add --force")
+
+
+def check_writable(path: Path, *, make: bool = False) -> None:
+    """Check that a file can be written, before its content is computed.
+
+    Args:
+        path: path of the file.
+        make: whether to create its folder.
+
+    Raises:
+        OutputExistsError: `path` exists and is not a regular file.
+        InputError: the folder does not exist or is not writable.
     """
     if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "no file"
+        what = "a folder" if path.is_dir() else "not a regular file"
         raise OutputExistsError(f"{path} is {what}; choose a file to write")
     try:
         if make:
@@ -106,21 +110,28 @@ def refuse_unwritable(path: Path, *, make: bool = False) -> None:
         raise InputError(f"{path}: cannot be written ({why}); choose another file") from error
 
 
-def refuse_foreign(path: Path, known: Collection[str], what: str) -> None:
-    """Never replace a folder that is not `what`, or holds somebody's own files.
+def check_overwritable(path: Path, known: Collection[str], what: str) -> None:
+    """Check that a folder holds only known files, so that replacing it loses nothing else.
+
+    Args:
+        path: folder to be replaced; it need not exist.
+        known: file names that the folder may hold.
+        what: name of its content in the error, such as "a bundle".
 
     Raises:
-        OutputExistsError: there is something else than a folder with files called as in `known`.
+        OutputExistsError: `path` is not a folder, or holds other files.
     """
     if not path.name:
         raise OutputExistsError(f"{path}: expected the name of a new folder; choose another output")
     if not os.path.lexists(path):
         return
     if not path.is_dir() or any(inner.name not in known for inner in path.iterdir()):
-        raise OutputExistsError(f"{path} is more or other than {what}; choose another output")
+        raise OutputExistsError(
+            f"{path} is not {what}, or holds other files; choose another output"
+        )
 
 
-def _refuse_folder(path: Path) -> None:
+def _check_not_folder(path: Path) -> None:
     if path.is_dir():
         raise OutputExistsError(f"{path} is a folder; choose a file to write")
 
@@ -143,10 +154,10 @@ def _swap(temporary: Path, path: Path) -> None:
 
 
 def _make_beside(path: Path, suffix: str, make: Callable[[Path], None]) -> Path:
-    """Make a hidden file or folder beside `path`, under a random name.
+    """Make a hidden file or folder beside `path`, with a random name.
 
-    The system applies the umask as it does to every new file: reading the umask means setting it,
-    and two threads doing so could leave the process without one. `tempfile` ignores the umask.
+    `tempfile` would ignore the umask. The system applies it here: reading the umask means setting
+    it, and two threads doing so could leave the process without one.
     """
     while True:
         temporary = path.parent / (f".{path.name}.{secrets.token_hex(4)}{suffix}")

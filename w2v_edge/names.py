@@ -1,4 +1,4 @@
-"""Every name that a user may type; choices and error texts are made from these."""
+"""Names that users type; choices and error messages are made from these types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 Preset = Literal["tutorial", "tiny", "base", "large"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+TargetName = Literal["cpu", "cuda", "mobile", "openvino", "web"]
 Provider = Literal[
     "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", "qnn", "xnnpack", "webgpu"
 ]

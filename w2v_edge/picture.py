@@ -1,4 +1,4 @@
-"""A picture of what a model hears: the waveform above, its codes below (matplotlib)."""
+"""Picture of a waveform and its codes (matplotlib)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from w2v_edge.files import replacing
 INK, PAPER, GRID, ACCENT = "#1c2430", "#fbfaf7", "#d9d5cc", "#2f6f8f"
 COLOURS = "twilight_shifted"
 COLUMNS = 1600
-"""Points of the waveform's envelope."""
+"""Number of points of the waveform's envelope."""
 
 
 def draw_codes(
@@ -31,13 +31,13 @@ def draw_codes(
     """Draw one utterance to a PNG.
 
     Args:
-        path: the picture.
+        path: the PNG file.
         waveform: (samples,) PCM.
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
         codes: (frames, groups).
-        times: (frames,) seconds.
-        entries: of each codebook.
-        title: above the picture.
+        times: (frames,) in seconds.
+        entries: number of entries in each codebook.
+        title: title of the picture.
     """
     groups = codes.shape[1]
     figure = Figure(figsize=(14, 3.2 + 2.1 * groups), facecolor=PAPER, layout="constrained")
@@ -54,7 +54,7 @@ def draw_codes(
 
 
 def _draw_waveform(axis: Axes, waveform: Waveform, sample_rate: int) -> None:
-    """Draw the envelope: every sample counts, however long the audio."""
+    """Draw the envelope: minimum and maximum over all samples of each column."""
     edges = np.unique(np.linspace(0, len(waveform), COLUMNS + 1).astype(int))
     starts = edges[:-1]
     time = starts / sample_rate
@@ -74,9 +74,9 @@ def _draw_group(
     entries: int,
     group: int,
 ) -> None:
-    """Draw a codebook as a raster: one tick a frame at the height of its entry."""
+    """Draw a codebook as a raster: one tick per frame, at the height of its entry."""
     width = times[1] - times[0] if len(times) > 1 else 0.02
-    # A strip below the raster shows runs of equal codes, which ticks alone do not.
+    # A strip below the raster shows runs of equal codes, which ticks do not.
     strip = codes[np.newaxis] / max(entries - 1, 1)
     extent = (times[0] - width / 2, times[-1] + width / 2, -0.16 * entries, -0.04 * entries)
     axis.imshow(strip, aspect="auto", extent=extent, cmap=COLOURS, vmin=0, vmax=1)

@@ -1,12 +1,12 @@
-"""Whole corpora: hours of audio in an hour against cores, and what a million hours would cost.
+"""Throughput of corpus encoding by cores, and the estimated cost of a million hours.
 
     python -m bench.corpus BUNDLE --json bench/results/corpus-NAME.json [--minutes 20] [--turns 3]
 
-Encodes a folder of FLAC files, cut from the clips of the package, with `encode_corpus`: everything
-is counted, from the list of files to the last shard, but not starting Python. Cases take turns.
-`whole` is the audio by that time, `steady` without what came before the first shard was done, which
-is little of a long job: opening the bundle, and beginning Ray. The plan beside the file is made of
-them; prices and machines are assumptions, which are options here and are kept in the file.
+Encodes a folder of FLAC files, cut from the clips of the package, with `encode_corpus`: all time
+counts from listing files to the last shard, except the start of Python. Cases alternate. `whole` is
+audio over that time; `steady` excludes the time to the first shard, for opening the bundle and
+starting Ray, which is negligible in a long job. The plan is computed from `steady`; prices and
+machines are assumptions, set by options and stored in the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Case = dict[str, Any]
 
 
 def main() -> None:
-    """Measure, and write the results with the plan that they give."""
+    """Measure, and write the results and the plan."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.corpus",
         description=__doc__,
@@ -47,14 +47,18 @@ def main() -> None:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--json", type=Path, required=True, help="file to write")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of audio")
-    parser.add_argument("--utterance", type=float, default=10.0, help="seconds of a file")
+    parser.add_argument("--minutes", type=float, default=20.0, help="minutes of audio")
+    parser.add_argument("--utterance", type=float, default=10.0, help="seconds per file")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--hours", type=float, default=1e6, help="of the plan")
-    parser.add_argument("--cores", type=int, default=1000, help="of the plan's machines")
-    parser.add_argument("--core-price", type=float, default=0.04, help="assumed, for a core hour")
-    parser.add_argument("--gb-price", type=float, default=0.02, help="assumed, for a GB and month")
-    parser.add_argument("--spare", type=float, default=0.1, help="assumed share of time lost")
+    parser.add_argument("--hours", type=float, default=1e6, help="hours of audio in the plan")
+    parser.add_argument("--cores", type=int, default=1000, help="cores of the plan's machines")
+    parser.add_argument(
+        "--core-price", type=float, default=0.04, help="assumed price of a core hour"
+    )
+    parser.add_argument(
+        "--gb-price", type=float, default=0.02, help="assumed price of a GB and month"
+    )
+    parser.add_argument("--spare", type=float, default=0.1, help="assumed fraction of time lost")
     given = parser.parse_args()
     results = measure(given.bundle, given.minutes, given.utterance, given.turns)
     assumed = ("hours", "cores", "core_price", "gb_price", "spare")
@@ -64,7 +68,7 @@ def main() -> None:
 
 
 def measure(bundle: Path, minutes: float, utterance: float, turns: int) -> dict[str, Any]:
-    """Encode a corpus with each number of workers, engine and kind of output, in turns."""
+    """Encode a corpus with each number of workers, engine and kind of output, alternating."""
     described = hardware.describe()
     manifest = Bundle.open(bundle).manifest
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +117,7 @@ def _cases() -> Iterator[Case]:
 
 
 def _corpus(folder: Path, files: int, seconds: float) -> Path:
-    """Write FLAC files of speech, no two of them the same."""
+    """Write FLAC files of speech, all different."""
     import soundfile
 
     folder.mkdir()
@@ -128,7 +132,7 @@ def _corpus(folder: Path, files: int, seconds: float) -> Path:
 
 
 def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float]:
-    """Encode once; return rates in seconds of audio per second, and how long it took to begin."""
+    """Encode once; return rates in seconds of audio per second, and the start-up time."""
     done: list[tuple[float, int]] = []
     begin = time.perf_counter()
     report = encode_corpus(
@@ -146,14 +150,14 @@ def _run(bundle: Path, files: Path, output: Path, case: Case) -> dict[str, float
         raise SystemExit(
             f"found {report.failed} failed files and {report.lost} lost, expected none"
         )
-    # The first time is that of none.
+    # The first call reports no shard.
     first, count = done[1]
     steady = report.seconds * (report.shards - count) / report.shards / (done[-1][0] - first)
     return {"whole": report.seconds / (end - begin), "steady": steady, "start_s": first - begin}
 
 
 def _shards_bytes(bundle: Path, files: Path, output: Path) -> int:
-    """Return the size of shards as large as they usually are: small ones are mostly headers."""
+    """Return the size of shards of the default number of files; small ones are mostly headers."""
     options = _options(output.name)
     encode_corpus(bundle, [files], output, options=options, shard_size=LARGEST_SHARD)
     return _size(output)

@@ -1,4 +1,4 @@
-"""What was measured of corpora as Markdown, and what a much larger one would cost by it."""
+"""Markdown of the corpus measurements, and the cost estimate of a larger corpus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FILES_OF_A_JOB = 5_000_000
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Write what was measured, then the plan, with what it assumes."""
+    """Return the measurements and the plan with its assumptions."""
     hardware, audio = results["hardware"], results["audio"]
     return "\n".join(
         [
@@ -111,7 +111,7 @@ def _plan(results: dict[str, Any]) -> list[str]:
 
 
 def _cost(case: dict[str, Any], assumed: dict[str, Any], stored: float) -> dict[str, Any]:
-    """Return what a plan takes at a case's speed."""
+    """Return the cost of the plan at a case's speed."""
     core_h = assumed["hours"] / (case["steady"] / case["workers"]) * (1 + assumed["spare"])
     return {
         "engine": case["engine"],

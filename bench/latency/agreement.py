@@ -1,9 +1,9 @@
-"""Do two runs of the benchmark agree, and does `compare` see a slow-down, and none where none is?
+"""Repeatability of the benchmark, and detection of a 10 % slow-down by `compare`.
 
     python -m bench.latency.agreement BUNDLE [--trials 20] [--time 20]
 
-Runs of the benchmark, plain and with each run of a graph 10 % longer, in turn. Of neighbours, plain
-ones are to overlap in their intervals and to be found the same, slowed ones to be found slower.
+Alternates plain runs with runs in which each graph takes 10 % longer. Neighbouring plain runs
+should have overlapping intervals and no regression; slowed runs should be a regression.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FOLDER = Path(__file__).parent.parent / "results"
 
 
 def main() -> None:
-    """Run all of it, print each trial, and keep the figures."""
+    """Run all trials, print each, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--time", type=float, default=20)
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--keep", type=Path, help="A folder for all reports.")
+    parser.add_argument("--keep", type=Path, help="folder to keep all reports in")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER / "harness-agreement.json")
     given = parser.parse_args()
     # The processes of slowed trials import this folder's neighbours.
@@ -96,7 +96,7 @@ def _judge(kind: str, before: BenchmarkReport, after: BenchmarkReport) -> dict[s
 
 
 def summarise(trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """Count what came out as it should."""
+    """Count the trials with the expected outcome."""
     plain = [x for x in trials if x["kind"] == "plain"]
     slowed = [x for x in trials if x["kind"] == "slowed"]
     of_cases = [case for trial in plain for case in trial["cases"]]

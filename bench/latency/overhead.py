@@ -1,9 +1,9 @@
-"""What does the benchmark itself add to a run?
+"""Overhead of the benchmark per run.
 
     python -m bench.latency.overhead BUNDLE [--seconds 3]
 
-Runs of the tokenizer in one process, in turn by the benchmark's own loop and by a bare one around
-onnxruntime's session; and the processor time of what watches the machine meanwhile.
+Times the tokenizer in one process, alternately in the benchmark's loop and in a bare loop around
+onnxruntime's session, and the CPU time of the thread that watches the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRAPH = "tokenizer"
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -68,7 +68,7 @@ _SESSIONS: dict[str, object] = {}
 
 
 def _bare(bundle: Path, threads: int, inputs: list[Tensors]) -> list[float]:
-    """Time runs of a session that is opened as the runtime opens it, with nothing around them."""
+    """Time bare runs of a session with the runtime's options."""
     from w2v_edge.providers import choose, open_session
 
     path = bundle / f"{GRAPH}.onnx"

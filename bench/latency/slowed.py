@@ -1,4 +1,4 @@
-"""A trial whose every run takes a known share longer: what a comparison has to find."""
+"""A trial with every run slowed by a known fraction, which a comparison must detect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE = 0.10
 
 
 class Slowed(scenarios.Queries):
-    """Queries that keep their core busy for a while after each run."""
+    """Queries that keep the core busy for a time after each run."""
 
     def _run(self) -> None:
         begun = time.perf_counter()
@@ -23,6 +23,6 @@ class Slowed(scenarios.Queries):
 
 
 def run_slowed_trial(job: Job, begun: float) -> dict[str, Any]:
-    """Do a trial with them."""
+    """Run a trial with slowed queries."""
     scenarios.Queries = Slowed  # type: ignore[misc]
     return trial.run_trial(job, begun)

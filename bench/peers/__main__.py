@@ -2,9 +2,9 @@
 
     python -m bench.peers [--preset base] [--threads 2] [--only 10] [--workdir DIR]
 
-All sides hold the same random weights and hear the same real speech. Latency is the wall time of
+All sides have the same random weights and run on the same real speech. Latency is the wall time of
 one utterance, batch 1, all sides interleaved in one process; a ratio is another side's median over
-a bundle's. First results, memory and profiles are taken in processes of their own. Run it from the
+a bundle's. First results, memory and profiles are measured in separate processes. Run it from the
 repository's root.
 """
 
@@ -25,7 +25,7 @@ LENGTHS = (1, 3, 10, 30, 60)
 
 
 def main() -> None:
-    """Measure everything and write it; or do one job of a fresh process."""
+    """Measure and write everything, or do one job of a fresh process."""
     _silence()
     if sys.argv[1:2] == [JOB]:
         work(sys.argv[2])
@@ -35,7 +35,7 @@ def main() -> None:
 
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
-        # Compile times would mean nothing if an earlier run's results were used.
+        # A cache of an earlier run would hide compile times.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"
         options.workdir = options.workdir or Path(folder)
         Comparison(options).run()
@@ -50,9 +50,9 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--preset", default="base", help="tiny, base or large (default: base)")
-    add("--threads", type=int, default=2, help="of every side (default: 2)")
-    add("--rounds", type=int, help="after warm-up (default: 15; 7 at 30 s, 5 at 60 s)")
-    add("--warm-up", type=int, help="rounds (default: 8; 3 at 30 s and 60 s)")
+    add("--threads", type=int, default=2, help="threads of every side (default: 2)")
+    add("--rounds", type=int, help="rounds after warm-up (default: 15; 7 at 30 s, 5 at 60 s)")
+    add("--warm-up", type=int, help="warm-up rounds (default: 8; 3 at 30 s and 60 s)")
     add("--pause", type=float, default=0.03, help="seconds after each run (default: 0.03)")
     add(
         "--only",
@@ -62,17 +62,17 @@ def _options() -> argparse.Namespace:
         metavar="SECONDS",
         help=f"lengths of audio (default: {' '.join(map(str, LENGTHS))})",
     )
-    add("--skip", action="append", default=[], metavar="NAME", help="a side; can be repeated")
-    add("--workdir", type=Path, help="keep exported files here, and use those that are there")
+    add("--skip", action="append", default=[], metavar="NAME", help="side to skip; may be repeated")
+    add("--workdir", type=Path, help="folder that caches exported files")
     add("--output", type=Path, default=RESULTS, help="folder for results")
-    add("--latency-only", action="store_true", help="no processes of their own, no accuracy")
+    add("--latency-only", action="store_true", help="measure latency only")
     options = parser.parse_args()
     options.workdir = options.workdir and options.workdir.resolve()
     return options
 
 
 def _silence() -> None:
-    """Keep exporters and runtimes from talking about themselves."""
+    """Silence exporters and runtimes."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")

@@ -1,4 +1,4 @@
-"""How far each side's results are from PyTorch's in float32, on speech with pauses."""
+"""Deviation of each side from PyTorch in float32, on speech with pauses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 30
 def deviation(
     group: Group, run: Run, waveform: npt.NDArray[np.float32], expected: npt.NDArray[Any]
 ) -> dict[str, float]:
-    """Compare one side with what PyTorch eager gives for the same waveform."""
+    """Compare one side with PyTorch eager on the same waveform."""
     found = run(waveform)
     if found.shape != expected.shape:
         raise ValueError(f"found shape {found.shape}, expected {expected.shape}")

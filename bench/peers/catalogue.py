@@ -1,4 +1,4 @@
-"""All sides of the comparison, and why some of them cannot be had."""
+"""All sides of the comparison, and reasons why some are unavailable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A side whose file is yet to be made; see `Side`."""
+    """A side whose file is not made yet; see `Side`."""
 
     name: str
     title: str
@@ -27,7 +27,7 @@ class Candidate:
     precision: Precision = "fp32"
 
     def side(self, path: str) -> Side:
-        """Return the side, now that its file is there."""
+        """Return the side, once its file exists."""
         return Side(self.name, self.title, self.group, self.kind, path, self.precision)
 
 
@@ -118,7 +118,7 @@ def _our_sides(shop: Workshop) -> list[Candidate]:
 
 
 def prepare(every: list[Candidate], skip: Collection[str]) -> tuple[list[Side], dict[str, str]]:
-    """Make the files of all sides; return those that can be had, and the others' reasons."""
+    """Make the files of all sides; return available sides, and the reasons for the others."""
     sides, reasons = [], {}
     for one in every:
         if one.name in skip:

@@ -1,4 +1,4 @@
-"""The files of all sides, made when first asked for and kept in one folder."""
+"""Files of all sides, made on first use and cached in one folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOISE = 1.05
 
 
 class Workshop:
-    """Makes files of one preset in a folder; what is there is used again."""
+    """Makes files of one preset in a folder; existing files are reused."""
 
     def __init__(self, folder: Path, preset: str, threads: int, say: Callable[[str], None]) -> None:
         self.folder = folder / preset
@@ -78,13 +78,13 @@ class Workshop:
         return self.usual(self.exporter())
 
     def exporter(self) -> Exporter:
-        """Return which usual export is the faster one, by a quick timing that is kept."""
+        """Return which usual export is the faster one, by a quick timing, which is cached."""
         path = self._made("faster.json", self._choose)
         chosen: Exporter = json.loads(path.read_text())["exporter"]
         return chosen
 
     def dynamic(self, operators: tuple[str, ...] | None) -> Path:
-        """Return the faster usual export after `quantize_dynamic`, its defaults but `operators`."""
+        """Return the faster usual export after `quantize_dynamic`, otherwise with defaults."""
         usual = self.faster_usual()
         source = self._made(f"folded-{usual.stem}.onnx", lambda path: _fold(usual, path))
         name = "-".join(["dynamic", *(operators or ("default",))])
@@ -110,7 +110,7 @@ class Workshop:
         path.write_text(json.dumps({"exporter": chosen, "seconds": best}, allow_nan=False))
 
     def _made(self, name: str, make: Callable[[Path], Any]) -> Path:
-        """Make a file, with what lies beside it, whole or not at all."""
+        """Make a file and its external data atomically."""
         path = self.folder / name
         if name in self.failures:
             raise self.failures[name]
@@ -128,7 +128,7 @@ class Workshop:
 
 
 def _fold(source: Path, path: Path) -> None:
-    """Fold constants, as onnxruntime advises: weights of a weight norm only then are weights."""
+    """Fold constants, which makes weight-normed weights initializers."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(source, path, skip_symbolic_shape=True)

@@ -1,6 +1,6 @@
-"""What needs a process of its own: first results after a cold start, memory, and profiles.
+"""Jobs for fresh processes: first results after a cold start, memory, and profiles.
 
-Files are in the page cache in all of these: what is cold is the process.
+Files are in the page cache: only the process is cold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def ask(what: str, side: Side, waveform: Path, threads: int) -> dict[str, Any]:
     """Run a job in a new process.
 
     Raises:
-        RuntimeError: it failed; with the last line of what it said.
+        RuntimeError: the job failed; the message is its last line of output.
     """
     job = {"what": what, "side": asdict(side), "waveform": str(waveform), "threads": threads}
     command = [sys.executable, "-m", "bench.peers", JOB, json.dumps(job, allow_nan=False)]
@@ -50,7 +50,7 @@ def ask(what: str, side: Side, waveform: Path, threads: int) -> dict[str, Any]:
 
 
 def work(text: str) -> None:
-    """Do a job, in the new process, and print its answer."""
+    """Run a job in the new process, and print its result."""
     job = json.loads(text)
     jobs: dict[str, Callable[[Side, str, int], dict[str, Any]]] = {
         "cold": _cold,
@@ -77,7 +77,7 @@ def _cold(side: Side, waveform: str, threads: int) -> dict[str, Any]:
 
 
 def _memory(side: Side, waveform: str, threads: int) -> dict[str, Any]:
-    """Measure the peak resident set of one run; the kernel's mark is reset after loading."""
+    """Measure the peak resident set of one run; the kernel's peak is reset after loading."""
     run = open_side(side, threads)
     audio = _audio(waveform)
     run(audio[: int(SHORT_SECONDS * 16_000)])
@@ -116,7 +116,7 @@ def _attention(side: Side, waveform: str, threads: int) -> dict[str, Any]:
     took = [
         x["dur"] for x in events if x.get("args", {}).get("op_name") in ATTENTION and "dur" in x
     ]
-    # Each run has the same number of them; the first two runs are warm-up.
+    # Each run has the same number of nodes; the first two runs are warm-up.
     counted = took[2 * len(took) // len(walls) :]
     return {
         "run_ms": round(1e3 * float(np.median(walls[2:])), 2),

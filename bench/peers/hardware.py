@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Description of the machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all packages that are compared."""
+    """Return the versions of all compared packages."""
     return {x: _version(x) for x in PACKAGES}
 
 
@@ -48,12 +48,12 @@ def load() -> list[float]:
 
 
 def total_memory() -> int:
-    """Return bytes of memory."""
+    """Return the total memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def free_memory() -> int:
-    """Return bytes of memory that can be had without swapping."""
+    """Return the available memory in bytes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable"):
             return 1024 * int(line.split()[1])

@@ -1,4 +1,4 @@
-"""The stages of the comparison, and the results that they fill."""
+"""The stages of the comparison."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Comparison:
         self.cases: list[CaseResult] = []
 
     def say(self, what: str) -> None:
-        """Tell what is being done."""
+        """Print progress."""
         print(f"[{time.monotonic() - self.start:6.0f} s] {what}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
-        """Run all stages and write the results; an interrupted run leaves what it had."""
+        """Run all stages and write the results; an interrupted run keeps partial results."""
         load = self.more["load_before"][0]
         if load > BUSY:
             self.say(f"load average {load}: other programs run, and PyTorch suffers most from it")
@@ -92,7 +92,7 @@ class Comparison:
         self._write()
 
     def _open(self) -> dict[str, Run]:
-        """Open all sides in this process, to a first short result; what fails is left out."""
+        """Open all sides in this process and run each once; sides that fail are excluded."""
         runs = {}
         for side in list(self.sides):
             self.say(f"opening {side.name}")
@@ -166,7 +166,7 @@ class Comparison:
         self._keep()
 
     def _cold(self) -> None:
-        """Time loading and first results; the sides take turns."""
+        """Time loading and first results, alternating between sides."""
         answers: dict[tuple[str, str], list[dict[str, float]]] = {}
         sides = [x for x in self.sides if x.kind != "compiled"]
         for turn in range(COLD_REPEATS):
@@ -203,7 +203,7 @@ class Comparison:
                 rows.append(row | (answer or {"failure": "see not_run"}))
 
     def _beyond_attention(self) -> None:
-        """Profile the bundles: what a second of audio costs apart from attention."""
+        """Profile the bundles: cost of a second of audio without attention."""
         rows = self.more["beyond_attention"] = []
         for side in self.sides:
             for seconds in PROFILE_SECONDS if side.kind == "bundle" else ():
@@ -221,7 +221,7 @@ class Comparison:
         return self._try(side, what, lambda: ask(what, side, path, self.options.threads))
 
     def _try(self, side: Side, what: str, do: Callable[[], T]) -> T | None:
-        """Do something with a side; where it fails, note why."""
+        """Run a function on a side; record the error if it fails."""
         try:
             return do()
         except Exception as error:  # noqa: BLE001 - any runtime's own; it is reported
@@ -234,7 +234,7 @@ class Comparison:
         return [x for x in self.sides if x.group == group]
 
     def _keep(self) -> None:
-        """Keep what there is so far in the work folder."""
+        """Write partial results to the work folder."""
         self._results().write(self.shop.folder / "so-far")
 
     def _results(self) -> Results:

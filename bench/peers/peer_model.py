@@ -1,4 +1,4 @@
-"""The same network of Hugging Face transformers, with our weights in it."""
+"""The same network in Hugging Face transformers, with our weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from w2v_edge.checkpoints.huggingface.writer import write_folder
 
 @cache
 def load_peer(checkpoint: str) -> Any:
-    """Return transformers' model with the weights of one of our checkpoints, once a process."""
+    """Return transformers' model with the weights of our checkpoint, cached per process."""
     with tempfile.TemporaryDirectory() as folder:
         write_folder(load_ours(checkpoint), Path(folder) / "peer")
         peer: Any = Wav2Vec2ForPreTraining.from_pretrained(

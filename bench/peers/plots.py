@@ -1,4 +1,4 @@
-"""The results as pictures, in SVG files small enough to keep beside them."""
+"""Pictures of the results, as small SVG files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p", "d")
 
 
 def draw_latency(results: Results, path: Path) -> None:
-    """Draw what a second of audio costs each encoder, by length of audio."""
+    """Draw the time per second of audio of each encoder, by length of audio."""
     figure, axes = _figure("Encoder: time for a second of audio", (9.5, 5.2))
     for name, points in _latencies(results).items():
         axes.plot(
@@ -99,7 +99,7 @@ def _by_length(axes: Axes, seconds: list[float]) -> None:
 
 
 def _latencies(results: Results) -> dict[str, list[tuple[float, float]]]:
-    """Return (seconds, ms for a second of audio) of each encoder that was timed."""
+    """Return (seconds, ms per second of audio) of each timed encoder."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in results.rows("encoder"):
         if row.raw_ms:
@@ -116,7 +116,7 @@ def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def style(axes: Axes, title: str) -> None:
-    """Make axes look like those of all pictures."""
+    """Apply the common style to axes."""
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold")
     axes.set_facecolor(PAPER)
     axes.grid(color=GRID, linewidth=0.6, which="both")

@@ -77,7 +77,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def ratio(results: Results, fast: str, slow: Sequence[str], seconds: float) -> str | None:
-    """Tell how many times faster a side is than the fastest of others at one length."""
+    """Return how many times faster a side is than the fastest of others at one length."""
     rows = results.timed("encoder", seconds) | results.timed("tokenizer", seconds)
     others = [rows[x] for x in slow if x in rows]
     if fast not in rows or not others:
@@ -115,7 +115,7 @@ def _headlines(results: Results) -> str:
 
 
 def _once_ratios(results: Results) -> str:
-    """Tell what the usual export needs, over what the bundles need."""
+    """Return the cost of the usual export relative to the bundles."""
 
     def look(*keys: str) -> Callable[[str], float | None]:
         return lambda side: results.look(side, *keys)

@@ -1,9 +1,9 @@
-"""What a run of the comparison found: a latency report, and what that has no place for.
+"""Results of the comparison: a latency report, and a second file for other figures.
 
 `NAME.json` is a report as `w2v-edge bench` writes one. A side stands for a bundle; it has a trial
 for each length, whose queries took turns with those of all other sides in one process. Imports and
 loading are medians of that side's fresh processes. Times that were not measured are 0.
-`NAME-more.json` has accuracy, memory, fresh processes one by one, profiles, what was not run.
+`NAME-more.json` has accuracy, memory, each fresh process, profiles, and sides that were not run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SideTimes:
         seconds: of audio.
         raw_ms: of each round, in their order; empty where it failed.
         first_ms: the first run of this length.
-        failure: why it failed, if it did.
+        failure: reason of a failure; empty without one.
     """
 
     side: str
@@ -66,17 +66,17 @@ class SideTimes:
 
     @property
     def median_ms(self) -> float:
-        """Half of the rounds took no longer."""
+        """Median over rounds."""
         return self.quartiles_ms[1]
 
     @property
     def p90_ms(self) -> float:
-        """Nine of ten rounds took no longer, interpolated."""
+        """90th percentile over rounds, interpolated."""
         return float(np.quantile(self.raw_ms, 0.9))
 
     @property
     def steady(self) -> bool:
-        """Whether nothing else seems to have been running."""
+        """Whether the rounds show no sign of other load."""
         low, median, high = self.quartiles_ms
         return max(high - median, median - low) <= STEADY * median
 
@@ -106,12 +106,12 @@ class Results:
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
-        """What is known of each side besides latencies."""
+        """Figures of each side other than latencies."""
         sides: dict[str, dict[str, Any]] = self.more["sides"]
         return sides
 
     def rows(self, group: str) -> list[SideTimes]:
-        """Return all that was timed of a group."""
+        """Return all timed rows of a group."""
         return [_row(x) for x in self.report.cases if x.case.graph == group]
 
     def timed(self, group: str, seconds: float) -> dict[str, SideTimes]:
@@ -143,7 +143,7 @@ def _row(result: CaseResult) -> SideTimes:
 
 
 def side_record(side: Side, preset: str, size_mb: float) -> BundleRecord:
-    """Describe a side; it is known again by its recipe, as exporters' bytes differ each time."""
+    """Describe a side, identified by its recipe, since exported bytes differ each time."""
     recipe = {"name": side.name, "kind": side.kind, "precision": side.precision, "model": preset}
     digest = hashlib.sha256(
         json.dumps(recipe, sort_keys=True, allow_nan=False).encode()
@@ -154,7 +154,7 @@ def side_record(side: Side, preset: str, size_mb: float) -> BundleRecord:
 def case_result(
     side: Side, seconds: float, threads: int, times: Times, fresh: Mapping[str, Any]
 ) -> CaseResult:
-    """Make the result of one side at one length.
+    """Return the result of one side at one length.
 
     Args:
         side: what was run.

@@ -1,4 +1,4 @@
-"""What is compared: each side is one way to run the same weights.
+"""Sides of the comparison: ways to run the same weights.
 
 This module imports nothing heavy at its top: fresh processes time their own imports.
 """
@@ -62,7 +62,7 @@ class Side:
 
 
 def open_side(side: Side, threads: int) -> Run:
-    """Load a side and return what runs it; a bundle opens its graph at the first run."""
+    """Load a side and return a function that runs it; a bundle opens its graph at the first run."""
     openers: dict[Kind, Callable[[Side, int], Run]] = {
         "torch": _open_torch,
         "transformers": _open_transformers,
@@ -89,7 +89,7 @@ def disk_bytes(side: Side) -> int:
 
 @cache
 def load_ours(path: str) -> SpeechModel:
-    """Load the training-side model, once a process."""
+    """Load the training-side model, cached per process."""
     from w2v_edge.model import load_checkpoint
 
     return load_checkpoint(Path(path)).eval()
@@ -145,7 +145,7 @@ def _torch_module(module: Any, threads: int) -> Run:
 
 
 def _open_ort(side: Side, threads: int) -> Run:
-    """Open a graph with onnxruntime's defaults, but for threads."""
+    """Open a graph with onnxruntime's defaults except threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,7 +1,7 @@
 """Latency: all sides in one process, in rounds of shuffled order, after warm-up.
 
-Machines drift, and only ratios of neighbours mean something. A pause after each run lets threads
-that spin for more work go to sleep, so that they take nothing from the next side.
+Machines drift, so that only ratios within a round are meaningful. A pause after each run lets
+spinning threads go to sleep, so that they do not slow down the next side.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST = 300
 
 @dataclass
 class Times:
-    """What one side took.
+    """Times of one side.
 
     Attributes:
         first: seconds of the first run of this length, in which some sides compile.
@@ -51,7 +51,7 @@ def compare(
     pause: float,
     seed: int,
 ) -> dict[str, Times]:
-    """Time all sides on one waveform; a side that fails is left out from there on."""
+    """Time all sides on one waveform; a side that fails is excluded from then on."""
     times = {name: Times() for name in sides}
     order = list(sides)
     shuffler = random.Random(seed)  # noqa: S311 - an order of runs, no secret

@@ -1,9 +1,9 @@
-"""What the runtime's ways with long and live audio cost, and how far they are from the whole.
+"""Cost and accuracy of windows and streams, against whole-recording results.
 
     python -m bench.runtime BUNDLE [--audio DIR] [--only chunks windows ...]
 
 Speech is that of `--audio`, a folder of recordings, or the clips that ship with the package, end to
-end. Streaming runs at the pace of time: ten minutes by default. Run it from the repository's root.
+end. Streaming runs in real time, ten minutes by default. Run it from the repository's root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARTS = ("chunks", "windows", "statistics", "memory", "streaming")
 
 
 def main() -> None:
-    """Measure what was asked for, and write JSON and Markdown."""
+    """Measure, and write JSON and Markdown."""
     options = _options()
     model = w2v_edge.load(options.bundle, threads=options.threads)
     manifest = model.manifest
@@ -71,9 +71,9 @@ def _options() -> argparse.Namespace:
     add("--audio", type=Path, help="folder of recordings")
     add("--threads", type=int, default=2)
     add("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    add("--seconds", type=float, default=600, help="of audio that is streamed (default: 600)")
-    add("--fast", action="store_true", help="stream as fast as can be, not at the pace of time")
-    add("--name", help="of the results (default: the bundle's precision)")
+    add("--seconds", type=float, default=600, help="seconds of streamed audio (default: 600)")
+    add("--fast", action="store_true", help="stream as fast as possible, not in real time")
+    add("--name", help="name of the results (default: the bundle's precision)")
     add("--output", type=Path, default=RESULTS, help="folder for results")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Streams in blocks of many sizes, against the whole, given the statistics of the whole."""
+"""Streams in blocks of several sizes against the whole recording, given its statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCKS = (77, 1_237, 5_120, 16_000, 100_000)
 
 
 def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return a row a size of block; deviations are of features, in standard deviations."""
+    """Return one row per block size; deviations are of features, in standard deviations."""
     features, codes = model.features(audio), model.tokenize(audio)
     frozen = model.statistics(audio) if "statistics" in model.manifest.graphs else None
     rows = []

@@ -1,4 +1,4 @@
-"""How far frames are from those of the whole."""
+"""Deviation of frames from those of the whole recording."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def cosines(found: Frames, expected: Frames) -> dict[str, float]:
 
 
 def changed(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    """Return the share of codes (frames, groups) that differ."""
+    """Return the fraction of codes (frames, groups) that differ."""
     return float((found != expected).mean())

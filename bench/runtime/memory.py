@@ -1,4 +1,4 @@
-"""Peak memory of a minute and of an hour, each in a process of its own."""
+"""Peak memory for a minute and for an hour of audio, each in its own process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(json.dumps({"peak_mb": peak, "held_mb": held / 2**20}, allow_nan=False))
 
 
 def measure(bundle: Path, threads: int) -> list[dict[str, Any]]:
-    """Return a row a task and length; `ratio` is to a minute's peak, what is returned left out."""
+    """Return one row per task and length; `ratio` is to a minute's peak, without the results."""
     rows = []
     for task in TASKS:
         first = None

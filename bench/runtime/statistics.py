@@ -1,4 +1,4 @@
-"""Frozen and running statistics of a front end, against those of the recording itself."""
+"""Frozen and running statistics of a front end, against the recording's own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PERIODS = (0.25, 0.5, 1.0, 2.0)
 
 
 def measure(model: Model, recordings: Sequence[npt.NDArray[np.float32]]) -> list[dict[str, Any]]:
-    """Return a row a choice: features and codes of all recordings, each alone.
+    """Return one row per choice, over all recordings, each alone.
 
-    Frozen ones are those of the recording before; with another microphone they are those of the
-    same at a fifth of its level.
+    Frozen statistics are those of the previous recording; "another microphone" is the same
+    recording at a fifth of its level.
     """
     if "statistics" not in model.manifest.graphs:
         return []

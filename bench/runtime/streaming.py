@@ -1,4 +1,4 @@
-"""A stream at the pace of time: how long each block takes, and whether any is late."""
+"""Latency of blocks in a real-time stream, and late blocks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BLOCK_SECONDS = 0.32
 
 
 def measure(model: Model, audio: npt.NDArray[np.float32], *, wait: bool) -> dict[str, Any]:
-    """Stream codes and context, and return what each tenth of the time cost."""
+    """Stream codes and context, and return the times of each tenth."""
     import time
 
     size = round(BLOCK_SECONDS * model.sample_rate)
     stream = model.stream(statistics="running", context=STREAM_WINDOW)
-    # The first blocks open the graphs, as an app would before it listens.
+    # The first blocks open the graphs, as an app would before it records.
     stream.push(audio[: 10 * size])
     stream.reset()
     pace = Pace()

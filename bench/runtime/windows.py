@@ -1,4 +1,4 @@
-"""Context by a window that moves, against attention over the whole."""
+"""Windowed attention against attention over the whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOWS = (
 
 
 def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return a row a window, after one for the whole; times are of the context network alone."""
+    """Return one row per window, after one for the whole; times are of the context network only."""
     whole = model.encode(audio)
     inputs: Tensors = {
         "features": whole.features[np.newaxis],
@@ -38,7 +38,7 @@ def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = [{"window": None, "ms_per_second": 1000 * cost}]
     frozen = model.statistics(audio) if "statistics" in model.manifest.graphs else None
     for window in (Window(*x) for x in WINDOWS):
-        # A short look at what windows of streams cost is enough: every step is alike.
+        # A short excerpt is enough for the windows of streams: all steps cost the same.
         heard = audio if window.step > 1 else audio[: 30 * model.sample_rate]
         timed = _timed(model)
         stream = Stream(timed, frozen, window)
@@ -55,7 +55,7 @@ def measure(model: Model, audio: npt.NDArray[np.float32]) -> list[dict[str, Any]
 
 
 class _Timed(Session):
-    """A session that adds up the time of the context network."""
+    """A session that sums the time of the context network."""
 
     spent = 0.0
 

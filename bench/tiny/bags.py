@@ -16,17 +16,17 @@ LONGEST = 3
 
 
 def vectorizer() -> TfidfVectorizer:
-    """Return what makes weighted bags of codes (frames, groups)."""
+    """Return a vectorizer of codes (frames, groups) to weighted bags."""
     return TfidfVectorizer(analyzer=ngrams, sublinear_tf=True, min_df=2)
 
 
 def classifier() -> LogisticRegression:
-    """Return the linear classifier that all probes use; nothing is tuned."""
+    """Return the linear classifier of all probes, without tuned hyperparameters."""
     return LogisticRegression(solver="liblinear", C=10.0, class_weight="balanced", random_state=0)
 
 
 def ngrams(codes: Ints) -> list[tuple[int, ...]]:
-    """Return each group's n-grams: its number, then codes of which repetitions were dropped."""
+    """Return each group's n-grams: its number, then codes without repetitions."""
     found: list[tuple[int, ...]] = []
     for group, series in enumerate(codes.T):
         changes = np.flatnonzero(np.diff(series, prepend=-1))
@@ -38,6 +38,6 @@ def ngrams(codes: Ints) -> list[tuple[int, ...]]:
 
 
 def bags(trained: Sequence[Ints], held_out: Sequence[Ints]) -> tuple[Any, Any]:
-    """Return sparse bags of both sides; which n-grams count is told by the training side."""
+    """Return sparse bags of both sides; the training side selects the n-grams."""
     maker = vectorizer()
     return maker.fit_transform(trained), maker.transform(held_out)

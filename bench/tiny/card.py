@@ -1,4 +1,4 @@
-"""The tables and the picture of the trained model's card, from what was measured."""
+"""Tables and picture of the model card, from results."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PANELS = (
 
 
 def evaluation(folder: Path) -> str:
-    """Return all tables of what was learned."""
+    """Return all tables of the evaluation."""
     return report.markdown(report.read(folder / EVALUATION)).rstrip("\n")
 
 
 def summary(folder: Path) -> str:
-    """Return the figures that say most of what was learned."""
+    """Return the main figures of the evaluation."""
     found = report.read(folder / EVALUATION)
     masked, letters = found["masked_prediction"], found["characters"]["scores"]
     told = {x["kind"]: x["scores"] for x in found["told_apart"]}
-    head = ["codes", "masked frames told right", "error rate of letters read from them"]
+    head = ["codes", "accuracy on masked frames", "error rate of letters read from them"]
     first = next(iter(letters))
     rows = [
         [
@@ -48,11 +48,11 @@ def summary(folder: Path) -> str:
         + [_percent(scores[name], digits=3) for scores in (letters, *told.values())]
         for name in letters
     ]
-    return table([*head, *(f"{kind} told right" for kind in told)], rows)
+    return table([*head, *(f"{kind} accuracy" for kind in told)], rows)
 
 
 def recipe(folder: Path) -> str:
-    """Return how it was trained."""
+    """Return the training recipe."""
     found = _read(folder / TRAINING)
     rows = [
         ("epochs", f"{found['training'][-1]['epoch']:.0f}"),
@@ -63,7 +63,7 @@ def recipe(folder: Path) -> str:
 
 
 def weight_quantization(folder: Path) -> str:
-    """Return what 8 bits change."""
+    """Return the effect of int8 weights."""
     pairs = _read(folder / INT8)["pairs"]
     head = ["weights", "context, worst decile of cosines", "features", "codes that change", "size"]
     rows = [
@@ -80,7 +80,7 @@ def weight_quantization(folder: Path) -> str:
 
 
 def sensitivities(folder: Path) -> str:
-    """Return the layers of the first pair that 8 bits add most noise to, in dB, beside others'."""
+    """Return the layers of the first pair with the most noise in dB, and noise of others."""
     pairs = _read(folder / INT8)["pairs"]
     noise = {name: {x["name"]: x["noise"] for x in pair["layers"]} for name, pair in pairs.items()}
     first, *others = noise
@@ -93,7 +93,7 @@ def sensitivities(folder: Path) -> str:
 
 
 def text(folder: Path) -> str:
-    """Return errors in text, by the weights that make text."""
+    """Return error rates of transcripts by weights."""
     head = "weights,recordings,texts that change,CER in float32,in int8,difference,WER in float32"
     rows = [
         [

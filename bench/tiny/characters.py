@@ -1,8 +1,8 @@
-"""Can text be read from codes? A small CTC network over one-hot codes, greedily decoded.
+"""Probe of text: a small CTC network over one-hot codes, with greedy decoding.
 
 Two convolutions of 9 frames and a linear layer see 17 frames at once: enough for sounds, too little
-for words. Architecture, budget and random numbers are the same for all codes, nothing is chosen by
-results, and there is no language model: character error rates are to be compared, not admired.
+for words. Architecture, budget and random seeds are the same for all codes, nothing is tuned, and
+there is no language model: character error rates are for comparison only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def characters_of(
     epochs: int,
     seeds: int,
 ) -> dict[str, Any] | None:
-    """Return the character error rate of a group of prompts; None where none has a text."""
+    """Return the character error rate of a group of prompts; None without transcripts."""
     trained, held_out = spoken(prompts, group)
     if not trained or not held_out:
         return None
@@ -47,7 +47,7 @@ def characters_of(
 
 
 class Probe(nn.Module):
-    """Codes to scores of characters."""
+    """Network from codes to character scores."""
 
     def __init__(self, entries: int, groups: int, characters: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Probe(nn.Module):
 def train(codes: Sequence[Ints], labels: Sequence[Tensor], probe: Probe, epochs: int) -> None:
     """Fit a probe to codes (frames, groups) and labels (characters,) of each prompt.
 
-    Batches hold prompts of about one length; the learning rate rises, then falls to nothing.
+    Batches hold prompts of similar length; the learning rate rises, then falls to 0.
     """
     order = np.argsort([len(x) for x in codes])
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
@@ -102,7 +102,7 @@ def train(codes: Sequence[Ints], labels: Sequence[Tensor], probe: Probe, epochs:
 
 
 def read(probe: Probe, codes: Ints, alphabet: str) -> str:
-    """Return the text that is best frame by frame."""
+    """Return the greedily decoded text."""
     with torch.inference_mode():
         best = probe(torch.from_numpy(codes)[None])[0].argmax(dim=-1)
     return "".join(alphabet[i - 1] for i in best.unique_consecutive().tolist() if i != BLANK)

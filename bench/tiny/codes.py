@@ -1,4 +1,4 @@
-"""Codes of every frame: a model's, those of clustered MFCC, and none at all."""
+"""Codes of every frame: from a model, from clustered MFCC, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Codes:
-    """What stands for the audio in a probe.
+    """Codes that a probe reads instead of the audio.
 
     Attributes:
         entries: of each group's codebook.
@@ -29,7 +29,7 @@ class Codes:
 
     @property
     def groups(self) -> int:
-        """How many codes a frame has."""
+        """Number of codes per frame."""
         return int(next(iter(self.of.values())).shape[1])
 
     def first_group(self) -> Codes:
@@ -37,7 +37,7 @@ class Codes:
         return Codes(self.entries, {name: codes[:, :1] for name, codes in self.of.items()})
 
     def silenced(self) -> Codes:
-        """Return one and the same code for all frames, which tells nothing but their number."""
+        """Return the same code for all frames, which carries only their number."""
         return Codes(1, {name: np.zeros_like(codes[:, :1]) for name, codes in self.of.items()})
 
 
@@ -57,7 +57,7 @@ def of_model(model: SpeechModel, prompts: Sequence[Prompt]) -> Codes:
 
 
 def joint(codes: Ints, entries: int) -> Ints:
-    """Return one number a frame (frames,) for codes (frames, groups)."""
+    """Return one joint code per frame (frames,) for codes (frames, groups)."""
     made = np.zeros(len(codes), np.int64)
     for group in codes.T:
         made = made * entries + group

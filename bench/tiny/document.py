@@ -1,4 +1,4 @@
-"""What a measurement found, as one JSON document: in a file, or printed."""
+"""Output of results as one JSON document, to a file or stdout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from w2v_edge.latency.report.files import write
 
 
 def give(result: Mapping[str, Any], output: Path | None) -> None:
-    """Write a result whole or not at all; with no path, print it."""
+    """Write a result atomically; without a path, print it."""
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     if output:
         write(output, text)

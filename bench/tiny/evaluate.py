@@ -1,11 +1,10 @@
-"""What a pre-trained checkpoint has learned, and whether its codes mean anything.
+"""Evaluation of a pre-trained checkpoint: masked prediction, code usage, and probes of its codes.
 
     python -m bench.tiny.evaluate CHECKPOINT SOURCE... [-o bench/results/tiny.json]
 
-Measured on the recordings that pre-training held out: masked prediction, code usage, and what
-simple probes read from codes: words, characters, voices, languages. Beside the checkpoint stand the
-same network with random weights, k-means over MFCC, and no codes at all. Prints one JSON document;
-`python -m bench.tiny.report` makes tables of it.
+Measured on the held-out recordings of pre-training. Probes read words, characters, speakers and
+languages from codes. The checkpoint is compared with the same network with random weights, k-means
+over MFCC, and no codes. Prints one JSON document; `python -m bench.tiny.report` formats it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ PACKAGES = ("scikit-learn", "scipy", "kaldi-native-fbank", "jiwer")
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What was asked for.
+    """Settings of the evaluation.
 
     Attributes:
         held_out: share of the recordings that pre-training held out.
@@ -92,7 +91,7 @@ def evaluate(
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
-        InputError: it makes no codes or has no objective, or the recordings do not do.
+        InputError: the checkpoint has no codes or objective, or the recordings do not suffice.
     """
     begin, machine = time.perf_counter(), _machine()
     model = load_checkpoint(checkpoint)
@@ -128,7 +127,7 @@ def evaluate(
 def _subjects(
     model: SpeechModel, random: SpeechModel, prompts: Sequence[Prompt]
 ) -> dict[str, Codes]:
-    """Return all codes that are compared, the checkpoint's first."""
+    """Return all compared codes, the checkpoint's first."""
     learned = of_model(model, prompts)
     _say("codes of the checkpoint")
     rate = model.config.sample_rate
@@ -208,7 +207,7 @@ def _characters(
 def _speakers(
     prompts: Sequence[Prompt], settings: EvaluationSettings
 ) -> dict[str, tuple[str, ...]]:
-    """Return the groups of each speaker; without any given each group is a speaker's."""
+    """Return the groups of each speaker; by default each group is a speaker."""
     known = corpus.groups(prompts)
     asked = {x for own in settings.speakers.values() for x in own}
     asked |= {settings.characters} if settings.characters else set()
@@ -221,7 +220,7 @@ def _speakers(
 
 
 def _corpus(prompts: Sequence[Prompt], sample_rate: int) -> dict[str, Any]:
-    """Return how many recordings and minutes each group has, on both sides."""
+    """Return the number of recordings and minutes of each group and split."""
 
     def size(chosen: Sequence[Prompt]) -> dict[str, float]:
         samples = sum(len(x.waveform) for x in chosen)

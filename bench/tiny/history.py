@@ -1,9 +1,9 @@
-"""How a run of training went, small enough to keep: its recipe, and its curves in steps.
+"""Summary of a training run: its recipe, and its curves in steps.
 
     python -m bench.tiny.history RUN [-o bench/results/tiny-training.json]
 
-Reads what `w2v-edge pretrain` or `w2v-edge finetune` left in RUN: run.json and log.jsonl. What is
-logged at training is the mean over so many updates, what is held out as it was measured.
+Reads what `w2v-edge pretrain` or `w2v-edge finetune` left in RUN: run.json and log.jsonl. Training
+metrics are means over the updates of a step, validation metrics are unchanged.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def main() -> None:
 
 
 def history(run: Path) -> dict[str, Any]:
-    """Return what the run was, and how it went.
+    """Return the recipe and the curves of a run.
 
     Raises:
-        TrainingError: there is no run.
+        TrainingError: the folder is not a run.
     """
     folder = RunFolder(run)
     begun = folder.read().describe()
@@ -67,7 +67,7 @@ def history(run: Path) -> dict[str, Any]:
 
 
 def column(history: dict[str, Any], side: str, name: str) -> tuple[list[float], list[float]]:
-    """Return updates and a figure of `side`, `training` or `held_out`, where it is known."""
+    """Return updates and a figure of `side`, `training` or `held_out`, where it was logged."""
     rows = [row for row in history[side] if name in row]
     return [row["update"] for row in rows], [row[name] for row in rows]
 

@@ -1,9 +1,9 @@
 """Masked prediction on held-out recordings: how often the true target scores best.
 
 A distractor equal to the target is left out of the comparison, and distractors equal to each other
-are one, so the fewer codes there are, the easier it is: at one single code everything is right.
-Accuracy is therefore shown beside what the same codes give for nothing: to scores at random, and to
-always scoring codes by how frequent they are.
+are one, so fewer codes make the task easier; with a single code accuracy is 1.
+Accuracy is therefore shown beside two baselines over the same codes: random scores, and scoring
+codes by their frequency.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ IN_BATCH = 8
 
 
 class ForNothing(NamedTuple):
-    """Right answers (m,) that take no hearing, at each masked position.
+    """Accuracy (m,) of baselines without audio, at each masked position.
 
     Attributes:
-        random: expected of scores at random.
+        random: expected accuracy of random scores.
         frequent: 1 where the target is more frequent than all its distractors, else 0.
     """
 
@@ -41,11 +41,11 @@ class ForNothing(NamedTuple):
 def masked_prediction(
     model: SpeechModel, codes: Codes, prompts: Sequence[Prompt], draws: int
 ) -> dict[str, Score]:
-    """Return `accuracy`, `contrastive_loss` and what comes for nothing over all draws of masks.
+    """Return `accuracy`, `contrastive_loss` and the baselines over all draws of masks.
 
-    Held-out `prompts` are asked about; frequencies are those of the others. The result has
-    `chance` and `most_frequent` only where distractors come from the recording itself. Every model
-    is asked about the same masks: they follow from the draw's number.
+    Measured on held-out `prompts`; frequencies are those of the others. The result has `chance` and
+    `most_frequent` only if distractors come from the same recording. Masks are seeded by the draw,
+    so that they are the same for all models.
     """
     frequency = frequencies(codes, {x.id for x in prompts})
     batches = _batches(model, prompts)
@@ -70,7 +70,7 @@ def frequencies(codes: Codes, held_out: set[str]) -> Ints:
 
 
 def for_nothing(codes: Ints, frequency: Ints, distractors: int) -> ForNothing:
-    """Return what comes for nothing, with distractors drawn as the model's are.
+    """Return the baselines, with distractors sampled as for the model.
 
     Args:
         codes: (m,) joint codes of one recording's masked positions.
@@ -91,7 +91,7 @@ def for_nothing(codes: Ints, frequency: Ints, distractors: int) -> ForNothing:
 def _totals(
     model: SpeechModel, codes: Codes, frequency: Ints, prompts: Sequence[Prompt], draws: int
 ) -> Floats:
-    """Sum masked positions, right answers, losses and what comes for nothing (5,) over draws."""
+    """Sum masked positions, correct predictions, losses and baselines (5,) over draws."""
     lengths = torch.tensor([len(x.waveform) for x in prompts])
     waveform = torch.zeros(len(prompts), int(lengths.max()))
     for row, prompt in zip(waveform, prompts, strict=True):
@@ -111,7 +111,7 @@ def _totals(
 
 
 def _distractors(model: SpeechModel) -> int | None:
-    """Return how many distractors are drawn from a recording; None where all of a batch are."""
+    """Return the number of distractors from a recording; None if the whole batch is used."""
     if model.config.objective is None:
         raise SystemExit("found a model without an objective, expected a pre-trained one")
     distractors = model.config.objective.distractors

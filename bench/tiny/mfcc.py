@@ -1,9 +1,9 @@
-"""Codes without learned features: k-means over MFCC, fitted to the training prompts alone.
+"""Codes without learned features: k-means over MFCC, fitted to the training prompts.
 
 39 coefficients a frame, 13 with first and second differences, as for the first targets of HuBERT
-(arXiv 2106.07447, section IV.B), at the model's hop. Each further group clusters what the groups
-before left over (residual vector quantization): so codes of MFCC have the form and the bits of the
-model's.
+(arXiv 2106.07447, section IV.B), at the model's hop. Each further group clusters the residual
+of the groups before (residual vector quantization), so that the codes have the shape and the bits
+of the model's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def of_mfcc(
     """Cluster the training prompts' MFCC `groups` times, and code every prompt with the result.
 
     Raises:
-        InputError: there are fewer frames than entries.
+        InputError: fewer frames than entries.
     """
     rest = {x.id: mfcc(x, hop_ms, sample_rate) for x in prompts}
     codes: dict[str, list[npt.NDArray[np.int64]]] = {x.id: [] for x in prompts}

@@ -1,4 +1,4 @@
-"""The recordings that are measured on, and which of them nothing is fitted to."""
+"""Recordings of the evaluation, split into training and held-out prompts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Prompt:
     Attributes:
         id: its name in the corpus.
         group: the first folder of its name, such as a language; without, that of the file.
-        text: what is said, as `normalised` has it; empty where that is not known.
+        text: transcript, see `normalised`; empty if unknown.
         waveform: (samples,) at the model's sample rate.
-        held_out: whether it is kept from all that is trained or fitted.
+        held_out: whether it is excluded from all training and fitting.
     """
 
     id: str
@@ -39,7 +39,7 @@ def read(sources: Sequence[Path], share: float, sample_rate: int) -> list[Prompt
     """Read all recordings of `sources`, and hold out `share` of them as pre-training does.
 
     Raises:
-        InputError: nothing is there, nothing is left to train on, or nothing is held out.
+        InputError: no recordings, or none in the training or the held-out split.
     """
     sides = split_validation(find_utterances(sources), share)
     prompts = [
@@ -58,7 +58,7 @@ def read(sources: Sequence[Path], share: float, sample_rate: int) -> list[Prompt
 
 
 def spoken(prompts: Iterable[Prompt], group: str) -> tuple[list[Prompt], list[Prompt]]:
-    """Return a group's prompts with a text: trained on, and held out with a text not trained on."""
+    """Return a group's transcribed prompts: training, and held-out with other texts."""
     texts = [x for x in prompts if x.group == group and x.text]
     trained = [x for x in texts if not x.held_out]
     seen = {x.text for x in trained}
@@ -71,7 +71,7 @@ def groups(prompts: Iterable[Prompt]) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return lower-case letters, digits and apostrophes, words apart by one space."""
+    """Return lower-case letters, digits and apostrophes, words separated by one space."""
     plain = (
         unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     )

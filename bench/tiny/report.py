@@ -1,4 +1,4 @@
-"""Markdown tables for a model card, from what `bench.tiny.evaluate` wrote.
+"""Markdown tables of a model card, from the result of `bench.tiny.evaluate`.
 
     python -m bench.tiny.report bench/results/tiny.json
 
@@ -34,10 +34,10 @@ def main() -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read what was measured.
+    """Read a result.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: the file is missing or is not such a result.
     """
     expected = "expected what python -m bench.tiny.evaluate -o wrote"
     try:
@@ -153,7 +153,7 @@ def _probes(result: Mapping[str, Any]) -> str:
 
 
 def _asked(result: Mapping[str, Any]) -> str:
-    """Say how much each figure is over."""
+    """Describe the sample size of each figure."""
     asked = []
     if read_from := result["characters"]:
         asked.append(f"characters of {read_from['held_out']} prompts")

@@ -1,8 +1,8 @@
-"""Figures with intervals: each is a function of how often every unit (a recording) was drawn.
+"""Scores with bootstrap intervals: functions of the weight of each unit, a recording.
 
-Intervals are of the percentile bootstrap: recordings are drawn anew with replacement, so frames or
-characters of one recording, which resemble each other, are never taken for independent evidence.
-What was fitted or trained before stays as it is.
+Intervals are of the percentile bootstrap: recordings are resampled with replacement, so that
+correlated frames or characters of one recording do not count as independent. Models are not
+refitted.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Score:
     """A figure over recordings.
 
     Attributes:
-        units: how many recordings it is over.
-        statistic: gives the figure for weights (units,); NaN where it is not defined.
+        units: number of recordings.
+        statistic: returns the figure for weights (units,); NaN if undefined.
     """
 
     units: int
@@ -44,7 +44,7 @@ class Score:
 
 
 def interval(score: Score, seed: int = 0) -> dict[str, float | None]:
-    """Return `value` and the bounds `low` and `high`, each None where it is not defined."""
+    """Return `value` and the bounds `low` and `high`, each None if undefined."""
     rng = np.random.default_rng(seed)
     uniform = np.full(score.units, 1 / score.units)
     drawn = rng.multinomial(score.units, uniform, RESAMPLES).astype(np.float64)
@@ -56,7 +56,7 @@ def interval(score: Score, seed: int = 0) -> dict[str, float | None]:
 
 
 def compared(scores: Mapping[str, Score]) -> dict[str, Any]:
-    """Return all intervals, and those of the first one's differences to each other one."""
+    """Return the intervals of all scores, and of the differences of the first to each other one."""
     first, *others = scores
     return {
         "scores": {name: interval(score) for name, score in scores.items()},
@@ -71,11 +71,11 @@ def ratio(over: npt.ArrayLike, under: npt.ArrayLike) -> Score:
 
 
 def balanced_accuracy(right: Floats, count: Floats) -> Score:
-    """Return the mean over classes of the share that is right.
+    """Return the mean accuracy over classes.
 
     Args:
-        right: (classes, units) how many of each recording were told right.
-        count: (classes, units) out of how many.
+        right: (classes, units) number of correct predictions per recording.
+        count: (classes, units) number of predictions per recording.
     """
 
     def statistic(weights: Floats) -> float:
@@ -89,13 +89,13 @@ def balanced_accuracy(right: Floats, count: Floats) -> Score:
 
 
 def mean_auc(scores: Floats, labels: npt.NDArray[np.bool_]) -> Score:
-    """Return the area under the ROC curve, mean over the words for which there is one.
+    """Return the area under the ROC curve, mean over the words for which it is defined.
 
     Args:
-        scores: (words, units), higher where a word is thought to be there.
-        labels: (words, units), whether it is.
+        scores: (words, units), higher where a word is predicted.
+        labels: (words, units), whether the word occurs.
     """
-    # What each pair (there, not there) adds: 1 in the right order, 1/2 for a tie.
+    # Contribution of each pair (present, absent): 1 in the right order, 1/2 for a tie.
     differences = scores[:, :, None] - scores[:, None, :]
     wins = ((differences > 0) + 0.5 * (differences == 0)) * labels[:, :, None]
     wins *= ~labels[:, None, :]

@@ -1,8 +1,8 @@
-"""Whose voice, which language: are groups of recordings told apart by codes?
+"""Probes of speaker and language: classification of groups of recordings by their codes.
 
-A linear classifier over bags of n-grams of codes hears pieces of one length, so that length tells
-nothing. High for two speakers: codes hold the voice (or the room and the line). High for two
-languages of one speaker: codes hold more than the voice.
+A linear classifier over bags of n-grams of codes sees chunks of one length, so that length carries
+no information. High accuracy for two speakers: codes encode the voice (or the room and the line).
+High accuracy for two languages of one speaker: codes encode more than the voice.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PIECE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sets of groups to tell apart.
+    """Two sets of groups to classify.
 
     Attributes:
         kind: "speaker", or "language" of one speaker.
-        names: of the two sides.
-        sides: the groups of each.
+        names: names of the two sides.
+        sides: the groups of each side.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Pair:
 
 
 def pairs(speakers: Mapping[str, tuple[str, ...]]) -> list[Pair]:
-    """Return each two speakers, and each two groups of one speaker."""
+    """Return all pairs of speakers, and all pairs of groups of one speaker."""
     made = [
         Pair("speaker", (a, b), (speakers[a], speakers[b])) for a, b in combinations(speakers, 2)
     ]
@@ -50,7 +50,7 @@ def pairs(speakers: Mapping[str, tuple[str, ...]]) -> list[Pair]:
 def told_apart(
     subjects: Mapping[str, Codes], prompts: Sequence[Prompt], pair: Pair, frames: int
 ) -> dict[str, Any] | None:
-    """Return the balanced accuracy over pieces of `frames` frames; None where a side is empty."""
+    """Return the balanced accuracy over chunks of `frames` frames; None if a side is empty."""
     chosen = [x for side in pair.sides for x in prompts if x.group in side]
     trained = [x for x in chosen if not x.held_out]
     held_out = [x for x in chosen if x.held_out]
@@ -77,7 +77,7 @@ def _pieces(codes: Codes, prompts: Sequence[Prompt], frames: int) -> list[Piece]
 
 
 def _sides(pieces: Sequence[Piece], pair: Pair) -> int:
-    """Count the sides that have a piece."""
+    """Count the sides that have a chunk."""
     return len({group in pair.sides[1] for _, group, _ in pieces})
 
 

@@ -1,4 +1,4 @@
-"""How much of a codebook is used, and how fast codes change."""
+"""Codebook usage, and rate of change of codes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What 8 bits change in trained weights: context, codes and text, on recordings held out.
+"""Effect of int8 on trained weights: context, codes and text of held-out recordings.
 
     python -m bench.tiny.weight_quantization --pair NAME=FP32,INT8 ... SOURCE... [-o FILE]
 
-Each pair is two bundles of one checkpoint. Prints one JSON document with, for each, what differs
-between the two, and how much noise 8 bits added to each layer when it was exported.
+Each pair is two bundles of one checkpoint. Prints one JSON document with the differences
+of each pair, and the quantization noise of each layer, measured at export.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compare the bundles of each pair on the recordings that pre-training held out.
 
-    Text is asked for of the recordings of `group`, or of all that have one.
+    Transcribes the recordings of `group`, or all that have a text.
 
     Raises:
         BundleError: a bundle cannot be read.
@@ -96,7 +96,7 @@ def _pair(pair: Pair, prompts: Sequence[Prompt], group: str | None) -> dict[str,
 
 
 def _vectors(fp32: Model, int8: Model, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Compare context and features by cosine, codes by the share that changes."""
+    """Compare context and features by cosine, codes by the fraction that changes."""
     found: dict[str, list[npt.NDArray[np.float32]]] = {"context": [], "features": []}
     changed, asked = [], []
     for prompt in prompts:
@@ -117,7 +117,7 @@ def _spread(parts: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
 
 
 def _text(fp32: Model, int8: Model, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
-    """Compare errors in the text of recordings; None where there is nothing to compare."""
+    """Compare error rates of transcripts; None without texts."""
     if not prompts or not fp32.manifest.ctc:
         return None
     said = [x.text for x in prompts]

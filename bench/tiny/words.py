@@ -1,8 +1,8 @@
-"""Are words told by codes? One linear classifier a word, over bags of n-grams of codes.
+"""Probe of words: one linear classifier per word, over bags of n-grams of codes.
 
-No alignment is needed: a classifier learns from whole training prompts whether a word is in them,
-and is asked about held-out prompts with texts of their own. The length of a prompt, which alone
-tells much about common words, is given to every side, to the one without codes too.
+No alignment is needed: a classifier learns from whole training prompts whether they contain a word,
+and is evaluated on held-out prompts with other texts. The length of a prompt, which alone predicts
+common words, is an input on every side, also without codes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_PROMPTS = 20
 def words_of(
     subjects: Mapping[str, Codes], prompts: Sequence[Prompt], group: str
 ) -> dict[str, Any] | None:
-    """Return the AUC over the words of a group of prompts; None where no word is common."""
+    """Return the AUC over the words of a group of prompts; None without common words."""
     trained, held_out = spoken(prompts, group)
     words = common_words(trained, held_out)
     if not words:
@@ -37,14 +37,14 @@ def words_of(
 
 
 def common_words(trained: Sequence[Prompt], held_out: Sequence[Prompt]) -> list[str]:
-    """Return the words to ask for: common, and both there and not there on either side."""
+    """Return common words that are both present and absent in each split."""
     counts = Counter(word for x in (*trained, *held_out) for word in _words(x))
     common = sorted(word for word, count in counts.items() if count >= LEAST_PROMPTS)
     return [word for word in common if _differs(word, trained) and _differs(word, held_out)]
 
 
 def _differs(word: str, prompts: Sequence[Prompt]) -> bool:
-    """Tell whether some of `prompts` hold the word, but not all."""
+    """Return whether some but not all of `prompts` contain the word."""
     return 0 < sum(word in _words(x) for x in prompts) < len(prompts)
 
 

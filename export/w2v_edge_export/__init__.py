@@ -67,8 +67,8 @@ def export(
     Args:
         checkpoint: a `.pt` file of this project, a folder or Hub name of a Hugging Face model, or
             a file of fairseq or torchaudio.
-        bundle: folder to write. It appears whole or not at all, together with the folder
-            `BUNDLE-ort` that the target `mobile` adds.
+        bundle: folder to write, atomically, together with the folder `BUNDLE-ort` that the target
+            `mobile` adds.
         precision: precision of the weights.
         target: name of a target profile: `cpu`, `cuda`, `mobile`, `openvino` or `web`.
         language: language of the adapter and the vocabulary, for a model with several.
@@ -81,11 +81,11 @@ def export(
         frontend_precision: precision of the front end's convolutions with `precision="int8"`.
         calibration: folder of speech to calibrate quantized weights on; None for the recordings in
             the package.
-        min_cosine: least cosine of a context frame with PyTorch's, at the worst decile, from -1 to
-            1; None for 0.998, or 0.98 with int4. Not used in fp32.
-        max_code_drift: largest share of codes that differ from PyTorch's, from 0 to 1. Not used in
-            fp32.
-        require_speedup: least speed of the int8 encoder over float32, as a ratio, on this machine.
+        min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile, from -1
+            to 1; None for 0.998, or 0.98 with int4. Not used in fp32.
+        max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1. Not used
+            in fp32.
+        require_speedup: minimum speed of the int8 encoder over float32, as a ratio, here.
         force: replace an existing bundle.
         thorough: compare more lengths, each as speech, as noise and in a ragged batch, and 40 000
             codes in place of 20 000; takes several times as long.
@@ -103,7 +103,7 @@ def export(
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: an unknown target, a precision that the target does not have, or a layer, a
             language or centroids that do not fit the model.
-        OutputExistsError: the output exists and `force` is false, or it is no bundle.
+        OutputExistsError: the output exists and `force` is false, or it is not a bundle.
         ParityError: the bundle differs from PyTorch; its `report` says where.
         AccuracyError: quantized weights exceed a budget.
         InputError: centroids or calibration audio that cannot be used.

@@ -73,7 +73,7 @@ class DataWriter:
         self._places: dict[tuple[str, bytes], tuple[int, int]] = {}
 
     def externalise(self, model: ir.Model) -> tuple[str, ...]:
-        """Move the weights of `model` out, and return the names of its data files."""
+        """Move the weights of `model` to data files, and return the names of its data files."""
         files = set()
         for value in model.graph.initializers.values():
             tensor = known(value.const_value)
@@ -115,7 +115,7 @@ def write_graphs(assembler: GraphAssembler, folder: Path) -> dict[str, GraphInfo
     """Write every graph of a model to `folder`, and return their descriptions by name.
 
     Raises:
-        ExportError: a graph is not what its target takes.
+        ExportError: a graph does not fit its target.
     """
     writer = DataWriter(folder)
     return {
@@ -160,7 +160,7 @@ def _check_graph(path: Path, target: Target) -> None:
     """Check a written graph against the ONNX standard and its target.
 
     Raises:
-        ExportError: a version or an operator domain that the target does not take.
+        ExportError: the target does not support a version or an operator domain.
     """
     onnx.checker.check_model(str(path))
     proto = onnx.load(str(path), load_external_data=False)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ExportError(W2VEdgeError, RuntimeError):
-    """A graph that breaks an invariant of the exporter, or that its target does not take."""
+    """A graph violates an invariant of the exporter or of its target."""
 
 
 def known(value: T | None) -> T:
@@ -155,7 +155,7 @@ class GraphBuilder:
 
 
 def _renamed(shape: ir.Shape | None, prefix: str) -> ir.Shape | None:
-    """Rename lengths: they mean another one in each part, and equal names may share memory."""
+    """Rename length axes, which differ between parts: axes of one name may share memory."""
     if shape is None:
         return None
     return ir.Shape(
@@ -192,7 +192,7 @@ class TilePlan:
         hop: samples from one step to the next.
         overlap: samples of a tile beyond the hops of its steps.
         left_padding: zeros before the first sample.
-        max_steps: most steps in a tile; None for a single tile.
+        max_steps: maximum number of steps in a tile; None for a single tile.
     """
 
     hop: int
@@ -284,7 +284,7 @@ def _pad(
 def _scaled(g: GraphBuilder, value: ir.Value, factor: int, extra: int = 0) -> ir.Value:
     """Return value * factor + extra, with no node for a factor of 1 or for adding 0.
 
-    onnxruntime takes such nodes out, and warns if a loop's body reads both ends of one.
+    onnxruntime removes such nodes, and warns if a loop's body reads both ends of one.
     """
     scaled = value if factor == 1 else g.op("Mul", value, factor)
     return g.op("Add", scaled, extra) if extra else scaled

@@ -1,4 +1,4 @@
-"""The graphs of a bundle, put together from parts."""
+"""Assembly of a bundle's graphs from parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TAKE_EMPTY_BATCHES = ("quantizer",)
 class GraphAssembler:
     """Assembles the graphs of a bundle from parts.
 
-    No operator of a part runs on an empty batch: several kernels of onnxruntime refuse one, and
+    No operator of a part runs on an empty batch: several kernels of onnxruntime reject one, and
     some divide by zero. A row of zeros is appended to an empty batch, and cut off the outputs.
     """
 
@@ -184,7 +184,7 @@ class GraphAssembler:
         layer: ConvLayer,
         shapes: Mapping[str, list[int]],
     ) -> dict[str, ir.Value]:
-        """Add up what `part` makes of the windows of a convolution in each tile."""
+        """Sum the outputs of `part` over all tiles."""
         batch = g.op("Shape", lengths)
         states = [_zeros(g, batch, shape) for shape in shapes.values()]
 

@@ -1,11 +1,11 @@
-"""Writes a bundle's graphs in ORT format, for apps that are built with a reduced onnxruntime.
+"""Writes a bundle's graphs in ORT format, for apps with a reduced build of onnxruntime.
 
-They go to a folder of their own beside the bundle: a bundle is a closed list of files, and an app
-has use for one or the other. The folder appears whole or not at all and holds
+The graphs are in a separate folder beside the bundle, since the list of a bundle's files is fixed
+and an app ships one or the other. The folder is written atomically and contains
 
-    NAME.ort                    each graph of the bundle, its weights inside
-    required_operators.config   what onnxruntime's build is given as --include_ops_by_config
-    contents.json               size and SHA-256 of both kinds, and the manifest's SHA-256
+    NAME.ort                    each graph of the bundle, including its weights
+    required_operators.config   for --include_ops_by_config of onnxruntime's build
+    contents.json               size and SHA-256 of these files, and the manifest's SHA-256
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FILE_NAMES = frozenset((*(f"{name}.ort" for name in GRAPH_INPUTS), OPERATORS, CO
 
 
 def ort_folder(bundle: Path) -> Path:
-    """Return the folder beside a bundle that has its graphs in ORT format."""
+    """Return the folder of a bundle's graphs in ORT format, beside the bundle."""
     return bundle.with_name(f"{bundle.name}-ort")
 
 
@@ -38,11 +38,11 @@ def write_ort_format(bundle: Bundle, folder: Path) -> None:
     """Convert every graph of a bundle and check the result against its golden vectors.
 
     Args:
-        bundle: a finished one.
-        folder: is there and empty.
+        bundle: a complete bundle.
+        folder: an existing, empty folder.
 
     Raises:
-        ParityError: a converted graph gives something else than the bundle's golden vectors.
+        ParityError: outputs of a converted graph differ from the bundle's golden vectors.
     """
     for name in bundle.manifest.graphs:
         _convert(bundle.graph_path(name), folder / f"{name}.ort")
@@ -59,7 +59,7 @@ def write_ort_format(bundle: Bundle, folder: Path) -> None:
 
 
 def open_ort_format(bundle: Bundle, folder: Path) -> Model:
-    """Return the model of a bundle, run from its graphs in ORT format."""
+    """Return the model of a bundle, which runs the graphs in ORT format."""
     found = _OrtBundle(bundle.folder, bundle.manifest, ort_folder=folder)
     return Model(Session(found, choose("cpu", None, allow_fallback=False)))
 
@@ -77,10 +77,10 @@ class _OrtBundle(Bundle):
 
 
 def _convert(graph: Path, output: Path) -> None:
-    """Write one graph in ORT format, its weights inside.
+    """Write one graph in ORT format, including its weights.
 
-    Fusions up to `extended` are fixed in the file, since a minimal build has no optimiser of its
-    own. The level above them lays weights out for the processor at hand, and a phone has another.
+    It is optimised at level `extended`, since a minimal build has no optimiser. The next level
+    chooses a layout of weights for the current processor, which does not suit a phone.
     """
     import onnxruntime as ort
 
@@ -96,26 +96,26 @@ def _write_operators(folder: Path) -> None:
     """List the operators that the graphs in ORT format use."""
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
-    # It logs the name of the file, which is temporary.
+    # onnxruntime logs the name of the temporary file.
     logger = logging.getLogger("ort_format_model.utils")
     level = logger.level
     logger.setLevel(logging.WARNING)
     path = folder / OPERATORS
     try:
         with warnings.catch_warnings():
-            # It leaves each file to be closed by the garbage collector.
+            # onnxruntime leaves files to be closed by the garbage collector.
             warnings.simplefilter("ignore", ResourceWarning)
             models = sorted(folder.glob("*.ort"))
             create_config_from_models(models, path, enable_type_reduction=False)
     finally:
         logger.setLevel(level)
-    # Its comments name folders of this machine.
+    # The comments name folders of this machine.
     lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_contents(bundle: Bundle, folder: Path) -> None:
-    """Tie the folder to its bundle, and each file to its hash."""
+    """Write the hashes of the bundle's manifest and of each file."""
     import onnxruntime as ort
 
     contents = {

@@ -15,7 +15,7 @@ from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, SourceInfo
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, ParityError
-from w2v_edge.files import refuse_existing, refuse_foreign, replacing_folder
+from w2v_edge.files import check_absent, check_overwritable, replacing_folder
 from w2v_edge.runtime.model import load
 from w2v_edge_export import ExportResult
 from w2v_edge_export.bundle_writer import (
@@ -79,7 +79,7 @@ def export_bundle(
     Args:
         checkpoint: anything that `w2v_edge.checkpoints.load_source` reads.
         output: folder of the bundle.
-        precision: of the weights.
+        precision: precision of the weights.
         target: name of a target profile.
         selection: language, layers, units and outputs.
         quantization: calibration audio and budgets, for precisions other than fp32.
@@ -166,15 +166,15 @@ def _publishing(
     Raises:
         OutputExistsError: an output exists and may not be replaced.
     """
-    refuse_existing(output, force=force)
-    refuse_foreign(output, FILE_NAMES | {MANIFEST}, "a bundle")
+    check_absent(output, force=force)
+    check_overwritable(output, FILE_NAMES | {MANIFEST}, "a bundle")
     if not profile.ort_format:
         with replacing_folder(output, force=force) as folder:
             yield folder, None
         return
     beside = ort_folder(output)
-    refuse_existing(beside, force=force)
-    refuse_foreign(beside, ORT_FILE_NAMES, "graphs in ORT format")
+    check_absent(beside, force=force)
+    check_overwritable(beside, ORT_FILE_NAMES, "graphs in ORT format")
     token = secrets.token_hex(4)
     new, old = (beside.with_name(f".{beside.name}.{token}{x}") for x in (".part", ".old"))
     moved = published = False

@@ -20,7 +20,7 @@ APPS = Path(__file__).parents[2] / "export/apps"
 
 @dataclass(frozen=True)
 class Clip:
-    """Speech as a WAV file of 16-bit samples, and what Python reads from it."""
+    """A WAV file of 16-bit speech, and the waveform that Python reads from it."""
 
     path: Path
     waveform: Waveform

@@ -90,7 +90,7 @@ def test_golden_codes_are_reproduced(
 def test_a_difference_is_exit_code_3(
     program: Program, copied_bundle: Callable[[str], Path], output: str
 ) -> None:
-    """One golden value that the graph does not give is found; stored members are read too."""
+    """One changed golden value is exit code 3, also in an uncompressed archive."""
     folder = copied_bundle("tiny")
     with np.load(folder / "golden.npz") as archive:
         golden = dict(archive)
@@ -106,7 +106,7 @@ def test_a_difference_is_exit_code_3(
 def test_damaged_golden_vectors_are_refused(
     program: Program, copied_bundle: Callable[[str], Path], refuses: Callable[..., None]
 ) -> None:
-    """Wherever the file ends, and whatever its bytes claim, the program says one line."""
+    """Truncated and damaged golden vectors are refused in one line."""
     folder = copied_bundle("tiny")
     whole = (folder / "golden.npz").read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
@@ -121,7 +121,7 @@ def test_damaged_golden_vectors_are_refused(
         refuses(program("verify", folder), "golden.npz")
 
 
-def test_what_a_user_gets_wrong_is_one_line(
+def test_unusable_inputs_are_one_line(
     program: Program,
     bundle: Callable[[str], Path],
     ctc_bundle: Path,
@@ -129,7 +129,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     tmp_path: Path,
     refuses: Callable[..., None],
 ) -> None:
-    """Files and folders that cannot be used are an error that says what was found."""
+    """Unusable files and folders are errors of one line that say what was found."""
     tiny, wav = bundle("tiny"), tmp_path / "x.wav"
     refuses(program("tokenize", tmp_path / "none", clip.path), "manifest.json")
     refuses(program("tokenize", tiny, tmp_path / "none.wav"), "none.wav", "cannot be read")

@@ -50,7 +50,7 @@ def test_codes_are_those_of_python(
 def test_int8_codes_are_those_of_python(
     node: Program, int8_bundle: Callable[[str], Path], clip: Clip
 ) -> None:
-    """With quantized weights too, both being one onnxruntime on one processor: but for releases."""
+    """In int8, codes are those of Python, except for differences between onnxruntime releases."""
     outcome = node("tokenize.mjs", int8_bundle("tiny"), clip.path)
     expected = w2v_edge.load(int8_bundle("tiny")).tokenize(clip.waveform)
     found = np.array(json.loads(outcome.stdout))
@@ -61,7 +61,7 @@ def test_int8_codes_are_those_of_python(
 def test_codes_of_context_are_those_of_python(
     node: Program, units_bundle: Path, clip: Clip
 ) -> None:
-    """Where codes are made from the context likewise."""
+    """Codes computed from the context are those of Python."""
     outcome = node("tokenize.mjs", units_bundle, clip.path)
     expected = w2v_edge.load(units_bundle).tokenize(clip.waveform)
     assert json.loads(outcome.stdout) == expected.tolist()
@@ -84,7 +84,7 @@ def test_channels_are_averaged(
 def test_golden_vectors_are_reproduced(
     node: Program, bundle: Callable[[str], Path], name: str
 ) -> None:
-    """Every graph gives what PyTorch gave at export, within the tolerances of `golden.npz`."""
+    """Every graph reproduces its golden vectors within their tolerances."""
     outcome = node("verify.mjs", bundle(name))
     assert outcome.returncode == 0, outcome
     lines = outcome.stdout.splitlines()
@@ -96,7 +96,7 @@ def test_golden_vectors_are_reproduced(
 def test_other_golden_vectors_are_reproduced(
     node: Program, int8_bundle: Callable[[str], Path], ctc_bundle: Path, units_bundle: Path
 ) -> None:
-    """Bundles in int8, with logits, and with codes of the context have theirs reproduced too."""
+    """Bundles in int8, with logits, or with codes of the context reproduce golden vectors."""
     for folder in (int8_bundle("tiny"), ctc_bundle, units_bundle):
         outcome = node("verify.mjs", folder)
         assert outcome.returncode == 0, outcome
@@ -140,7 +140,7 @@ def test_one_changed_bit_is_refused(
     refuses(node("tokenize.mjs", folder, clip.path), name, "damaged")
 
 
-def test_what_a_user_gets_wrong_is_one_line(
+def test_unusable_inputs_are_one_line(
     node: Program,
     bundle: Callable[[str], Path],
     ctc_bundle: Path,
@@ -148,7 +148,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     tmp_path: Path,
     refuses: Callable[..., None],
 ) -> None:
-    """Files and folders that cannot be used are an error that says what was found."""
+    """Unusable files and folders are errors of one line that say what was found."""
     tiny, wav = bundle("tiny"), tmp_path / "x.wav"
     refuses(node("tokenize.mjs", tmp_path / "none", clip.path), "manifest.json", "export")
     refuses(node("tokenize.mjs", tiny, tmp_path / "none.wav"), "none.wav", "cannot be read")
@@ -160,7 +160,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     soundfile.write(wav, clip.waveform, 16_000, subtype="PCM_24")
     refuses(node("tokenize.mjs", tiny, wav), "24 bits")
     soundfile.write(wav, np.array([np.nan] * 800, dtype=np.float32), 16_000, subtype="FLOAT")
-    refuses(node("tokenize.mjs", tiny, wav), "no float PCM")
+    refuses(node("tokenize.mjs", tiny, wav), "not float PCM")
     wav.write_bytes(clip.path.read_bytes()[:1000])
     refuses(node("tokenize.mjs", tiny, wav), "truncated")
     wav.write_bytes(b"text")

@@ -24,7 +24,7 @@ from w2v_edge_export.ort_format import ort_folder, write_ort_format
 
 @pytest.fixture
 def source(shared_folder: Path, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The checkpoint of `ctc_bundle`, compared at one length only: others gate it at all."""
+    """The checkpoint of `ctc_bundle`, with a parity gate of one length."""
     assert ctc_bundle.is_dir()
     monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
     return shared_folder / "checkpoints/ctc"
@@ -52,7 +52,7 @@ def _run(path: Path, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 def test_graphs_for_the_web_are_those_of_cpu(
     source: Path, ctc_bundle: Path, tmp_path: Path
 ) -> None:
-    """Graphs and weights are the same to the byte; only the manifest tells the target."""
+    """Graphs and weights are those of the target `cpu`; only the manifest differs."""
     export(source, tmp_path / "web", target="web")
     manifest = Bundle.open(tmp_path / "web").manifest
     assert manifest.target == "web"
@@ -60,10 +60,11 @@ def test_graphs_for_the_web_are_those_of_cpu(
     assert [x.name for x in tmp_path.iterdir()] == ["web"]
 
 
+@pytest.mark.usefixtures("quick_trace")
 def test_an_export_for_phones_is_two_folders(
     source: Path, ctc_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The bundle is that of cpu; beside it are its graphs, each hashed, tied to its manifest."""
+    """The target `mobile` writes the bundle of `cpu`, and beside it hashed graphs in ORT format."""
     output = tmp_path / "phone"
     capfd.readouterr()
     assert run(["export", str(source), "-o", str(output), "--target", "mobile", "--json"]) == 0
@@ -84,24 +85,26 @@ def test_an_export_for_phones_is_two_folders(
     assert {x.name for x in tmp_path.iterdir()} == {"phone", "phone-ort"}
 
 
-def test_neither_folder_is_overwritten_unasked(source: Path, tmp_path: Path) -> None:
-    """What is there stays, and somebody's own files stay even with `force`."""
+@pytest.mark.usefixtures("quick_trace")
+def test_both_folders_are_kept_without_force(source: Path, tmp_path: Path) -> None:
+    """Existing folders stay without `force`, and folders with other files stay even with it."""
     beside = tmp_path / "phone-ort"
     beside.mkdir()
-    with pytest.raises(OutputExistsError, match="phone-ort is already there"):
+    with pytest.raises(OutputExistsError, match="phone-ort already exists"):
         export(source, tmp_path / "phone", target="mobile")
     (beside / "notes.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="phone-ort is more or other"):
+    with pytest.raises(OutputExistsError, match="phone-ort is not graphs"):
         export(source, tmp_path / "phone", target="mobile", force=True)
     (beside / "notes.txt").unlink()
     export(source, tmp_path / "phone", target="mobile", force=True)
     assert (beside / "encoder.ort").is_file()
 
 
-def test_a_conversion_that_fails_leaves_nothing(
+@pytest.mark.usefixtures("quick_trace")
+def test_a_failed_conversion_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither folder is there, nor any part of one."""
+    """A failed conversion leaves neither folder nor parts of one."""
 
     def fail(_: Bundle, folder: Path) -> None:
         (folder / "encoder.ort").write_bytes(b"half")
@@ -114,8 +117,9 @@ def test_a_conversion_that_fails_leaves_nothing(
 
 
 @pytest.mark.usefixtures("quick_trace")
-@pytest.mark.parametrize("fails", ["phone", "phone-ort"])
-@pytest.mark.parametrize("occupied", [False, True])
+@pytest.mark.parametrize(
+    ("fails", "occupied"), [("phone", True), ("phone-ort", True), ("phone-ort", False)]
+)
 def test_a_rename_that_fails_publishes_neither_folder(
     fails: str,
     occupied: bool,
@@ -148,7 +152,7 @@ def test_a_rename_that_fails_publishes_neither_folder(
 def test_ort_format_that_differs_is_refused(
     copied_bundle: Callable[[str], Path], reseal: Callable[..., None], tmp_path: Path
 ) -> None:
-    """Converted graphs must give the bundle's golden vectors, or they are not written."""
+    """Converted graphs that miss the bundle's golden vectors are refused."""
     folder = copied_bundle("tiny")
     with np.load(folder / "golden.npz") as archive:
         golden = dict(archive)
@@ -167,7 +171,7 @@ def test_ort_format_gives_the_codes_of_the_bundle(
     speech: dict[str, npt.NDArray[np.float32]],
     name: str,
 ) -> None:
-    """On real speech, run by onnxruntime alone, with no other file at hand: every code is equal."""
+    """Graphs in ORT format give the bundle's codes, in onnxruntime alone."""
     path = converted(bundle(name)) / "tokenizer.ort"
     model = w2v_edge.load(bundle(name))
     for waveform in speech.values():
@@ -180,7 +184,7 @@ def test_ort_format_gives_golden_codes(
     int8_bundle: Callable[[str], Path],
     converted: Callable[[Path], Path],
 ) -> None:
-    """In float32 and in int8, for the padded batch of the golden vectors."""
+    """Graphs in ORT format reproduce golden codes in float32 and int8."""
     for folder in (bundle("tiny"), int8_bundle("tiny")):
         with np.load(folder / "golden.npz") as golden:
             batch = {name: golden[name] for name in ("waveform", "lengths")}
@@ -188,10 +192,10 @@ def test_ort_format_gives_golden_codes(
             np.testing.assert_array_equal(found["codes"], golden["codes"])
 
 
-def test_ort_format_is_of_no_one_machine(
+def test_ort_format_is_portable(
     int8_bundle: Callable[[str], Path], converted: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    """No operator of a layout that one processor has, and no folder of this machine, is in it."""
+    """ORT format has no operators of one processor's memory layout, and no paths."""
     folder = converted(int8_bundle("tiny"))
     listed = (folder / "required_operators.config").read_text().splitlines()
     domains = {line.split(";")[0] for line in listed}

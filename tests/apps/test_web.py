@@ -1,4 +1,4 @@
-"""The page in a real browser; what it must do is in `page.test.mjs`, which this prepares."""
+"""The page in a real browser; `page.test.mjs` has the checks, this prepares them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_page_in_chromium(
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "no-bundle"]])
 def test_building_says_what_is_missing(tmp_path: Path, arguments: list[str]) -> None:
-    """One line and nothing written, where there is no bundle to build from."""
+    """Without a bundle to build from, building is an error of one line and writes nothing."""
     assert NODE is not None
     outcome = subprocess.run(
         [NODE, str(WEB / "build.mjs"), *arguments],
@@ -78,7 +78,7 @@ def test_building_says_what_is_missing(tmp_path: Path, arguments: list[str]) -> 
 def test_building_replaces_only_pages_of_its_own(
     bundle: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """A folder with somebody's files stays as it is; a page is built anew."""
+    """Building replaces an earlier page, but no folder with other files."""
     assert NODE is not None
     command = [NODE, str(WEB / "build.mjs"), str(tmp_path / "page"), str(bundle("tiny"))]
     for _ in range(2):

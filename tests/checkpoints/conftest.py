@@ -1,4 +1,4 @@
-"""Small models of transformers' own classes, and what they make of an utterance."""
+"""Small models of transformers' own classes, and their outputs."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def fresh() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def hf(fresh: Callable[..., Any]) -> Callable[[str], Any]:
-    """`hf(name)`: a model of `fresh`, shared: a test that changes one makes its own."""
+    """`hf(name)`: a shared model of `fresh`; a test that changes one makes its own."""
     return cache(fresh)
 
 
@@ -122,7 +122,7 @@ def hf(fresh: Callable[..., Any]) -> Callable[[str], Any]:
 def hf_folder(
     hf: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """`hf_folder(name)`: a model's folder, as transformers saves it; shared likewise."""
+    """`hf_folder(name)`: a shared folder of the model, as transformers saves it."""
 
     @cache
     def save(name: str) -> Path:
@@ -135,7 +135,7 @@ def hf_folder(
 
 @pytest.fixture(scope="session")
 def theirs() -> Callable[[Any, Floats], dict[str, Tensor]]:
-    """`theirs(model, waveform)`: what transformers makes of one utterance, unpadded."""
+    """`theirs(model, waveform)`: the outputs of transformers for one utterance, unpadded."""
 
     @torch.no_grad()
     def run(model: Any, waveform: Floats) -> dict[str, Tensor]:

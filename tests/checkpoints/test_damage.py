@@ -1,4 +1,4 @@
-"""Files that nobody vouches for: whatever is wrong with them is one line, and never a crash."""
+"""Untrusted files: any damage is an error of one line, never a crash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENIZER = "tokenizer_config.json"
 
 @pytest.fixture
 def asr(hf_folder: Make, write_processor: Make, tmp_path: Path) -> Path:
-    """A folder of a CTC model with its vocabulary, of this test's own."""
+    """A folder of a CTC model with its vocabulary, which the test may change."""
     folder = Path(shutil.copytree(hf_folder("wav2vec2-ctc"), tmp_path / "asr"))
     write_processor(folder)
     return folder
@@ -51,7 +51,7 @@ def test_settings_of_the_wrong_kind(
 
 
 def test_a_padding_that_is_no_label(asr: Path, edit: Make, refuses: Make) -> None:
-    """Without a padding token, a negative index is no blank."""
+    """Without a padding token, a negative index is not taken as the blank."""
     edit(asr / TOKENIZER, pad_token=None)
     for pad in (-1, -100, 37):
         edit(asr / "config.json", pad_token_id=pad)
@@ -66,7 +66,7 @@ def test_tokens_beyond_the_models_labels(asr: Path) -> None:
 
 
 def test_a_phoneme_tokenizer_named_by_the_model(asr: Path, edit: Make) -> None:
-    """Phonemes stand apart, wherever the folder says that they are phonemes."""
+    """Phonemes are separate words, whichever file names the phoneme tokenizer."""
     edit(asr / TOKENIZER, tokenizer_class=None, word_delimiter_token=None)
     edit(asr / "config.json", tokenizer_class="Wav2Vec2PhonemeCTCTokenizer")
     head: Any = load_source(asr).model.config.head
@@ -74,7 +74,7 @@ def test_a_phoneme_tokenizer_named_by_the_model(asr: Path, edit: Make) -> None:
 
 
 def test_an_empty_preprocessor_is_one(hf_folder: Make, tmp_path: Path) -> None:
-    """Its defaults hold, as in transformers; only where there is none, audio is as it is."""
+    """An empty preprocessor file has transformers' defaults; a missing one changes no audio."""
     folder = Path(shutil.copytree(hf_folder("hubert"), tmp_path / "m"))
     (remark,) = load_source(folder).remarks
     assert "not normalised" in remark
@@ -100,20 +100,17 @@ def test_an_adapter_with_more_than_an_adapter(
     refuses(folder, "lm_head.weight", language="fra")
 
 
-@pytest.mark.parametrize(
-    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"<html>", b""]
-)
-def test_what_is_no_file_of_torchs(
-    content: bytes, hf_folder: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """A pointer or a web page in the place of weights is no attack, and said to be neither."""
-    shutil.copy(hf_folder("hubert") / "config.json", tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(content)
-    refuses(tmp_path, "not a torch file")
+def test_pointers_and_pages_are_not_weights(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
+    """An LFS pointer or a web page in place of weights is an error that says so."""
+    cases: list[bytes] = [b"version https://git-lfs.github.com/spec/v1\n", b"<html>", b""]
+    for content in cases:
+        shutil.copy(hf_folder("hubert") / "config.json", tmp_path)
+        (tmp_path / "pytorch_model.bin").write_bytes(content)
+        refuses(tmp_path, "not a torch file")
 
 
 def test_a_weight_under_both_its_names(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
-    """Of two spellings of one tensor none is taken for the right one."""
+    """A tensor under two names is refused."""
     folder = Path(shutil.copytree(hf_folder("hubert"), tmp_path / "m"))
     tensors = load_file(folder / WEIGHTS)
     new = next(name for name in tensors if name.endswith("original0"))
@@ -133,18 +130,19 @@ def test_settings_that_contain_themselves(hf_folder: Make, tmp_path: Path, refus
     refuses(path, "settings, not a checkpoint")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"sample_rate": "16k"}, {"sample_rate": [1]}, {"normalize": "true"}, {"normalize": [1]}],
-)
-def test_settings_of_fairseq_of_the_wrong_kind(
-    settings: dict[str, Any], hf_folder: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """They are refused like any others, by name."""
-    tensors = load_file(hf_folder("wav2vec2") / WEIGHTS)
-    path = tmp_path / "m.pt"
-    torch.save({"args": argparse.Namespace(**settings), "model": tensors}, path)
-    refuses(path, *settings)
+def test_fairseq_settings_of_the_wrong_type(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
+    """Settings of the wrong type are refused by name."""
+    cases: list[dict[str, Any]] = [
+        {"sample_rate": "16k"},
+        {"sample_rate": [1]},
+        {"normalize": "true"},
+        {"normalize": [1]},
+    ]
+    for settings in cases:
+        tensors = load_file(hf_folder("wav2vec2") / WEIGHTS)
+        path = tmp_path / "m.pt"
+        torch.save({"args": argparse.Namespace(**settings), "model": tensors}, path)
+        refuses(path, *settings)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +157,6 @@ def test_settings_of_fairseq_of_the_wrong_kind(
 def test_where_bundles_go(
     source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model of the Hub is named whole, without its owner and revision."""
+    """The default output is the model's name, without owner and revision."""
     monkeypatch.chdir(tmp_path)
     assert default_output(source, "fp32") == Path(name)

@@ -1,4 +1,4 @@
-"""Checkpoints of fairseq give what transformers gives with the same weights."""
+"""Checkpoints of fairseq give the outputs of transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_pretrained(
 def test_fine_tuned(
     form: str, hf: Make, utterance: Make, tmp_path: Path, theirs: Make, ours: Make, equal: Make
 ) -> None:
-    """A CTC model keeps what it was pre-trained with inside; its dictionary lies beside."""
+    """A CTC model is read with its nested pre-training settings and the dictionary beside it."""
     peer = hf("wav2vec2-ctc-large")
     inner = {"_name": "wav2vec2", **MODEL, **LARGE}
     outer: dict[str, Any] = {"_name": "wav2vec_ctc", "dropout": 0.0}
@@ -172,7 +172,7 @@ def test_fine_tuned(
 
 
 def test_hubert(hf: Make, same_as: Make, utterance: Make, tmp_path: Path) -> None:
-    """What HuBERT predicts its targets with is left out, and said to be."""
+    """HuBERT's prediction head is left out, with a remark."""
     peer, path = hf("hubert-large"), tmp_path / "hubert.pt"
     state = _fairseq(peer.state_dict(), layer_norm=True)
     state |= {"label_embs_concat": torch.randn(9, 20)}
@@ -197,31 +197,29 @@ class _Payload:
         return CALLS.append, ("run",)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("value", [_Payload(), dt.date(2020, 1, 1)], ids=["payload", "date"])
-def test_objects_that_are_not_on_the_list(
-    form: str, value: object, hf: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """A file with any other object in it is refused without running it."""
-    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
-    settings = _settings(form, {"_name": "wav2vec2", **MODEL}, PRETRAINING)
-    if form == "dict":
-        settings["cfg"]["model"]["hook"] = value
-    elif form == "namespace":
-        settings["args"].hook = value
-    else:
-        settings["hook"] = value
-    path = tmp_path / "evil.pt"
-    torch.save({**settings, "model": state}, path)
-    with pytest.raises(UnsafeCheckpointError):
-        load_source(path)
-    refuses(path, "refused without running it")
-    assert not CALLS
+def test_objects_that_are_not_on_the_list(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """A pickle with any other object is refused without executing it."""
+    for value in [_Payload(), dt.date(2020, 1, 1)]:
+        for form in FORMS:
+            state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+            settings = _settings(form, {"_name": "wav2vec2", **MODEL}, PRETRAINING)
+            if form == "dict":
+                settings["cfg"]["model"]["hook"] = value
+            elif form == "namespace":
+                settings["args"].hook = value
+            else:
+                settings["hook"] = value
+            path = tmp_path / "evil.pt"
+            torch.save({**settings, "model": state}, path)
+            with pytest.raises(UnsafeCheckpointError):
+                load_source(path)
+            refuses(path, "refused without running it")
+            assert not CALLS
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_convolutions_that_are_no_list(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """The convolutions are written as Python, and read without running any."""
+    cases: list[str] = [
         "__import__('os').system('true')",
         "[(32, 10, 5)] * 999999999999",
         "[(32, 10, 5)] * 64 * 64 * 64",
@@ -239,34 +237,28 @@ def test_objects_that_are_not_on_the_list(
         "\x00",
         "[(32, 0, 5)]",
         "[(-32, 10, 5)]",
-    ],
-)
-def test_convolutions_that_are_no_list(text: str, hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """The convolutions are written as Python, and read without running any."""
-    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
-    settings = {"_name": "wav2vec2", **MODEL, "conv_feature_layers": text}
-    path = tmp_path / "evil.pt"
-    torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
-    refuses(path, "evil.pt", "layers")
+    ]
+    for text in cases:
+        state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+        settings = {"_name": "wav2vec2", **MODEL, "conv_feature_layers": text}
+        path = tmp_path / "evil.pt"
+        torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
+        refuses(path, "evil.pt", "layers")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_settings_that_contradict_the_weights(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """A setting that contradicts the weights is refused with its name or the tensor's."""
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"encoder_layers": 4}, "missing tensor 'encoder.layers.3."),
         ({"encoder_layers": 2}, "unexpected tensor 'encoder.layers.2."),
         ({"encoder_layers": "3"}, "encoder_layers: expected int"),
         ({"activation_fn": "relu"}, "activation_fn: expected 'gelu'"),
         ({"encoder_attention_heads": 5}, "context.dim by context.heads"),
         ({"encoder_embed_dim": 40}, "expected shape"),
-    ],
-)
-def test_settings_that_contradict_the_weights(
-    changes: dict[str, Any], message: str, hf: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """The setting or the tensor is named."""
-    state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
-    settings = {"_name": "wav2vec2", **MODEL, **changes}
-    path = tmp_path / "wrong.pt"
-    torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
-    refuses(path, message)
+    ]
+    for changes, message in cases:
+        state = _fairseq(hf("wav2vec2-pretraining").state_dict(), layer_norm=False)
+        settings = {"_name": "wav2vec2", **MODEL, **changes}
+        path = tmp_path / "wrong.pt"
+        torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
+        refuses(path, message)

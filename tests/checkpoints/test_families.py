@@ -1,4 +1,4 @@
-"""A converted checkpoint gives what transformers gives with the same weights."""
+"""Converted checkpoints give the outputs of transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_shards(name: str, tmp_path: Path, hf: Make, utterance: Make, same_as: M
 def test_half_precision(
     name: str, dtype: torch.dtype, fresh: Make, tmp_path: Path, utterance: Make, same_as: Make
 ) -> None:
-    """Weights in 16 bits give what transformers gives with them in float32."""
+    """16-bit weights give the outputs of transformers in float32."""
     peer = fresh(name)
     peer.to(dtype).save_pretrained(tmp_path)
     same_as(_load(tmp_path), peer.float(), utterance(5_000))
@@ -208,7 +208,7 @@ def test_normalised_waveforms(
     equal: Make,
     utterance: Make,
 ) -> None:
-    """With a preprocessor's settings, quiet and shifted waveforms give what follows from it."""
+    """With a normalising preprocessor, quiet and shifted waveforms give transformers' outputs."""
     folder = shutil.copytree(hf_folder(name), tmp_path / "preprocessed")
     extractor: Any = Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
         do_normalize=do_normalize
@@ -237,7 +237,7 @@ def test_mixes_of_layers_of_older_releases(
     edit: Make,
     utterance: Make,
 ) -> None:
-    """Before version 5, the last layer in a mix had the final norm on it."""
+    """Before version 5, a weighted layer sum includes the final norm on the last layer."""
     folder = shutil.copytree(hf_folder(name), tmp_path / "older")
     edit(folder / "config.json", transformers_version="4.57.1")
     waveform, peer = utterance(9_000), hf(name)
@@ -264,7 +264,7 @@ def test_the_class_is_known_without_its_name(
 
 
 def test_weights_of_a_file_beside_its_config(hf_folder: Make) -> None:
-    """The file of weights stands for its folder, and every tensor is accounted for."""
+    """A weights file is read like its folder, and every tensor is accounted for."""
     folder = hf_folder("wav2vec2-pretraining")
     found, same = load_source(folder), load_source(folder / "model.safetensors")
     assert (found.name, found.sha256) == (same.name, same.sha256)
@@ -302,7 +302,7 @@ def _pretraining(folder: Path) -> Any:
 def test_what_logits_mean(
     changes: dict[str, Any], meaning: str, fresh: Any, tmp_path: Path
 ) -> None:
-    """A classifier says whether one label holds, any may, or they are values."""
+    """A classifier states whether one label holds, any may, or logits are plain values."""
     fresh("hubert-classes", **changes).save_pretrained(tmp_path / "m")
     head: Any = load_source(tmp_path / "m").model.config.head
     assert head.meaning == meaning

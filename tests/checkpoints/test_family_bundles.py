@@ -1,4 +1,4 @@
-"""Bundles of converted checkpoints give, in onnxruntime alone, what transformers gives."""
+"""Bundles of converted checkpoints give transformers' outputs, in onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def exported(
 
 @pytest.fixture
 def expected(hf: Make, theirs: Make) -> Callable[[str, Floats], dict[str, Floats]]:
-    """`expected(name, waveform)`: what transformers makes of it, its own preprocessing included."""
+    """`expected(name, waveform)`: transformers' outputs, with its own preprocessing."""
 
     def run(name: str, waveform: Floats) -> dict[str, Floats]:
         extractor: Any = Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
@@ -107,13 +107,13 @@ def test_outputs_equal_transformers(
 
 
 def test_an_empty_batch(name: str, exported: Make, empty_batch: Make) -> None:
-    """A batch of no utterances gives no rows, in every graph and precision."""
+    """A batch of 0 rows gives 0 rows, in every graph and precision."""
     for precision in ("fp32", "int8") if name in INT8 else ("fp32",):
         empty_batch(exported(name, precision))
 
 
 def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> None:
-    """Live and long audio have all that a model gives: with a wide window, what encode gives."""
+    """Streams and long audio have all outputs; with a wide window, those of `encode`."""
     model, waveform = w2v_edge.load(exported(name)), utterance(40_000)
     expected = model.encode(waveform)
     stream = model.stream(
@@ -140,7 +140,7 @@ def test_windows_over_everything(name: str, exported: Make, utterance: Make) -> 
 def test_the_parts_make_the_whole(
     name: str, exported: Make, expected: Make, plain: Make, equal: Make, utterance: Make
 ) -> None:
-    """Statistics, front end and context in a row give what the encoder gives."""
+    """Statistics, front end and context in a row give the outputs of the encoder."""
     folder = exported(name)
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 3_999))]
     batch = _batch(*waveforms, extra=777)
@@ -154,7 +154,7 @@ def test_the_parts_make_the_whole(
 
 
 def test_the_manifest(name: str, exported: Make, hf: Make) -> None:
-    """It says what the logits are, and how they spell text."""
+    """The manifest states the meaning of logits and the spelling of labels."""
     manifest: Manifest = read_manifest(exported(name))
     assert manifest.parity is not None
     assert manifest.parity["passed"]
@@ -198,7 +198,7 @@ def test_codes(exported: Make, hf: Make, plain: Make, utterance: Make) -> None:
 def test_for_cuda(
     exported: Make, expected: Make, plain: Make, equal: Make, utterance: Make
 ) -> None:
-    """Graphs for the target `cuda`, without onnxruntime's own operators, give the same."""
+    """Graphs for `cuda` give the same outputs without onnxruntime's own operators."""
     name = "wavlm-frames"
     folder = exported(name, target="cuda")
     graphs = read_manifest(folder).graphs
@@ -212,7 +212,7 @@ def test_for_cuda(
 def test_int8(
     name: str, exported: Make, expected: Make, plain: Make, utterance: Make, equal: Make
 ) -> None:
-    """In int8 frames stay close to transformers', and company still changes nothing."""
+    """In int8, frames stay close to transformers', and results are batch-invariant."""
     folder = exported(name, precision="int8")
     plan = read_manifest(folder).weight_quantization
     assert plan is not None

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub, by name: from its cache, and offline."""
+"""Models of the Hugging Face Hub by name: from its cache, offline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cache(hf_folder: Callable[[str], Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offline(cache: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`offline(*arguments)`: run the command line in a process of its own, with that cache."""
+    """`offline(*arguments)`: run the command line in another process, with that cache."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
@@ -57,7 +57,7 @@ def offline(cache: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedPr
 
 
 def test_a_model_in_the_cache(offline: Make, hf_folder: Make, tmp_path: Path) -> None:
-    """Its name is enough; the bundle lies in the current folder and says what it was made of."""
+    """A cached model is exported by name, into the current folder, with its source."""
     done = offline("export", "owner/small-model")
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "small-model-fp32")
@@ -69,7 +69,7 @@ def test_a_model_in_the_cache(offline: Make, hf_folder: Make, tmp_path: Path) ->
     "name", ["owner/other-model", "nobody/small-model", "owner/small-model@v2"]
 )
 def test_a_model_that_is_not_in_the_cache(name: str, offline: Make, tmp_path: Path) -> None:
-    """Offline it is one line and exit code 1, and nothing is written."""
+    """Offline, a model that is not cached is exit code 1, and nothing is written."""
     done = offline("export", name)
     assert done.returncode == 1
     *_, line = done.stderr.strip().splitlines()
@@ -78,7 +78,7 @@ def test_a_model_that_is_not_in_the_cache(name: str, offline: Make, tmp_path: Pa
 
 
 def test_weights_that_are_not_in_the_cache(offline: Make, cache: Path) -> None:
-    """A snapshot that was fetched in part is refused likewise."""
+    """A partly fetched snapshot is exit code 1, and nothing is written."""
     (weights,) = cache.rglob("snapshots/*/model.safetensors")
     weights.unlink()
     done = offline("export", "owner/small-model")

@@ -67,7 +67,7 @@ def test_a_language(
 def test_the_language_of_the_tokenizer(
     folder: Path, ours: Make, theirs: Make, equal: Make, utterance: Make, refuses: Make
 ) -> None:
-    """Without a choice it is the tokenizer's, with the weights as they are, or an error."""
+    """The default language is the tokenizer's, if the weights have its adapter."""
     refuses(folder, "no language", "2 in vocab.json (eng, fra)", "--language")
     (folder / "tokenizer_config.json").write_text(json.dumps({"target_lang": "eng"}))
     found = load_source(folder)
@@ -83,12 +83,12 @@ def test_the_language_of_the_tokenizer(
 
 @pytest.mark.parametrize("language", ["deu", "", "../mms/adapter.fra", "*"])
 def test_languages_that_are_not_there(language: str, folder: Path, refuses: Make) -> None:
-    """The error lists those that are, in one line, on the command line too."""
+    """A missing language is an error of one line that lists the available ones."""
     refuses(folder, "no adapter for language", "expected one of: eng, fra", language=language)
 
 
 def test_an_adapter_that_does_not_fit(folder: Path, refuses: Make, fresh: Make) -> None:
-    """One with a tensor missing, too many or of another shape is refused by that tensor."""
+    """An adapter with missing, extra or misshaped tensors is refused with the tensor's name."""
     path = folder / "adapter.fra.safetensors"
     weights = load_file(path)
     gone = "wav2vec2.encoder.layers.1.adapter_layer.norm.bias"
@@ -108,7 +108,7 @@ def test_an_adapter_that_does_not_fit(folder: Path, refuses: Make, fresh: Make) 
 
 
 def test_the_command_line(folder: Path, command: Make) -> None:
-    """A language that is not there is exit code 1 and one line."""
+    """A missing language is exit code 1 and one line."""
     code, _, err = command("export", folder, "--language", "deu", "-o", folder.parent / "out")
     assert (code, len(err.strip().splitlines())) == (1, 1)
     assert "expected one of: eng, fra" in err

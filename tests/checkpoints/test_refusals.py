@@ -1,4 +1,4 @@
-"""What cannot be converted is refused in one line that names what is wrong; nothing is run."""
+"""Unsupported checkpoints are refused in one line with the cause; nothing is executed."""
 
 from __future__ import annotations
 
@@ -49,24 +49,21 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture
 def copied(hf_folder: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """`copied(name)`: a folder of transformers of this test's own."""
-    return lambda name: shutil.copytree(hf_folder(name), tmp_path / name)
+    """`copied(name)`: a copy of a transformers folder, which the test may change."""
+    return lambda name: shutil.copytree(hf_folder(name), tmp_path / name, dirs_exist_ok=True)
 
 
-@pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_configs_that_contradict_the_weights(
-    case: str, copied: Make, edit: Make, refuses: Make
-) -> None:
-    """A setting that does not fit, or is not supported, is named, or the first tensor."""
-    folder = copied("wav2vec2-ctc")
-    changes, message = CONTRADICTIONS[case]
-    edit(folder / "config.json", **changes)
-    refuses(folder, str(folder), message)
+def test_configs_that_contradict_the_weights(copied: Make, edit: Make, refuses: Make) -> None:
+    """A setting that contradicts the weights is refused with its name or the first tensor's."""
+    for changes, message in CONTRADICTIONS.values():
+        folder = copied("wav2vec2-ctc")
+        edit(folder / "config.json", **changes)
+        refuses(folder, str(folder), message)
 
 
 @pytest.mark.parametrize("name", ["wavlm-frames", "data2vec-ctc"])
 def test_any_value_of_any_setting(name: str, copied: Make, edit: Make) -> None:
-    """Whatever a setting holds, the model is read or refused in one line."""
+    """A model with any value in any setting is read or refused in one line."""
     folder = copied(name)
     path = folder / "config.json"
     original = path.read_text(encoding="utf-8")
@@ -87,7 +84,7 @@ def test_any_value_of_any_setting(name: str, copied: Make, edit: Make) -> None:
 
 
 def test_families_that_are_not_supported(tmp_path: Path, refuses: Make) -> None:
-    """A model of another family is refused by its type, which is told from those that are."""
+    """Another model family is refused with its type and the supported ones."""
     config = transformers.SEWConfig(
         hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48
     )
@@ -96,14 +93,14 @@ def test_families_that_are_not_supported(tmp_path: Path, refuses: Make) -> None:
 
 
 def test_classes_that_are_not_supported(tmp_path: Path, hf: Make, refuses: Make) -> None:
-    """So is a class, even though its body could be read."""
+    """An unsupported class is refused, even if its body could be read."""
     config = hf("wavlm").config
     transformers.WavLMForXVector(config).save_pretrained(tmp_path)
     refuses(tmp_path, "class 'WavLMForXVector' is not supported", "ForSequenceClassification")
 
 
 def test_names_of_tensors(copied: Make, refuses: Make) -> None:
-    """A tensor that is missing or one too many is named, and how many there are."""
+    """Missing and unexpected tensors are named and counted."""
     folder = copied("hubert-ctc")
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "hubert.extra": torch.zeros(1)}, folder / WEIGHTS)
@@ -116,23 +113,21 @@ def test_names_of_tensors(copied: Make, refuses: Make) -> None:
     refuses(folder, "missing tensor 'lm_head.bias' and 1 more")
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
+def test_values_of_tensors(copied: Make, refuses: Make) -> None:
+    """A tensor with unusable values or shape is named, with the reason."""
+    cases: list[tuple[torch.Tensor, str]] = [
         (torch.full((48,), torch.nan), "NaN"),
         (torch.zeros(48, dtype=torch.float64) + 1e300, "beyond float32"),
         (torch.zeros(48, dtype=torch.int64), "int64"),
         (torch.zeros(47), "expected shape (48,) by its config, found (47,)"),
         (torch.zeros(48, 1), "found (48, 1)"),
-    ],
-)
-def test_values_of_tensors(value: torch.Tensor, message: str, copied: Make, refuses: Make) -> None:
-    """A tensor that no model could run with is named, with what is wrong with it."""
-    folder = copied("data2vec")
-    tensors = load_file(folder / WEIGHTS)
-    key = next(key for key in tensors if key.endswith("encoder.layer_norm.weight"))
-    save_file({**tensors, key: value}, folder / WEIGHTS)
-    refuses(folder, f"tensor '{key}'", message)
+    ]
+    for value, message in cases:
+        folder = copied("data2vec")
+        tensors = load_file(folder / WEIGHTS)
+        key = next(key for key in tensors if key.endswith("encoder.layer_norm.weight"))
+        save_file({**tensors, key: value}, folder / WEIGHTS)
+        refuses(folder, f"tensor '{key}'", message)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "pytorch_model.bin"])
@@ -140,7 +135,7 @@ def test_values_of_tensors(value: torch.Tensor, message: str, copied: Make, refu
 def test_truncated_weights(
     name: str, data: st.DataObject, hf_folder: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Half a download is refused, wherever it ended."""
+    """Weights truncated at any byte are refused."""
     source = hf_folder("wav2vec2")
     folder = tmp_path_factory.mktemp("truncated")
     shutil.copy(source / "config.json", folder)
@@ -156,7 +151,7 @@ def test_truncated_weights(
 
 
 def test_shards(hf: Make, tmp_path: Path, refuses: Make) -> None:
-    """A missing shard, an index that leads elsewhere or names what is nowhere: each is refused."""
+    """Missing shards, and an index with other paths or unknown names, are refused."""
     hf("wavlm").save_pretrained(tmp_path, max_shard_size="100KB")
     path = tmp_path / f"{WEIGHTS}.index.json"
     original = path.read_text()
@@ -208,7 +203,7 @@ def test_a_pickle_with_a_payload(copied: Make, refuses: Make, tmp_path: Path) ->
 
 
 def test_weights_that_are_no_tensors(copied: Make, refuses: Make) -> None:
-    """Anything but tensors by name is refused."""
+    """A weights file with anything but named tensors is refused."""
     folder = copied("wav2vec2")
     (folder / WEIGHTS).unlink()
     for content in ([torch.zeros(1)], {"model": {"a": torch.zeros(1)}}, {1: torch.zeros(1)}, 3):
@@ -233,29 +228,27 @@ def test_broken_json(file: str, copied: Make, write_processor: Make, refuses: Ma
     [{"do_normalize": "yes"}, {"sampling_rate": "16k"}, {"sampling_rate": 0}],
 )
 def test_preprocessors(content: dict[str, Any], copied: Make, refuses: Make) -> None:
-    """Settings of a preprocessor that mean nothing are refused."""
+    """Invalid preprocessor settings are refused."""
     folder = copied("wav2vec2")
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     refuses(folder, "preprocessor_config.json")
 
 
-@pytest.mark.parametrize("change", ["fewer", "more", "twice", "gap", "text"])
-def test_vocabularies_of_another_size(
-    change: str, copied: Make, write_processor: Make, refuses: Make
-) -> None:
+def test_vocabularies_of_another_size(copied: Make, write_processor: Make, refuses: Make) -> None:
     """A vocabulary must name each output of the model once."""
-    folder = copied("hubert-ctc")
-    write_processor(folder)
-    path = folder / "vocab.json"
-    tokens = json.loads(path.read_text())
-    if change == "fewer":
-        del tokens["z"]
-    elif change == "more":
-        tokens["more"] = 37
-    else:
-        tokens["z"] = {"twice": 3, "gap": 40, "text": "36"}[change]
-    path.write_text(json.dumps(tokens))
-    refuses(folder, "vocab.json", "each of the 37 outputs")
+    for change in ["fewer", "more", "twice", "gap", "text"]:
+        folder = copied("hubert-ctc")
+        write_processor(folder)
+        path = folder / "vocab.json"
+        tokens = json.loads(path.read_text())
+        if change == "fewer":
+            del tokens["z"]
+        elif change == "more":
+            tokens["more"] = 37
+        else:
+            tokens["z"] = {"twice": 3, "gap": 40, "text": "36"}[change]
+        path.write_text(json.dumps(tokens))
+        refuses(folder, "vocab.json", "each of the 37 outputs")
 
 
 def test_labels_of_another_size(copied: Make, edit: Make, refuses: Make) -> None:
@@ -270,7 +263,7 @@ def test_labels_of_another_size(copied: Make, edit: Make, refuses: Make) -> None
 
 
 def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
-    """What is missing of a folder is said."""
+    """A folder that lacks files of a model is refused with their names."""
     refuses(tmp_path, "config.json")
     refuses(tmp_path / "nothing.safetensors", "found nothing")
     shutil.copy(hf_folder("wav2vec2") / WEIGHTS, tmp_path)
@@ -292,7 +285,7 @@ def test_a_language_of_a_file(hf_folder: Make, tmp_path: Path, refuses: Make) ->
 def test_the_command_line(
     case: str, copied: Make, edit: Make, command: Make, tmp_path: Path
 ) -> None:
-    """An export of what cannot be read is one line and exit code 1, and leaves nothing."""
+    """Exporting an unsupported checkpoint is exit code 1, one line, and no output."""
     folder = copied("wav2vec2-ctc")
     changes, message = CONTRADICTIONS[case]
     edit(folder / "config.json", **changes)

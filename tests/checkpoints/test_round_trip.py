@@ -1,4 +1,4 @@
-"""From transformers to a checkpoint of ours and back: nothing is lost, nothing is overwritten."""
+"""Conversion from transformers to our checkpoints and back loses and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ Make = Callable[..., Any]
 
 WEIGHTS = "model.safetensors"
 
+MODELS = (
+    *("wav2vec2-stable", "wav2vec2-pretraining-large", "wav2vec2-classes-mixed", "wav2vec2-frames"),
+    *("wav2vec2-adapter-ctc", "mms", "hubert-batch-norm", "hubert-classes-mixed", "wavlm-ctc"),
+    *("wavlm-frames", "data2vec-ctc", "data2vec-classes"),
+)
+"""Each family, head and optional module at least once."""
+
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
@@ -32,9 +39,10 @@ def _same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
     )
 
 
-def test_there_and_back(family: str, hf_folder: Make, tmp_path: Path) -> None:
-    """Every tensor and every file of settings comes back as it was, and transformers loads it."""
-    source = hf_folder(family)
+@pytest.mark.parametrize("name", MODELS)
+def test_import_and_export_restore_every_file(name: str, hf_folder: Make, tmp_path: Path) -> None:
+    """Converted to a checkpoint and back, every tensor and every settings file is the same."""
+    source = hf_folder(name)
     assert run(["import", str(source), "-o", str(tmp_path / "ckpt.pt")]) == 0
     back = tmp_path / "back"
     assert run(["import", str(tmp_path / "ckpt.pt"), "--to", "huggingface", str(back)]) == 0
@@ -43,9 +51,10 @@ def test_there_and_back(family: str, hf_folder: Make, tmp_path: Path) -> None:
         assert json.loads(path.read_bytes()) == json.loads((source / path.name).read_bytes())
 
 
-def test_back_without_what_the_source_said(family: str, hf: Make, tmp_path: Path) -> None:
-    """A model whose settings are written anew is the same to transformers."""
-    peer = hf(family)
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_are_written_without_the_source(name: str, hf: Make, tmp_path: Path) -> None:
+    """Settings derived from our configuration give transformers the same model."""
+    peer = hf(name)
     peer.save_pretrained(tmp_path / "source")
     model = load_source(tmp_path / "source").model
     model.origin = None
@@ -58,7 +67,7 @@ def test_back_without_what_the_source_said(family: str, hf: Make, tmp_path: Path
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_types_come_back(dtype: torch.dtype, hf: Make, tmp_path: Path) -> None:
-    """Weights in half precision stay so, whether or not the config says it."""
+    """Half-precision weights keep their type, whether or not the config names it."""
     hf("hubert").save_pretrained(tmp_path / "source")
     path = tmp_path / "source" / WEIGHTS
     save_file({name: x.to(dtype) for name, x in load_file(path).items()}, path)
@@ -69,7 +78,7 @@ def test_types_come_back(dtype: torch.dtype, hf: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_presets_become_folders(name: str, tmp_path: Path) -> None:
-    """Our own models reach transformers' users, and come back."""
+    """Our presets convert to transformers and back."""
     model = build_model(preset(name), seed=1)
     write_folder(model, tmp_path / "folder")
     found = load_source(tmp_path / "folder").model
@@ -77,8 +86,8 @@ def test_presets_become_folders(name: str, tmp_path: Path) -> None:
     assert found.config.context == model.config.context
 
 
-def test_what_transformers_has_no_class_for(hf_folder: Make, tmp_path: Path) -> None:
-    """A model that it cannot hold is refused, and nothing is left."""
+def test_models_without_a_class_are_refused(hf_folder: Make, tmp_path: Path) -> None:
+    """A model that transformers has no class for is refused, and nothing is written."""
     whole = load_source(hf_folder("hubert-large")).model
     for model in (select(whole, Selection(layer=1)), build_model(preset("tutorial"), seed=None)):
         with pytest.raises(CheckpointError, match="transformers"):
@@ -86,8 +95,8 @@ def test_what_transformers_has_no_class_for(hf_folder: Make, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_other_peoples_files_are_kept(hf_folder: Make, tmp_path: Path) -> None:
-    """Not even with --force is a folder replaced that holds anything else."""
+def test_other_files_are_kept(hf_folder: Make, tmp_path: Path) -> None:
+    """Even with --force, a folder with other files is not replaced."""
     source = str(hf_folder("wav2vec2"))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -104,7 +113,7 @@ def test_other_peoples_files_are_kept(hf_folder: Make, tmp_path: Path) -> None:
 
 
 def test_a_source_is_not_its_own_output(hf_folder: Make, tmp_path: Path) -> None:
-    """A checkpoint is never replaced by what it is being read from."""
+    """A checkpoint never replaces the file it was read from."""
     path = tmp_path / "ckpt.pt"
     assert run(["import", str(hf_folder("hubert")), "-o", str(path)]) == 0
     before = path.read_bytes()
@@ -113,7 +122,7 @@ def test_a_source_is_not_its_own_output(hf_folder: Make, tmp_path: Path) -> None
 
 
 def test_an_imported_model_trains(hf_folder: Make, speech: dict[str, Any]) -> None:
-    """A pre-training checkpoint of theirs goes on training here; one of another kind says why."""
+    """An imported pre-training checkpoint trains; one without an objective is a named error."""
     waveform = torch.from_numpy(next(iter(speech.values()))[None, :16_000])
     lengths = torch.tensor([16_000])
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Layers, embeddings and units of centroids are what they are called."""
+"""Selected layers, embeddings and k-means codes are those of transformers."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ POST_NORM = ("wav2vec2-pretraining", "hubert-batch-norm", "wavlm-few", "data2vec
 
 
 def _states(peer: Any, waveform: Floats) -> list[Floats]:
-    """What transformers gives as its hidden states."""
+    """Return the hidden states of transformers."""
     states = peer.base_model(torch.from_numpy(waveform)[None], output_hidden_states=True)
     return [x[0].numpy() for x in states.hidden_states]
 
 
 # The last state of pre-norm models is without the final norm, which transformers puts on it.
-LAYERS = [(name, k) for name in STABLE for k in (1, 2)]
-LAYERS += [(name, k) for name in POST_NORM for k in (1, 2, 3)]
+LAYERS = [(name, 2) for name in STABLE] + [(name, 3) for name in POST_NORM]
+LAYERS += [("hubert-large", 1), ("wavlm-few", 1)]
 
 
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_a_layer(
     name: str, layer: int, hf: Make, hf_folder: Make, ours: Make, equal: Make, utterance: Make
 ) -> None:
-    """The context is that hidden state of transformers, and what lies above is gone."""
+    """The context is the layer's hidden state in transformers, and layers above are dropped."""
     model = select(load_source(hf_folder(name)).model, Selection(layer=layer))
     assert model.config.head is None
     assert not any(key.startswith(f"context_network.blocks.{layer}.") for key in model.state_dict())
@@ -50,11 +50,11 @@ def test_a_layer(
     assert not found[len(expected) :].any()
 
 
-@pytest.mark.parametrize("name", [*STABLE, *POST_NORM])
+@pytest.mark.parametrize("name", ["wavlm-ctc", "data2vec-ctc"])
 def test_several_layers_and_an_embedding(
     name: str, hf: Make, hf_folder: Make, ours: Make, equal: Make, utterance: Make
 ) -> None:
-    """They come beside the context; the embedding is the mean over valid frames."""
+    """Layers are outputs beside the context; the embedding is the mean over valid frames."""
     model = select(load_source(hf_folder(name)).model, Selection(layers=(2, 1), pool="mean"))
     found = ours(model, utterance(9_000), extra=500)
     states = _states(hf(name), utterance(9_000))
@@ -87,7 +87,7 @@ def test_a_bundle_of_units(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of it in one bundle: each code is the nearest centroid, and verify needs them."""
+    """A bundle with layers, embedding and k-means codes: each code is the nearest centroid."""
     monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 100)
     (path, values), out = centroids, tmp_path / "out"
@@ -146,7 +146,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_centroids_that_do_not_fit(
     case: str, hf_folder: Make, command: Make, tmp_path: Path
 ) -> None:
-    """One line says what is wrong with them, and nothing is written."""
+    """Centroids that do not fit are refused in one line, and nothing is written."""
     values, message = BAD[case]
     path = tmp_path / "centroids.npy"
     np.save(path, values, allow_pickle=True)
@@ -176,18 +176,20 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("version", [1, 2, 9])
-@pytest.mark.parametrize("case", HEADERS)
-def test_a_header_that_claims_too_much(case: str, version: int, tmp_path: Path) -> None:
-    """Whatever a header claims, one line names the file, and no memory is asked for it."""
+def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
+    """A header with any claim is refused in one line, without allocating memory."""
     path = tmp_path / "centroids.npy"
-    header = HEADERS[case].encode()
-    size = len(header).to_bytes(2 if version == 1 else 4, "little")
-    contents = b"\x93NUMPY" + bytes([version, 0]) + size + header
-    path.write_bytes(contents + np.ones((5, 48), "<f4").tobytes())
-    with pytest.raises(InputError, match=r"centroids\.npy: expected a \.npy file") as refused:
-        read_centroids(path)
-    assert len(str(refused.value).splitlines()) == 1
+    for text in HEADERS.values():
+        header = text.encode()
+        for version in (1, 2, 9):
+            size = len(header).to_bytes(2 if version == 1 else 4, "little")
+            contents = b"\x93NUMPY" + bytes([version, 0]) + size + header
+            path.write_bytes(contents + np.ones((5, 48), "<f4").tobytes())
+            with pytest.raises(
+                InputError, match=r"centroids\.npy: expected a \.npy file"
+            ) as refused:
+                read_centroids(path)
+            assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_a_header_that_claims_too_much(case: str, version: int, tmp_path: Path) 
 def test_layers_that_are_not_there(
     option: tuple[str, ...], code: int, message: str, hf_folder: Make, command: Make, tmp_path: Path
 ) -> None:
-    """The error says which there are."""
+    """A layer outside the model is refused with the valid range."""
     found, _, err = command("export", hf_folder("wavlm"), "-o", tmp_path / "out", *option)
     assert found == code
     assert message in err

@@ -66,7 +66,7 @@ def test_torchaudio(
     tmp_path: Path,
     refuses: Make,
 ) -> None:
-    """A state dict tells the model, with a file beside for what tensors do not tell."""
+    """A state dict is read with a settings file beside it."""
     peer, path = hf(name), tmp_path / "model.pt"
     torch.save(_torchaudio(peer.state_dict(), wavlm="wavlm" in name), path)
     refuses(path, "found width 48", "encoder_num_heads", "model.json")
@@ -87,49 +87,44 @@ def test_published_widths_of_torchaudio(
     same_as(load_source(path).model, peer, utterance(5_000))
 
 
-@pytest.mark.parametrize("beside", [{"encoder_num_heads": "4"}, {"encoder_num_heads": 5}, [4]])
-@pytest.mark.parametrize("extra", [{}, {"encoder_max_distance": "far"}])
-def test_arguments_that_mean_nothing(
-    beside: Any, extra: dict[str, Any], hf: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """They are refused in one line."""
-    path = tmp_path / "model.pt"
-    torch.save(_torchaudio(hf("wavlm").state_dict(), wavlm=True), path)
-    content = beside if isinstance(beside, list) else {**beside, **extra}
-    path.with_suffix(".json").write_text(json.dumps(content))
-    refuses(path, "model")
-    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **extra}))
-    if extra:
-        refuses(path, "model")
-    for layers in (3, [3], [[32]], [[32, 10, "x"]] * 7):
-        given = {"encoder_num_heads": 4, "extractor_conv_layer_config": layers}
-        path.with_suffix(".json").write_text(json.dumps(given))
-        refuses(path, "model")
+def test_arguments_that_mean_nothing(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """Invalid arguments are refused in one line."""
+    besides: list[Any] = [{"encoder_num_heads": "4"}, {"encoder_num_heads": 5}, [4]]
+    for extra in [{}, {"encoder_max_distance": "far"}]:
+        for beside in besides:
+            path = tmp_path / "model.pt"
+            torch.save(_torchaudio(hf("wavlm").state_dict(), wavlm=True), path)
+            content = beside if isinstance(beside, list) else {**beside, **extra}
+            path.with_suffix(".json").write_text(json.dumps(content))
+            refuses(path, "model")
+            path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **extra}))
+            if extra:
+                refuses(path, "model")
+            for layers in (3, [3], [[32]], [[32, 10, "x"]] * 7):
+                given = {"encoder_num_heads": 4, "extractor_conv_layer_config": layers}
+                path.with_suffix(".json").write_text(json.dumps(given))
+                refuses(path, "model")
 
 
-@pytest.mark.parametrize(
-    ("beside", "word"),
-    [
+def test_arguments_that_the_tensors_contradict(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """Arguments that contradict the tensors are refused, and none is ignored."""
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"encoder_num_head": 4}, "unknown key 'encoder_num_head'"),
         ({"encoder_num_layers": 7}, "encoder_num_layers: expected 3"),
         ({"encoder_layer_norm_first": "false"}, "encoder_layer_norm_first"),
         ({"normalize_waveform": "yes"}, "normalize_waveform"),
         ({"labels": ["-", "|"]}, "labels: expected 37 strings"),
-    ],
-)
-def test_arguments_that_the_tensors_contradict(
-    beside: dict[str, Any], word: str, hf: Make, tmp_path: Path, refuses: Make
-) -> None:
-    """What is beside a state dict is held against it, and nothing in it is passed over."""
-    path = tmp_path / "model.pt"
-    torch.save(_torchaudio(hf("wavlm-ctc").state_dict(), wavlm=True), path)
-    path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
-    refuses(path, word)
+    ]
+    for beside, word in cases:
+        path = tmp_path / "model.pt"
+        torch.save(_torchaudio(hf("wavlm-ctc").state_dict(), wavlm=True), path)
+        path.with_suffix(".json").write_text(json.dumps({"encoder_num_heads": 4, **beside}))
+        refuses(path, word)
 
 
 @pytest.mark.parametrize("said", [None, True, False])
 def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path) -> None:
-    """Told by the wrapper that normalises, or by the file beside; not told, it is remarked on."""
+    """Normalisation comes from the wrapper or the settings file; otherwise there is a remark."""
     path = tmp_path / "model.pt"
     tensors = _torchaudio(hf("wav2vec2-ctc").state_dict(), wavlm=False)
     given: dict[str, Any] = {"encoder_num_heads": 4, "labels": [*map(chr, range(97, 134))]}

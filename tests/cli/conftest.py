@@ -13,7 +13,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a user sees of one call."""
+    """Exit code, stdout and stderr of one call."""
 
     code: int
     out: str

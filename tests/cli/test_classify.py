@@ -20,7 +20,7 @@ Verb = Callable[..., Any]
 def classifier(
     copied_bundle: Verb, reseal: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:
-    """`classifier(logits, axes)`: a bundle that says it has a head, of which these logits come."""
+    """`classifier(logits, axes)`: a bundle whose head gives these logits."""
 
     def make(logits: npt.NDArray[np.float32], axes: list[str]) -> Path:
         folder: Path = copied_bundle("tiny")
@@ -43,7 +43,7 @@ def recordings(tmp_path: Path, speech: dict[str, Any]) -> Path:
 
 
 def test_utterances(w2v_edge: Verb, classifier: Verb, recordings: Path) -> None:
-    """The likeliest labels with their probabilities; --top says how many."""
+    """The most likely labels are printed with probabilities; --top sets their number."""
     folder = classifier(np.log(np.array([0.25, 0.75], np.float32)), ["batch", "labels"])
     one = w2v_edge("classify", folder, recordings / "good.wav")
     assert (one.code, one.out) == (0, "right 75.0%, left 25.0%\n")

@@ -46,41 +46,41 @@ def clip(tmp_path: Path, speech: dict[str, Any]) -> Path:
     return tmp_path / "clip.wav"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_usage_errors_are_code_2(w2v_edge: Verb, verb: str) -> None:
+def test_usage_errors_are_code_2(w2v_edge: Verb) -> None:
     """An unknown option, a missing argument and a value of the wrong type are usage errors."""
-    assert w2v_edge(verb, "--nonsense").code == 2
-    command = _command(verb)
-    if any(isinstance(x, click.Argument) and x.required for x in command.params):
-        assert w2v_edge(verb).code == 2
-    options = {name: x for x in command.params for name in x.opts if name.startswith("--")}
-    values = {
-        "--threads": "0",
-        "--provider": "abacus",
-        "--power": "most",
-        "--window": "step=x",
-        "--preset": "huge",
-        "--seconds": "long",
-        "--block-ms": "0",
-        "--report": "report.txt",
-        "--budget": "fast",
-        "--provider-option": "fast",
-        "--updates": "0",
-        "--threshold": "much",
-    }
-    output = ("-o", "z") if "--output" in options else ()
-    for option, value in values.items():
-        if option in options:
-            outcome = w2v_edge(verb, "x", "y", *output, option, value)
-            assert (verb, option, outcome.code) == (verb, option, 2), outcome.err
-            assert "Error: " in outcome.err
+    for verb in VERBS:
+        assert w2v_edge(verb, "--nonsense").code == 2
+        command = _command(verb)
+        if any(isinstance(x, click.Argument) and x.required for x in command.params):
+            assert w2v_edge(verb).code == 2
+        options = {name: x for x in command.params for name in x.opts if name.startswith("--")}
+        values = {
+            "--threads": "0",
+            "--provider": "abacus",
+            "--power": "most",
+            "--window": "step=x",
+            "--preset": "huge",
+            "--seconds": "long",
+            "--block-ms": "0",
+            "--report": "report.txt",
+            "--budget": "fast",
+            "--provider-option": "fast",
+            "--updates": "0",
+            "--threshold": "much",
+        }
+        output = ("-o", "z") if "--output" in options else ()
+        for option, value in values.items():
+            if option in options:
+                outcome = w2v_edge(verb, "x", "y", *output, option, value)
+                assert (verb, option, outcome.code) == (verb, option, 2), outcome.err
+                assert "Error: " in outcome.err
 
 
 @pytest.mark.parametrize("verb", OF_BUNDLE)
 def test_wrong_input_is_code_1(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path, verb: str
 ) -> None:
-    """A missing bundle, a folder without one and a provider that is not installed are one line."""
+    """A missing bundle and a missing provider are exit code 1 and one line."""
     for folder in (tmp_path / "gone", tmp_path):
         refused(w2v_edge(verb, *_arguments(verb, folder, clip)), 1, "expected a bundle")
     if "provider" in {x.name for x in _command(verb).params}:
@@ -88,11 +88,12 @@ def test_wrong_input_is_code_1(
         refused(w2v_edge(verb, *given), 1, "qnn")
 
 
-@pytest.mark.parametrize("window", ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"])
-def test_a_window_is_named_seconds(w2v_edge: Verb, window: str) -> None:
-    """Unknown, repeated and impossible parts are usage errors."""
-    for verb in WITH_AUDIO:
-        assert w2v_edge(verb, "bundle", "audio", "--window", window).code == 2
+def test_a_window_is_named_seconds(w2v_edge: Verb) -> None:
+    """Unknown, repeated and invalid parts of --window are usage errors."""
+    cases: list[str] = ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"]
+    for window in cases:
+        for verb in WITH_AUDIO:
+            assert w2v_edge(verb, "bundle", "audio", "--window", window).code == 2
 
 
 def test_the_old_window_still_works(
@@ -107,22 +108,22 @@ def test_the_old_window_still_works(
     assert new.err == ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help(w2v_edge: Verb, verb: str) -> None:
+def test_help(w2v_edge: Verb) -> None:
     """Help begins with an imperative sentence; each option has help and shows its default."""
-    command = _command(verb)
-    shown = " ".join(w2v_edge(verb, "--help").out.split())
-    first = str(command.help).split(maxsplit=1)[0]
-    assert first in IMPERATIVES
-    assert "--json" in shown
-    assert "\\b" not in shown
-    for option in command.params:
-        if not isinstance(option, click.Option) or option.hidden:
-            continue
-        assert option.help, option.name
-        assert "[default: " not in option.help
-        if isinstance(option.default, str | int | float) and not option.is_flag:
-            assert f"[default: {option.default}" in shown
+    for verb in VERBS:
+        command = _command(verb)
+        shown = " ".join(w2v_edge(verb, "--help").out.split())
+        first = str(command.help).split(maxsplit=1)[0]
+        assert first in IMPERATIVES
+        assert "--json" in shown
+        assert "\\b" not in shown
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.hidden:
+                continue
+            assert option.help, option.name
+            assert "[default: " not in option.help
+            if isinstance(option.default, str | int | float) and not option.is_flag:
+                assert f"[default: {option.default}" in shown
 
 
 def test_an_environment_variable_sets_an_option(
@@ -176,7 +177,7 @@ def test_an_error_of_all_files_is_said_once(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A provider that does not start ends the work; running out of memory is a file's error."""
+    """A provider error ends the work at once; out of memory fails a single file."""
     files = [clip] * 3
     calls = []
 
@@ -204,7 +205,7 @@ def test_results_are_printed_as_they_are_done(
     w2v_edge: Verb, bundle: Verb, clip: Path, tmp_path: Path, as_json: bool,
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """The first result is out before the second file is begun; Ctrl-C loses none of them."""
+    """Results are printed as files are finished, and Ctrl-C loses none of them."""
     tokenize = package.Model.tokenize
     printed: list[str] = []
 
@@ -226,7 +227,7 @@ def test_results_are_printed_as_they_are_done(
 
 
 def test_a_reader_that_goes_away(bundle: Verb, clip: Path, tmp_path: Path) -> None:
-    """Like `| head -0`: exit code 1, and nothing on stderr."""
+    """A closed stdout, as with `| head -0`, is exit code 1 without output on stderr."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "w2v_edge", "encode", str(bundle("tiny")), str(clip)]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.cli.conftest import Runner as Verb
 from w2v_edge import data
 
 
-def test_it_goes_the_whole_way(w2v_edge: Verb, tmp_path: Path) -> None:
-    """It leaves checkpoint, both bundles, codes and a picture; again, with random weights."""
+@pytest.mark.usefixtures("quick_trace")
+def test_every_output_is_written(w2v_edge: Verb, tmp_path: Path) -> None:
+    """The demo writes a checkpoint, two bundles, codes and a picture, also of random weights."""
     outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
     assert outcome.code == 0, outcome.err
     result = outcome.json
@@ -34,13 +36,13 @@ def test_it_goes_the_whole_way(w2v_edge: Verb, tmp_path: Path) -> None:
     assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
 
 
-def test_it_overwrites_nothing(w2v_edge: Verb, refused: Any, tmp_path: Path) -> None:
-    """A trained checkpoint or a bundle of the demo's name is kept without --force."""
+def test_nothing_is_overwritten(w2v_edge: Verb, refused: Any, tmp_path: Path) -> None:
+    """Files with the names of the demo's outputs are kept without --force."""
     for name in ("tiny.pt", "tiny-fp32/mine.txt", "tiny-int8/mine.txt", "codes.npz"):
         folder = tmp_path / name.replace("/", "-")
         mine = folder / name
         mine.parent.mkdir(parents=True)
         mine.write_text("mine")
-        refused(w2v_edge("demo", "-o", folder), 1, "already there", "--force")
+        refused(w2v_edge("demo", "-o", folder), 1, "already exists", "--force")
         assert [path for path in folder.rglob("*") if path.is_file()] == [mine]
         assert mine.read_text() == "mine"

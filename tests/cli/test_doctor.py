@@ -1,4 +1,4 @@
-"""What runs where, and the options that say so."""
+"""doctor: versions, providers and limits of this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Pa
 
 
 def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
-    """Memory, and what a control group leaves of it, are in the report."""
+    """The report has the memory and its control group's limit."""
     memory = w2v_edge("doctor", "--json").json["memory"]
     assert memory["bytes"] > 2**26
     assert memory["cgroup limit"] is None or memory["cgroup limit"] > 0
@@ -42,21 +42,29 @@ def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
 def test_doctor_of_a_bundle_that_is_not_there(
     w2v_edge: Verb, refused: Verb, tmp_path: Path
 ) -> None:
-    """No bundle is one line and exit code 1."""
+    """A missing bundle is one line and exit code 1."""
     refused(w2v_edge("doctor", "--bundle", tmp_path / "gone"), 1, "expected a bundle")
 
 
 @pytest.mark.parametrize("verb", ["doctor", "verify"])
 def test_a_provider_that_is_not_there(
-    verb: str, w2v_edge: Verb, refused: Verb, bundle: Callable[[str], Path]
+    verb: str,
+    w2v_edge: Verb,
+    refused: Verb,
+    bundle: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every verb with --provider refuses one that is not here, and prints nothing besides."""
+    """A provider that is not installed is one error line, with onnxruntime's own log silenced."""
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has the provider")
+    severities: list[int] = []
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", severities.append)
     which = ["--bundle", bundle("tiny")] if verb == "doctor" else [bundle("tiny")]
     outcome = w2v_edge(verb, *which, "--provider", "tensorrt", "--provider-option", "device_id=1")
     refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", "w2v-edge[gpu]")
     assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert severities == [4]
 
 
 def test_options_of_a_provider(w2v_edge: Verb, bundle: Callable[[str], Path]) -> None:

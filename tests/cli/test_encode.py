@@ -1,4 +1,4 @@
-"""encode: outputs, failures of single files, and what doctor reports."""
+"""encode: outputs, failures of single files, and doctor's report."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_namesakes_get_names_of_their_own(
 def test_outputs_are_not_overwritten(
     w2v_edge: Verb, bundle: Verb, recordings: Path, tmp_path: Path
 ) -> None:
-    """An output that is there is a failure of that file, unless --force is given."""
+    """An existing output fails that file, unless --force is given."""
     arguments = ("encode", bundle("tiny"), recordings / "mono.wav", "-o", tmp_path / "out")
     assert w2v_edge(*arguments).code == 0
     assert "--force" in w2v_edge(*arguments).err
@@ -103,7 +103,7 @@ def test_nothing_to_encode(w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path
 def test_a_provider_that_does_not_run(
     w2v_edge: Verb, refused: Verb, bundle: Verb, recordings: Path, tmp_path: Path
 ) -> None:
-    """Asking for CUDA where there is none is refused before anything is written."""
+    """A provider that does not run is refused before anything is written."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -115,7 +115,7 @@ def test_a_provider_that_does_not_run(
 
 
 def test_the_help_keeps_its_lines(w2v_edge: Verb) -> None:
-    """The example commands stand on lines of their own, with no escape left over."""
+    """Example commands in the help have lines of their own."""
     out = w2v_edge("--help").out
     lines = [line.strip() for line in out.splitlines()]
     assert any(line.startswith("w2v-edge init") and "checkpoint" in line for line in lines)

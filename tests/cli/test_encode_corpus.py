@@ -1,4 +1,4 @@
-"""encode --engine: a corpus to shards, and what a user is told."""
+"""encode --engine: shards of a corpus, and the messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Verb = Callable[..., Any]
 
 @pytest.fixture
 def recordings(tmp_path: Path, speech: dict[str, Any]) -> Path:
-    """Two recordings and a file that is none."""
+    """Two recordings and a file without audio."""
     folder = tmp_path / "recordings"
     folder.mkdir()
     for name in ("a.wav", "b.flac"):
@@ -40,7 +40,7 @@ def test_a_bad_file_is_one_line(
 def test_options_reach_the_job(
     w2v_edge: Verb, bundle: Verb, recordings: Path, tmp_path: Path
 ) -> None:
-    """Context, its mean, windows, sizes of shards and JSON are had as they are asked for."""
+    """Options for context, pooling, window, shard size and JSON take effect."""
     arguments = ("-o", tmp_path / "out", "--engine", "local", "--shard-size", "2", "--json")
     more = (
         "--context",
@@ -61,9 +61,9 @@ def test_options_reach_the_job(
     assert table["error"].null_count == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_options_that_do_not_go_together(w2v_edge: Verb, recordings: Path, tmp_path: Path) -> None:
+    """Options without effect are usage errors, before any file is read."""
+    cases: list[tuple[list[str], str]] = [
         (["--pooled"], "--pooled needs --engine"),
         (["--shard-size", "3"], "--shard-size needs --engine"),
         (["--address", "auto"], "--address needs --engine"),
@@ -71,21 +71,17 @@ def test_options_reach_the_job(
         (["--engine", "local", "--features"], "--features"),
         (["--engine", "spark"], "spark"),
         (["--engine", "local", "--workers", "0"], "0"),
-    ],
-)
-def test_options_that_do_not_go_together(
-    options: list[str], words: str, w2v_edge: Verb, recordings: Path, tmp_path: Path
-) -> None:
-    """What would do nothing is a usage error, before anything is looked at."""
-    outcome = w2v_edge("encode", tmp_path, recordings, *options)
-    assert outcome.code == 2
-    assert words in outcome.err
+    ]
+    for options, words in cases:
+        outcome = w2v_edge("encode", tmp_path, recordings, *options)
+        assert outcome.code == 2
+        assert words in outcome.err
 
 
 def test_a_cluster_that_is_not_there(
     w2v_edge: Verb, refused: Verb, bundle: Verb, recordings: Path, tmp_path: Path
 ) -> None:
-    """An address at which nobody is takes no minutes to be refused."""
+    """An unreachable cluster is refused within seconds."""
     arguments = ("-o", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:1")
     outcome = w2v_edge("encode", bundle("tiny"), recordings, *arguments)
     refused(outcome, 1, "no Ray cluster at 127.0.0.1:1")
@@ -104,7 +100,7 @@ def test_without_the_extra(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where a package is missing, one line has the pip command, and nothing is written."""
+    """A missing package is one line with the pip command, and nothing is written."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda x: None if x == module else find(x))
     outcome = w2v_edge(

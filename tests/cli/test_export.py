@@ -6,10 +6,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+
+from w2v_edge.names import TargetName
+from w2v_edge_export.targets import target_names
 
 Verb = Callable[..., Any]
 
@@ -31,15 +34,16 @@ def test_init_is_reproducible(w2v_edge: Verb, tmp_path: Path) -> None:
 
 
 def test_init_refuses_to_overwrite(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
-    """A file that is there stays as it is, unless --force is given."""
+    """An existing file is kept, unless --force is given."""
     path = tmp_path / "ckpt.pt"
     path.write_text("mine")
     refused(w2v_edge("init", "--preset", "tiny", "-o", path), 1, "ckpt.pt", "--force")
     assert path.read_text() == "mine"
 
 
+@pytest.mark.usefixtures("quick_trace")
 def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
-    """Nothing but the checkpoint is needed: the bundle appears beside it, with its parity."""
+    """Without --output, the bundle is written beside the checkpoint, after the whole gate."""
     source = tmp_path / "my.model.pt"
     shutil.copy(checkpoint("large-small"), source)
     outcome = w2v_edge("export", source, "--json")
@@ -56,7 +60,7 @@ def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path
 
 
 def test_export_refuses_bad_checkpoints(w2v_edge: Verb, refused: Verb, tmp_path: Path) -> None:
-    """A file that is no checkpoint gives one line, and leaves nothing behind."""
+    """An invalid checkpoint is one line, and nothing is written."""
     path = tmp_path / "bad.pt"
     path.write_bytes(b"\x80not a checkpoint")
     refused(w2v_edge("export", path), 1, "bad.pt")
@@ -68,11 +72,16 @@ def test_export_refuses_bad_checkpoints(w2v_edge: Verb, refused: Verb, tmp_path:
 def test_export_refuses_unknown_names(
     w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, options: list[str]
 ) -> None:
-    """An unknown name is answered with the known ones."""
+    """An unknown name is a usage error that lists the known ones."""
     outcome = w2v_edge("export", checkpoint("tiny"), "-o", tmp_path / "out", *options)
-    assert outcome.code in {1, 2}
+    assert outcome.code == 2
     assert "cpu" in outcome.err or "fp32" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_every_target_profile_is_a_choice() -> None:
+    """--target accepts the names of all target profiles."""
+    assert sorted(get_args(TargetName)) == target_names()
 
 
 def test_verify_needs_no_checkpoint(w2v_edge: Verb, bundle: Verb) -> None:
@@ -101,7 +110,7 @@ def test_verify_names_the_damaged_file(
 def test_verify_finds_a_changed_weight(
     w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb, tmp_path: Path
 ) -> None:
-    """A changed weight whose hashes were redone is exit code 3, however little it does."""
+    """A slightly changed weight with updated hashes is exit code 3."""
     folder = tmp_path / "copy"
     shutil.copytree(bundle("base-small"), folder)
     values = np.fromfile(folder / "quantizer.bin", dtype=np.float32)
@@ -116,13 +125,18 @@ def test_verify_finds_a_changed_weight(
 def test_verify_against_another_checkpoint(
     w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb
 ) -> None:
-    """A checkpoint of another configuration is no reference."""
+    """A checkpoint with another configuration fails verification."""
     outcome = w2v_edge("verify", bundle("base-small"), "--checkpoint", checkpoint("large-small"))
     refused(outcome, 3, "config")
 
 
-def test_verify_against_its_checkpoint(w2v_edge: Verb, bundle: Verb, checkpoint: Verb) -> None:
-    """A sound bundle passes the whole gate again."""
+def test_verify_against_its_checkpoint(
+    w2v_edge: Verb, bundle: Verb, checkpoint: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An intact bundle passes the gate against its checkpoint."""
+    bundle("tutorial-small")
+    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
     outcome = w2v_edge(
         "verify", bundle("tutorial-small"), "--checkpoint", checkpoint("tutorial-small"), "--json"
     )
@@ -139,7 +153,7 @@ def test_verify_finds_a_changed_manifest(
     tmp_path: Path,
     changes: dict[str, Any],
 ) -> None:
-    """A manifest that says other things than the checkpoint is exit code 3, hashes or not."""
+    """A manifest that contradicts the checkpoint is exit code 3, even with valid hashes."""
     folder = tmp_path / "copy"
     shutil.copytree(bundle("large-small"), folder)
     _redo_hashes(folder, **changes)
@@ -147,10 +161,10 @@ def test_verify_finds_a_changed_manifest(
     refused(outcome, 3, f"{next(iter(changes))} of manifest")
 
 
-def test_verify_misses_a_graph(
+def test_verify_finds_a_missing_graph(
     w2v_edge: Verb, refused: Verb, bundle: Verb, checkpoint: Verb, tmp_path: Path
 ) -> None:
-    """A manifest without a graph that is there is a damaged bundle."""
+    """A manifest that lacks a graph is a damaged bundle."""
     folder = tmp_path / "copy"
     shutil.copytree(bundle("large-small"), folder)
     _redo_hashes(folder, graphs={})
@@ -162,7 +176,7 @@ def test_verify_misses_a_graph(
 def test_a_manifest_without_sense_is_refused(
     w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """Numbers that no front end has are refused by every verb that opens the bundle."""
+    """Impossible numbers in a manifest are refused by every command."""
     folder = tmp_path / "copy"
     shutil.copytree(bundle("large-small"), folder)
     path = folder / "manifest.json"
@@ -176,7 +190,7 @@ def test_a_manifest_without_sense_is_refused(
 def test_force_replaces_bundles_only(
     w2v_edge: Verb, refused: Verb, checkpoint: Verb, tmp_path: Path
 ) -> None:
-    """With --force too, a file, the checkpoint itself and a folder of other things are kept."""
+    """Even with --force, files and folders other than bundles are kept."""
     source = tmp_path / "ckpt.pt"
     shutil.copy(checkpoint("large-small"), source)
     site = tmp_path / "site"
@@ -193,7 +207,7 @@ def test_force_replaces_bundles_only(
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
 def test_a_checkpoint_that_is_no_file(w2v_edge: Verb, refused: Verb, path: str) -> None:
-    """A folder or nothing at all is answered with what a checkpoint is."""
+    """A folder or an empty name is refused with the expected kind of file."""
     refused(w2v_edge("export", path), 1, "expected a checkpoint file")
 
 
@@ -208,7 +222,7 @@ def test_inspect_shows_what_is_inside(w2v_edge: Verb, bundle: Verb) -> None:
 def test_inspect_refuses_a_folder_that_is_no_bundle(
     w2v_edge: Verb, refused: Verb, tmp_path: Path
 ) -> None:
-    """A folder without a manifest is answered with what to do."""
+    """A folder without a manifest is refused with a remedy."""
     refused(w2v_edge("inspect", tmp_path), 1, "w2v-edge export")
 
 

@@ -1,4 +1,4 @@
-"""export --precision int8, --explain, and verify of what came of it."""
+"""export --precision int8, --explain, and verify of the result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _explained(out: str) -> list[list[str]]:
 
 @pytest.fixture
 def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the gate, for tests of what is printed."""
+    """Shorten the gate, for tests of the output."""
     _shorten(monkeypatch)
 
 
@@ -75,7 +75,7 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("quick_trace", "short_gate")
 def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
-    """With --json there is one document: the bundle, its gate, its layers and the passes."""
+    """--json prints one document: bundle, parity, layers and passes."""
     output = tmp_path / "out"
     given = ("--frontend-precision", "fp32", "--max-code-drift", "0.04", "--json", "--explain")
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *INT8, *given)
@@ -99,7 +99,7 @@ def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path:
 def test_a_speed_that_cannot_be(
     w2v_edge: Verb, refused: Verb, checkpoint: Verb, tmp_path: Path
 ) -> None:
-    """Exit code 3, a table of the layers with what was measured, and no folder."""
+    """An impossible speed budget is exit code 3, with measurements and without a bundle."""
     output = tmp_path / "out"
     given = ("--precision", "int8", "--require-speedup", "1e9")
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *given)
@@ -161,7 +161,7 @@ def test_verify_finds_other_weights(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Integers that are not the checkpoint's are exit code 3, with their layer, hashes or not."""
+    """Changed int8 weights are exit code 3 with their layer, even with valid hashes."""
     folder = shutil.copytree(int8_bundle(NAME), tmp_path / "bundle")
     layer = "context.blocks.0.feed_forward.expand.weight"
     tensors = onnx.load(folder / "context.onnx", load_external_data=False).graph.initializer
@@ -190,7 +190,7 @@ def test_verify_finds_other_weights(
 def test_an_option_without_effect_is_refused(
     w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    """An option that would do nothing with the precision is a usage error that names it."""
+    """An option without effect at the given precision is a usage error."""
     outcome = w2v_edge("export", checkpoint(NAME), "-o", tmp_path / "out", *options)
     assert outcome.code == 2
     assert f"{options[-2]} has no effect" in outcome.err
@@ -209,7 +209,7 @@ def test_an_option_without_effect_is_refused(
 def test_a_budget_is_a_number(
     w2v_edge: Verb, checkpoint: Verb, tmp_path: Path, option: str, value: str
 ) -> None:
-    """What no measurement can be compared with is a usage error, before any work is done."""
+    """A budget that is not finite is a usage error before any work."""
     given = ("--precision", "int8", option, value)
     outcome = w2v_edge("export", checkpoint(NAME), "-o", tmp_path / "out", *given)
     assert outcome.code == 2

@@ -1,4 +1,4 @@
-"""transcribe and classify where they cannot: each says so in one line."""
+"""transcribe and classify on models without the head: errors of one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clip(tmp_path: Path, speech: dict[str, Any]) -> Path:
 def test_a_bundle_without_a_head(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, verb: str, remedy: str
 ) -> None:
-    """It is refused before any file is read, and the checkpoint that it takes is named."""
+    """A bundle without the head is refused before any file is read, with a remedy."""
     for files in ([clip], [clip, "gone.wav"]):
         refused(w2v_edge(verb, bundle("tiny"), *files), 1, "no head", remedy)
     refused(w2v_edge(verb, bundle("tiny"), clip, "--json"), 1, "no head", remedy)
@@ -36,7 +36,7 @@ def test_a_bundle_without_a_head(
 def test_a_bundle_without_labels(
     w2v_edge: Verb, refused: Verb, copied_bundle: Verb, reseal: Verb, clip: Path
 ) -> None:
-    """A CTC model whose checkpoint had no vocabulary says where to put it."""
+    """A CTC model without a vocabulary is refused with the place for the file."""
     folder = copied_bundle("tiny")
     ctc = {"blank": 0, "word_delimiter": "|", "special": [], "language": None}
     reseal(folder, logits_axes=["batch", "frames", "labels"], ctc=ctc)
@@ -50,18 +50,16 @@ def test_no_bundle_and_no_audio(w2v_edge: Verb, refused: Verb, tmp_path: Path, c
         refused(w2v_edge(verb, tmp_path, clip), 1, "expected a bundle")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_usage(w2v_edge: Verb, bundle: Verb) -> None:
+    """Options that require others, and invalid numbers, are usage errors."""
+    cases: list[tuple[str, ...]] = [
         (),
         ("x.wav", "-o", "out"),
         ("x.wav", "--alpha", "1"),
         ("x.wav", "--beta", "1", "--beam-width", "5"),
         ("x.wav", "--beam-width", "0"),
         ("x.wav", "--alpha", "much", "--lm", "lm.arpa"),
-    ],
-)
-def test_usage(w2v_edge: Verb, bundle: Verb, arguments: tuple[str, ...]) -> None:
-    """Options that go with others, and numbers that are none, are usage errors."""
-    assert w2v_edge("transcribe", bundle("tiny"), *arguments).code == 2
-    assert w2v_edge("classify", bundle("tiny"), "x.wav", "--top", "0").code == 2
+    ]
+    for arguments in cases:
+        assert w2v_edge("transcribe", bundle("tiny"), *arguments).code == 2
+        assert w2v_edge("classify", bundle("tiny"), "x.wav", "--top", "0").code == 2

@@ -60,7 +60,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
 def test_lost_samples_become_silence(
     recording: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """After an overflow times stay right, and what was lost is reported."""
+    """Lost samples are replaced by silence and reported, so that times stay correct."""
     with recording((5.0, False), (5.01, False), (5.05, True), None) as blocks:
         found = [next(blocks).samples for _ in range(6)]
     assert [block[0] for block in found] == [1, 2, 0, 0, 0, 3]
@@ -71,7 +71,7 @@ def test_lost_samples_become_silence(
 def test_the_queue_is_bounded(
     recording: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that is too slow does not make memory grow; the end is still seen."""
+    """With a slow model the queue stays bounded, and the end is still reached."""
     monkeypatch.setattr(live, "QUEUED_SECONDS", 5 * SIZE / RATE)
     with recording(*[(0.0, False)] * 100, None) as blocks:
         assert [next(blocks).samples[0] for _ in range(5)] == [1, 2, 3, 4, 5]
@@ -83,7 +83,7 @@ def test_the_queue_is_bounded(
 def test_an_unplugged_microphone_ends_the_recording(
     recording: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, ends: tuple[None, ...]
 ) -> None:
-    """What was recorded is given, then an error; nothing hangs."""
+    """After unplugging, the recorded part is given, then an error."""
     monkeypatch.setattr(live, "SILENT_SECONDS", 0.05)
     with recording((0.0, False), *ends) as blocks:
         assert len(next(blocks).samples) == SIZE

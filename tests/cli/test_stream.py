@@ -1,4 +1,4 @@
-"""stream: raw PCM and files, in as they come, out as soon as it is final."""
+"""stream: raw PCM and files in, final frames out as early as possible."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def clip(tmp_path: Path, pcm: Ints) -> Path:
 
 
 def _objects(out: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The pieces and the summary of a run with --json."""
+    """Return the JSON lines and the summary of a run."""
     *pieces, summary = map(json.loads, out.splitlines())
     return pieces, summary
 
@@ -51,7 +51,7 @@ def _codes(pieces: list[dict[str, Any]]) -> list[list[int]]:
 
 
 def _piped(data: bytes, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run the verb in a process of its own, with bytes on its standard input."""
+    """Run the command in another process, with bytes on its standard input."""
     command = [*STREAM, *map(str, arguments)]
     return subprocess.run(command, input=data, capture_output=True, check=False)
 
@@ -110,7 +110,7 @@ def test_context_on_request(w2v_edge: Verb, bundle: Verb, clip: Path) -> None:
 
 
 def test_standard_input(bundle: Verb, pcm: Ints) -> None:
-    """Raw PCM of both encodings, whole or at another rate, comes out as codes."""
+    """Raw PCM in both encodings, and at another rate, gives codes."""
     model = library.load(bundle("large-small"))
     expected = model.tokenize(pcm).tolist()
     whole = _piped(pcm.tobytes(), bundle("large-small"), "-", "--json")
@@ -124,7 +124,7 @@ def test_standard_input(bundle: Verb, pcm: Ints) -> None:
 
 
 def test_frames_come_before_the_end(bundle: Verb, pcm: Ints) -> None:
-    """What is final is printed while the pipe is still open."""
+    """Final frames are printed while the pipe is still open."""
     command = [*STREAM, str(bundle("large-small")), "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -173,7 +173,7 @@ def test_a_file_at_the_pace_of_time(w2v_edge: Verb, bundle: Verb, clip: Path) ->
 def test_bad_input(
     w2v_edge: Verb, refused: Verb, bundle: Verb, clip: Path, tmp_path: Path, pcm: Ints
 ) -> None:
-    """Each is one line; nothing hangs."""
+    """Invalid input is one line and never hangs."""
     folder = bundle("large-small")
     refused(w2v_edge("stream", folder, tmp_path / "gone.wav", "--fast"), 1, "gone.wav")
     refused(w2v_edge("stream", tmp_path, clip, "--fast"), 1, "expected a bundle")
@@ -221,6 +221,6 @@ def test_a_reader_that_goes_away(bundle: Verb, pcm: Ints) -> None:
 def test_a_microphone_without_the_extra(
     w2v_edge: Verb, refused: Verb, bundle: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--mic says what to install."""
+    """--mic without its extra names the package to install."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     refused(w2v_edge("stream", bundle("large-small"), "--mic"), 1, "w2v-edge[mic]")

@@ -49,14 +49,14 @@ def _arpa(words: list[str]) -> str:
 
 @pytest.fixture
 def expected(ctc_bundle: Path, clip: Samples) -> Transcription:
-    """What the package makes of the clip."""
+    """The package's transcription of the clip."""
     return package.load(ctc_bundle).transcribe(clip)
 
 
 def test_the_text_of_one_file(
     w2v_edge: Verb, ctc_bundle: Path, recordings: Path, expected: Transcription
 ) -> None:
-    """It is all that is printed, for pipes."""
+    """For one file, only the text is printed."""
     outcome = w2v_edge("transcribe", ctc_bundle, recordings / "whole.wav")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == expected.text + "\n"

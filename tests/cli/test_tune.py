@@ -37,7 +37,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_what_tune_writes_load_uses(w2v_edge: Verb, tiny: Path, settings_folder: Path) -> None:
-    """A tuning of a few seconds ends, and `load(tuned=True)` and `--tuned` take what it wrote."""
+    """A short tuning ends, and `load(tuned=True)` and `--tuned` use its file."""
     outcome = w2v_edge("tune", tiny, "--time", "3", "--seconds", "0.5")
     assert outcome.code == 0, outcome.err
     (path,) = files(settings_folder)
@@ -57,7 +57,7 @@ def test_what_tune_writes_load_uses(w2v_edge: Verb, tiny: Path, settings_folder:
 
 
 def test_output_and_json(w2v_edge: Verb, tiny: Path, tmp_path: Path, settings_folder: Path) -> None:
-    """`-o` writes elsewhere, `--json` says all that was tried, `--dry-run` writes nothing."""
+    """`-o` sets the file, `--json` prints all attempts, `--dry-run` writes nothing."""
     path = tmp_path / "mine.json"
     small = ("--time", "1", "--seconds", "0.5", "--graph", "tokenizer")
     report = w2v_edge("tune", tiny, *small, "-o", path, "--json").json
@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(
     settings_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What cannot be tuned is refused before anything is measured, and nothing is written."""
+    """Invalid input is refused before any measurement, and nothing is written."""
     empty = tmp_path / "empty"
     empty.mkdir()
     silent = tmp_path / "none.wav"
@@ -104,7 +104,7 @@ def test_bad_input_is_one_line(
         (tiny, "-o", tmp_path / "no" / "x.json"): ("cannot be written",),
     }
     if Path("/dev/null").exists():
-        cases[(tiny, "-o", "/dev/null")] = ("/dev/null is no file",)
+        cases[(tiny, "-o", "/dev/null")] = ("/dev/null is not a regular file",)
     for arguments, words in cases.items():
         refused(w2v_edge("tune", *arguments), 1, *words)
     assert not files(settings_folder)
@@ -114,7 +114,7 @@ def test_bad_input_is_one_line(
 
 
 def test_usage_errors(w2v_edge: Verb, tiny: Path) -> None:
-    """Values that are none are errors of usage."""
+    """Invalid values are usage errors."""
     for wrong in (("--threads", "0"), ("--time", "-1"), ("--seconds", "x"), ("--graph", "y"), ()):
         target = (tiny,) if wrong else ()
         assert w2v_edge("tune", *target, *wrong).code == 2
@@ -122,7 +122,7 @@ def test_usage_errors(w2v_edge: Verb, tiny: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to interrupt")
 def test_an_interrupt_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends it with one line; a tuning that was there stays, and no process goes on."""
+    """Ctrl-C is one line, ends all processes and keeps an existing tuning."""
     path = tmp_path / "mine" / "tuning.json"
     path.parent.mkdir()
     path.write_text("before")

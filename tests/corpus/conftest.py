@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Start(Protocol):
-    """Starts `w2v-edge encode` in a process of its own."""
+    """Starts `w2v-edge encode` in another process."""
 
     def __call__(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]: ...
 
@@ -68,7 +68,7 @@ def start() -> Start:
 
 @pytest.fixture(scope="session")
 def shards() -> Callable[[Path], dict[str, bytes]]:
-    """`shards(folder)`: the bytes of its shards, which are all there is but for the record."""
+    """`shards(folder)`: the content of its shards; the folder holds these and the record."""
 
     def read(folder: Path) -> dict[str, bytes]:
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -81,7 +81,7 @@ def shards() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture(scope="session")
 def rows() -> Callable[[str | Path], dict[str, dict[str, Any]]]:
-    """`rows(folder)`: what all shards hold, by the recording's id."""
+    """`rows(folder)`: the rows of all shards by recording id."""
 
     def read(folder: str | Path) -> dict[str, dict[str, Any]]:
         table = pq.read_table(folder).to_pylist()

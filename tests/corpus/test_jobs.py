@@ -1,4 +1,4 @@
-"""Jobs in many runs: what is done stays, what is half-done is not there, and nothing is mixed."""
+"""Jobs in several runs: complete shards are kept, partial ones are removed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_workers_and_threads_change_nothing(
 def test_a_run_that_is_cut_off_goes_on(
     bundle: Bundle, recordings: Path, whole: Path, shards: Shards, tmp_path: Path
 ) -> None:
-    """What is there after an interrupt is whole, and the next run makes the rest."""
+    """After an interrupt all shards are complete, and the next run writes the rest."""
 
     def interrupt(done: int, _: int) -> None:
         if done:
@@ -68,7 +68,7 @@ def test_a_run_that_is_cut_off_goes_on(
 def test_a_process_that_is_killed_goes_on(
     bundle: Bundle, recordings: Path, whole: Path, shards: Shards, start: Any, tmp_path: Path
 ) -> None:
-    """What a killed process leaves is made anew or swept away; shards that are not whole too."""
+    """After a kill, partial shards are removed and written again."""
     out = tmp_path / "out"
     arguments = (bundle("tiny"), recordings, "-o", out, "--engine", "local", "--shard-size", "4")
     process = start(*arguments, "--workers", "1")
@@ -109,7 +109,7 @@ def test_another_job_is_refused(
 
 
 def test_folders_that_are_no_jobs(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
-    """A file, or a folder with somebody's files, is no output, with or without force."""
+    """A file, or a folder with other files, is not used as output, even with force."""
     source = [recordings / "good-00.flac"]
     (tmp_path / "file").touch()
     (tmp_path / "mine").mkdir()
@@ -141,7 +141,7 @@ def test_failed_files_are_tried_again_on_request(
 
 
 def test_a_disk_that_is_full(bundle: Bundle, recordings: Path, start: Any, tmp_path: Path) -> None:
-    """A shard that cannot be written ends the job in one line, and leaves nothing half-written."""
+    """A full disk ends the job in one line, without partial files."""
     out = tmp_path / "out"
     limit = 1024
     process = start(

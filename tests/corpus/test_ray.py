@@ -1,4 +1,4 @@
-"""On Ray: the same shards, also when workers are killed, and nothing else is printed."""
+"""The Ray engine writes the shards of the local one, also when workers are killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZE = ("--shard-size", "4")
 
 @pytest.fixture(scope="module")
 def local(bundle: Bundle, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the local engine makes."""
+    """The shards of the local engine."""
     folder = tmp_path_factory.mktemp("local") / "out"
     encode_corpus(bundle("tiny"), [recordings], folder, shard_size=4)
     return folder
@@ -40,7 +40,7 @@ def _without_progress(written: str) -> str:
 def test_ray_equals_local(
     bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
 ) -> None:
-    """Good, bad, empty and very long files: the same bytes, one line of errors, and one JSON."""
+    """Ray writes the same bytes, one error line and one JSON document."""
     out = tmp_path / "out"
     process = start(
         *(bundle("tiny"), recordings, "-o", out, *SIZE),
@@ -57,7 +57,7 @@ def test_ray_equals_local(
 def test_killing_a_worker_changes_nothing(
     bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
 ) -> None:
-    """A worker that is killed in the middle of a shard: its shard is done by the next one."""
+    """The shard of a killed worker is written by the next one."""
     out = tmp_path / "out"
     process = start(
         *(bundle("tiny"), recordings, "-o", out, *SIZE), *("--engine", "ray", "--workers", "1")
@@ -76,7 +76,7 @@ def test_killing_a_worker_changes_nothing(
 def test_a_worker_that_cannot_work(
     file: str, recording: str, copied_bundle: Bundle, recordings: Path, tmp_path: Path
 ) -> None:
-    """A damaged bundle is no fault of the files: one line says so, and no shard is written."""
+    """A damaged bundle is one line, fails no file, and no shard is written."""
     from w2v_edge.corpus.ray_engine import _Actor, _blocks
 
     folder = copied_bundle("tiny")
@@ -91,7 +91,7 @@ def test_a_worker_that_cannot_work(
 
 
 def _kill_at_work(driver: int, out: Path) -> None:
-    """Kill the one worker while it is at a shard, after it has done another."""
+    """Kill the worker while it works on a shard, after it has written another."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for worker in psutil.Process(driver).children(recursive=True):

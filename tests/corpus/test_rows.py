@@ -1,4 +1,4 @@
-"""What shards hold: the codes and context of every recording, or why there are none."""
+"""Shards hold the codes and context of every recording, or its error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_context_and_its_mean(
 
 
 def test_times_follow_from_the_metadata(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
-    """Each shard says where its frames lie in time, and which bundle made it."""
+    """Each shard's metadata has frame times and the bundle."""
     encode_corpus(bundle("tiny"), [recordings / "good-00.flac"], tmp_path / "out")
     path = tmp_path / "out/shard-00000.parquet"
     facts = json.loads(pq.read_schema(path).metadata[b"w2v_edge"])
@@ -86,7 +86,7 @@ def test_times_follow_from_the_metadata(bundle: Bundle, recordings: Path, tmp_pa
 
 
 def test_types_are_plain(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
-    """Codes are small integers in lists of lists, the same whether a shard has any or none."""
+    """Column types are the same with and without codes."""
     files = [recordings / "bad.wav", recordings / "good-00.flac"]
     encode_corpus(bundle("tiny"), files, tmp_path / "out", shard_size=1)
     none, some = (pq.read_schema(path) for path in sorted((tmp_path / "out").glob("*.parquet")))
@@ -96,7 +96,7 @@ def test_types_are_plain(bundle: Bundle, recordings: Path, tmp_path: Path) -> No
 
 
 def test_manifests_give_texts(bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path) -> None:
-    """Rows of manifests keep their names and words; what two sources name is there once."""
+    """Rows of manifests keep names and texts; duplicates of two sources appear once."""
     lines = [{"path": str(recordings / "good-00.flac"), "text": "uno \ud800"}, {"path": "gone.wav"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     sources = [tmp_path / "list.jsonl", recordings / "good-00.flac"]
@@ -105,7 +105,7 @@ def test_manifests_give_texts(bundle: Bundle, recordings: Path, rows: Rows, tmp_
     found = rows(tmp_path / "out")
     assert found[str(recordings / "good-00.flac")]["text"] == "uno \\ud800"
     assert found["gone.wav"]["path"] == str(tmp_path / "gone.wav")
-    assert "found nothing to read there" in found["gone.wav"]["error"]
+    assert "expected an audio file, found none" in found["gone.wav"]["error"]
 
 
 def test_namesakes_have_rows_of_their_own(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_namesakes_have_rows_of_their_own(bundle: Bundle, recordings: Path, tmp_
 
 
 def test_names_in_uris(bundle: Bundle, recordings: Path, rows: Rows, tmp_path: Path) -> None:
-    """A folder by URI is a folder, whatever its files are called."""
+    """A folder given as a URI works with any file names."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in/50 % #1?.flac").write_bytes((recordings / "good-00.flac").read_bytes())
     uris = [f"file://{tmp_path}/{name}" for name in ("in", "out")]
@@ -130,7 +130,7 @@ def test_names_in_uris(bundle: Bundle, recordings: Path, rows: Rows, tmp_path: P
 
 
 def test_names_that_are_no_text(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
-    """A file may be called anything; what is no character is escaped in the table."""
+    """File names that are not UTF-8 are escaped in the table."""
     name = os.fsdecode(b"\xff line\n.flac")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes((recordings / "good-00.flac").read_bytes())
@@ -140,7 +140,7 @@ def test_names_that_are_no_text(bundle: Bundle, recordings: Path, tmp_path: Path
 
 
 def test_object_stores(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:
-    """Sources and shards may lie where there are no files, and give what files give."""
+    """Sources and shards in object stores give the same results as files."""
     store = fsspec.filesystem("memory")
     for name in ("good-00.flac", "bad.wav"):
         store.pipe(f"/corpus/deep dir/{name}", (recordings / name).read_bytes())
@@ -166,7 +166,7 @@ def test_object_stores(bundle: Bundle, recordings: Path, tmp_path: Path) -> None
 def test_models_without_codes(
     ctc_bundle: Path, recordings: Path, rows: Rows, tmp_path: Path
 ) -> None:
-    """Where there is no quantizer, there is only context to be had, and one line says so."""
+    """A model without a quantizer has context only, and one line says so."""
     source = [recordings / "good-00.flac"]
     with pytest.raises(GraphMissingError, match="--pooled"):
         encode_corpus(ctc_bundle, source, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""What tests of exported graphs share: reading them, ragged batches, and a gate that is quick."""
+"""Shared fixtures of export tests: readers of graphs, ragged batches, a short gate."""
 
 from __future__ import annotations
 

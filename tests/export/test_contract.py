@@ -1,4 +1,4 @@
-"""Exported graphs are what every program that opens them relies on."""
+"""The contract of exported graphs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_names_types_and_axes(name: str, folder: Path, small_config: Callable[[s
 
 
 def test_manifest_describes_the_graphs(folder: Path, all_nodes: Any) -> None:
-    """The manifest's account of a graph is what a reader of the file itself finds."""
+    """The manifest describes each graph as onnx reads it."""
     graphs = json.loads((folder / "manifest.json").read_bytes())["graphs"]
     assert graphs.keys() == {path.stem for path in folder.glob("*.onnx")}
     for graph, info in graphs.items():
@@ -146,7 +146,7 @@ def test_files_tell_nothing_of_the_machine(folder: Path) -> None:
 
 
 def test_graphs_carry_no_notes(folder: Path) -> None:
-    """Graphs say who made them and how frames lie over samples, and nothing about their tracing."""
+    """Graphs have producer and frame geometry as metadata, and nothing of their tracing."""
     for path in folder.glob("*.onnx"):
         model = onnx.load(path, load_external_data=False)
         assert model.producer_name == "w2v-edge"
@@ -185,7 +185,7 @@ def test_no_tensor_is_stored_twice(folder: Path, stored_tensors: Any) -> None:
 
 
 def test_graphs_hold_no_weights(folder: Path) -> None:
-    """What lies inside a graph is shapes and small constants: no weight is hidden in it."""
+    """Graphs hold shapes and small constants inside; weights are in data files."""
     for path in folder.glob("*.onnx"):
         for tensor in onnx.load(path, load_external_data=False).graph.initializer:
             if tensor.data_location != onnx.TensorProto.EXTERNAL:

@@ -1,4 +1,4 @@
-"""The gate lets nothing pass that differs from PyTorch, and says where it differs."""
+"""The parity gate fails on any deviation from PyTorch and locates it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_one_code_proves_nothing(
     tensor_at: Any,
     reseal: Callable[..., None],
 ) -> None:
-    """A gate that saw a single code says so, even though everything is equal."""
+    """A gate that saw a single code reports it, even if all values are equal."""
     folder = copied_bundle(NAME)
     bias = tensor_at(folder, "quantizer.bin", "scorer.bias")
     scorer = model.get_parameter("quantizer.scorer.bias")

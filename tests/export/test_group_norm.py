@@ -1,4 +1,4 @@
-"""Statistics of the whole utterance, which the group-norm front end needs, are exact."""
+"""Statistics of the whole utterance, for the group-norm front end, are exact."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_two_minutes_in_tiles_equal_the_whole(
     ragged: Callable[..., dict[str, npt.NDArray[Any]]],
     plain: Plain,
 ) -> None:
-    """Edges between tiles leave no trace: two minutes give what PyTorch makes of them at once."""
+    """Two minutes in tiles give PyTorch's result, also at the edges of tiles."""
     from w2v_edge.model import load_checkpoint
 
     waveform = np.resize(np.concatenate(list(speech.values())), 120 * 16_000 + 123)
@@ -82,7 +82,7 @@ def test_frames_of_any_length_are_exact(
     bundle: Callable[[str], Path],
     plain: Plain,
 ) -> None:
-    """Frames are counted in whole numbers: hours of audio lose none to rounding."""
+    """Frame counts are exact for hours of audio."""
     lengths = [*lengths, 20_000_003, 2**24 + 79, 2**24 + 80, 2**31 + 1]
     for name in (NAME, "tutorial-small"):
         # Counts depend on lengths alone: a short waveform stands in for hours.

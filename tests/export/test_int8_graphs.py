@@ -1,4 +1,4 @@
-"""Graphs with int8 weights compute what they should, on any processor and in any batch."""
+"""Graphs with int8 weights are correct on any processor and in any batch."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_no_range_spans_steps(
 def test_the_manifest_says_what_is_int8(
     name: str, int8_bundle: Callable[[str], Path], int8_weights: Any
 ) -> None:
-    """Layers, budgets and what was measured are written down, and the graphs are like that."""
+    """The manifest lists layers, budgets and measurements as in the graphs."""
     folder = int8_bundle(name)
     manifest = w2v_edge.load(folder).manifest
     assert manifest.precision == "int8"
@@ -174,7 +174,7 @@ def test_alone_and_in_a_batch(
 
 
 def test_an_empty_batch(name: str, int8_bundle: Callable[[str], Path], empty_batch: Any) -> None:
-    """A batch of no utterances gives no rows, in every graph."""
+    """A batch of 0 rows gives 0 rows in int8."""
     empty_batch(int8_bundle(name))
 
 
@@ -224,7 +224,7 @@ def test_quiet_speech_survives(
     voice: Floats,
     plain: Plain,
 ) -> None:
-    """Speech 60 dB below what surrounds it keeps its features; one range for all would not do."""
+    """Speech 60 dB below its surroundings keeps its features."""
     waveform, begin, end = voice[80_000:144_000].copy(), 24_000, 48_000
     waveform[begin:end] *= 1e-3
     geometry = model.config.geometry
@@ -241,7 +241,7 @@ def test_quiet_speech_survives(
 
 
 def _simulated(model: SpeechModel, plan: Mapping[str, QuantizedLayer], waveform: Floats) -> Floats:
-    """Compute features in PyTorch, the layers of `plan` as they say that graphs compute them."""
+    """Compute features in PyTorch, with the quantized layers of `plan`."""
     made = parts(model)
 
     def replaced(
@@ -305,7 +305,7 @@ def test_a_bundle_in_int8_is_used_as_any_other(
 
 
 def test_golden_vectors_hold(name: str, int8_bundle: Callable[[str], Path]) -> None:
-    """A bundle gives its own golden vectors again, every graph of it."""
+    """Every graph of a bundle reproduces its golden vectors."""
     rows, tally = check_golden(w2v_edge.load(int8_bundle(name)))
     assert all(row.ok for row in rows)
     assert {row.case.split()[0] for row in rows} == {*GRAPHS, "quantizer"}

@@ -1,4 +1,4 @@
-"""One layer in int8: its graph computes what the layer says."""
+"""One layer in int8: the graph computes the layer's description."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def _example(module: nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_layer_computes_what_it_says(
+def test_a_graph_equals_its_description(
     kind: str,
     plain: Plain,
     int8_weights: Any,
     tmp_path: Path,
     assert_pairs_fit: Callable[[npt.NDArray[Any]], None],
 ) -> None:
-    """A product in a graph gives what its description gives in PyTorch, however it is rounded."""
+    """A quantized product in a graph equals its description in PyTorch."""
     torch.manual_seed(4)
     module, target = LAYERS[kind](), load_target("cpu")
     x = _example(module)

@@ -1,4 +1,4 @@
-"""fp16 and 4-bit bundles: what becomes smaller, what stays float32, and what is refused."""
+"""fp16 and 4-bit bundles: sizes, float32 parts and refusals."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_half_takes_and_gives_float32(half: Path, all_nodes: Any) -> None:
 
 
 def test_an_empty_batch(half: Path, four_bits: Path, empty_batch: Any) -> None:
-    """A batch of no utterances gives no rows, in fp16 and with 4-bit weights."""
+    """A batch of 0 rows gives 0 rows in other precisions."""
     empty_batch(half)
     empty_batch(four_bits)
 
 
 def test_half_leaves_norms_and_softmax_in_float32(half: Path) -> None:
-    """What sums squares or exponentials is never fed fp16; products are."""
+    """Norms and softmax stay in float32; products are in fp16."""
     path = half / "context.onnx"
     types = _types(path)
     nodes = onnx.load(path, load_external_data=False).graph.node
@@ -92,7 +92,7 @@ def test_half_leaves_norms_and_softmax_in_float32(half: Path) -> None:
 
 
 def test_half_is_close_and_verifies(half: Path) -> None:
-    """The manifest carries what was measured and the largest values; golden vectors fit."""
+    """fp16 results are close to float32, and golden vectors verify."""
     stated = json.loads((half / "manifest.json").read_bytes())["weight_quantization"]
     assert stated["measured"]["context_cosine"] > 0.9999
     assert stated["measured"]["code_drift"] < 0.01
@@ -107,7 +107,7 @@ def test_half_is_close_and_verifies(half: Path) -> None:
 def test_overflow_inside_is_refused(
     factor: float, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """A value beyond fp16 that a norm absorbs leaves outputs as they are; it is refused."""
+    """A value beyond fp16 inside the model is refused, even if outputs are right."""
     source = torch.load(checkpoint("large-small"), weights_only=True)
     for name in ("weight", "bias"):
         source["model"][f"feature_encoder.blocks.2.conv.{name}"] *= factor

@@ -78,7 +78,7 @@ def test_alone_and_in_a_batch(
 
 
 def test_an_empty_batch(name: str, bundle: Callable[[str], Path], empty_batch: Any) -> None:
-    """A batch of no utterances gives no rows, in every graph."""
+    """A batch of 0 rows gives 0 rows."""
     empty_batch(bundle(name))
 
 
@@ -95,7 +95,7 @@ def test_parts_make_the_whole(
     plain: Plain,
     same_codes: Callable[..., None],
 ) -> None:
-    """Front end, context and quantizer in a row give what encoder and tokenizer give."""
+    """Front end, context and quantizer in a row give encoder and tokenizer."""
     folder, batch = bundle(name), ragged(utterances(lengths), extra, garbage)
     encoded = plain(folder / "encoder.onnx", **batch)
     tokens = plain(folder / "tokenizer.onnx", **batch)
@@ -127,7 +127,7 @@ def test_any_chunk_equals_the_whole(
     ragged: Callable[..., dict[str, npt.NDArray[Any]]],
     plain: Plain,
 ) -> None:
-    """Given the statistics of the whole, a chunk's frames are those of the whole, at any cut."""
+    """With the statistics of the whole, any chunk gives the frames of the whole."""
     folder, (waveform,) = bundle(name), utterances([200 * 320 + 80])
     whole = ragged([waveform], 0, [0.0])
     statistics = folder / "statistics.onnx"

@@ -1,4 +1,4 @@
-"""What graphs for a target may hold."""
+"""The graphs of each target profile."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_an_export_for_openvino(
     assert [row for row in rows if not row.ok] == []
 
 
-def test_targets_are_told_by_name() -> None:
-    """Every profile reads, and one that is not there is refused with those that are."""
+def test_targets_are_read_by_name() -> None:
+    """Every profile is valid; an unknown name is refused with the known ones."""
     assert set(target_names()) >= {"cpu", "cuda", "openvino"}
     for name in target_names():
         assert load_target(name).name == name

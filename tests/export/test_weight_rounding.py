@@ -41,7 +41,7 @@ def _draw(kind: str, inputs: int, outputs: int, seed: int) -> Tensor:
 
 
 def _gram(kind: str, inputs: int, seed: int) -> Tensor | None:
-    """Return sums of products of inputs: correlated ones, too few to tell them apart, or zeros."""
+    """Return a Gram matrix of inputs: correlated, rank-deficient, or zero."""
     rng = np.random.default_rng(seed)
     rows = {
         "correlated": rng.standard_normal((300, inputs)).cumsum(axis=1),
@@ -72,7 +72,7 @@ weights = st.builds(
 def test_sums_of_pairs_never_saturate(
     assert_pairs_fit: PairsFit, weight: Tensor, gram: str, magnitude: int
 ) -> None:
-    """Whatever the weight, two neighbours times two bytes fit into 16 bits, each value into 8."""
+    """Two neighbouring weights times two bytes never exceed 16 bits."""
     weight = weight * 10.0**magnitude
     rounded = round_weight(weight, _gram(gram, len(weight), 1))
     assert rounded.values.dtype == torch.int8
@@ -88,7 +88,7 @@ def test_sums_of_pairs_never_saturate(
 def test_the_narrowest_range_fits_any_neighbours(
     assert_pairs_fit: PairsFit, weight: Tensor
 ) -> None:
-    """Rounded to the first range alone, any two values fit, whichever stand side by side."""
+    """Rounded to the first range, any two neighbours fit."""
     values = round_weight(weight, None, LIMITS[:1]).values
     for shift in range(1, min(4, len(values))):
         both = torch.stack([values, values.roll(shift, dims=0)], dim=1).flatten(0, 1)
@@ -138,7 +138,7 @@ def _windows(x: Tensor, kernel: int, step: int) -> Tensor:
 def inputs(
     speech: dict[str, Floats], checkpoint: Callable[[str], Path]
 ) -> Callable[[str], tuple[Tensor, Tensor]]:
-    """`inputs(kind)`: what products see of speech, (r, k): some to go by, and others to test on."""
+    """`inputs(kind)`: inputs (r, k) of products on speech, for rounding and for testing."""
 
     def windows_of(kind: str, clip: Floats) -> Tensor:
         if kind == "samples":

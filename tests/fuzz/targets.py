@@ -1,7 +1,7 @@
-"""What is fuzzed: readers of files from strangers.
+"""Fuzzing targets: the readers of untrusted files.
 
-Each target takes any bytes, and returns or raises what its reader promises; whatever else comes of
-it is a find.
+Each target takes any bytes. It returns, or raises the errors that the reader documents; any other
+exception is a finding.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from w2v_edge import AudioFile
 from w2v_edge.bundle import GraphInfo, Manifest, TensorInfo, read_manifest
 from w2v_edge.bundle.graph_check import check_graph
+from w2v_edge.bundle.manifest import NUMPY_TYPES
 from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleError, InputError, W2VEdgeError
 from w2v_edge.runtime.classification import class_names
@@ -32,11 +33,12 @@ MODEL_RATE = 16_000
 GRAPH = GraphInfo(
     (TensorInfo("x", "float", ("n",)),), (TensorInfo("y", "float", ("n",)),), ("frontend.bin",), {}
 )
+AXES = {"batch", "samples", "frames", "context_frames"}
 DATA_SIZES = {"frontend.bin": 1000}
 
 
 def manifest(data: bytes) -> None:
-    """`manifest.json`: as it is, and with the hash that its writer would have given it."""
+    """`manifest.json`: as it is, and with a hash that matches."""
     for text in (data, _sealed(data)):
         with _file(text, "manifest.json") as path:
             try:
@@ -60,7 +62,7 @@ def npz(data: bytes) -> None:
 
 
 def audio(data: bytes) -> None:
-    """An audio file of any format: what is read is PCM, and twice the same."""
+    """An audio file of any format: the result is finite float32 PCM of the stated length."""
     with _file(data, "clip") as path:
         try:
             source = AudioFile(path, MODEL_RATE, max_seconds=60)
@@ -77,7 +79,7 @@ def audio(data: bytes) -> None:
 
 
 def graph(data: bytes) -> None:
-    """An ONNX file: what is accepted reads no other file, as protobuf's own reader sees it."""
+    """An ONNX file: protobuf's own reader finds no other data file in an accepted graph."""
     try:
         check_graph(data, GRAPH, DATA_SIZES)
     except BundleError as error:
@@ -104,8 +106,14 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def _use(found: Manifest) -> None:
-    """Do with a manifest what the verbs do before any graph is opened."""
+    """Do with a manifest what commands do before any graph is opened."""
     assert found.geometry.frames(10 * found.sample_rate) < 2**32
+    if "context" in found.graphs:
+        assert set(found.context_outputs.values()) <= {None, "frame_lengths", "context_lengths"}
+    for info in found.graphs.values():
+        for tensor in (*info.inputs, *info.outputs):
+            assert tensor.type in NUMPY_TYPES
+            assert {axis for axis in tensor.axes if isinstance(axis, str)} <= AXES
     for read in (Spelling.of_manifest, class_names):
         try:
             read(found)
@@ -141,7 +149,7 @@ def _canonical(content: Any) -> bytes:
 
 
 def _locations(message: Any) -> Iterator[str]:
-    """Yield where the tensors of a parsed message say their data is."""
+    """Yield the data locations of all tensors in a parsed message."""
     if message.DESCRIPTOR.name == "TensorProto":
         yield from (x.value for x in message.external_data if x.key == "location")
     for descriptor, value in message.ListFields():
@@ -153,7 +161,7 @@ def _locations(message: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _file(content: bytes, name: str) -> Iterator[Path]:
-    """Yield a file in a folder of its own; nothing else may be in it afterwards."""
+    """Yield a file in a temporary folder; no other file may be in it afterwards."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         path = Path(folder) / name

@@ -1,4 +1,4 @@
-"""What fuzzing started from and what it found, in every run of the tests."""
+"""The fuzzing corpus, and mutations of it, in every run of the tests."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ CORPUS = {
     name: {path.name: path.read_bytes() for path in sorted((HERE / "corpus" / name).iterdir())}
     for name in TARGETS
 }
-FILES = [(name, file) for name, files in CORPUS.items() for file in files]
 
 
-@pytest.mark.parametrize(("name", "file"), FILES)
-def test_corpus(name: str, file: str) -> None:
-    """Each file gives what its reader promises: a result, or an error of ours."""
-    TARGETS[name](CORPUS[name][file])
+@pytest.mark.parametrize("name", TARGETS)
+def test_corpus(name: str) -> None:
+    """Each file of the corpus gives a result or a typed error."""
+    for content in CORPUS[name].values():
+        TARGETS[name](content)
 
 
 def test_seeds_are_valid(tmp_path: Path) -> None:
-    """Fuzzing starts from files that are read to their end, or it would never get far."""
+    """The seeds are valid files, so that mutations reach every part of a reader."""
     from w2v_edge.audio import read_audio
 
     for file in CORPUS["audio"]:
@@ -59,7 +59,7 @@ def test_seeds_are_valid(tmp_path: Path) -> None:
 @settings(max_examples=100)
 @given(data=st.data())
 def test_mutations(name: str, data: st.DataObject) -> None:
-    """So does each file with some bytes changed, cut off, or repeated."""
+    """Each file with bytes changed, removed or repeated gives a result or a typed error."""
     content = bytearray(CORPUS[name][data.draw(st.sampled_from(sorted(CORPUS[name])))])
     for _ in range(data.draw(st.integers(1, 4))):
         if not content:
@@ -79,7 +79,7 @@ def test_mutations(name: str, data: st.DataObject) -> None:
 @given(content=st.binary(max_size=200))
 @example(content=b"")
 def test_any_bytes(name: str, content: bytes) -> None:
-    """So do any bytes."""
+    """Any bytes give a result or a typed error."""
     TARGETS[name](content)
 
 
@@ -102,7 +102,7 @@ JSON_VALUES = st.sampled_from([*NUMBERS, *OTHERS]).map(deepcopy)
 @settings(max_examples=200)
 @given(data=st.data())
 def test_any_value_of_a_manifest(data: st.DataObject) -> None:
-    """Whatever stands in a manifest in whichever place, it is refused or can be worked with."""
+    """A manifest with any values replaced is refused or can be used."""
     content = json.loads(CORPUS["manifest"]["bundle"])
     for _ in range(data.draw(st.integers(1, 3))):
         at = content
@@ -115,4 +115,28 @@ def test_any_value_of_a_manifest(data: st.DataObject) -> None:
                 at[key] = data.draw(JSON_VALUES)
                 break
             at = at[key]
+    TARGETS["manifest"](json.dumps(content).encode())
+
+
+TENSOR_WORDS = ("features", "context", "logits", "layer_1", "lengths", "context_lengths", "other")
+AXES = ("batch", "frames", "context_frames", "samples", "other", "", 7, True)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_any_tensors_of_a_manifest(data: st.DataObject) -> None:
+    """A manifest whose tensors have other names, types and axes is refused or can be used."""
+    content = json.loads(CORPUS["manifest"]["bundle"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        info = content["graphs"][data.draw(st.sampled_from(sorted(content["graphs"])))]
+        tensor = data.draw(st.sampled_from(info["inputs"] + info["outputs"]))
+        field = data.draw(st.sampled_from(("name", "type", "axes")))
+        if field == "axes":
+            at = data.draw(st.integers(0, len(tensor["axes"])))
+            tensor["axes"][at : at + data.draw(st.integers(0, 1))] = data.draw(
+                st.lists(st.sampled_from(AXES), max_size=1)
+            )
+        else:
+            words = TENSOR_WORDS if field == "name" else ("float", "int64", "double")
+            tensor[field] = data.draw(st.sampled_from(words))
     TARGETS["manifest"](json.dumps(content).encode())

@@ -51,7 +51,7 @@ class Browser:
             self.events.append(self._read())
 
     def evaluate(self, expression: str) -> Any:
-        """Return what a JavaScript expression is, as JSON."""
+        """Return the JSON value of a JavaScript expression."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -69,12 +69,12 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=features)
 
     def troubles(self) -> list[dict[str, Any]]:
-        """Return what the console was told, and what was thrown."""
+        """Return console messages and exceptions."""
         bad = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
         return [event for event in self.events if event["method"] in bad]
 
     def requests(self) -> list[str]:
-        """Return what was asked for."""
+        """Return all requested addresses."""
         asked = [e for e in self.events if e["method"] == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in asked]
 

@@ -1,4 +1,4 @@
-"""Reports of many kinds, made of synthetic samples: what shows a report is tested on them."""
+"""Reports of many kinds from synthetic samples, for tests of renderers."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def result(
     seed: int = 0,
     base_ms: float = 0,
 ) -> CaseResult:
-    """Return what was found of a case, with its summary."""
+    """Return the result of a case, with its summary."""
     made = trials(case, number, queries, seed, base_ms)
     return CaseResult(case, tuple(made), summary(case, made))
 
@@ -226,7 +226,7 @@ def large(number: int = 60, processes: int = 20, queries: int = 500) -> Benchmar
 
 
 def hostile() -> BenchmarkReport:
-    """Every text is one that would break what it is put in."""
+    """A report whose texts try to break the format that shows them."""
     case = dataclasses.replace(
         CASE, bundle=HOSTILE, graph=HOSTILE, provider=HOSTILE, provider_options={HOSTILE: HOSTILE}
     )
@@ -264,7 +264,7 @@ def single_sample() -> BenchmarkReport:
 
 
 def nothing_known() -> BenchmarkReport:
-    """A system that tells nothing of memory, energy, or its own state."""
+    """A report of a system without readings of memory, energy or state."""
     bare = {"loaded_mb": None, "peak_mb": None, "energy_j": None, "energy_source": None}
     made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]  # type: ignore[arg-type]
     found = CaseResult(CASE, tuple(made), summary(CASE, made))

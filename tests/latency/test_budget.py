@@ -1,4 +1,4 @@
-"""Budgets: what they say, which cases they are for, and what misses them."""
+"""Budgets: syntax, the cases they apply to, and verdicts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MADE = tuple(trials(CASE, 4, 50))
 RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
 
 
-@pytest.mark.parametrize(
-    ("text", "metric", "sign", "limit"),
-    [
+def test_units_are_understood() -> None:
+    """A limit is the same in any unit that the figure can have."""
+    cases: list[tuple[str, str, str, float]] = [
         ("p99<50ms@1s", "p99", "<", 50),
         ("p99<0.05s", "p99", "<", 50),
         ("first <= 800us", "first", "<=", 0.8),
@@ -29,17 +29,15 @@ RESULT = CaseResult(CASE, MADE, summary(CASE, list(MADE)))
         ("rtf<.05", "rtf", "<", 0.05),
         ("missed<=0%", "missed", "<=", 0),
         ("missed<1%@streaming", "missed", "<", 0.01),
-    ],
-)
-def test_units_are_understood(text: str, metric: str, sign: str, limit: float) -> None:
-    """A limit is the same in any unit that the figure can have."""
-    found = Budget.parse(text)
-    assert (found.metric, found.sign) == (metric, sign)
-    assert found.limit == pytest.approx(limit)
+    ]
+    for text, metric, sign, limit in cases:
+        found = Budget.parse(text)
+        assert (found.metric, found.sign) == (metric, sign)
+        assert found.limit == pytest.approx(limit)
 
 
-def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
-    """The figure decides; a limit that another run might find on its other side is told."""
+def test_a_limit_within_the_interval_is_unsure() -> None:
+    """The figure decides; a limit within its interval is marked as unsure."""
     assert RESULT.summary is not None
     p50 = RESULT.summary.p50_ms
     inside, beyond = (p50.value + p50.high) / 2, p50.high + 1
@@ -49,9 +47,9 @@ def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
     assert not Budget.parse(f"p50<{p50.low / 2:.6f}ms").check(RESULT).met
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
+def test_invalid_budgets_are_refused() -> None:
+    """An invalid budget is one line with what was found and expected."""
+    cases: list[tuple[str, str]] = [
         ("", "expected METRIC<LIMIT"),
         ("p99", "expected METRIC<LIMIT"),
         ("p99=50ms", "expected METRIC<LIMIT"),
@@ -61,27 +59,25 @@ def test_a_limit_within_the_interval_is_met_or_missed_but_not_surely() -> None:
         ("rss<200ms", "expected rss in kb or mb or gb"),
         ("p99<-1ms", "expected METRIC<LIMIT"),
         ("p99<nanms", "expected METRIC<LIMIT"),
-    ],
-)
-def test_what_is_no_budget_is_refused(text: str, word: str) -> None:
-    """One line says what was found and what is expected."""
-    with pytest.raises(InputError, match=word.replace("<", "<")) as refused:
-        Budget.parse(text)
-    assert "\n" not in str(refused.value)
+    ]
+    for text, word in cases:
+        with pytest.raises(InputError, match=word.replace("<", "<")) as refused:
+            Budget.parse(text)
+        assert "\n" not in str(refused.value)
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_budget_or_one_line(text: str) -> None:
-    """Nothing else comes of it."""
+    """Any text is a budget or an error of one line."""
     try:
         assert Budget.parse(text).metric in METRICS
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
+def test_a_budget_is_for_the_cases_it_names() -> None:
+    """A budget applies to cases by length, graph, bundle, scenario or field; words combine."""
+    cases: list[str] = [
         "1s",
         "1.0s",
         "encoder",
@@ -91,32 +87,30 @@ def test_any_text_is_a_budget_or_one_line(text: str) -> None:
         "batch=1",
         "1s@encoder",
         "1s,single",
-    ],
-)
-def test_a_budget_is_for_the_cases_it_names(word: str) -> None:
-    """By length, graph, bundle, scenario, or a field by name; several together narrow it down."""
-    assert Budget.parse(f"p50<1s@{word}").applies_to(CASE)
-    other = replace(
-        CASE, seconds=2.0, graph="tokenizer", bundle="b", scenario="multi", threads=2, batch=3
-    )
-    assert not Budget.parse(f"p50<1s@{word}").applies_to(other)
+    ]
+    for word in cases:
+        assert Budget.parse(f"p50<1s@{word}").applies_to(CASE)
+        other = replace(
+            CASE, seconds=2.0, graph="tokenizer", bundle="b", scenario="multi", threads=2, batch=3
+        )
+        assert not Budget.parse(f"p50<1s@{word}").applies_to(other)
 
 
 def test_a_budget_for_no_case_is_an_error() -> None:
-    """It would hold whatever was measured."""
+    """A budget that applies to no case is an error."""
     with pytest.raises(InputError, match=r"@30s"):
         check_used([Budget.parse("p50<1s@30s")], [CASE])
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_limit_around_the_figure_decides(metric: str) -> None:
-    """A little more than the figure is met, a little less is missed; what has no figure, missed."""
-    figure = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
-    value = figure.value if isinstance(figure, Estimate) else figure
-    budget = Budget("", metric, sign="<", limit=(value or 1) * 1.001, where=())
-    assert budget.check(RESULT).met is (value is not None)
-    assert not replace(budget, limit=(value or 1) * 0.999).check(RESULT).met
-    assert replace(budget, limit=(value or 1) * 0.999, sign=">").check(RESULT).met is (
-        value is not None
-    )
-    assert not budget.check(replace(RESULT, summary=None, failure="it failed")).met
+def test_a_limit_around_the_figure_decides() -> None:
+    """A limit above the figure is met, below it is missed; a missing figure is a miss."""
+    for metric in METRICS:
+        figure = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
+        value = figure.value if isinstance(figure, Estimate) else figure
+        budget = Budget("", metric, sign="<", limit=(value or 1) * 1.001, where=())
+        assert budget.check(RESULT).met is (value is not None)
+        assert not replace(budget, limit=(value or 1) * 0.999).check(RESULT).met
+        assert replace(budget, limit=(value or 1) * 0.999, sign=">").check(RESULT).met is (
+            value is not None
+        )
+        assert not budget.check(replace(RESULT, summary=None, failure="it failed")).met

@@ -1,4 +1,4 @@
-"""Two reports: which cases are the same, what forbids a comparison, and what is a regression."""
+"""Comparison of two reports: matching cases, refusals and regressions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_report_is_the_same_as_itself(usual: BenchmarkReport) -> None:
 
 
 def test_raw_samples_decide_and_not_the_summary(usual: BenchmarkReport) -> None:
-    """A report whose samples take twice as long is a regression, whatever its summary says."""
+    """Regressions are computed from samples, not from the summary."""
     slow = _changed(usual, lambda trial: _slower(trial, 2))
     found = compare(usual, slow)
     judged = [pair for pair in found.pairs if not pair.failure]
@@ -52,19 +52,19 @@ def test_raw_samples_decide_and_not_the_summary(usual: BenchmarkReport) -> None:
 
 
 def test_a_threshold_is_what_may_be_lost(usual: BenchmarkReport) -> None:
-    """20 % slower is no regression where 25 % are allowed."""
+    """With a threshold of 25 %, 20 % slower is no regression."""
     slow = _changed(usual, lambda trial: _slower(trial, 1.2))
     assert not compare(usual, slow, threshold=0.25).regressions
 
 
 def test_another_device_is_refused(usual: BenchmarkReport) -> None:
-    """It says which, and --force compares all the same and says so in the result."""
+    """Reports of different devices are refused, unless --across-devices is given."""
     other = replace(
         usual, device=replace(usual.device, cpu=replace(usual.device.cpu, model="Other"))
     )
-    with pytest.raises(InputError, match=r"different devices: .*--force"):
+    with pytest.raises(InputError, match=r"different devices: .*--across-devices"):
         compare(usual, other)
-    assert "different devices" in compare(usual, other, force=True).differences[0]
+    assert "different devices" in compare(usual, other, across_devices=True).differences[0]
 
 
 def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: BenchmarkReport) -> None:
@@ -72,9 +72,9 @@ def test_another_bundle_is_refused_and_compared_by_name_if_forced(usual: Benchma
     other = replace(
         usual, bundles=tuple(replace(x, sha256=f"{i}" * 64) for i, x in enumerate(usual.bundles))
     )
-    with pytest.raises(InputError, match=r"different bundles: .*--force"):
+    with pytest.raises(InputError, match=r"different bundles: .*--across-devices"):
         compare(usual, other)
-    assert len(compare(usual, other, force=True).pairs) == len(compare(usual, usual).pairs)
+    assert len(compare(usual, other, across_devices=True).pairs) == len(compare(usual, usual).pairs)
 
 
 def test_a_renamed_folder_is_the_same_bundle(usual: BenchmarkReport) -> None:
@@ -103,8 +103,8 @@ def test_reports_without_a_common_case_are_refused(usual: BenchmarkReport) -> No
         compare(usual, longer)
 
 
-def test_cases_of_one_report_only_are_told(usual: BenchmarkReport) -> None:
-    """They are not passed over in silence."""
+def test_unmatched_cases_are_listed(usual: BenchmarkReport) -> None:
+    """Cases that one report lacks are listed."""
     fewer = replace(usual, cases=usual.cases[1:])
     assert compare(usual, fewer).only_before == (usual.cases[0].case,)
     assert compare(fewer, usual).only_after == (usual.cases[0].case,)
@@ -120,7 +120,7 @@ def test_a_case_that_fails_now_is_a_regression(usual: BenchmarkReport) -> None:
 
 
 def test_many_comparisons_are_no_more_alarming_than_one(usual: BenchmarkReport) -> None:
-    """What would be no chance alone is one among forty comparisons; a clear change stays one."""
+    """The verdict corrects for multiple comparisons; a clear change stays one."""
     good = next(x for x in usual.cases if x.summary)
     random = np.random.default_rng(3)
 
@@ -147,20 +147,20 @@ def test_many_comparisons_are_no_more_alarming_than_one(usual: BenchmarkReport) 
 
 
 def test_late_blocks_are_compared_where_there_is_a_stream(usual: BenchmarkReport) -> None:
-    """More missed blocks are a regression; queries of other scenarios miss none."""
+    """More missed blocks of a stream are a regression."""
     late = _changed(usual, lambda t: replace(t, late=len(t.latencies_ms), behind_ms=900.0))
     found = compare(usual, late, metrics=("missed", "behind"))
     verdicts = {(x.case.scenario == "streaming", x.verdict) for x in found.pairs if not x.failure}
     assert verdicts == {(True, "slower")}
 
 
-def test_another_length_of_the_steady_state_is_said(usual: BenchmarkReport) -> None:
-    """A longer one sees more of what happens seldom."""
+def test_another_length_is_noted(usual: BenchmarkReport) -> None:
+    """Another length of the steady state is noted."""
     longer = replace(usual, settings=replace(usual.settings, steady_s=7.5))
     assert any("7.5" in x for x in compare(usual, longer).differences)
 
 
-def test_another_onnxruntime_is_said(usual: BenchmarkReport) -> None:
-    """Versions may differ: that is what one may want to compare. It is said."""
+def test_another_onnxruntime_is_noted(usual: BenchmarkReport) -> None:
+    """Another onnxruntime version is compared and noted."""
     newer = replace(usual, device=replace(usual.device, onnxruntime="99.0"))
     assert any("99.0" in x for x in compare(usual, newer).differences)

@@ -1,11 +1,9 @@
-"""What of a machine's state is too much."""
+"""Thresholds of disturbances of a machine."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from w2v_edge.latency.device.disturbances import find_disturbances, unstable
 from w2v_edge.latency.report.records import Conditions, Disturbance, MachineSample, Trial
@@ -20,7 +18,7 @@ def _samples(**series: list[Any]) -> list[MachineSample]:
     return [MachineSample(index / 2, **row) for index, row in enumerate(rows)]
 
 
-QUIET = {
+QUIET: dict[str, dict[str, Any]] = {
     "idle": {"others": [None, *[0.02] * 20], "steal": [None, *[0.0] * 20]},
     "a tick of steal": {"steal": [None, 0.0, 0.04, 0.0, 0.02, 0.0]},
     "a daemon wakes up": {"others": [None, 0.02, 0.3, 0.02, 0.02, 0.4, 0.0]},
@@ -42,13 +40,13 @@ QUIET = {
 }
 
 
-@pytest.mark.parametrize("series", QUIET.values(), ids=QUIET.keys())
-def test_a_quiet_machine_is_not_marked(series: dict[str, list[Any]]) -> None:
-    """What any machine does by itself is no disturbance."""
-    assert find_disturbances(_samples(**series), cores=2) == ()
+def test_a_quiet_machine_is_not_marked() -> None:
+    """Usual background activity is not a disturbance."""
+    for series in QUIET.values():
+        assert find_disturbances(_samples(**series), cores=2) == ()
 
 
-LOUD = [
+LOUD: list[tuple[dict[str, Any], Disturbance]] = [
     (
         {"others": [None, 0.0, 0.5, 1.0, 0.5, 0.0]},
         Disturbance(0.5, 2.0, "load", "other processes kept 0.7 of 2 cores busy"),
@@ -88,16 +86,12 @@ LOUD = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("series", "expected"), LOUD, ids=[f"{one.kind} {one.begin_s}-{one.end_s}" for _, one in LOUD]
-)
-def test_what_is_too_much_is_marked_once(
-    series: dict[str, list[Any]], expected: Disturbance
-) -> None:
-    """Neighbouring samples over a limit are one disturbance, from the sample before to the last."""
-    found = find_disturbances(_samples(**series), cores=2)
-    assert [replace(one, detail="") for one in found] == [replace(expected, detail="")]
-    assert found == (expected,)
+def test_each_disturbance_is_marked_once() -> None:
+    """Each disturbance is marked once, with its reason."""
+    for series, expected in LOUD:
+        found = find_disturbances(_samples(**series), cores=2)
+        assert [replace(one, detail="") for one in found] == [replace(expected, detail="")]
+        assert found == (expected,)
 
 
 def test_quiet_between_is_not_merged() -> None:
@@ -107,26 +101,28 @@ def test_quiet_between_is_not_merged() -> None:
 
 
 def test_many_cores_have_more_daemons() -> None:
-    """What is too much for 2 cores is nothing to 64."""
+    """Background load is judged relative to the number of cores."""
     samples = _samples(others=[None, *[0.4] * 8])
     assert len(find_disturbances(samples, cores=2)) == 1
     assert find_disturbances(samples, cores=64) == ()
 
 
 def test_no_samples_no_disturbances() -> None:
-    """Nothing is said of a machine that was not looked at."""
+    """Without samples there are no disturbances."""
     assert find_disturbances((), cores=1) == ()
 
 
-@pytest.mark.parametrize(
-    ("begin", "end", "overlaps"),
-    [(0.0, 2.0, False), (4.0, 5.0, False), (0.0, 2.5, True), (3.5, 9.0, True), (2.5, 3.0, True)],
-)
-def test_trials_are_unstable_by_what_overlaps_them(
-    begin: float, end: float, overlaps: bool
-) -> None:
-    """A case has the reasons of what happened within its trials, with times, and no others."""
-    conditions = Conditions((), (Disturbance(begin, end, "load", "others were busy"),))
-    reasons = unstable([TRIAL], conditions)
-    assert reasons == ((f"at {begin:.1f} to {end:.1f} s others were busy",) if overlaps else ())
-    assert unstable([], conditions) == ()
+def test_trials_are_unstable_by_what_overlaps_them() -> None:
+    """A case is unstable by the disturbances that overlap its trials, and no others."""
+    cases: list[tuple[float, float, bool]] = [
+        (0.0, 2.0, False),
+        (4.0, 5.0, False),
+        (0.0, 2.5, True),
+        (3.5, 9.0, True),
+        (2.5, 3.0, True),
+    ]
+    for begin, end, overlaps in cases:
+        conditions = Conditions((), (Disturbance(begin, end, "load", "others were busy"),))
+        reasons = unstable([TRIAL], conditions)
+        assert reasons == ((f"at {begin:.1f} to {end:.1f} s others were busy",) if overlaps else ())
+        assert unstable([], conditions) == ()

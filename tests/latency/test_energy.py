@@ -47,7 +47,7 @@ def test_packages_alone_count(tmp_path: Path) -> None:
 
 
 def test_packages_are_summed(tmp_path: Path) -> None:
-    """A machine of two packages takes what both take."""
+    """The energy of all processor packages is summed."""
     _write(tmp_path, LAPTOP | SECOND_PACKAGE)
     counter = open_counter(root=tmp_path)
     assert counter is not None
@@ -58,7 +58,7 @@ def test_packages_are_summed(tmp_path: Path) -> None:
 
 
 def test_a_wrap_around_is_no_loss(tmp_path: Path) -> None:
-    """A counter that begins anew goes on from where it was, as often as it does."""
+    """A counter that wraps around continues, however often."""
     energy = "sys/class/powercap/intel-rapl:0/energy_uj"
     _write(tmp_path, LAPTOP | {energy: f"{RANGE - 1_000_000}"})
     counter = open_counter(root=tmp_path)
@@ -72,8 +72,8 @@ def test_a_wrap_around_is_no_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unreadable", [{}, {"sys/class/powercap/intel-rapl:1/energy_uj": ""}])
-def test_what_may_not_be_read_does_not_count(tmp_path: Path, unreadable: dict[str, str]) -> None:
-    """Without counters, or with one of several that may not be read, there is no counter."""
+def test_unreadable_counters_are_not_used(tmp_path: Path, unreadable: dict[str, str]) -> None:
+    """Without counters, or if one cannot be read, there is no counter."""
     _write(tmp_path, (LAPTOP | SECOND_PACKAGE | unreadable) if unreadable else {})
     assert open_counter(root=tmp_path) is None
     assert open_counter("cuda", {"device_id": "99"}, tmp_path) is None
@@ -95,7 +95,7 @@ def test_what_may_not_be_read_does_not_count(tmp_path: Path, unreadable: dict[st
 def test_a_battery_that_is_emptied_counts(
     tmp_path: Path, before: dict[str, str], after: dict[str, str], joules: float
 ) -> None:
-    """A battery counts what it lost, in joules, and says that all of the machine is in it."""
+    """A battery counts its discharge in joules, for the whole machine."""
     folder = "sys/class/power_supply/BAT0/"
     _write(tmp_path, BATTERY | {folder + name: value for name, value in before.items()})
     counter = open_counter(root=tmp_path)
@@ -106,7 +106,7 @@ def test_a_battery_that_is_emptied_counts(
 
 
 def test_power_is_summed_over_time(tmp_path: Path) -> None:
-    """A battery that says its power alone counts its mean over the time between readings."""
+    """A battery that reports power only is integrated over time."""
     power = tmp_path / "power_now"
     times = iter([100.0, 110.0])
     power.write_text("10000000\n")
@@ -201,7 +201,7 @@ def test_gpus_of_different_models_need_a_known_order(monkeypatch: pytest.MonkeyP
 
 
 def test_this_machine() -> None:
-    """Whatever this machine has, opening is no error, and a counter never runs backwards."""
+    """On any machine, opening is no error and counters never decrease."""
     counter = open_counter("cuda")
     if counter is not None:
         assert 0.0 <= counter.joules() <= counter.joules()

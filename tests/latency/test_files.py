@@ -37,7 +37,7 @@ def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
 def test_figures_that_json_cannot_hold_are_refused(tmp_path: Path, figure: float) -> None:
-    """Neither the file nor the data in a page holds NaN or Infinity: it is a typed error."""
+    """NaN and Infinity in a report are a typed error."""
     report = reports.single_sample()
     trial = dataclasses.replace(report.cases[0].trials[0], energy_j=figure)
     spoilt = dataclasses.replace(report, cases=(reports.change(report.cases[0], trials=(trial,)),))

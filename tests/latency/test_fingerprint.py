@@ -1,4 +1,4 @@
-"""What identifies a device."""
+"""The identity of a device."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_arm_board(tmp_path: Path) -> None:
 
 
 def test_cores_that_differ(tmp_path: Path) -> None:
-    """Both designs are named, and only what all cores can do is a feature."""
+    """Both core designs are named, and features are those of all cores."""
     _write(tmp_path, {"proc/cpuinfo": BIG_LITTLE})
     cpu = describe_cpu(tmp_path)
     assert cpu.model == "Cortex-A55 + Cortex-A76"
@@ -119,13 +119,13 @@ def test_cores_that_differ(tmp_path: Path) -> None:
 
 
 def test_a_virtual_machine(tmp_path: Path) -> None:
-    """The processor's own flag tells a virtual machine."""
+    """The processor's hypervisor flag identifies a virtual machine."""
     _write(tmp_path, {"proc/cpuinfo": INTEL.replace("sse2", "sse2 hypervisor")})
     assert is_virtual(tmp_path) is True
 
 
 def test_lines_of_macos() -> None:
-    """What sysctl prints is read by name."""
+    """The lines of sysctl are read by name."""
     values = parse_sysctl(MACOS)
     assert values["machdep.cpu.brand_string"] == "Apple M2"
     assert values["hw.optional.arm.FEAT_SME"] == "0"
@@ -147,7 +147,7 @@ CONTAINERS = [
 def test_containers(
     tmp_path: Path, files: dict[str, str], environment: dict[str, str], kind: str | None
 ) -> None:
-    """A container shows by what its runtime leaves in it."""
+    """A container is recognised by the files of its runtime."""
     _write(tmp_path, files)
     assert container(tmp_path, environment) == kind
 
@@ -164,7 +164,7 @@ def test_the_same_device_twice() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_core_taken_away() -> None:
-    """With a core less it is another device."""
+    """Fewer cores are another device."""
     cores = os.sched_getaffinity(0)
     # Workers of a test run have a share of the cores: all that may be had are asked for.
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
@@ -215,7 +215,7 @@ def test_what_makes_another_device() -> None:
 
 
 def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
-    """Where nothing can be read there is a device all the same, of what Python itself knows."""
+    """Without readable files, the device is described by Python's own values."""
     device = describe_device(tmp_path)
     assert device.cpu.features == ()
     assert device.cpu.governor is None

@@ -78,8 +78,8 @@ def test_a_page_is_closed_and_complete(kind: str) -> None:
         assert all(cell.text in plain for row in table.rows for cell in row)
 
 
-def test_cases_without_figures_are_said() -> None:
-    """Failed cases have their reason; empty reports say that they are."""
+def test_cases_without_figures_are_shown() -> None:
+    """Failed cases have their reason; empty reports say so."""
     assert "no CUDA device was found" in page(reports.usual(), raw=False)
     assert "time was up" in page(reports.no_trials(), raw=False)
     assert "Nothing was measured" in page(reports.empty(), raw=False)
@@ -117,7 +117,7 @@ WIDER = "document.documentElement.scrollWidth > document.documentElement.clientW
 @pytest.mark.parametrize("width", [400, 1200])
 @KINDS
 def test_the_page_in_chromium(kind: str, width: int, tab: Browser, tmp_path: Path) -> None:
-    """Each chart is there once, nothing is beside the window, and nobody complains or asks."""
+    """In Chromium each chart is shown, nothing overflows, and there is no error or request."""
     path = tmp_path / "report.html"
     path.write_text(page(reports.KINDS[kind]()), "utf-8")
     tab.window(width, 900)

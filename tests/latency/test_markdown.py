@@ -1,4 +1,4 @@
-"""A report in Markdown: whole tables, all figures, and no text that is taken for structure."""
+"""Reports in Markdown: complete tables, all figures, and escaped text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain(text: str) -> str:
 
 @KINDS
 def test_rows_have_as_many_cells_as_their_head(kind: str) -> None:
-    """No name makes a column or a row of its own."""
+    """No name adds a column or a row."""
     report = reports.KINDS[kind]()
     blocks = re.findall(r"(?m)(?:^\|.*\n)+", markdown(report))
     widths = [[len(re.findall(r"(?<!\\)\|", row)) for row in b.splitlines()] for b in blocks]
@@ -50,8 +50,8 @@ def test_hostile_names_are_text() -> None:
     assert "\x1b" not in text
 
 
-def test_failures_and_conditions_are_said() -> None:
-    """What a reader of the issue must know beside the figures."""
+def test_failures_and_conditions_are_shown() -> None:
+    """Failures and measurement conditions are shown beside the figures."""
     text = plain(markdown(reports.usual()))
     for words in ("no CUDA device", "0.8 cores busy", "Cortex-A76", "onnxruntime 1.32.0"):
         assert words in text

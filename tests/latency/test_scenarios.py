@@ -1,4 +1,4 @@
-"""Scenarios: what a query is, and what is late."""
+"""Scenarios: queries and deadlines."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_block_is_late_when_the_next_one_is_there() -> None:
 
 
 def test_a_rest_of_a_block_is_no_block(model: w2v_edge.Model, speech: dict[str, Any]) -> None:
-    """It would have to be done in less time than the others."""
+    """The incomplete last block is dropped."""
     case = _case("streaming", seconds=0.45, block_ms=100.0)
     steady = open_workload(model, case, _inputs(speech, 0.45)).steady(1, 0.01)
     assert len(steady.latencies) == 4

@@ -1,10 +1,9 @@
-"""A report on a terminal says everything, in any width, and takes no text for markup."""
+"""Reports on a terminal are complete at any width, and text is not taken for markup."""
 
 from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
 
 from tests.latency import reports
@@ -22,18 +21,20 @@ def printed(report: BenchmarkReport, width: int = 80, encoding: str = "utf-8") -
     return raw.getvalue().decode(encoding)
 
 
-@pytest.mark.parametrize("width", [60, 200])
-@pytest.mark.parametrize("kind", reports.KINDS)
-def test_every_figure_is_whole_at_any_width(kind: str, width: int) -> None:
-    """No line is wider than the terminal, and each figure of each table stands in one line."""
-    report = reports.KINDS[kind]()
-    text = printed(report, width)
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= width
-    for table in tables(report):
-        for index, column in enumerate(table.columns):
-            if column.right:
-                assert all(any(row[index].text in line for line in lines) for row in table.rows)
+def test_every_figure_is_whole_at_any_width() -> None:
+    """No line exceeds the terminal's width, and each figure is on one line."""
+    for make in reports.KINDS.values():
+        for width in (60, 200):
+            report = make()
+            text = printed(report, width)
+            lines = text.splitlines()
+            assert max(map(len, lines)) <= width
+            for table in tables(report):
+                for index, column in enumerate(table.columns):
+                    if column.right:
+                        assert all(
+                            any(row[index].text in line for line in lines) for row in table.rows
+                        )
 
 
 def test_text_is_not_markup_and_steers_nothing() -> None:
@@ -54,7 +55,7 @@ def test_what_failed_and_what_was_disturbed_is_said() -> None:
 
 
 def test_cases_without_a_trial_are_shown() -> None:
-    """A case of which nothing is known is no less a case; an empty report says that it is."""
+    """Cases without trials are shown; an empty report says so."""
     assert "time was up" in printed(reports.no_trials())
     assert "no figures" in printed(reports.no_trials())
     assert "Nothing was measured" in printed(reports.empty())

@@ -1,4 +1,4 @@
-"""What a search takes for better, by planted effects: in simulated times, and in processes."""
+"""The tuning search on planted effects, in simulated time and in processes."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_what_only_luck_favours_is_not_taken() -> None:
     assert any(attempt.confirmed for one in found for attempt in one.attempts)
 
 
-def test_what_is_worse_is_never_taken() -> None:
-    """A value that costs 3 % is not taken, whatever its neighbours do."""
+def test_worse_values_are_never_taken() -> None:
+    """A value that costs 3 % is not taken, whatever other processes do."""
 
     def cost(tuning: Tuning) -> float:
         return 1.03 if tuning.spinning == "never" else 1.0
@@ -99,8 +99,8 @@ def test_what_gains_nothing_is_not_taken_along() -> None:
     assert sum(one.batch_seconds is not None for one in found) <= 10
 
 
-def test_the_order_in_a_round_favours_nobody() -> None:
-    """Where each second process is a tenth faster, whatever it runs, nothing is found."""
+def test_the_order_in_a_round_has_no_effect() -> None:
+    """If every second process is faster, nothing is found."""
     turns = itertools.count()
 
     def cost(_: Tuning) -> float:
@@ -147,8 +147,8 @@ def test_knobs_add_up() -> None:
     assert sum(one == Tuning(spinning="never", block_base=4) for one in found) >= 17
 
 
-def test_what_does_not_hold_at_last_is_dropped() -> None:
-    """A gain that is gone when all of it is measured once more leaves what was begun with."""
+def test_unconfirmed_gains_are_dropped() -> None:
+    """A gain that the final measurement does not confirm is dropped."""
     calls = iter(range(10**6))
 
     def cost(tuning: Tuning) -> float:
@@ -166,7 +166,7 @@ def test_what_does_not_hold_at_last_is_dropped() -> None:
 
 
 def test_a_value_that_fails_is_left_out() -> None:
-    """What does not run is said, the others are tried; defaults that do not run are an error."""
+    """A failing value is reported and skipped; failing defaults are an error."""
 
     def cost(tuning: Tuning) -> float:
         if tuning.spinning == "never":
@@ -221,8 +221,8 @@ class Clocked(TrialRunner):
         return (1 / 1.3 if tuning.spinning == "never" else 1.0) * self.shuffler.gauss(1, 0.001)
 
 
-def test_a_gain_pairs_what_was_run_together() -> None:
-    """What slows both of a pair is not in the interval; times of another scale change nothing."""
+def test_gains_are_paired() -> None:
+    """Noise common to a pair is not in the interval, and the scale of times has no effect."""
     slow = np.array([1, 5, 2, 9, 3, 7.0])
     found = gain((1.2 * slow).tolist(), slow.tolist())
     assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2, 1.2))
@@ -247,7 +247,7 @@ def with_planted_trial(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_planted_effects_are_found_in_processes(
     bundle: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a bundle to an outcome, by processes: what was made better is chosen, worse is not."""
+    """In real processes, planted gains are taken and planted losses are not."""
     planted = {
         QUERIES: {"never": 0.75, "in_runs": 1.2, "block_base": 1.1, "threads": 1.3},
         LISTS: {"12": 0.8, "3": 1.1, "0": 1.4},
@@ -278,7 +278,7 @@ def test_nothing_is_tuned_that_makes_results_less_exact() -> None:
 
 @pytest.mark.parametrize("slow_from", [0, 1, 5, 12])
 def test_a_process_that_never_ends_is_ended(slow_from: int) -> None:
-    """Whenever a process hangs, the defaults stay, and each value is said to be tried or not."""
+    """If a process hangs, the defaults stay, and each attempt is reported."""
     turns = itertools.count()
 
     def cost(tuning: Tuning) -> float:

@@ -1,4 +1,4 @@
-"""What a watch sees of the machine, with real processes."""
+"""The watch of the machine, with real processes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_work_of_our_own_is_no_disturbance() -> None:
 
 
 def test_work_of_others_is_a_disturbance() -> None:
-    """A busy process that is none of ours is marked as load, over the time that it took."""
+    """Another busy process is marked as load for the time that it ran."""
     with _stranger() as since, _watch() as watch:
         time.sleep(0.1)
         _until(lambda: _sum(watch.conditions(), lambda sample: sample.others) > 1.0, since)
@@ -111,7 +111,7 @@ def test_work_of_others_is_a_disturbance() -> None:
 
 
 def test_no_time_is_counted_twice_or_lost_when_a_child_ends() -> None:
-    """The own time never falls and never jumps, however often it is read while children end."""
+    """The benchmark's own time never decreases or jumps while children end."""
     before = own_time()
     readings = []
     done = threading.Event()
@@ -194,7 +194,7 @@ def test_samples_are_in_order_and_of_all_of_the_time() -> None:
 
 
 def test_sensors_of_a_laptop(tmp_path: Path) -> None:
-    """The fastest usable core, each throttling counter once, and the laptop's own battery."""
+    """The fastest usable core, each throttling counter and the battery are read once."""
     _write(tmp_path, LAPTOP)
     sensors = Sensors((0, 1), tmp_path)
     assert sensors.mhz() == 4200.0
@@ -229,7 +229,7 @@ def _watch(interval_s: float = 0.5) -> Iterator[Watch]:
 
 @contextmanager
 def _stranger() -> Iterator[float]:
-    """A busy process whose parent has ended: it is nobody's descendant here."""
+    """Start a busy process that is no descendant of this one."""
     code = "import os\nprint(os.getpid(), flush=True)\n" + WORK.format(seconds=60)
     starter = (
         "import subprocess, sys; "

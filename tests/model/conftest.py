@@ -1,4 +1,4 @@
-"""What the tests of the model share: models with every parameter in play, and comparisons."""
+"""Shared fixtures of model tests: models without zero parameters, and comparisons."""
 
 from __future__ import annotations
 

@@ -40,14 +40,14 @@ def _changed(name: str, path: str, value: Any) -> dict[str, Any]:
     return plain
 
 
-@pytest.mark.parametrize("path", OUT_OF_RANGE)
-def test_a_number_out_of_range_is_named(path: str) -> None:
+def test_a_number_out_of_range_is_named() -> None:
     """A number outside its bounds is an error that begins with the full path of its key."""
-    spelled = path.replace("layers.2", "layers[2]")
-    for value in OUT_OF_RANGE[path]:
-        with pytest.raises(ConfigError) as caught:
-            ModelConfig.from_dict(_changed("tiny", path, value))
-        assert str(caught.value).startswith(f"{spelled}: expected ")
+    for path, values in OUT_OF_RANGE.items():
+        spelled = path.replace("layers.2", "layers[2]")
+        for value in values:
+            with pytest.raises(ConfigError) as caught:
+                ModelConfig.from_dict(_changed("tiny", path, value))
+            assert str(caught.value).startswith(f"{spelled}: expected ")
 
 
 def _config_classes(hint: Any) -> set[type]:
@@ -72,17 +72,17 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return () if typing.get_origin(hint) is tuple else typing.get_args(hint)
 
 
-@pytest.mark.parametrize("hint", [int, float, int | None])
-def test_a_number_without_bounds_cannot_be_declared(hint: Any) -> None:
+def test_a_number_without_bounds_cannot_be_declared() -> None:
     """A config class with a bare int or float field raises as soon as it is validated."""
-    cls = dataclasses.make_dataclass("Careless", [("size", hint)])
-    with pytest.raises(TypeError, match=r"Careless\.size: found (int|float), expected a Range"):
-        ranges(cls)
+    for hint in [int, float, int | None]:
+        cls = dataclasses.make_dataclass("Careless", [("size", hint)])
+        with pytest.raises(TypeError, match=r"Careless\.size: found (int|float), expected a Range"):
+            ranges(cls)
 
 
-@pytest.mark.parametrize(
-    ("name", "path", "value", "message"),
-    [
+def test_inconsistent_values_are_named() -> None:
+    """Values that exclude each other are an error that names them."""
+    cases: list[tuple[str, str, object, str]] = [
         ("tutorial", "context.position_kernel", 128, "context.position_kernel: expected an odd"),
         ("tutorial", "objective.projection_dim", 128, "objective.projection_dim"),
         ("tutorial", "architecture", "wav2vec2", "architecture 'wav2vec2' does not go with"),
@@ -101,10 +101,8 @@ def test_a_number_without_bounds_cannot_be_declared(hint: Any) -> None:
         ("base", "quantizer", None, "objective: needs a quantizer of features"),
         ("base", "outputs.layers", [13], "outputs.layers: expected layers from 1 to 12, found 13"),
         ("base", "outputs.layers", [2, 2], "outputs.layers: found a layer twice"),
-    ],
-)
-def test_inconsistent_values_are_named(name: str, path: str, value: object, message: str) -> None:
-    """Values that exclude each other are an error that names them."""
-    with pytest.raises(ConfigError) as caught:
-        ModelConfig.from_dict(_changed(name, path, value))
-    assert message in str(caught.value)
+    ]
+    for name, path, value, message in cases:
+        with pytest.raises(ConfigError) as caught:
+            ModelConfig.from_dict(_changed(name, path, value))
+        assert message in str(caught.value)

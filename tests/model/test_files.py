@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _folder(path: Path, contents: str) -> Path:
 def test_a_failed_block_changes_no_file(
     tmp_path: Path, before: str | None, error: type[BaseException]
 ) -> None:
-    """What was there stays, what was not does not appear, and nothing is left beside it."""
+    """A failed block keeps existing files and leaves no new ones."""
     path = tmp_path / "out.pt"
     if before is not None:
         path.write_text(before)
@@ -47,7 +47,7 @@ def test_a_failed_block_changes_no_file(
 
 
 def test_a_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
-    """The old contents are there until the block ends, then the new ones, in new folders too."""
+    """The old content stays until the block ends, then the new one replaces it."""
     path = tmp_path / "a" / "b" / "out.pt"
     with replacing(path) as temporary:
         temporary.write_text("first")
@@ -61,7 +61,7 @@ def test_a_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
-    """A folder is refused by its own name, there from the start or made meanwhile."""
+    """A folder is never replaced by a file, whenever it was made."""
     path = tmp_path / "out.pt"
 
     def race() -> None:
@@ -78,7 +78,7 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
 
 
 def test_permissions_are_those_of_new_files_and_folders(tmp_path: Path) -> None:
-    """Outputs follow the umask, as if they had been written in place."""
+    """Permissions follow the umask."""
     old = os.umask(0o027)
     try:
         with replacing(tmp_path / "file") as temporary:
@@ -162,7 +162,7 @@ def test_what_appears_meanwhile_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_force_replaces_what_was_there(tmp_path: Path, kind: str) -> None:
-    """With force the new folder takes the old one's name, and the old one is gone."""
+    """With force, the new folder replaces the old one."""
     path = tmp_path / "bundle"
     if kind == "folder":
         _folder(path, "old")

@@ -1,4 +1,4 @@
-"""Where frames lie: the closed form against the layers it stands for."""
+"""Frame geometry: the closed form equals the layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def convolutions(draw: st.DrawFn) -> list[Layer]:
 
 
 def _compose(layers: list[Layer], steps: int) -> int:
-    """The outputs of the layers in turn; a layer has none where its kernel does not fit."""
+    """Return the number of outputs of the layers in turn."""
     for kernel, stride, padding in layers:
         steps = max(0, (steps + 2 * padding - kernel) // stride + 1) if steps else 0
     return steps
@@ -43,13 +43,13 @@ def _reach(layers: list[Layer], frame: int) -> tuple[int, int]:
 
 @given(layers=convolutions(), samples=st.integers(0, 5000))
 def test_frames_are_those_of_the_layers_in_turn(layers: list[Layer], samples: int) -> None:
-    """The closed form gives what the convolutions give one after another."""
+    """The closed form gives the frames of the convolutions in turn."""
     assert Geometry.of_convolutions(layers).frames(samples) == _compose(layers, samples)
 
 
 @given(layers=convolutions())
 def test_min_samples_is_the_smallest_that_gives_a_frame(layers: list[Layer]) -> None:
-    """One sample less gives none."""
+    """One sample less than `min_samples` gives no frame."""
     geometry = Geometry.of_convolutions(layers)
     assert geometry.min_samples >= 1
     assert geometry.frames(geometry.min_samples) == 1
@@ -66,7 +66,7 @@ def test_a_frame_sees_what_the_geometry_says(layers: list[Layer], frame: int) ->
 
 @given(layers=convolutions(), samples=st.integers(0, 5000))
 def test_the_formula_in_words_is_the_arithmetic(layers: list[Layer], samples: int) -> None:
-    """What the text says is what `frames` computes."""
+    """The formula in the manifest gives the result of `frames`."""
     geometry = Geometry.of_convolutions(layers)
     names = {"floor": math.floor, "samples": samples}
     # The words happen to be a Python expression.

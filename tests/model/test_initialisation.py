@@ -37,12 +37,12 @@ def test_speech_gives_hundreds_of_codes(
 
 @pytest.mark.usefixtures("no_gradients")
 @pytest.mark.parametrize("name", NAMES)
-def test_what_differs_between_frames_survives_the_depth(
+def test_variance_between_frames_survives_the_depth(
     name: str,
     small_config: Callable[[str], ModelConfig],
     speech: dict[str, npt.NDArray[np.float32]],
 ) -> None:
-    """Most of what features and context of speech hold is what differs between frames."""
+    """Most variance of features and context is between frames."""
     model = build_model(small_config(name), seed=0).eval()
     waveform = torch.from_numpy(speech["en-conf-getpin"])[None]
     features = model.features(waveform, torch.tensor([waveform.shape[1]]))
@@ -71,7 +71,7 @@ def test_the_seed_decides_every_weight(
 def test_building_leaves_the_global_random_state(
     name: str, small_config: Callable[[str], ModelConfig]
 ) -> None:
-    """A model is drawn from its own generator."""
+    """Building a model leaves the global random state unchanged."""
     state = torch.get_rng_state()
     build_model(small_config(name), seed=1)
     assert torch.equal(torch.get_rng_state(), state)

@@ -1,4 +1,4 @@
-"""The pre-training losses: distractors, cross entropy, and where there is nothing to compare."""
+"""The pre-training losses: distractors, cross entropy, and empty batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ masked_counts = st.lists(st.integers(0, 9), max_size=5)
 def test_distractors_are_other_positions_of_the_same_utterance(
     counts: list[int], distractors: int, seed: int
 ) -> None:
-    """No position is its own distractor, unless its utterance has no other; none is foreign."""
+    """Distractors are other masked positions of the same utterance."""
     torch.manual_seed(seed)
     utterances = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts).long())
     drawn = sample_distractors(utterances, distractors, fresh_seeds(len(counts)))
@@ -71,7 +71,7 @@ def test_sampled_contrastive_is_the_cross_entropy_over_cosines() -> None:
 
 
 def test_sampled_contrastive_ignores_distractors_equal_to_the_target() -> None:
-    """A distractor with the target's own vector counts as not drawn."""
+    """A distractor equal to the target is ignored."""
     torch.manual_seed(3)
     predictions, targets = torch.randn(2, 3, 5)
     targets[1] = targets[0]
@@ -88,7 +88,7 @@ def test_sampled_contrastive_ignores_distractors_equal_to_the_target() -> None:
 def test_the_forward_compares_masked_positions_of_each_utterance(
     small_config: Callable[[str], ModelConfig], clip: Callable[..., Tensor]
 ) -> None:
-    """With many distractors the loss is what all other masked positions give in expectation."""
+    """With many distractors, the loss is that of all other masked positions."""
     count, config = 3000, small_config("base-small")
     assert config.objective is not None
     objective = replace(config.objective, distractors=SampledDistractorsConfig(count))
@@ -117,7 +117,7 @@ def test_the_forward_compares_masked_positions_of_each_utterance(
 
 
 def test_perfect_predictions_are_accurate_and_opposite_ones_are_not() -> None:
-    """Accuracy is the share of positions whose own target is the most similar."""
+    """Accuracy is the share of positions whose target is most similar."""
     targets = torch.eye(8)
     distractors = sample_distractors(torch.zeros(8).long(), 5, fresh_seeds(1))
     for sign, accuracy in ((1.0, 1.0), (-1.0, 0.0)):
@@ -131,7 +131,7 @@ def test_perfect_predictions_are_accurate_and_opposite_ones_are_not() -> None:
 def test_nothing_masked_is_no_loss_and_a_usable_backward(
     name: str, lengths: list[int], small_config: Callable[[str], ModelConfig]
 ) -> None:
-    """A batch of utterances too short to mask adds no contrastive loss and no NaN gradient."""
+    """Without masked frames there is no contrastive loss, and gradients are finite."""
     model = build_model(small_config(name), seed=1).train()
     output = model(torch.randn(2, 3000) * 0.1, torch.tensor(lengths))
     assert len(output.mask_indices) == 0
@@ -143,7 +143,7 @@ def test_nothing_masked_is_no_loss_and_a_usable_backward(
 
 @given(logits=st.lists(st.lists(st.floats(-20, 20), min_size=6, max_size=6), min_size=1))
 def test_diversity_lies_in_0_to_1(logits: list[list[float]]) -> None:
-    """Whatever the usage, the unused share of the codebook is at least 0 and below 1."""
+    """The unused share of a codebook is in [0, 1)."""
     usage = torch.tensor(logits).softmax(dim=-1)
     assert -1e-5 <= float(diversity_loss(usage)) < 1
 
@@ -158,7 +158,7 @@ def test_diversity_is_zero_at_uniform_usage_alone() -> None:
 
 
 def test_the_penalty_is_the_mean_square_of_valid_features() -> None:
-    """Frames past the lengths do not count, whatever they hold."""
+    """The feature penalty ignores padding."""
     values = torch.randn(2, 7, 4)
     values[1, 3:] = torch.nan
     frames = Frames(values, torch.tensor([7, 3]))

@@ -1,4 +1,4 @@
-"""Span maskers: where spans may lie, how many there are, and what they replace."""
+"""Span masking: positions, counts and replacement."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_spread_unites_the_spans(starts: list[bool], span: int) -> None:
 def test_an_utterance_is_masked_by_its_seed_alone(
     kind: str, lengths: list[int], extra: int, seed: int
 ) -> None:
-    """Alone it is masked as in a batch, whatever padding and company it has."""
+    """Masks depend on the seed only, not on padding or the batch."""
     masker, drawn = _masker(kind), torch.arange(seed, seed + len(lengths))
     together = masker.draw(torch.tensor(lengths), max(lengths) + extra, drawn).mask
     for row, length, own in zip(together, lengths, drawn, strict=True):

@@ -1,4 +1,4 @@
-"""Padding and company never change a result, in the PyTorch models."""
+"""The PyTorch models are batch-invariant."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_utterance_is_the_same_alone_and_in_a_padded_batch(
     clip: Callable[..., Tensor],
     same_codes: Callable[..., None],
 ) -> None:
-    """Frames, codes and vectors do not depend on company or padding, and are zero past the end."""
+    """Frames, codes and vectors are batch-invariant, and zero past the end."""
     model = small_model(name)
     waveforms = [clip(i, start, length) for i, length in enumerate(lengths)]
     together, frames = _run(model, _pad(waveforms, extra, garbage), lengths)

@@ -75,7 +75,7 @@ def test_tiny_is_tiny() -> None:
 
 
 def test_tutorial_has_no_dropout_and_no_final_norm() -> None:
-    """What runs last in the context network is a feed-forward layer, and nothing drops out."""
+    """The tutorial's context network has neither dropout nor a final norm."""
     model = _assemble("tutorial")
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())
     assert sum(isinstance(module, nn.LayerNorm) for module in model.modules()) == 12
@@ -88,7 +88,7 @@ def test_every_preset_listens_at_16_khz(name: str) -> None:
 
 
 def test_an_unknown_preset_is_an_error_that_names_the_choices() -> None:
-    """A name that is none raises and lists those that are."""
+    """An unknown preset is refused with the known ones."""
     with pytest.raises(ConfigError, match="tutorial, tiny, base, large"):
         preset("huge")
 

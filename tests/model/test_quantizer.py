@@ -87,7 +87,7 @@ def test_hard_samples_are_one_hot() -> None:
 
 
 def test_hard_samples_follow_the_softmax() -> None:
-    """An entry is sampled as often as the softmax of the logits says, at any temperature."""
+    """Entries are sampled by the softmax of the logits, at any temperature."""
     torch.manual_seed(0)
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0]).log_softmax(dim=0)
     for temperature in (2.0, 0.1):
@@ -174,7 +174,7 @@ def test_the_schedule_reaches_the_samples() -> None:
     kind=st.sampled_from(KINDS),
 )
 def test_usage_is_over_valid_frames_only(lengths: list[int], extra: int, kind: str) -> None:
-    """What lies in the padding changes neither usage nor perplexities, which stay in bounds."""
+    """Usage and perplexity ignore padding."""
     quantizer = _quantizer(kind).eval()
     frames = _frames(*lengths, extra=extra)
     padding = torch.arange(frames.values.shape[1]) >= frames.lengths[:, None]

@@ -25,7 +25,7 @@ def test_the_hash_is_splitmix64() -> None:
 def test_a_longer_utterance_has_the_same_numbers_first(
     seeds: list[int], rows: int, more: int, width: int
 ) -> None:
-    """What is drawn for a frame does not depend on how many follow, nor on other utterances."""
+    """Random numbers of a frame do not depend on later frames or other utterances."""
     together = uniform(torch.tensor(seeds), RandomStream.GUMBEL, rows + more, width)
     assert ((together >= 0) & (together < 1)).all()
     for row, seed in zip(together, seeds, strict=True):

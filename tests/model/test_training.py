@@ -103,7 +103,7 @@ def test_the_encoders_gradient_is_scaled_and_no_other(
 def test_layer_drop_leaves_blocks_out_in_training_only(
     name: str, small_config: Callable[[str], ModelConfig], clip: Callable[..., Tensor]
 ) -> None:
-    """Where every block is dropped, training sees none of them, and evaluation all."""
+    """Layer drop applies in training only."""
     config = small_config(name)
     assert isinstance(config.context, TransformerContextConfig)
     dropping = replace(config, context=replace(config.context, layer_drop=1.0))

@@ -1,4 +1,4 @@
-"""Tests that need onnxruntime-openvino: `make test-openvino` runs them, in a venv of their own."""
+"""Tests that need onnxruntime-openvino: `make test-openvino` runs them in another venv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO runs what it is asked to, and gives what the CPU provider gives."""
+"""OpenVINO runs all heavy operators and gives the CPU provider's results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_tensors_go_from_graph_to_graph(bundles: Path) -> None:
 
 
 def test_graphs_for_another_target_are_refused(bundles: Path) -> None:
-    """A graph with loops is refused in one line that says how to export; the CPU may stand in."""
+    """A graph with loops is refused with a remedy; with fallback the CPU runs it."""
     with pytest.raises(ProviderError, match=r"'tokenizer' on .*--target openvino") as refused:
         w2v_edge.load(bundles / "tiny-cpu", provider="openvino").tokenize(np.ones(4_000))
     assert "\n" not in str(refused.value)
@@ -107,7 +107,7 @@ def test_options_it_does_not_take(
 
 
 def test_options_reach_it(bundles: Path) -> None:
-    """What the caller sets takes the place of the defaults."""
+    """The caller's options replace the defaults."""
     clip = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     exact = w2v_edge.load(bundles / "tiny-openvino", provider="openvino")
     rounded = w2v_edge.load(
@@ -118,7 +118,7 @@ def test_options_reach_it(bundles: Path) -> None:
 
 
 def test_a_child_says_what_to_do(bundles: Path) -> None:
-    """After a fork its threads are gone: an error of one line instead of a run that hangs."""
+    """In a forked child, OpenVINO is refused in one line instead of hanging."""
     done = subprocess.run(
         [sys.executable, "-c", FORK, bundles / "tiny-openvino"],
         check=True,

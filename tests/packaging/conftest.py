@@ -20,7 +20,7 @@ OLD_PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 @pytest.fixture(scope="session")
 def wheel(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Path:
-    """The wheel of the source as it is now, built once a run."""
+    """The wheel of the current source, built once per run."""
     folder = shared_folder / "dist"
     with locked("wheel"):
         if not folder.exists():

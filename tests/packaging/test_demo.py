@@ -1,4 +1,4 @@
-"""The demo from the wheel: offline, where PyTorch is and where it is not."""
+"""The demo from the wheel: offline, with and without PyTorch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.exit(run(sys.argv[2:]))
 
 @pytest.mark.parametrize("hidden", ["torch,onnx,matplotlib,einops", ""], ids=["device", "all"])
 def test_it_runs_offline_from_the_wheel(wheel: Path, tmp_path: Path, hidden: str) -> None:
-    """No network is touched, and without the extra `export` the bundle that ships is run."""
+    """The demo uses no network; without the extra `export` it runs the shipped bundle."""
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

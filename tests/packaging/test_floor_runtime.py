@@ -1,4 +1,4 @@
-"""At the oldest onnxruntime too: tensors left on the device, proofs, and forked children."""
+"""The oldest onnxruntime: device tensors, profiled runs and forked children."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _run(python: Path, script: str, bundle: Path) -> tuple[str, str]:
 
 
 def test_tensors_on_the_device(floor_python: Path, bundle: Callable[[str], Path]) -> None:
-    """Arrays, OrtValues and DLPack of the CPU bind there; DLPack of a device says what to do."""
+    """Arrays, OrtValues and CPU DLPack tensors are bound; device DLPack names a remedy."""
     out, err = _run(floor_python, BINDING, bundle("large-small"))
     assert err == ""
     (line,) = out.splitlines()

@@ -1,4 +1,4 @@
-"""What is public, and what importing and running it brings in where everything is installed."""
+"""Public names, and the modules that importing and running loads."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _python(script: str, folder: Path) -> str:
 
 
 def test_public_names() -> None:
-    """The names that programs may rely on are these, and all are there."""
+    """`__all__` and `dir` list the public names, and all of them exist."""
     names = (
         "AudioFile BeamSearch Classification Encoding FrameClassification Manifest Model Stream "
         "Transcription W2VEdgeError Window __version__ load"
@@ -75,14 +75,14 @@ def test_public_names() -> None:
     ],
 )
 def test_old_names_warn(module: str, old: str, new: str) -> None:
-    """Imports that the release before documented give the same class, and say where it is now."""
+    """Old import paths give the same class and a warning with the new path."""
     with pytest.warns(DeprecationWarning, match=rf"is now w2v_edge\.{new}$"):
         found = getattr(import_module(module), old)
     assert found is getattr(w2v_edge, new)
 
 
 def test_nothing_heavy_is_imported(bundle: Callable[[str], Path]) -> None:
-    """Import brings no onnxruntime; loading, encoding and tokenizing bring nothing but it."""
+    """The import needs numpy only; loading and running add onnxruntime only."""
     imported, used = json.loads(_python(RUN, bundle("base-small")))
     assert not {*HEAVY, "onnxruntime", "soundfile", "soxr"} & {x.split(".")[0] for x in imported}
     assert not HEAVY & {x.split(".")[0] for x in used}
@@ -96,6 +96,6 @@ def test_corpora_need_neither_torch_nor_ray(bundle: Callable[[str], Path]) -> No
 
 
 def test_without_onnxruntime(bundle: Callable[[str], Path]) -> None:
-    """Loading where onnxruntime is missing names the extra that brings it, in one line."""
+    """Without onnxruntime, loading names the extra to install, in one line."""
     (line,) = _python(WITHOUT, bundle("base-small")).splitlines()
     assert line.endswith("run: pip install 'w2v-edge[cpu]'")

@@ -1,4 +1,4 @@
-"""One wheel with two packages, and what they need at run time."""
+"""One wheel with two packages and their dependencies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_two_packages_and_nothing_else(contents: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("package", ROOTS)
 def test_packages_are_whole(contents: dict[str, bytes], package: str) -> None:
-    """Every file of a package is in the wheel as it is in the source: code, targets and clips."""
+    """The wheel has every file of both packages."""
     source = ROOTS[package]
     expected = {
         str(path.relative_to(source)): path.read_bytes()

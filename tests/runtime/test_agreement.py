@@ -70,7 +70,7 @@ def test_equal_values_pass(values: npt.NDArray[np.float32]) -> None:
 def test_the_tolerance_is_relative_to_the_standard_deviation(
     std: float, share: float, frame: int
 ) -> None:
-    """A deviation passes up to 1e-4 of the standard deviation, and the frame beyond it is named."""
+    """Deviations up to 1e-4 standard deviations pass; the first frame beyond is named."""
     expected = np.zeros((2, 20, 5))
     found = expected.copy()
     found[1, frame, 3] = share * 1e-4 * std
@@ -110,7 +110,7 @@ def test_deviations_are_valid_json(worst: float) -> None:
 
 @pytest.mark.parametrize("value", [1e-30, np.nan, -1.0])
 def test_leaked_padding_is_flagged(values: npt.NDArray[np.float32], value: float) -> None:
-    """A frame past the end that is not exactly zero fails, however small it is."""
+    """A frame past the end that is not exactly zero fails."""
     found = values.copy()
     found[1, 15, 2] = value
     row = _values(found, values)
@@ -149,7 +149,7 @@ def test_equal_codes_pass(codes: npt.NDArray[np.int64]) -> None:
 
 @pytest.mark.parametrize(("margin", "ties"), [(0.0, 1), (0.9e-4, 1), (1.1e-4, 0), (1.0, 0)])
 def test_ties_are_counted(codes: npt.NDArray[np.int64], margin: float, ties: int) -> None:
-    """A code may differ where the two best logits are too close to call, and that is counted."""
+    """Codes may differ at ties of the two best logits, which are counted."""
     found = codes.copy()
     found[1, 7, 1] += 1
     row, agreement = _codes(found, codes, margin)
@@ -169,7 +169,7 @@ def test_codes_past_the_end(codes: npt.NDArray[np.int64]) -> None:
 
 
 def test_lengths_must_be_equal() -> None:
-    """One frame too many is one too many, and its utterance is named."""
+    """Another number of frames is an error that names the utterance."""
     lengths = np.array([20, 12, 0])
     assert compare_lengths("case", lengths, lengths).ok
     row = compare_lengths("case", np.array([20, 12, 1]), lengths)

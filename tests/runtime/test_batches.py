@@ -1,4 +1,4 @@
-"""Many recordings at once: order kept, memory bounded, and results those of one at a time."""
+"""Lists of recordings: the order is kept, memory is bounded, and batches change no result."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def clip(speech: dict[str, Floats]) -> Floats:
 
 @given(lengths=st.lists(st.integers(1, 100_000), max_size=40), samples=st.integers(1, 300_000))
 def test_batches_are_bounded(lengths: list[int], samples: int) -> None:
-    """Each utterance is in one batch, and no batch is larger or emptier than allowed."""
+    """Each utterance is in one batch, within the limits of batch size and padding."""
     planned = plan_batches(lengths, samples)
     assert sorted(i for batch in planned for i in batch) == list(range(len(lengths)))
     for batch in planned:
@@ -69,12 +69,15 @@ def test_batches_are_bounded(lengths: list[int], samples: int) -> None:
 def test_a_list_is_one_after_the_other(
     name: str, lengths: list[int], loaded: Callable[[str], Model], clip: Floats
 ) -> None:
-    """A list of any lengths gives a list in its order, each as if it were alone."""
+    """A list of any lengths gives a list in the same order, with the results of single calls."""
     model = loaded(name)
     waveforms = [clip[i * 1_000 : i * 1_000 + n] for i, n in enumerate(lengths)]
     encodings, codes = model.encode(waveforms), model.tokenize(tuple(waveforms))
-    assert len(encodings) == len(codes) == len(waveforms)
-    for waveform, encoding, tokens in zip(waveforms, encodings, codes, strict=True):
+    features = model.features(waveforms)
+    assert isinstance(features, list)
+    for waveform, encoding, tokens, latent in zip(
+        waveforms, encodings, codes, features, strict=True
+    ):
         alone = model.encode(waveform)
         for array in ("features", "context"):
             found, expected = getattr(encoding, array), getattr(alone, array)
@@ -83,10 +86,12 @@ def test_a_list_is_one_after_the_other(
         np.testing.assert_allclose(encoding.times, alone.times)
         assert np.array_equal(encoding.codes, alone.codes)  # type: ignore[arg-type]
         assert np.array_equal(tokens, model.tokenize(waveform))
+        expected = model.features(waveform)
+        np.testing.assert_allclose(latent, expected, atol=1e-4 * max(1, expected.std()))
 
 
-def test_in_int8_too(int8_bundle: Callable[[str], Path], clip: Floats) -> None:
-    """With weights of 8 bits, company leaves at most flips of rounding."""
+def test_batches_in_int8(int8_bundle: Callable[[str], Path], clip: Floats) -> None:
+    """In int8, a batch changes results by rounding only."""
     model = w2v_edge.load(int8_bundle("base-small"))
     waveforms = [clip[i * 3_000 : i * 3_000 + 16_000 + 100 * i] for i in range(12)]
     for found, waveform in zip(model.encode(waveforms), waveforms, strict=True):
@@ -97,7 +102,7 @@ def test_in_int8_too(int8_bundle: Callable[[str], Path], clip: Floats) -> None:
 
 
 def test_texts_of_many(ctc_bundle: Path, clip: Floats) -> None:
-    """Transcriptions of a batch are those of its utterances."""
+    """Transcriptions of a list are those of single calls."""
     model = w2v_edge.load(ctc_bundle)
     waveforms = [clip[i * 3_000 : i * 3_000 + 16_000 + 50 * i] for i in range(8)]
     alone = [model.transcribe(waveform).text for waveform in waveforms]
@@ -106,7 +111,7 @@ def test_texts_of_many(ctc_bundle: Path, clip: Floats) -> None:
 
 
 def test_short_and_long_in_one_list(loaded: Callable[[str], Model], clip: Floats) -> None:
-    """What is run in pieces, whole, or read from a source keeps its place."""
+    """Recordings run in blocks, whole, or from a source keep their place in the list."""
     model = loaded("large-small")
     long = np.resize(clip, 61 * 16_000)
     audio: list[Audio] = [clip[:8_000], long, _Source(clip[:9_000]), clip[:7_000]]
@@ -117,7 +122,7 @@ def test_short_and_long_in_one_list(loaded: Callable[[str], Model], clip: Floats
 def test_no_more_is_read_ahead_than_allowed(
     loaded: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Recordings are read as batches are taken, within the limit of what may be in memory."""
+    """Recordings are read as batches are taken, within the limit of buffered audio."""
     monkeypatch.setattr("w2v_edge.runtime.recordings.BUFFERED_SECONDS", 1.0)
     read = 0
 
@@ -138,8 +143,8 @@ def test_no_more_is_read_ahead_than_allowed(
     assert taken == read == 100
 
 
-def test_an_item_that_is_wrong_is_named(loaded: Callable[[str], Model], clip: Floats) -> None:
-    """Waveforms are checked before any is run, and the error says which one it is."""
+def test_invalid_items_are_named(loaded: Callable[[str], Model], clip: Floats) -> None:
+    """Waveforms are checked before any is run, and the error names the item."""
     model = loaded("base-small")
     with pytest.raises(InputError, match="item 2 of the list"):
         model.encode([clip, clip, clip[:10]])

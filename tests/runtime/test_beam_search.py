@@ -105,7 +105,7 @@ def test_clear_logits(ids: list[int], width: int) -> None:
 
 @given(seed=st.integers(0, 10_000), sure=st.floats(0.1, 5))
 def test_unclear_logits_have_words_in_order(seed: int, sure: float) -> None:
-    """On noise too words follow each other in time and can be aligned where they are said to be."""
+    """On noise, words are in order of time and align with their frames."""
     noise = np.random.default_rng(seed).standard_normal((60, len(LABELS))) * sure
     found = BeamSearch(SPELLING, beam_width=8).decode(noise, FRAME)
     times = [time for word in found.words for time in (word.start, word.end)]
@@ -134,7 +134,7 @@ def test_vocabularies(lm: Path) -> None:
 
 
 def test_a_binary_without_its_words(tmp_path: Path, unclear: npt.NDArray[np.float32]) -> None:
-    """It is used as it is, with labels in their own case."""
+    """A binary language model without a word list is used with labels in their case."""
     path = tmp_path / "lm.bin"
     content = bytearray(_binary().removesuffix(b"<unk>\0<s>\0</s>\0bat\0bad\0"))
     content[100] = 0  # says whether words follow
@@ -143,9 +143,9 @@ def test_a_binary_without_its_words(tmp_path: Path, unclear: npt.NDArray[np.floa
     assert BeamSearch(SPELLING, lm=path).decode(unclear, FRAME).text == "BAD"
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    """Files that are no language model are refused in one line."""
+    cases: list[tuple[bytes | None, str]] = [
         (None, "No such file"),
         (b"", "found no words"),
         (b"nonsense", "found no words"),
@@ -153,26 +153,22 @@ def test_a_binary_without_its_words(tmp_path: Path, unclear: npt.NDArray[np.floa
         (b"mmap lm http://kheafield.com/code format version 5\n" + bytes(100), "KenLM cannot"),
         (ARPA[:120].encode(), "KenLM cannot"),
         (ARPA.replace("-2.5", "x").encode(), "KenLM cannot"),
-    ],
-)
-def test_files_that_are_no_language_model(
-    tmp_path: Path, content: bytes | None, words: str
-) -> None:
-    """Each is refused in one line that names it."""
-    path = tmp_path / "broken.arpa"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=words) as caught:
-        BeamSearch(SPELLING, lm=path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    assert "/third_party/" not in str(caught.value)
-    with pytest.raises(InputError):
-        BeamSearch(SPELLING, lm=tmp_path)
+    ]
+    for content, words in cases:
+        path = tmp_path / "broken.arpa"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=words) as caught:
+            BeamSearch(SPELLING, lm=path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+        assert "/third_party/" not in str(caught.value)
+        with pytest.raises(InputError):
+            BeamSearch(SPELLING, lm=tmp_path)
 
 
 def test_another_language(tmp_path: Path) -> None:
-    """A language model none of whose words the labels can spell is refused, with one of them."""
+    """A language model whose words the labels cannot spell is refused with an example."""
     path = tmp_path / "other.arpa"
     path.write_text(ARPA.replace("bat", "кот").replace("bad", "кит"), encoding="utf-8")
     with pytest.raises(InputError, match=r"'кот'.*'AB.*same language"):
@@ -197,20 +193,18 @@ def test_labels_that_are_not_letters(labels: tuple[str, ...]) -> None:
         BeamSearch(Spelling.of(("", "a"), CtcInfo(0, None, (), separator=" ")))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_bad_numbers() -> None:
+    """Beam widths are whole numbers from 1, and weights are finite."""
+    cases: list[dict[str, Any]] = [
         {"beam_width": 0},
         {"beam_width": True},
         {"beam_width": 2.5},
         {"alpha": np.nan},
         {"beta": np.inf},
-    ],
-)
-def test_bad_numbers(options: dict[str, Any]) -> None:
-    """Widths are whole numbers from 1 and weights are finite."""
-    with pytest.raises(InputError, match=next(iter(options)).replace("_", " ")):
-        BeamSearch(SPELLING, **options)
+    ]
+    for options in cases:
+        with pytest.raises(InputError, match=next(iter(options)).replace("_", " ")):
+            BeamSearch(SPELLING, **options)
 
 
 def test_bad_logits() -> None:

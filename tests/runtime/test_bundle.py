@@ -1,4 +1,4 @@
-"""A bundle is what its manifest says, or it is refused by the name of the file that is not."""
+"""A bundle matches its manifest, or it is refused with the name of the file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def module_copy(bundle: Callable[[str], Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def folder(copied_bundle: Callable[[str], Path]) -> Path:
-    """A bundle of the test's own."""
+    """A copy of a bundle, which the test may damage."""
     return copied_bundle(NAME)
 
 
@@ -69,7 +69,7 @@ def _refused(folder: Path, name: str, kind: type[BundleError] = BundleIntegrityE
 @example(name="golden.npz", where=0.0, flip=1)
 @example(name="context.bin", where=1.0, flip=128)
 def test_any_flipped_byte_is_seen(module_copy: Path, name: str, where: float, flip: int) -> None:
-    """One changed byte in any file, wherever it is, is an error that names the file."""
+    """One changed byte in any file is an error that names the file."""
     path = module_copy / name
     position = round(where * (path.stat().st_size - 1))
     _flip(path, position, flip)
@@ -84,7 +84,7 @@ def test_any_flipped_byte_is_seen(module_copy: Path, name: str, where: float, fl
 
 
 def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
-    """Space, key order and number format of a manifest are part of what is checked."""
+    """Whitespace, key order and number format of a manifest are checked."""
     path = folder / "manifest.json"
     text = path.read_bytes()
     content = json.loads(text)
@@ -116,7 +116,7 @@ def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ENCODE)
 def test_encode_refuses_a_damaged_file(folder: Path, name: str) -> None:
-    """The runtime refuses a file when it first opens it, and not before."""
+    """`encode` refuses a damaged file when it opens it, and not before."""
     _flip(folder / name, (folder / name).stat().st_size // 2, 1)
     model = w2v_edge.load(folder)
     with pytest.raises(BundleIntegrityError, match=name):
@@ -125,7 +125,7 @@ def test_encode_refuses_a_damaged_file(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", TOKENIZE)
 def test_tokenize_refuses_a_damaged_file(folder: Path, name: str) -> None:
-    """Codes do not come from weights that are not the manifest's."""
+    """`tokenize` refuses damaged weights."""
     _flip(folder / name, (folder / name).stat().st_size // 2, 1)
     model = w2v_edge.load(folder)
     with pytest.raises(BundleIntegrityError, match=name):
@@ -133,7 +133,7 @@ def test_tokenize_refuses_a_damaged_file(folder: Path, name: str) -> None:
 
 
 def test_tokenize_needs_its_own_files_only(folder: Path, bundle: Callable[[str], Path]) -> None:
-    """An app that only tokenizes runs on the tokenizer's files, without the transformer."""
+    """`tokenize` needs the tokenizer's files only."""
     expected = w2v_edge.load(bundle(NAME)).tokenize(CLIP)
     for path in folder.iterdir():
         if path.name not in {*TOKENIZE, "manifest.json"}:
@@ -145,7 +145,7 @@ def test_tokenize_needs_its_own_files_only(folder: Path, bundle: Callable[[str],
 
 @pytest.mark.parametrize("name", FILES)
 def test_missing_and_truncated_files(folder: Path, name: str) -> None:
-    """A file cut short, grown, deleted or replaced by a folder is an error that names it."""
+    """A truncated, grown or missing file, or a folder in its place, is named."""
     path = folder / name
     size = path.stat().st_size
     with path.open("ab") as stream:
@@ -162,7 +162,7 @@ def test_missing_and_truncated_files(folder: Path, name: str) -> None:
 
 
 def test_damaged_golden_vectors(folder: Path, reseal: Callable[..., None]) -> None:
-    """Golden vectors are checked when they are asked for, and encoding does not need them."""
+    """Golden vectors are checked on use, and encoding does not need them."""
     (folder / "golden.npz").write_bytes(b"PK\x03\x04 no archive")
     model = w2v_edge.load(folder)
     model.encode(CLIP)
@@ -175,7 +175,7 @@ def test_damaged_golden_vectors(folder: Path, reseal: Callable[..., None]) -> No
 
 @pytest.mark.parametrize("name", ["base-small", "tutorial-small", "large-small", "tiny"])
 def test_golden_vectors_are_reproduced(name: str, bundle: Callable[[str], Path]) -> None:
-    """Every graph of an intact bundle gives what PyTorch made of the golden clip."""
+    """Every graph of an intact bundle reproduces its golden vectors."""
     rows, tally = check_golden(w2v_edge.load(bundle(name)))
     assert all(row.ok for row in rows)
     assert {row.case.split()[0] for row in rows} == {
@@ -186,21 +186,21 @@ def test_golden_vectors_are_reproduced(name: str, bundle: Callable[[str], Path])
 
 
 def test_newer_formats(folder: Path, reseal: Callable[..., None]) -> None:
-    """A bundle of a later format is refused as such, whatever else it holds."""
+    """A newer format is refused as such, with any content."""
     reseal(folder, format_version=2, invention={"of": "tomorrow"})
     with pytest.raises(BundleVersionError, match=r"update w2v-edge"):
         w2v_edge.load(folder)
 
 
-@pytest.mark.parametrize("version", [0, -1, None, "1", 1.0, True, [1]])
-def test_versions_that_are_none(folder: Path, reseal: Callable[..., None], version: Any) -> None:
-    """A format version that is no whole number above 0 is damage."""
-    reseal(folder, format_version=version)
-    _refused(folder, "manifest.json")
+def test_invalid_versions(folder: Path, reseal: Callable[..., None]) -> None:
+    """A format version that is not a whole number above 0 is damage."""
+    for version in [0, -1, None, "1", 1.0, True, [1]]:
+        reseal(folder, format_version=version)
+        _refused(folder, "manifest.json")
 
 
 def test_a_folder_may_be_renamed(folder: Path, bundle: Callable[[str], Path]) -> None:
-    """Nothing in a bundle depends on where it lies or what the folder is called."""
+    """A bundle does not depend on its path."""
     moved = folder.rename(folder.with_name("Modèle #1 (fp32)"))
     found, expected = (
         w2v_edge.load(str(moved)).encode(CLIP),
@@ -209,8 +209,8 @@ def test_a_folder_may_be_renamed(folder: Path, bundle: Callable[[str], Path]) ->
     assert found.context.tobytes() == expected.context.tobytes()
 
 
-def test_graphs_that_a_model_does_not_have(folder: Path, reseal: Callable[..., None]) -> None:
-    """Asking for a graph that is not there says which there are."""
+def test_missing_graphs(folder: Path, reseal: Callable[..., None]) -> None:
+    """A missing graph is an error that lists the available ones."""
     with pytest.raises(GraphMissingError, match=r"encoder, "):
         w2v_edge.load(folder).run("decoder", waveform=CLIP)
     manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -225,8 +225,8 @@ def test_graphs_that_a_model_does_not_have(folder: Path, reseal: Callable[..., N
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/hostname", "sub/x.bin", "notes.txt", ""])
-def test_files_that_no_bundle_has(folder: Path, reseal: Callable[..., None], name: str) -> None:
-    """A manifest cannot send the reader to files elsewhere, even with hashes that fit."""
+def test_unknown_files(folder: Path, reseal: Callable[..., None], name: str) -> None:
+    """A manifest with files outside the format is refused, even with valid hashes."""
     (folder.parent / "x").write_bytes(b"")
     manifest = json.loads((folder / "manifest.json").read_bytes())
     empty = {
@@ -263,18 +263,18 @@ def test_data_files_elsewhere(folder: Path, reseal: Callable[..., None], graph: 
         {"files": {}},
     ],
 )
-def test_manifests_that_make_no_sense(
+def test_invalid_manifests(
     folder: Path, reseal: Callable[..., None], changes: dict[str, Any]
 ) -> None:
-    """A manifest with hashes that fit and contents that do not is refused in one line."""
+    """An invalid manifest with valid hashes is refused in one line."""
     reseal(folder, **changes)
     with pytest.raises(W2VEdgeError) as refused:
         w2v_edge.load(folder).encode(CLIP)
     assert "\n" not in str(refused.value)
 
 
-def test_what_is_no_bundle(tmp_path: Path) -> None:
-    """A folder without a manifest, a file and nothing at all are refused with a way out."""
+def test_other_paths_are_refused(tmp_path: Path) -> None:
+    """A folder without a manifest, a file and a missing path are refused with a remedy."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file", tmp_path / "nothing"):
         with pytest.raises(BundleError, match=r"w2v-edge export") as refused:

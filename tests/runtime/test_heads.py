@@ -1,4 +1,4 @@
-"""transcribe and classify: what is made of the logits of a head, and what models without say."""
+"""transcribe and classify: decoding of logits, and errors of models without heads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ SECOND = np.zeros(16_000, np.float32)
 
 
 def test_transcribe(headed: Callable[..., Model]) -> None:
-    """Text with times by the hop, for one waveform or a list; any decoder may be given."""
+    """Text has times by the hop, for a waveform or a list, with any decoder."""
     model = headed(_best([2, 3, 0, 1, 2]), logits_axes=FRAMES, labels=LABELS, ctc=CTC)
     found = model.transcribe(SECOND)
     assert found.text == "ab a"
@@ -79,7 +79,7 @@ def test_transcribe(headed: Callable[..., Model]) -> None:
 
 
 def test_classify_utterances(headed: Callable[..., Model]) -> None:
-    """Softmax over labels, the best of them, and labels that are numbers where none are named."""
+    """Softmax over labels and the best ones; unnamed labels are numbers."""
     logits = np.log(np.array([0.1, 0.6, 0.3], np.float32))
     found = headed(logits, logits_axes=UTTERANCE, labels=("yes", "no", "up")).classify(SECOND)
     assert isinstance(found, Classification)
@@ -100,7 +100,7 @@ def test_classify_utterances(headed: Callable[..., Model]) -> None:
 def test_scores_are_what_logits_mean(
     meaning: str, scores: list[float], headed: Callable[..., Model]
 ) -> None:
-    """Labels of which one holds share a whole, others stand alone, and values stay as they are."""
+    """Scores are softmax, sigmoid or the logits, as `logits_meaning` states."""
     logits = np.array([2, 2], np.float32)
     found = headed(logits, logits_axes=UTTERANCE, logits_meaning=meaning).classify(SECOND)
     assert isinstance(found, Classification)
@@ -145,7 +145,7 @@ def test_fewer_frames_of_context(headed: Callable[..., Model]) -> None:
 
 
 def test_models_without_the_head(headed: Callable[..., Model]) -> None:
-    """Each call says what the model does instead and which checkpoint has the head."""
+    """A missing head is an error that names the other call and the checkpoint class."""
     bare = headed(_best([0]))
     transcriber = headed(_best([0]), logits_axes=FRAMES, labels=LABELS, ctc=CTC)
     classifier = headed(_best([0])[0], logits_axes=UTTERANCE, labels=LABELS)

@@ -1,4 +1,4 @@
-"""A graph from a stranger, hashes fitting, reads no other files and claims no more than it has."""
+"""Untrusted graphs with valid hashes read no other files and allocate no more than they hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Edit = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture
 def folder(copied_bundle: Callable[[str], Path]) -> Path:
-    """A bundle of the test's own, beside a file that it must not read."""
+    """A copy of a bundle, beside a file that it must not read."""
     folder = copied_bundle("base-small")
     (folder.parent / "secret.bin").write_bytes(bytes(64))
     return folder
@@ -31,10 +31,11 @@ def folder(copied_bundle: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def refuses(folder: Path, reseal: Reseal) -> Callable[..., None]:
-    """`refuses(edit, words)`: a tokenizer edited, its hashes written anew, is not opened."""
+    """`refuses(edit, words)`: a tokenizer, edited and hashed again, is refused."""
+    whole = (folder / GRAPH).read_bytes()
 
     def check(edit: Edit, words: str) -> None:
-        model = onnx.load(folder / GRAPH, load_external_data=False)
+        model = onnx.load_from_string(whole)
         edit(model)
         (folder / GRAPH).write_bytes(model.SerializeToString())
         reseal(folder)
@@ -132,17 +133,18 @@ PLACES = (
 )
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_tensor_leads_out(refuses: Callable[..., None], place: Callable[..., None]) -> None:
-    """Wherever in a graph a tensor is, its data is in a file of the bundle."""
-    refuses(
-        lambda model: place(model, _external("../secret.bin")), r"reads file '\.\./secret\.bin'"
-    )
+def test_no_tensor_leads_out(refuses: Callable[..., None]) -> None:
+    """A tensor at any place in a graph reads files of the bundle only."""
+    for place in PLACES:
+        refuses(
+            lambda model, place=place: place(model, _external("../secret.bin")),
+            r"reads file '\.\./secret\.bin'",
+        )
 
 
-@pytest.mark.parametrize(
-    "location",
-    [
+def test_no_location_leads_out(refuses: Callable[..., None]) -> None:
+    """External data is in the files that the manifest names for the graph."""
+    cases: list[str] = [
         "/etc/hostname",
         "/dev/zero",
         "./../secret.bin",
@@ -153,16 +155,14 @@ def test_no_tensor_leads_out(refuses: Callable[..., None], place: Callable[..., 
         "golden.npz",
         "",
         "..\\secret.bin",
-    ],
-)
-def test_no_location_leads_out(refuses: Callable[..., None], location: str) -> None:
-    """Data is in files that the manifest names for this graph, by these names; not in memory."""
-    refuses(lambda model: _in_initializer(model, _external(location)), "reads file")
+    ]
+    for location in cases:
+        refuses(lambda model, to=location: _in_initializer(model, _external(to)), "reads file")
 
 
-@pytest.mark.parametrize(
-    "places",
-    [
+def test_no_place_is_beyond_the_file(refuses: Callable[..., None]) -> None:
+    """External data lies within its file."""
+    cases: list[dict[str, str]] = [
         {"length": str(2**40)},
         {"offset": str(2**40)},
         {"offset": str(2**63 - 8)},
@@ -170,32 +170,31 @@ def test_no_location_leads_out(refuses: Callable[..., None], location: str) -> N
         {"offset": "1e3"},
         {"offset": "1" * 400},
         {"offset": "٣"},
-    ],
-)
-def test_no_place_is_beyond_the_file(refuses: Callable[..., None], places: dict[str, str]) -> None:
-    """Data lies within its file."""
-    tensor = _external(DATA, **places)
-    refuses(lambda model: _in_initializer(model, tensor), r"up to byte|place")
+    ]
+    for places in cases:
+        tensor = _external(DATA, **places)
+        refuses(lambda model, tensor=tensor: _in_initializer(model, tensor), r"up to byte|place")
 
 
-def test_no_place_is_told_twice(refuses: Callable[..., None]) -> None:
-    """A reader that takes another of two statements must not be led elsewhere."""
+def test_duplicate_places_are_refused(refuses: Callable[..., None]) -> None:
+    """External data with two offsets is refused."""
     tensor = _external(DATA)
     tensor.external_data.add(key="offset", value="0")
-    refuses(lambda model: _in_initializer(model, tensor), "two places")
+    refuses(lambda model: _in_initializer(model, tensor), "two locations")
 
 
-@pytest.mark.parametrize("dims", [[2**40], [2**32, 2**32], [-1], [1] * 80, [2**62] * 30])
-def test_no_tensor_claims_more_than_it_has(refuses: Callable[..., None], dims: list[int]) -> None:
-    """A tensor has data for the numbers it claims, so memory follows the file."""
-    for tensor in (TensorProto(dims=dims, data_type=1, raw_data=b"1234"), _external(DATA)):
-        del tensor.dims[:]
-        tensor.dims.extend(dims)
-        refuses(lambda model, tensor=tensor: _in_attribute(model, tensor), "a tensor of shape")
+def test_no_tensor_claims_more_than_it_has(refuses: Callable[..., None]) -> None:
+    """A tensor has data for every value that its shape claims."""
+    cases: list[list[int]] = [[2**40], [2**32, 2**32], [-1], [1] * 80, [2**62] * 30]
+    for dims in cases:
+        for tensor in (TensorProto(dims=dims, data_type=1, raw_data=b"1234"), _external(DATA)):
+            del tensor.dims[:]
+            tensor.dims.extend(dims)
+            refuses(lambda model, tensor=tensor: _in_attribute(model, tensor), "a tensor of shape")
 
 
 def test_graphs_within_graphs_end(folder: Path, reseal: Reseal) -> None:
-    """Depth is bounded, where protobuf's own reader may not bound it."""
+    """The depth of nested graphs is bounded."""
 
     def field(number: int, content: bytes) -> bytes:
         size = len(content)
@@ -230,17 +229,18 @@ def test_other_inputs_or_outputs(refuses: Callable[..., None], folder: Path) -> 
         refuses(edit, words)
 
 
-@pytest.mark.parametrize("content", [b"", b"ORTM" * 20, b"\x3a\x05abc", b"\xff" * 40, b"\x3b" * 9])
-def test_what_is_no_graph(folder: Path, reseal: Reseal, content: bytes) -> None:
-    """Bytes that are no ONNX file are refused before onnxruntime guesses what they are."""
-    (folder / GRAPH).write_bytes(content)
-    reseal(folder)
-    with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: no graph of this format"):
-        w2v_edge.load(folder).tokenize(CLIP)
+def test_other_files_are_refused(folder: Path, reseal: Reseal) -> None:
+    """Bytes that are no ONNX file are refused before onnxruntime reads them."""
+    cases: list[bytes] = [b"", b"ORTM" * 20, b"\x3a\x05abc", b"\xff" * 40, b"\x3b" * 9]
+    for content in cases:
+        (folder / GRAPH).write_bytes(content)
+        reseal(folder)
+        with pytest.raises(BundleIntegrityError, match=r"tokenizer\.onnx: not a graph of this"):
+            w2v_edge.load(folder).tokenize(CLIP)
 
 
 def test_giant_results_are_typed_errors(folder: Path, reseal: Reseal) -> None:
-    """A graph that asks for more memory than there is fails as inference does."""
+    """A graph that needs more memory than available is an `InferenceError`."""
     model = onnx.load(folder / GRAPH, load_external_data=False)
     nodes = model.graph.node
     shape = helper.make_tensor("shape", TensorProto.INT64, [3], [2**20, 2**20, 2**20])
@@ -257,7 +257,7 @@ def test_giant_results_are_typed_errors(folder: Path, reseal: Reseal) -> None:
 
 
 def test_results_of_another_rank(folder: Path, reseal: Reseal) -> None:
-    """A graph may give other axes than it declares, where nobody can see it before: an error."""
+    """An output with another rank than declared is an `InferenceError`."""
     model = onnx.load(folder / GRAPH, load_external_data=False)
     nodes = model.graph.node
     (node,) = (x for x in nodes if "codes" in x.output)

@@ -1,4 +1,4 @@
-"""Tensors that do not belong together are refused; onnxruntime would make something of them."""
+"""Tensors that do not fit each other are refused before onnxruntime runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
+def test_inputs_that_do_not_fit_are_refused(model: Model) -> None:
+    """Inputs that do not fit are one line with what was found and expected."""
+    cases: list[tuple[dict[str, Any], str]] = [
         (_batch(2, 8000, 9000, 8000), "found 9000 in 'lengths', expected 0 to 8000, the samples"),
         (_batch(2, 8000, -5, 8000), "found -5 in 'lengths'"),
         (_batch(2, 8000, 8000), r"'lengths' of shape \(1,\), expected \(batch\) with batch=2"),
@@ -39,19 +39,15 @@ def _batch(rows: int, samples: int, *lengths: int) -> dict[str, Any]:
         ({"waveform": np.zeros((1, 8000), np.float32)}, "inputs waveform, expected lengths, wav"),
         ({**_batch(1, 8000, 8000), "more": np.zeros(1)}, "inputs lengths, more, waveform"),
         ({}, "inputs none"),
-    ],
-)
-def test_what_does_not_belong_together_is_refused(
-    model: Model, given: dict[str, Any], words: str
-) -> None:
-    """In one line, with what was found and what was expected."""
-    with pytest.raises(InputError, match=words) as refused:
-        model.run("tokenizer", **given)
-    assert "\n" not in str(refused.value)
+    ]
+    for given, words in cases:
+        with pytest.raises(InputError, match=words) as refused:
+            model.run("tokenizer", **given)
+        assert "\n" not in str(refused.value)
 
 
-def test_frames_are_checked_too(model: Model) -> None:
-    """Width and valid frames of features."""
+def test_frames_are_checked(model: Model) -> None:
+    """Width and valid lengths of features are checked."""
     features = np.zeros((1, 10, 128), np.float32)
     with pytest.raises(InputError, match=r"expected \(batch, frames, 128\)"):
         model.run("quantizer", features=features[:, :, :64])
@@ -60,7 +56,7 @@ def test_frames_are_checked_too(model: Model) -> None:
     assert model.run("context", features=features, frame_lengths=np.array([10]))
 
 
-def test_what_belongs_together_runs(model: Model) -> None:
-    """No sample of one row, all of another."""
+def test_fitting_inputs_run(model: Model) -> None:
+    """Rows may have any valid length, also 0."""
     found = model.run("tokenizer", **_batch(2, 8000, 0, 8000))
     assert found["frame_lengths"].tolist() == [0, 24]

@@ -27,7 +27,7 @@ def test_a_bucket_holds_what_it_is_for(samples: int, rate: int) -> None:
 
 @given(samples=st.integers(0, 1_000_000), rate=RATES)
 def test_buckets_are_steps(samples: int, rate: int) -> None:
-    """A bucket is its own bucket, and longer waveforms never have a shorter one."""
+    """Buckets are idempotent and monotonic."""
     bucket = bucket_samples(samples, rate)
     assert bucket_samples(bucket, rate) == bucket
     assert bucket_samples(samples + 1, rate) >= bucket

@@ -45,7 +45,7 @@ def minutes(speech: dict[str, Floats]) -> Floats:
 
 @dataclass
 class _Source:
-    """Blocks of a waveform, as a reader of files would give them; counts how often it is read."""
+    """A waveform in blocks, like an audio file; counts its readings."""
 
     waveform: Floats
     size: int = 12_345
@@ -61,7 +61,7 @@ class _Source:
 def test_codes_and_features_are_exact(
     name: str, loaded: Callable[[str], Model], minutes: Floats
 ) -> None:
-    """Minutes, in memory or from a source, give what the graphs make of them at once."""
+    """Minutes of audio, in memory or from a source, give the result of one run."""
     model = loaded(name)
     batch = {"waveform": minutes[None], "lengths": np.array([len(minutes)])}
     expected = model.run("encoder", **batch)["features"][0]
@@ -110,7 +110,7 @@ def test_windows_that_see_enough_are_near_full_attention(
 
 
 def test_beyond_the_longest_context(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """Attention moves over what is too long for it, and only there."""
+    """Attention is windowed beyond `longest_context_seconds`, and only there."""
     model = loaded("base-small")
     longest = model.manifest.longest_context_seconds
     hours = np.resize(minutes, round((longest + 1) * 16_000))
@@ -121,7 +121,7 @@ def test_beyond_the_longest_context(loaded: Callable[[str], Model], minutes: Flo
 
 
 def test_tutorial_refuses_windows(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """Its attention weighs all frames against each other: no context is made up from pieces."""
+    """The tutorial's attention cannot be windowed, so long audio is refused."""
     model = loaded("tutorial-small")
     longest = model.manifest.longest_context_seconds
     with pytest.raises(InputError, match=r"tutorial.*tokenize takes any length"):
@@ -133,7 +133,7 @@ def test_tutorial_refuses_windows(loaded: Callable[[str], Model], minutes: Float
 
 
 def test_blocks_are_the_long_encoding(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """The iterator's pieces in a row are what `encode` gives with the same window."""
+    """Concatenated, the blocks are `encode` with the same window."""
     model, window = loaded("base-small"), Window(8, 2, 2)
     expected = model.encode(minutes, window=window)
     pieces = list(model.encode_blocks(_Source(minutes), window=window))
@@ -158,7 +158,7 @@ def test_logits_and_text_of_long_recordings(ctc_bundle: Path, minutes: Floats) -
 @settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=6), kernel=st.integers(1, 12))
 def test_statistics_of_pieces(cuts: list[int], kernel: int, minutes: Floats) -> None:
-    """Means and variances of stretches, put together, are those of the whole, at any cut."""
+    """Statistics of any chunks, merged, are those of the whole."""
     stride = 5
     weight = np.random.default_rng(kernel).standard_normal((kernel, 3))
 
@@ -180,7 +180,7 @@ def test_statistics_of_pieces(cuts: list[int], kernel: int, minutes: Floats) -> 
 
 
 def test_statistics_are_those_of_the_graph(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """`statistics` gives what statistics.onnx makes of the whole at once."""
+    """`statistics` gives the result of statistics.onnx on the whole."""
     model = loaded("base-small")
     batch = {"waveform": minutes[None], "lengths": np.array([len(minutes)])}
     expected = model.run("statistics", **batch)["statistics"][0]
@@ -194,7 +194,7 @@ def test_statistics_are_those_of_the_graph(loaded: Callable[[str], Model], minut
 
 
 def test_normalised_group_norm_in_pieces(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """A waveform with an offset, normalised before a group norm, gives the same in pieces."""
+    """Normalisation before a group norm gives the same in chunks."""
     model = loaded("base-normalised-small")
     assert model.manifest.statistics is not None
     assert model.manifest.statistics.waveform
@@ -221,7 +221,7 @@ def test_too_short_a_source(loaded: Callable[[str], Model]) -> None:
 def test_blocks_of_a_source_are_checked(
     seconds: int, loaded: Callable[[str], Model], minutes: Floats
 ) -> None:
-    """Blocks may be int16 or float64, as waveforms may; what is no PCM is an error."""
+    """Blocks may be int16 or float64; anything but PCM is an error."""
     model, waveform = loaded("base-small"), minutes[: seconds * 16_000] * np.float32(0.5)
     pcm = np.round(waveform * 32_768).astype(np.int16)
     expected = model.tokenize(pcm)
@@ -241,7 +241,7 @@ def test_blocks_of_a_source_are_checked(
 def test_a_block_may_be_filled_again(
     seconds: int, loaded: Callable[[str], Model], minutes: Floats
 ) -> None:
-    """A reader that hands out one buffer over and over gives what separate blocks would."""
+    """A source may reuse its buffer for every block."""
 
     class Reusing(_Source):
         def blocks(self) -> Iterator[Floats]:
@@ -304,15 +304,15 @@ def test_a_source_of_another_rate(loaded: Callable[[str], Model], tmp_path: Path
 
 
 def test_a_long_item_that_fails_is_named(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """An error far into an item of a list says which item it is."""
+    """An error late in a list item names the item."""
     spoilt = minutes.copy()
     spoilt[100 * 16_000] = np.inf
     with pytest.raises(InputError, match=r"item 1 of the list: .*sample 1600000"):
         loaded("large-small").tokenize([minutes, _Source(spoilt)])
 
 
-def test_windows_that_are_none(loaded: Callable[[str], Model], minutes: Floats) -> None:
-    """They are refused at once, however short the recording; any real numbers are seconds."""
+def test_invalid_windows(loaded: Callable[[str], Model], minutes: Floats) -> None:
+    """Invalid windows are refused at once, for recordings of any length."""
     model, clip = loaded("base-small"), minutes[:16_000]
     too_long = Window(1_000, 1, 1)
     for window in ((1, 1, 1), too_long):
@@ -348,7 +348,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.parametrize("task", ["tokenize", "encode"])
 def test_memory_does_not_grow(task: str, bundle: Callable[[str], Path]) -> None:
-    """Half an hour takes what two minutes take, and room for its frames."""
+    """Half an hour needs the memory of two minutes, plus its frames."""
 
     def peak(seconds: int) -> int:
         command = [sys.executable, "-c", PEAK, str(bundle("base-small")), task, str(seconds)]

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Limits of CPU and memory for this process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CORES = [
 def test_cpu_quotas(
     tmp_path: Path, files: dict[str, str], membership: str, cores: float | None
 ) -> None:
-    """The smallest CPU quota from the own control group up counts, in both versions of them."""
+    """The smallest CPU quota of the control group and its parents applies, in v1 and v2."""
     _write(tmp_path, files, membership)
     assert cgroup_cores(tmp_path / "root", tmp_path / "membership") == cores
 
@@ -74,7 +74,7 @@ def test_cpu_quotas(
 def test_memory_limits(
     tmp_path: Path, files: dict[str, str], membership: str, limit: int | None
 ) -> None:
-    """So does the smallest limit of memory."""
+    """The smallest memory limit of the control group and its parents applies."""
     _write(tmp_path, files, membership)
     assert cgroup_memory(tmp_path / "root", tmp_path / "membership") == limit
 
@@ -104,14 +104,14 @@ THROTTLED = [
 def test_throttling(
     tmp_path: Path, files: dict[str, str], membership: str, seconds: float | None
 ) -> None:
-    """What quotas held back is summed from the own control group up, in both versions of them."""
+    """Throttled time is summed over the control group and its parents, in v1 and v2."""
     _write(tmp_path, files, membership)
     found = throttle_files(tmp_path / "root", tmp_path / "membership")
     assert throttled_s(found) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_a_controller_of_two_names_counts_once(tmp_path: Path) -> None:
-    """Systems link a controller's own name to the folder that it shares with another."""
+    """A controller reached by two names is counted once."""
     _write(tmp_path, {"cpu,cpuacct/a/cpu.stat": "throttled_time 2000000000"}, "4:cpu,cpuacct:/a")
     (tmp_path / "root/cpu").symlink_to("cpu,cpuacct")
     found = throttle_files(tmp_path / "root", tmp_path / "membership")
@@ -119,7 +119,7 @@ def test_a_controller_of_two_names_counts_once(tmp_path: Path) -> None:
 
 
 def test_this_process() -> None:
-    """Whatever this machine is, there is a core, and a limit is within reason."""
+    """On any machine there is at least one core and a plausible memory limit."""
     assert usable_cores() >= 1
     memory = total_memory()
     assert memory is None or memory > 2**26
@@ -129,7 +129,7 @@ def test_this_process() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_affinity_counts() -> None:
-    """A process that is bound to one core does not start threads for all of them."""
+    """The CPU affinity limits the usable cores."""
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})

@@ -1,4 +1,4 @@
-"""Memory that stays where it is; `bench/memory_growth.py` looks longer."""
+"""Memory stays bounded; `bench/memory_growth.py` runs longer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(json.dumps(history))
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("name", ["base-small", "large-small"])
 def test_new_lengths_take_no_new_memory(name: str, bundle: Callable[[str], Path]) -> None:
-    """After the first clips of random lengths, further ones add at most 5 % to what is resident."""
+    """After some clips of random lengths, further ones add at most 5 % memory."""
     command = [sys.executable, "-c", RUN, str(bundle(name))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     history = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""A loaded model: waveforms in, features, context, codes and vectors out."""
+"""A loaded model: waveforms in; features, context, codes and vectors out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _bytes(encoding: Encoding) -> list[bytes]:
 def test_encode_is_what_pytorch_computes(
     name: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], clip: Floats
 ) -> None:
-    """Encoding a recording gives PyTorch's features, context and codes, and the codes' vectors."""
+    """`encode` gives PyTorch's features, context and codes, and the codes' vectors."""
     import torch
 
     from w2v_edge.model import load_checkpoint
@@ -109,7 +109,7 @@ def test_results_are_the_same_every_time(
 
 
 def test_many_threads_share_a_model(loaded: Callable[[str], Model], clip: Floats) -> None:
-    """Eight threads that meet at a model not yet opened each get what one alone would."""
+    """Eight threads that open a model at once get the results of one thread."""
     model = loaded("large-small")
     waveforms = [clip[i * 1_000 : 20_000 + i * 3_000] for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -141,7 +141,7 @@ def test_times_are_the_middle_of_frames(
     small_config: Callable[[str], Any],
     clip: Floats,
 ) -> None:
-    """A click is felt most by the frames whose times lie around it."""
+    """A click changes the frames whose times are around it most."""
     model, config = loaded(name), small_config(name)
     encoding = model.encode(clip)
     assert encoding.times.shape == (len(encoding.context),)
@@ -159,7 +159,7 @@ def test_times_are_the_middle_of_frames(
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
 def test_other_sample_rates(rate: int, loaded: Callable[[str], Model]) -> None:
-    """A sound at another rate gives nearly what it gives at the model's."""
+    """A sound at another rate gives nearly the same features."""
 
     def sound(at: int) -> Floats:
         time = np.arange(2 * at) / at

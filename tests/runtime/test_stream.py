@@ -1,4 +1,4 @@
-"""A stream: frames are those of the whole, whatever the blocks, and come as early as can be."""
+"""Streams: frames equal those of the whole, for any blocks, as early as possible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _cut(waveform: Floats, sizes: Iterable[int]) -> list[Floats]:
 
 
 def _pushed(stream: Stream, blocks: Iterable[Floats]) -> dict[str, npt.NDArray[Any]]:
-    """Push blocks and flush; all pieces in one."""
+    """Push blocks and flush, and return all outputs as one."""
     pieces = [stream.push(block) for block in blocks]
     return _joined([*pieces, stream.flush()])
 
@@ -74,7 +74,7 @@ sizes = st.lists(st.integers(1, 40_000), min_size=1, max_size=5).filter(lambda x
 def test_any_chunking_equals_the_whole(
     name: str, sizes: list[int], samples: int, loaded: Callable[[str], Model], talk: Floats
 ) -> None:
-    """Given its statistics, features and codes of a stream are those of the whole."""
+    """With frozen statistics, any blocks give the features and codes of the whole."""
     model, waveform = loaded(name), talk[:samples]
     frames = model.manifest.geometry.frames(samples)
     stream = model.stream(statistics=model.statistics(talk), context=False)
@@ -137,7 +137,7 @@ def test_a_window_over_everything_is_full_attention(
 
 
 def test_context_sees_its_window_and_no_more(loaded: Callable[[str], Model], talk: Floats) -> None:
-    """A step's context changes with what its window holds, and with nothing else."""
+    """A step's context depends on its window only."""
     model = loaded("large-small")
     window = Window(step=0.4, left=0.6, right=0.2)  # 20, 30 and 10 frames
     waveform = talk[: 16_000 * 4]
@@ -191,7 +191,7 @@ def test_latency_of_context_is_what_it_says(loaded: Callable[[str], Model], talk
 def test_running_statistics_do_not_depend_on_the_blocks(
     sizes: list[int], period: float, loaded: Callable[[str], Model], talk: Floats
 ) -> None:
-    """They are brought up to date by the clock of the audio, however it is cut."""
+    """Running statistics are updated by audio time, for any blocks."""
     model = loaded("base-small")
     running = RunningStatistics(period)
     found = _pushed(model.stream(statistics=running, context=False), _cut(talk, sizes))
@@ -221,7 +221,7 @@ def test_running_statistics_are_of_what_was_heard(
 
 
 def test_a_short_stream_uses_what_there_is(loaded: Callable[[str], Model], talk: Floats) -> None:
-    """A stream that ends within the first period is what the whole would be."""
+    """A stream shorter than the first period gives the result of the whole."""
     model = loaded("base-small")
     found = _pushed(model.stream(statistics="running", context=True), [talk[:9_000]])
     expected = model.encode(talk[:9_000])
@@ -231,7 +231,7 @@ def test_a_short_stream_uses_what_there_is(loaded: Callable[[str], Model], talk:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_flush_and_reset(name: str, loaded: Callable[[str], Model], talk: Floats) -> None:
-    """After flush nothing is left and nothing is taken; after reset all begins anew."""
+    """After `flush` the stream is closed; after `reset` it starts again."""
     model = loaded(name)
     context = None if name == "tutorial-small" else True
     with model.stream(statistics="running", context=context) as stream:
@@ -249,7 +249,7 @@ def test_flush_and_reset(name: str, loaded: Callable[[str], Model], talk: Floats
 
 
 def test_empty_and_tiny_blocks(loaded: Callable[[str], Model], talk: Floats) -> None:
-    """No samples give no frames, of the right shapes; a stream shorter than a frame gives none."""
+    """Empty blocks give empty frames of the right shape."""
     model = loaded("base-small")
     stream = model.stream(statistics="running", context=True)
     piece = stream.push(np.zeros(0, np.float32))
@@ -319,7 +319,7 @@ def test_streams_of_one_model_are_apart(loaded: Callable[[str], Model], talk: Fl
 
 
 def test_a_stream_that_failed_says_so(loaded: Callable[[str], Model], talk: Floats) -> None:
-    """After a run that failed frames are missing: nothing is given until it begins anew."""
+    """After a failed run, a stream is refused until it is reset."""
     model, failing = loaded("large-small"), [False]
 
     class Failing(Session):

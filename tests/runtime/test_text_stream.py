@@ -1,4 +1,4 @@
-"""Text of a stream: the words of the whole, each as soon as it is complete."""
+"""A CTC stream gives the words of the whole recording, each as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _logits(labels: list[int]) -> npt.NDArray[np.float32]:
 def test_any_cut_gives_the_words_of_the_whole(
     spelling: Spelling, labels: list[int], cuts: list[int]
 ) -> None:
-    """Words, times and confidences are those of decoding everything at once."""
+    """Any division into blocks gives the words, times and confidences of one decoding."""
     logits, stream = _logits(labels), StreamDecoder(spelling, 0.02)
     found: list[Word] = []
     for piece in np.split(logits, sorted(min(cut, len(labels)) for cut in cuts)):
@@ -46,8 +46,41 @@ def test_any_cut_gives_the_words_of_the_whole(
         assert word.confidence == pytest.approx(other.confidence, rel=1e-4)
 
 
-def test_a_word_is_given_once_it_is_over() -> None:
-    """Not while it may go on, and not later than what parts it from the next."""
+SILENCE = st.integers(0, 60) | st.integers(1_600, 2_000)
+"""Frames; shorter and longer than the longest word."""
+
+
+@pytest.mark.parametrize("spelling", [LETTERS, PHONEMES, PIECES])
+@given(
+    lead=SILENCE,
+    words=st.lists(
+        st.tuples(st.lists(st.integers(2, 4), min_size=1, max_size=10), SILENCE), max_size=4
+    ),
+    block=st.integers(20, 700),
+)
+@example(lead=5_000, words=[([2, 3], 5_000), ([4], 0)], block=50)
+def test_silence_of_any_length(
+    spelling: Spelling, lead: int, words: list[tuple[list[int], int]], block: int
+) -> None:
+    """Silence of any length changes no word and is not kept."""
+    labels = [0] * lead
+    for word, silence in words:
+        labels += [*word, 1, *[0] * silence]
+    logits, stream = _logits(labels), StreamDecoder(spelling, 0.02)
+    found: list[Word] = []
+    for start in range(0, len(labels), block):
+        found += stream.push(logits[start : start + block])
+        assert len(stream._logits) <= 10 + 2
+    found += stream.flush()
+    expected = GreedyDecoder(spelling).decode(logits, 0.02)
+    assert " ".join(word.text for word in found) == expected.text
+    for one, other in zip(found, expected.words, strict=True):
+        assert (one.start, one.end) == pytest.approx((other.start, other.end))
+        assert one.confidence == pytest.approx(other.confidence, rel=1e-4)
+
+
+def test_a_word_is_given_once_it_is_complete() -> None:
+    """A word is held while it may go on, and given with the separator after it."""
     stream = StreamDecoder(LETTERS, 0.02)
     assert stream.push(_logits([2, 3])) == []
     assert [word.text for word in stream.push(_logits([4, 1]))] == ["abc"]
@@ -56,18 +89,15 @@ def test_a_word_is_given_once_it_is_over() -> None:
     assert stream.flush() == []
 
 
-def test_what_is_held_is_bounded() -> None:
-    """Labels that never part words, and silence, do not pile up."""
+def test_endless_words_are_given_in_parts() -> None:
+    """Labels without a separator are given after `LONGEST_WORD` and not held longer."""
     stream = StreamDecoder(LETTERS, 0.02)
     words = [word for _ in range(100) for word in stream.push(_logits([2, 0] * 50))]
     assert len(words) >= 200 / (LONGEST_WORD + 3) - 1
-    quiet = StreamDecoder(LETTERS, 0.02)
-    for _ in range(100):
-        assert quiet.push(_logits([0, 1] * 50)) == []
-    assert len(quiet._logits) == 1
+    assert len(stream._logits) * 0.02 <= LONGEST_WORD
 
 
-def test_other_logits_are_refused() -> None:
-    """Logits that are not of these labels are an error."""
+def test_logits_of_other_labels_are_refused() -> None:
+    """Logits with another number of labels are an error."""
     with pytest.raises(InputError):
         StreamDecoder(LETTERS, 0.02).push(np.zeros((3, 4), np.float32))

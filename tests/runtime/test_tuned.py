@@ -1,4 +1,4 @@
-"""`load(tuned=...)`: settings that are used where they were made, and nowhere else."""
+"""`load(tuned=...)`: settings are used only where they were measured."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def refused(tiny: Path, tuned: Any, *words: str) -> None:
         assert word in message, message
 
 
-def test_what_was_tuned_here_is_used(tiny: Path, settings_folder: Path) -> None:
-    """`tuned=True` uses the file of this bundle, provider and device; a path names another."""
+def test_a_tuning_is_used(tiny: Path, settings_folder: Path) -> None:
+    """`tuned=True` uses the file of this bundle, provider and device; a path uses that file."""
     manifest = Bundle.open(tiny).manifest
     path = usual_path(manifest, "cpu")
     assert settings_folder in path.parents
@@ -77,8 +77,8 @@ def test_what_was_tuned_here_is_used(tiny: Path, settings_folder: Path) -> None:
     assert w2v_edge.load(tiny).threads == usable_cores()
 
 
-def test_what_the_caller_says_wins(write: Write, tiny: Path) -> None:
-    """Threads and options that are given beside a tuning are used; the rest of it stays."""
+def test_arguments_override_a_tuning(write: Write, tiny: Path) -> None:
+    """Threads and options given to `load` override a tuning."""
     path = write(Tuning(threads=1, batch_seconds=0.0))
     model = w2v_edge.load(tiny, threads=3, tuned=path)
     assert model.threads == 3
@@ -90,23 +90,19 @@ def test_what_the_caller_says_wins(write: Write, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tuning",
+    ("model", "tuning"),
     [
-        Tuning(threads=1),
-        Tuning(spinning="never"),
-        Tuning(spinning="in_runs"),
-        Tuning(block_base=4),
-        Tuning(batch_seconds=0.0),
-        Tuning(batch_seconds=12.0),
-        Tuning(threads=1, spinning="in_runs", block_base=4, batch_seconds=3.0),
+        ("tiny", Tuning(spinning="never", batch_seconds=0.0)),
+        ("tiny", Tuning(block_base=4, batch_seconds=12.0)),
+        ("tiny", Tuning(threads=1, spinning="in_runs", block_base=4, batch_seconds=3.0)),
+        ("tutorial-small", Tuning(threads=1, spinning="in_runs", batch_seconds=12.0)),
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("model", ["tiny", "tutorial-small"])
 def test_results_are_the_same(
     model: str, tuning: Tuning, bundle: Callable[[str], Path], speech: Speech, tmp_path: Path
 ) -> None:
-    """No tuning changes a result: of one utterance to the last bit, of a list as batches may."""
+    """A tuning changes no bit of a single result, and of a list no more than batches do."""
     folder = bundle(model)
     path = tmp_path / "tuning.json"
     write_tuning(path, describe(Bundle.open(folder).manifest, "cpu", tuning, (), ""))
@@ -122,7 +118,7 @@ def test_results_are_the_same(
 
 
 def test_nothing_tuned_is_an_error(tiny: Path, tmp_path: Path) -> None:
-    """Where nothing was tuned, that is said with what to do; the defaults are no silent answer."""
+    """A missing tuning is an error with a remedy, never a silent default."""
     refused(tiny, True, "no tuning of this bundle", "'cpu'", "run: w2v-edge tune")
     refused(tiny, tmp_path / "gone.json", "gone.json: no file", "w2v-edge tune")
     refused(tiny, tmp_path, "no file")
@@ -132,15 +128,15 @@ def test_nothing_tuned_is_an_error(tiny: Path, tmp_path: Path) -> None:
         w2v_edge.load(tiny, tuned=tmp_path / "gone.json", power="low")
 
 
-@pytest.mark.parametrize("key", ["bundle", "provider", "device", "onnxruntime"])
-def test_a_tuning_of_something_else_is_refused(key: str, write: Write, tiny: Path) -> None:
-    """Another bundle, provider, device or onnxruntime has other best settings; it says which."""
-    refused(tiny, write(**{key: "0123"}), f"tuned for {key} '0123'", "w2v-edge tune BUNDLE")
+def test_a_tuning_of_something_else_is_refused(write: Write, tiny: Path) -> None:
+    """A tuning of another bundle, provider, device or onnxruntime is refused."""
+    for key in ["bundle", "provider", "device", "onnxruntime"]:
+        refused(tiny, write(**{key: "0123"}), f"tuned for {key} '0123'", "w2v-edge tune BUNDLE")
 
 
-@pytest.mark.parametrize(
-    "tuning",
-    [
+def test_a_hostile_tuning_is_refused(write: Write, tiny: Path) -> None:
+    """A tuning file can set tunable settings only, to allowed values."""
+    cases: list[Any] = [
         {"threads": 0},
         {"threads": 10**6},
         {"threads": 10**400},
@@ -158,30 +154,34 @@ def test_a_tuning_of_something_else_is_refused(key: str, write: Write, tiny: Pat
         {"entries": {"session.set_denormal_as_zero": "1"}},
         [],
         None,
-    ],
-    ids=lambda x: repr(x)[:40],
-)
-def test_a_hostile_tuning_is_refused(tuning: Any, write: Write, tiny: Path) -> None:
-    """A file can set nothing but what may be tuned, to values that may be chosen."""
-    refused(tiny, write(tuning=tuning), "tuning.json", "w2v-edge tune")
+    ]
+    for tuning in cases:
+        refused(tiny, write(tuning=tuning), "tuning.json", "w2v-edge tune")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", "[" * 20_000, '{"format": "other"}', " " * 2**17, "\x00", "{}" * 9],
-    ids=range(9),
-)
-def test_a_damaged_file_is_refused(text: str, tiny: Path, tmp_path: Path) -> None:
-    """What is no tuning is one line, whatever it is."""
-    path = tmp_path / "tuning.json"
-    path.write_text(text)
-    refused(tiny, path, "tuning.json", "w2v-edge tune")
-    path.write_bytes(b"\xff\xfe" + text.encode())
-    refused(tiny, path, "tuning.json", "w2v-edge tune")
+def test_a_damaged_file_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """A file that is no tuning is refused in one line."""
+    cases: list[str] = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 20_000,
+        '{"format": "other"}',
+        " " * 2**17,
+        "\x00",
+        "{}" * 9,
+    ]
+    for text in cases:
+        path = tmp_path / "tuning.json"
+        path.write_text(text)
+        refused(tiny, path, "tuning.json", "w2v-edge tune")
+        path.write_bytes(b"\xff\xfe" + text.encode())
+        refused(tiny, path, "tuning.json", "w2v-edge tune")
 
 
 def test_a_device_needs_no_more_than_to_run(write: Write, tiny: Path) -> None:
-    """What was tuned is used where there are numpy and onnxruntime, and nothing else of ours."""
+    """A tuning is used with numpy and onnxruntime only."""
     missing = ("psutil", "click", "rich", "soundfile", "soxr", "torch", "pysubs2")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
@@ -202,7 +202,7 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from([*Tuning.__dataclass_fields__, "other"]), value=JSON)
 def test_any_value_is_checked(key: str, value: Any) -> None:
-    """Whatever a file says of a setting: it is refused, or one that may be chosen."""
+    """Any value of any setting is refused or allowed."""
     try:
         tuning = strict.from_plain(Tuning, {key: value})
         tuning.check("cuda")
@@ -217,7 +217,7 @@ def test_any_value_is_checked(key: str, value: Any) -> None:
 
 
 def test_a_session_gets_what_was_tuned(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each setting is told to onnxruntime, by its own names."""
+    """Each setting reaches onnxruntime under its own name."""
     told: dict[str, str] = {}
     options = onnxruntime.SessionOptions
 
@@ -240,7 +240,7 @@ def test_a_session_gets_what_was_tuned(tiny: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_devices_of_one_make_are_one(tmp_path: Path) -> None:
-    """Processor and GPUs tell devices apart; frequency, load and the number of a core do not."""
+    """Processor and GPU identify a device; frequency and load do not."""
     assert device_identity() == device_identity()
 
     def machine(name: str, model: str, mhz: int, gpu: str = "") -> str:

@@ -19,7 +19,7 @@ names = st.text(
 
 
 def test_a_folder_has_its_audio_files(tmp_path: Path) -> None:
-    """By their paths within it, in order, nothing else; what is named twice is there once."""
+    """A folder gives its audio files in order, each once."""
     (tmp_path / "b").mkdir()
     for name in ("z.wav", "b/a.FLAC", "b/notes.txt"):
         (tmp_path / name).touch()
@@ -30,7 +30,7 @@ def test_a_folder_has_its_audio_files(tmp_path: Path) -> None:
 
 
 def test_the_manifest_of_the_package() -> None:
-    """Paths are relative to the manifest; texts are what is said."""
+    """Paths are relative to the manifest, and texts are read."""
     found = find_utterances([data.FOLDER / "clips.tsv"])
     assert len(found) == 5
     assert all(x.path.is_file() and x.text for x in found)
@@ -69,9 +69,9 @@ def test_fairseqs_table(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
+def test_invalid_manifests_are_one_line(tmp_path: Path) -> None:
+    """An invalid manifest is one line with the line number, found and expected."""
+    cases: list[tuple[str, bytes, str]] = [
         ("a.tsv", b"", "no audio found"),
         ("a.tsv", b"path\ttext\n", "no audio found"),
         ("a.tsv", b"file\ttext\nx.wav\thello\n", "found the columns 'file, text'"),
@@ -82,19 +82,15 @@ def test_fairseqs_table(tmp_path: Path) -> None:
         ("a.jsonl", b'{"path": "x.wav"}\n{"path": 3}\n', "line 2: found no path"),
         ("a.jsonl", b'{"path": "x.wav", "text": 7}\n', "found 'text' 7"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
-    ],
-)
-def test_what_is_no_manifest_is_one_line(
-    name: str, content: bytes, words: str, tmp_path: Path
-) -> None:
-    """It says which line, what was found there and what is expected."""
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=words) as refused:
-        find_utterances([tmp_path / name])
-    assert "\n" not in str(refused.value)
+    ]
+    for name, content, words in cases:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=words) as refused:
+            find_utterances([tmp_path / name])
+        assert "\n" not in str(refused.value)
 
 
 def test_a_manifest_that_is_not_there() -> None:
-    """It is said, and no folder of that name is looked for."""
-    with pytest.raises(InputError, match=r"nowhere\.tsv: no file; check"):
+    """A missing manifest is an error."""
+    with pytest.raises(InputError, match=r"nowhere\.tsv: the manifest does not exist"):
         find_utterances([Path("nowhere.tsv")])

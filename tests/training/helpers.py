@@ -91,7 +91,7 @@ def run_processes(arguments: Sequence[str | Path], world_size: int, **options: A
     """Run `w2v-edge` in processes that train together, to the end."""
     started = start_processes(arguments, world_size, **options)
     try:
-        ended = [process.communicate(timeout=120) for process in started]
+        ended = [process.communicate(timeout=60) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -40,7 +40,7 @@ def _data(lengths: list[float], batch_seconds: float = 20.0, seed: int = 0) -> C
 def test_an_epoch_covers_each_recording_once(
     lengths: list[float], batch_seconds: float, seed: int
 ) -> None:
-    """Crops do not overlap and miss less than one crop; no batch is longer than asked, padded."""
+    """Crops do not overlap and miss less than one crop; padded batches keep to the batch size."""
     planned = _data(lengths, batch_seconds, seed)
     batches = planned.plan_epoch(3)
     for clip in planned.clips:
@@ -70,7 +70,7 @@ def test_batches_have_similar_lengths() -> None:
 
 @given(lengths=lengths_s, seed=st.integers(0, 99), done=st.integers(0, 40))
 def test_a_run_resumes_at_any_position(lengths: list[float], seed: int, done: int) -> None:
-    """From any position the same batches follow as without the interruption."""
+    """The batches after any position equal those of an uninterrupted run."""
     planned = _data(lengths, seed=seed)
     whole = list(islice(planned.plan(Position(), 0, 1), done + 5))
     assert list(islice(planned.plan(whole[done].after, 0, 1), 4)) == whole[done + 1 :]
@@ -85,7 +85,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 99])
 def test_processes_share_a_batch(world_size: int) -> None:
-    """Each row is in one process, with its seed; a process without any has one of length 0."""
+    """Each row is in one process, with its seed; an empty process has a row of length 0."""
     clips = measure(find_utterances([data.FOLDER]), 16_000, bad=STRICT)
     planned = ClipData(clips, [], Recipe(1, 1e3, 1e-3, crop_seconds=4.0), crop_seconds=4.0)
     whole = next(planned.plan(Position(1, 0), 0, 1))
@@ -104,7 +104,7 @@ def _rows(batch: Batch) -> list[tuple[int, bytes]]:
 
 
 def test_prefetching_keeps_the_order_and_raises_in_its_place() -> None:
-    """Threads load ahead; an error comes where its batch would have come."""
+    """An error is raised where its batch would have come."""
 
     def load(planned: PlannedBatch) -> int:
         if planned.after.batch == 5:
@@ -118,8 +118,8 @@ def test_prefetching_keeps_the_order_and_raises_in_its_place() -> None:
             next(batches)
 
 
-def test_a_crop_is_that_part_of_the_recording(tmp_path: Path) -> None:
-    """At another sample rate, and at the end of the file, too."""
+def test_a_crop_is_a_part_of_the_recording(tmp_path: Path) -> None:
+    """This holds at other sample rates and at the end of the file."""
     import soundfile
 
     whole = AudioFile(data.DEMO_CLIP, 16_000)
@@ -137,7 +137,7 @@ def test_a_crop_is_that_part_of_the_recording(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_are_errors_or_skipped(tmp_path: Path) -> None:
-    """An error says how to skip them; a skipped one is warned of once; short ones are dropped."""
+    """The error names --skip-bad; a skipped file causes one warning."""
     (tmp_path / "a.wav").write_text("no audio at all")
     (tmp_path / "b.flac").write_bytes(data.DEMO_CLIP.read_bytes())
     (tmp_path / "notes.txt").write_text("not an audio file by its name")

@@ -1,4 +1,4 @@
-"""Masks of fine-tuning: spans within recordings, as many as asked for, by seeds alone."""
+"""SpecAugment masks: spans within recordings, drawn from seeds alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ SHARES = st.floats(0, 0.9)
 
 @settings(deadline=None, max_examples=50)
 @given(lengths=LENGTHS, more=st.integers(0, 30), time=SHARES, seed=st.integers(0, 2**62))
-def test_masks_are_a_matter_of_the_recording_alone(
-    lengths: list[int], more: int, time: float, seed: int
-) -> None:
-    """Neither padding nor company changes them, and none of the padding is hidden."""
+def test_masks_are_batch_invariant(lengths: list[int], more: int, time: float, seed: int) -> None:
+    """Masks are the same alone and in a padded batch; padding is not masked."""
     augment = SpecAugment(time=time, channels=0.25)
     seeds = torch.arange(len(lengths)) + seed
     frames = max(lengths) + more
@@ -32,14 +30,14 @@ def test_masks_are_a_matter_of_the_recording_alone(
         assert torch.equal(masks.time[row, :length], alone.time[0])
         assert torch.equal(masks.channels[row], alone.channels[0])
         assert not masks.time[row, length:].any()
-        # A recording that is no longer than a span stays to be heard.
+        # A recording that is no longer than a span is not masked.
         assert length > augment.span_frames or not masks.time[row].any()
 
 
 @settings(deadline=None, max_examples=20)
 @given(time=st.floats(0.05, 0.8), channels=st.floats(0.05, 0.5))
-def test_shares_are_those_asked_for_before_spans_overlap(time: float, channels: float) -> None:
-    """A share p in spans at random leaves less than exp(-p) hidden, and not far less."""
+def test_the_masked_share_is_as_configured(time: float, channels: float) -> None:
+    """Random spans overlap: a share p masks about 1 - exp(-p), and at most p."""
     augment = SpecAugment(time=time, channels=channels)
     rows, frames, dim = 100, 500, 768
     masks = augment.draw(torch.full((rows,), frames), frames, dim, torch.arange(rows))
@@ -49,8 +47,8 @@ def test_shares_are_those_asked_for_before_spans_overlap(time: float, channels: 
         assert 0.75 * expected - 0.02 < found < share + 0.02
 
 
-def test_nothing_is_hidden_where_nothing_is_asked_for() -> None:
-    """Shares of zero give the frames as they are, with a vector that still has a gradient."""
+def test_zero_shares_mask_nothing() -> None:
+    """The frames are unchanged; the mask vector still gets a gradient."""
     values = torch.randn(2, 30, 12)
     lengths = torch.tensor([30, 20])
     masks = SpecAugment(0.0, 0.0).draw(lengths, 30, 12, torch.arange(2))
@@ -62,8 +60,8 @@ def test_nothing_is_hidden_where_nothing_is_asked_for() -> None:
     assert not vector.grad.any()
 
 
-def test_hidden_frames_are_the_vector_and_hidden_channels_zero() -> None:
-    """Channels are hidden in masked frames, too; without a vector all that is hidden is zero."""
+def test_masked_frames_are_the_vector_and_masked_channels_zero() -> None:
+    """Channels are masked within masked frames too; without a vector frames become zero."""
     values = torch.ones(1, 4, 3)
     masks = Masks(torch.tensor([[False, True, False, False]]), torch.tensor([[True, False, False]]))
     frames = Frames(values, torch.tensor([4]))
@@ -74,7 +72,7 @@ def test_hidden_frames_are_the_vector_and_hidden_channels_zero() -> None:
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_shares_that_are_none_are_refused(share: float) -> None:
-    """From 0 to below 1."""
+def test_shares_out_of_range_are_refused(share: float) -> None:
+    """A share is at least 0 and below 1."""
     with pytest.raises(ConfigError, match=r"mask_time .*expected 0 to below 1"):
         SpecAugment(time=share)

@@ -1,4 +1,4 @@
-"""Texts and labels: normalised once and for all, spelled and read back."""
+"""Vocabularies: normalised texts, encoded as labels and decoded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from w2v_edge.training.vocabulary import Vocabulary, head_for, normalise
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(max_size=40))
-def test_what_is_normalised_stays(text: str) -> None:
-    """Twice is as once; no punctuation, no double spaces, nothing in upper case."""
+def test_normalisation_is_idempotent(text: str) -> None:
+    """Normalised texts have no punctuation and no double spaces."""
     once = normalise(text)
     assert normalise(once) == once
     assert once == " ".join(once.split())
@@ -37,14 +37,14 @@ def test_what_is_normalised_stays(text: str) -> None:
     ],
 )
 def test_texts_are_normalised(text: str, expected: str) -> None:
-    """Accents, digits and apostrophes within words stay; the rest parts words or vanishes."""
+    """Accents, digits and apostrophes within words are kept; other characters are not."""
     assert normalise(text) == expected
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))
-def test_what_is_spelled_is_read_back(texts: list[str]) -> None:
-    """With labels of its own characters every text survives, doubled letters too."""
+def test_decoding_inverts_encoding(texts: list[str]) -> None:
+    """Every text is decoded from the labels of its characters, doubled letters included."""
     spoken = [x for x in map(normalise, texts) if x]
     vocabulary = Vocabulary(head_for(spoken))
     assert not vocabulary.missing(spoken)
@@ -61,14 +61,14 @@ def _cased() -> Vocabulary:
     return Vocabulary(CtcHeadConfig(len(labels), labels, 0, "|", labels[:4]))
 
 
-def test_labels_in_upper_case_spell_texts_in_lower_case() -> None:
-    """A label in lower case is taken first; what has none is unknown, a space is the delimiter."""
+def test_upper_case_labels_encode_lower_case_texts() -> None:
+    """Lower-case labels come first; other characters are unknown; a space is the delimiter."""
     assert _cased().encode("ab éz") == [7, 6, 4, 8, 3]
     assert _cased().missing(["ab é", "z y"]) == ["y", "z"]
 
 
 def test_characters_without_a_label_are_named() -> None:
-    """In one line, with what to do; labels that are no letters are refused as a whole."""
+    """The error names the option; a vocabulary without letters is refused."""
     with pytest.raises(ConfigError, match=r"lacks 2 characters of the texts: y z; .*--new-voc"):
         _cased().check_covers(["a z", "y"])
     _cased().check_covers(["ab é"])

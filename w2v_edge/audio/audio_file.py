@@ -1,4 +1,4 @@
-"""Audio files in blocks: memory follows what is read, never what a header promises."""
+"""Audio files, read in blocks: memory follows the samples read, never the length in a header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from w2v_edge.audio.header import CUT_SHORT, refuse_cut_short, states_mp3_length
+from w2v_edge.audio.header import TRUNCATED, check_complete, states_mp3_length
 from w2v_edge.audio.waveform import (
     Waveform,
     check_rate,
@@ -24,13 +24,13 @@ from w2v_edge.errors import AudioFileError, InputError, MissingExtraError
 from w2v_edge.files import open_regular
 
 BLOCK = 2**18
-"""Numbers in a block, over all channels, before and after resampling."""
+"""Samples in a block, over all channels, before and after resampling."""
 
 LONGEST_SECONDS = 24 * 3600.0
-"""By default: a file of a few KB may expand to months."""
+"""Default limit: a file of a few KB may expand to months."""
 
 UNKNOWN_LENGTH = 2**62
-"""libsndfile reports more than this for streams written without a length."""
+"""libsndfile reports at least this for streams written without a length."""
 
 MP3_TAGS = 4096
 """Bytes that may follow the audio of an MP3 file."""
@@ -40,13 +40,13 @@ MP3_TAGS = 4096
 class AudioFile:
     """An audio file as a waveform at `sample_rate`, mixed down to mono, read in blocks.
 
-    Making one opens the file and checks its header.
+    The constructor opens the file and checks its header.
 
     Attributes:
-        path: of the file; only regular files are opened.
-        sample_rate: that blocks are to have, in Hz.
-        max_seconds: reading more than that is an error.
-        content: the file itself, where it is in memory; `path` then is its name alone.
+        path: path of the file; only regular files are opened.
+        sample_rate: sample rate of the blocks, in Hz.
+        max_seconds: longest audio, in seconds; reading more is an error.
+        content: bytes of a file in memory, `path` being its name only; None to read `path`.
 
     Raises:
         AudioFileError: the file is missing, not audio, or shorter than its header says.
@@ -59,20 +59,20 @@ class AudioFile:
     content: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Open the file once: what cannot be read is refused before any work."""
+        """Open the file once, so that an unreadable file is an error before any work."""
         check_rate(self.sample_rate)
         with self._opened():
             pass
 
     @property
     def samples(self) -> int | None:
-        """Samples in all, where the file states them and needs no resampling; else None."""
+        """Number of samples, if the header states it and no resampling is needed; else None."""
         with self._opened() as opened:
             return opened.stated if opened.file.samplerate == self.sample_rate else None
 
     @property
     def seconds(self) -> float:
-        """How long it is, as the file states it; where it does not, it is read to its end."""
+        """Duration in seconds, from the header; a file without a length is read to its end."""
         with self._opened() as opened:
             rate, stated = opened.file.samplerate, opened.stated
         if stated is not None:
@@ -80,10 +80,14 @@ class AudioFile:
         return sum(map(len, self.blocks())) / self.sample_rate
 
     def excerpt(self, start_s: float, seconds: float) -> Waveform:
-        """Read a part of it, (samples,); at its end there may be less.
+        """Read an excerpt (samples,); it is shorter at the end of the file.
+
+        Args:
+            start_s: start in seconds.
+            seconds: duration in seconds.
 
         Raises:
-            AudioFileError: it is damaged there, or its numbers are no PCM.
+            AudioFileError: the file is damaged there, or its values are not PCM.
         """
         with self._opened() as opened:
             file = opened.file
@@ -97,10 +101,11 @@ class AudioFile:
             return mono if same else resample(mono, file.samplerate, self.sample_rate)
 
     def blocks(self) -> Iterator[Waveform]:
-        """Yield the waveform from its beginning in blocks (samples,) of at most `BLOCK`.
+        """Yield the waveform in blocks (samples,) of at most `BLOCK`.
 
         Raises:
-            AudioFileError: it is empty, truncated, damaged or too long, or its numbers are no PCM.
+            AudioFileError: the file is empty, truncated, damaged or too long, or its values are
+                not PCM.
         """
         with self._opened() as opened:
             rate = opened.file.samplerate
@@ -110,13 +115,13 @@ class AudioFile:
             yield from (block for block in blocks if len(block))
 
     def _mono(self, opened: _Opened) -> Iterator[Waveform]:
-        """Read an open file to its end: some formats do not know their length."""
+        """Yield mono blocks up to the end of the file: some formats do not state their length."""
         file = opened.file
         frames = max(1, min(BLOCK, BLOCK * file.samplerate // self.sample_rate) // file.channels)
         most = self.max_seconds * file.samplerate
         start = 0
         while len(block := file.read(frames, dtype="float32", always_2d=True)):
-            # Numbers near float32's largest overflow here; they are refused below.
+            # Values near float32's maximum overflow here; `check_values` rejects them.
             with np.errstate(over="ignore", invalid="ignore"):
                 mono: Waveform = block.mean(axis=1, dtype=np.float32)
             check_values(mono, start)
@@ -138,15 +143,15 @@ class AudioFile:
 
     @contextmanager
     def _opened(self) -> Iterator[_Opened]:
-        """Open the file; whatever goes wrong until it is closed is an error that names it."""
+        """Open the file; any error until it is closed becomes an `AudioFileError` that names it."""
         soundfile = _import_soundfile()
         try:
             with self._stream() as stream:
-                refuse_cut_short(stream)
+                check_complete(stream)
                 guessed = not states_mp3_length(stream)
                 stream.seek(0)
-                # By its descriptor: libsndfile looks for no files beside it, guesses nothing
-                # from its name, and names need not be text.
+                # Given a descriptor, libsndfile looks for no files beside this one and guesses
+                # nothing from its name, which need not be valid Unicode.
                 source = stream if isinstance(stream, BytesIO) else stream.fileno()
                 with soundfile.SoundFile(source, closefd=False) as file:
                     check_rate(file.samplerate)
@@ -154,9 +159,7 @@ class AudioFile:
         except InputError as error:
             raise AudioFileError(f"{self.path}: {error}") from error
         except FileNotFoundError as error:
-            raise AudioFileError(
-                f"{self.path}: expected an audio file, found nothing to read there"
-            ) from error
+            raise AudioFileError(f"{self.path}: expected an audio file, found none") from error
         except (OSError, soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
             raise AudioFileError(f"{self.path}: not readable as audio ({reason:.80})") from error
@@ -167,9 +170,9 @@ class _Opened:
     """An open file.
 
     Attributes:
-        file: libsndfile's.
-        stream: the same file's bytes.
-        guessed: whether its length is only guessed from a bit rate, as of some MP3 files.
+        file: `soundfile.SoundFile`.
+        stream: bytes of the same file.
+        guessed: whether its length is estimated from a bit rate, as in some MP3 files.
     """
 
     file: Any
@@ -178,20 +181,24 @@ class _Opened:
 
     @property
     def stated(self) -> int | None:
-        """Samples of each channel, None where the file does not say."""
+        """Samples per channel; None if the file does not state them."""
         known = not self.guessed and 0 <= self.file.frames < UNKNOWN_LENGTH
         return self.file.frames if known else None
 
     def check_end(self, samples: int) -> None:
-        """Refuse a file that ends early, or was left early, at `samples` of each channel."""
+        """Check that the file was read to its end, given the samples read per channel.
+
+        Raises:
+            InputError: the file is truncated, or libsndfile stopped before its end.
+        """
         if self.stated is not None and samples < self.stated:
-            raise InputError(CUT_SHORT)
-        # libsndfile stops where it guessed the end to be.
+            raise InputError(TRUNCATED)
+        # libsndfile stops at its estimate of the end.
         position, size = self.stream.tell(), self.stream.seek(0, os.SEEK_END)
         if self.guessed and size - position > MP3_TAGS:
             raise InputError(
-                "an MP3 file of a variable bit rate that does not state its length, which "
-                "libsndfile reads in part only; convert it to WAV or FLAC"
+                "found an MP3 file of variable bit rate without a length, of which libsndfile "
+                "reads only a part; convert it to WAV or FLAC"
             )
 
 
@@ -209,7 +216,7 @@ def read_audio(
     count = 0
     for block in AudioFile(path, model_rate, max_seconds).blocks():
         if count + len(block) > len(waveform):
-            # In place where the system can: blocks put together at the end would be held twice.
+            # In place where the system can; concatenating at the end would need twice the memory.
             waveform.resize(count + max(len(block), count // 8), refcheck=False)
         waveform[count : count + len(block)] = block
         count += len(block)

@@ -1,6 +1,6 @@
-"""What the header of an audio file promises, where libsndfile reads what is there and says nothing.
+"""Detects truncated audio files by the length in their headers, which libsndfile does not check.
 
-Only headers are read: a few bytes for each chunk, whatever lengths they state.
+Only headers are read: a few bytes per chunk, whatever lengths they state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from w2v_edge.errors import InputError
 
 MOST_CHUNKS = 10_000
-"""No recorder writes as many before its audio; a walk over more only costs time."""
+"""Maximum number of chunks to walk over; no recorder writes as many before its audio."""
 
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
 
@@ -20,26 +20,30 @@ UNSET_RIFF = 0x7FFFF000
 UNSET_AIFF = 0x7F000000
 UNSET_AU = 0xFFFFFFFF
 UNSET_64 = 2**62
-"""Bytes; writers to a pipe state this much or more, or nothing, where they know no length."""
+"""Lengths in bytes: writers to a pipe state at least this, or 0, for an unknown length."""
+
+TRUNCATED = "truncated, its header states more audio than the file holds; copy it again"
 
 
-CUT_SHORT = "truncated, its header promises more audio than the file holds; copy it again"
-
-
-def refuse_cut_short(stream: FileIO | BytesIO) -> None:
-    """Refuse an open file whose header promises more bytes than there are.
+def check_complete(stream: FileIO | BytesIO) -> None:
+    """Check that an open file has as many bytes as its header states.
 
     Raises:
-        InputError: it does.
+        InputError: the file is truncated.
     """
     size = stream.seek(0, os.SEEK_END)
-    end = promised_end(stream, size)
+    end = stated_end(stream, size)
     if end is not None and end > size:
-        raise InputError(CUT_SHORT)
+        raise InputError(TRUNCATED)
 
 
-def promised_end(stream: FileIO | BytesIO, size: int) -> int | None:
-    """Return where in a file of `size` bytes its audio should end; None where it does not say."""
+def stated_end(stream: FileIO | BytesIO, size: int) -> int | None:
+    """Return the offset at which the audio of a file should end; None if unknown.
+
+    Args:
+        stream: the open file.
+        size: its size in bytes.
+    """
     stream.seek(0)
     head = stream.read(64)
     magic = head[:4]
@@ -55,7 +59,7 @@ def promised_end(stream: FileIO | BytesIO, size: int) -> int | None:
 
 
 def states_mp3_length(stream: FileIO | BytesIO) -> bool:
-    """Tell whether an MP3 file states how many frames it has; else its length is only guessed."""
+    """Return whether an MP3 file states its number of frames; else its length is an estimate."""
     stream.seek(0)
     head = stream.read(10)
     if head[:3] == b"ID3" and len(head) == 10:  # noqa: PLR2004
@@ -69,16 +73,16 @@ def states_mp3_length(stream: FileIO | BytesIO) -> bool:
 
 
 class _Layout(NamedTuple):
-    """How a file is made of chunks: a name, a length and as many bytes each.
+    """Layout of a file of chunks, each with a name, a length and data.
 
     Attributes:
-        start: of the first chunk.
-        name, length: bytes of each.
-        byteorder: of lengths.
-        align: chunks start at multiples of it.
-        inclusive: whether a length counts the chunk's own name and length.
+        start: offset of the first chunk.
+        name, length: sizes of these fields, in bytes.
+        byteorder: byte order of lengths.
+        align: alignment of chunks, in bytes.
+        inclusive: whether a length includes the name and length fields.
         audio: names of the chunk with samples.
-        unset: lengths from here up, and 0, promise nothing.
+        unset: 0 and lengths from here up mean an unknown length.
     """
 
     start: int
@@ -113,7 +117,7 @@ def _of_chunks(stream: FileIO | BytesIO, layout: _Layout) -> int | None:
         inside = at + len(head)
         end = at + length if layout.inclusive else inside + length
         if head[:4] == b"ds64":
-            # RF64: the first two lengths of 64 bits are the file's and the audio's.
+            # RF64: 64-bit lengths of the file and of the audio.
             long_length = _integer(stream.read(16)[8:], layout)
         if head[:4] in layout.audio:
             if length == UNSET_AU and long_length:
@@ -138,7 +142,7 @@ def _of_au(head: bytes) -> int | None:
 
 
 def _of_sphere(head: bytes) -> int | None:
-    """Read NIST SPHERE, whose header is lines of a name, a type and a value."""
+    """Return the end of a NIST SPHERE file; its header has lines of name, type and value."""
     lines = [line.split() for line in head.split(b"\n")]
     stated = {x[0]: x[2] for x in lines if len(x) == 3 and x[1] == b"-i"}  # noqa: PLR2004
     sizes = [
@@ -152,7 +156,7 @@ def _of_sphere(head: bytes) -> int | None:
 
 
 def _of_ogg(stream: FileIO | BytesIO, size: int) -> int | None:
-    """Ogg states no length, but each page does: return where the last one should end."""
+    """Return the end of the last page of an Ogg file; Ogg states lengths per page only."""
     stream.seek(max(0, size - 2 * LARGEST_OGG_PAGE))
     tail = stream.read(2 * LARGEST_OGG_PAGE)
     at = tail.rfind(b"OggS")

@@ -1,10 +1,10 @@
 """Utterances of a corpus, found in folders, audio files and manifests.
 
-A manifest is a tab-separated table with a header (`.tsv`), or has one JSON object a line
-(`.jsonl`). The column `path` (or NeMo's `audio_filepath`, Hugging Face's `audio`) names audio files
-relative to the manifest's folder; the optional column `text` (or Common Voice's `sentence`) has
-their transcripts. fairseq's tables are read too: a folder in the first line, then lines of a path
-and a number of samples.
+A manifest is a tab-separated table with a header (`.tsv`), or one JSON object per line (`.jsonl`).
+The column `path` (or NeMo's `audio_filepath`, Hugging Face's `audio`) names audio files relative to
+the manifest's folder; the optional column `text` (or Common Voice's `sentence`) has transcripts.
+fairseq's tables are also supported: a folder in the first line, then lines of a path and a number
+of samples.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def find_utterances(sources: Sequence[Path]) -> list[Utterance]:
     Audio files are not opened. A file that several sources name is listed once.
 
     Raises:
-        InputError: no audio was found, a manifest cannot be read or lacks a column.
+        InputError: no audio was found, or a manifest cannot be read or lacks a column.
     """
     found: dict[Path, Utterance] = {}
     for source in sources:
@@ -81,7 +81,9 @@ def read_speech_manifest(path: Path) -> Iterator[Utterance]:
     for number, folder, row in rows:
         name = _first(row, PATHS)
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise InputError(f"{path}, line {number}: found no path of an audio file in 'path'")
+            raise InputError(
+                f"{path}, line {number}: found no path, expected that of an audio file; fill it in"
+            )
         if len(name) > MAX_PATH:
             raise InputError(
                 f"{path}, line {number}: found a path of {len(name)} characters, expected at most "
@@ -105,7 +107,9 @@ def _read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no file; check the path of the manifest") from error
+        raise InputError(
+            f"{path}: the manifest does not exist, or is not a regular file; check its path"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
 
@@ -117,7 +121,9 @@ def _json_rows(path: Path, lines: Sequence[str]) -> Iterator[ManifestRow]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: not JSON; write one object a line") from error
+            raise InputError(
+                f"{path}, line {number}: not JSON; write one object per line"
+            ) from error
         if not isinstance(row, dict) or not any(key in row for key in PATHS):
             raise InputError(
                 f"{path}, line {number}: found no key {' or '.join(map(repr, PATHS))}; "

@@ -15,26 +15,26 @@ from w2v_edge.errors import InputError, SampleRateError
 Waveform = npt.NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 10_000_000
-"""Hz; nothing that records speech is slower, nothing that records sound is faster."""
+"""Accepted sample rates in Hz, beyond any recorder of speech or sound."""
 
 LOUDEST = 100.0
-"""No float PCM peaks 40 dB above full scale; numbers beyond are integers in disguise."""
+"""Maximum magnitude: 40 dB above full scale; larger values are unscaled integers."""
 
 
 def as_waveform(
     waveform: npt.ArrayLike, sample_rate: int | None, model_rate: int, *, start: int = 0
 ) -> Waveform:
-    """Bring one waveform to 1-D float32 PCM at `model_rate`.
+    """Convert one waveform to 1-D float32 PCM at `model_rate`.
 
     Args:
         waveform: (samples,) floats in [-1, 1], or int16, which is scaled.
-        sample_rate: of the waveform in Hz; None says that it is the model's.
+        sample_rate: sample rate of the waveform in Hz; None if it is the model's.
         model_rate: the model's sample rate in Hz.
-        start: where it starts in the recording that it is a block of, in samples.
+        start: position of the block in its recording, in samples, for errors.
 
     Raises:
-        InputError: wrong rank or type, not finite, or far beyond full scale.
-        SampleRateError: another rate, and no resampler installed.
+        InputError: wrong rank or type, or values that are not finite or far beyond full scale.
+        SampleRateError: the rate is invalid, or soxr is not installed to convert it.
     """
     array = _as_array(waveform)
     if array.ndim != 1:
@@ -50,10 +50,10 @@ def as_waveform(
 
 
 def check_length(samples: int, geometry: Geometry, model_rate: int) -> None:
-    """Refuse a waveform that gives no frame.
+    """Check that a waveform gives at least one frame.
 
     Raises:
-        InputError: it is shorter than a frame.
+        InputError: it is shorter than one frame.
     """
     if samples < geometry.min_samples:
         needed = geometry.min_samples
@@ -65,10 +65,10 @@ def check_length(samples: int, geometry: Geometry, model_rate: int) -> None:
 
 
 def check_rate(rate: object) -> None:
-    """Refuse what is no sample rate.
+    """Check a sample rate.
 
     Raises:
-        SampleRateError: it is not a whole number of Hz, or no rate that audio has.
+        SampleRateError: it is not an integer from `LOWEST_RATE` to `HIGHEST_RATE`.
     """
     whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
     if not whole or not LOWEST_RATE <= rate <= HIGHEST_RATE:  # type: ignore[operator]
@@ -80,16 +80,16 @@ def check_rate(rate: object) -> None:
 
 
 def check_values(samples: Waveform, start: int = 0) -> None:
-    """Refuse numbers that are no PCM, without a copy of the array.
+    """Check that values are PCM, without copying the array.
 
     Args:
         samples: (samples,), or a block of a waveform.
-        start: where the block starts in its waveform, in samples.
+        start: position of the block in its waveform, in samples, for errors.
 
     Raises:
-        InputError: a number is not finite, or far beyond full scale.
+        InputError: a value is not finite, or far beyond full scale.
     """
-    # Both are NaN if anything is: then neither comparison holds.
+    # If a value is NaN, both are, and neither comparison holds.
     highest, lowest = samples.max(initial=0.0), samples.min(initial=0.0)
     if highest <= LOUDEST and lowest >= -LOUDEST:
         return
@@ -102,7 +102,7 @@ def check_values(samples: Waveform, start: int = 0) -> None:
     first = int(np.argmin(np.isfinite(samples)))
     raise InputError(
         f"found {samples[first]} at sample {start + first}, expected finite numbers; "
-        "mend the source"
+        "check the source"
     )
 
 
@@ -110,7 +110,7 @@ def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
     """Resample a 1-D waveform at high quality.
 
     Raises:
-        SampleRateError: the rate is no rate, or soxr is not installed.
+        SampleRateError: the rate is invalid, or soxr is not installed.
     """
     check_rate(rate)
     soxr = _import_soxr(rate, to_rate)
@@ -121,36 +121,39 @@ def resample(waveform: Waveform, rate: int, to_rate: int) -> Waveform:
 
 
 class Resampler:
-    """Resamples a waveform that grows: in all the same samples as `resample` of the whole."""
+    """Resamples a waveform in blocks, to the same samples as `resample` of the whole.
+
+    Args:
+        rate: sample rate of the waveform, in Hz.
+        to_rate: sample rate of the result, in Hz.
+
+    Raises:
+        SampleRateError: a rate is invalid, or soxr is not installed.
+    """
 
     def __init__(self, rate: int, to_rate: int) -> None:
-        """Begin with nothing.
-
-        Raises:
-            SampleRateError: a rate is no rate, or soxr is not installed.
-        """
         check_rate(rate)
         check_rate(to_rate)
         soxr = _import_soxr(rate, to_rate)
         self._stream = soxr.ResampleStream(int(rate), int(to_rate), 1, "float32", "HQ")
 
     def push(self, samples: Waveform) -> Waveform:
-        """Add samples (n,) and return those at the other rate that are ready."""
+        """Add samples (n,) and return the resampled ones that are final."""
         ready: Waveform = self._stream.resample_chunk(samples)
         return ready
 
     def flush(self) -> Waveform:
-        """End the waveform and return the samples that were still waiting."""
+        """End the waveform and return the remaining samples."""
         ready: Waveform = self._stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
         return ready
 
 
 @cache
 def resampling_seconds(rate: int, to_rate: int) -> float:
-    """Return how far a `Resampler` lags behind what is pushed to it, at worst.
+    """Return the maximum delay of a `Resampler`, in seconds.
 
     Raises:
-        SampleRateError: a rate is no rate, or soxr is not installed.
+        SampleRateError: a rate is invalid, or soxr is not installed.
     """
     resampler = Resampler(rate, to_rate)
     millisecond = np.zeros(rate // 1000, dtype=np.float32)
@@ -162,7 +165,7 @@ def resampling_seconds(rate: int, to_rate: int) -> float:
 
 
 def resample_blocks(blocks: Iterable[Waveform], rate: int, to_rate: int) -> Iterator[Waveform]:
-    """Resample a waveform block by block: in all the same samples as `resample` of the whole.
+    """Resample a waveform in blocks, to the same samples as `resample` of the whole.
 
     Raises:
         SampleRateError: soxr is not installed.
@@ -190,10 +193,12 @@ def _as_array(waveform: npt.ArrayLike) -> npt.NDArray[Any]:
     except Exception as error:
         # Converting runs the caller's own code, which may raise anything.
         what = " ".join(str(error).split())
-        raise InputError(f"found no array of samples ({what:.80})") from error
+        raise InputError(
+            f"found {type(waveform).__name__}, expected an array of samples ({what:.80})"
+        ) from error
     if array.dtype == object:
         raise InputError(
-            f"found {type(waveform).__name__} that is no array of numbers, expected samples; "
+            f"found {type(waveform).__name__}, expected an array of samples; "
             "pass an array, or a list of recordings"
         )
     return array

@@ -11,7 +11,7 @@ tensor names are the same in every language.
     context.onnx     features, frame_lengths            -> context (, ...)
     statistics.onnx  waveform, lengths                  -> statistics
 
-The dots stand for outputs that some models have: `logits`, (batch, frames, labels) or (batch,
+The dots stand for optional outputs: `logits`, (batch, frames, labels) or (batch,
 labels); `layer_K`, the output of transformer layer K (batch, frames, dim); `embedding`, the mean of
 the context over each utterance (batch, dim); and, where the context has fewer frames than the
 features, `context_lengths`, the number of valid frames of the context and of all outputs computed
@@ -22,9 +22,9 @@ Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64
 float32; codes (batch, frames, groups) int64; statistics (batch, k) float32. Frames at or past
 `frame_lengths` are zero in every output.
 
-The parts: `manifest` (what a bundle says of itself), `files` (a bundle on disk and its hashes),
-`graph_check` and `wire_format` (what a graph would make onnxruntime do), `golden` and `npz` (golden
-vectors), `geometry` (where frames lie over samples).
+Modules: `manifest` (contents of `manifest.json`), `files` (a bundle on disk and its hashes),
+`graph_check` and `wire_format` (validation of graphs), `golden` and `npz` (golden vectors),
+`geometry` (positions of frames over samples).
 """
 
 from w2v_edge.bundle.files import Bundle, file_info, read_manifest

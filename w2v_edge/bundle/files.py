@@ -1,7 +1,7 @@
-"""A bundle on disk: its manifest, and files whose hashes are checked before they are used.
+"""A bundle on disk: its manifest, and files whose hashes are checked before use.
 
-Hashes detect damage, not intent: whoever writes a bundle writes its manifest too. So nothing
-outside the bundle's folder is read on its behalf, and only regular files are opened.
+Hashes detect damage, not intent: the author of a bundle also writes its manifest. So no file
+outside the bundle's folder is read, and only regular files are opened.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ MAX_MANIFEST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk. Files are hashed when first asked for, each once."""
+    """A bundle on disk; each file is hashed once, on first use.
+
+    Attributes:
+        folder: the bundle's folder.
+        manifest: contents of its `manifest.json`.
+    """
 
     folder: Path
     manifest: Manifest
@@ -57,7 +62,7 @@ class Bundle:
         """Return the path of a graph, after checking it and its data files.
 
         Raises:
-            GraphMissingError: this model has no such graph.
+            GraphMissingError: the model has no such graph.
             BundleIntegrityError: a file is missing or damaged.
         """
         self.check_data(name)
@@ -67,7 +72,7 @@ class Bundle:
         """Hash the data files of a graph.
 
         Raises:
-            GraphMissingError: this model has no such graph.
+            GraphMissingError: the model has no such graph.
             BundleIntegrityError: a data file is missing or damaged.
         """
         if name not in self.manifest.graphs:
@@ -79,11 +84,11 @@ class Bundle:
     def path(self, name: str) -> Path:
         """Return the path of a file, after checking it against the manifest.
 
-        The hashes of a graph's data files are left to `check_data`.
+        The data files of a graph are not hashed; see `check_data`.
 
         Raises:
             BundleIntegrityError: the file is missing, damaged, outside the folder or not in the
-                manifest, or it is a graph that would read other files than its data files.
+                manifest, or it is a graph that reads other files than its data files.
         """
         path = self.folder / name
         if name not in self._checked:
@@ -131,9 +136,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:
-        BundleVersionError: its format is newer than this release.
-        BundleIntegrityError: it is damaged or was edited.
-        BundleError: the folder holds no bundle.
+        BundleVersionError: the format is newer than this release.
+        BundleIntegrityError: the manifest is damaged or was edited.
+        BundleError: the folder is not a bundle.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -174,11 +179,11 @@ def _check_inside(path: Path) -> None:
     try:
         real, folder = path.resolve(), path.parent.resolve()
     except (OSError, RuntimeError) as error:
-        raise BundleIntegrityError(f"{path}: a link to nowhere; copy the whole bundle") from error
+        raise BundleIntegrityError(f"{path}: a dangling link; copy the whole bundle") from error
     if real.parent != folder:
         raise BundleIntegrityError(
             f"{path}: a link out of the bundle's folder, which is not allowed; "
-            "copy the bundle with what its links point to"
+            "copy the bundle with the targets of its links"
         )
 
 
@@ -205,7 +210,7 @@ def _parse(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def file_info(path: Path) -> FileInfo:
-    """Measure a file."""
+    """Return the size and hash of a file."""
     with open_regular(path) as stream:
         return FileInfo(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
 
@@ -214,19 +219,19 @@ def _check(path: Path, expected: FileInfo) -> None:
     _check_size(path, expected)
     if file_info(path).sha256 != expected.sha256:
         raise BundleIntegrityError(
-            f"{path}: damaged or changed, its SHA-256 is not the manifest's; "
+            f"{path}: damaged or changed, its SHA-256 differs from the manifest; "
             "copy it again or export again"
         )
 
 
 def _check_size(path: Path, expected: FileInfo) -> None:
-    """Check the place and the size of a file."""
+    """Check the location and the size of a file."""
     _check_inside(path)
     if not path.is_file():
         raise BundleIntegrityError(f"{path}: missing; copy the whole bundle or export again")
     size = path.stat().st_size
     if size != expected.size:
         raise BundleIntegrityError(
-            f"{path}: damaged, {size} bytes where the manifest says {expected.size}; "
+            f"{path}: damaged, found {size} bytes, expected {expected.size}; "
             "copy it again or export again"
         )

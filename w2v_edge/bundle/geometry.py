@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which samples each frame of a front end sees.
+    """Span of samples that each frame of a front end sees.
 
-    Frame `f` sees the samples from `f * hop - left_padding` on, `receptive_field` of them; those
-    before the first and after the last sample of the utterance are zeros.
+    Frame `f` sees `receptive_field` samples from `f * hop - left_padding`; samples outside the
+    utterance are zeros.
 
     Attributes:
-        hop: samples between the starts of neighbouring frames.
-        receptive_field: samples that one frame sees.
+        hop: samples from the start of one frame to the next.
+        receptive_field: number of samples that one frame sees.
         left_padding: zeros that frame 0 sees before the first sample, in samples.
         right_padding: zeros that the last frame may see after the last sample, in samples.
     """
@@ -37,11 +37,11 @@ class Geometry:
 
     @property
     def min_samples(self) -> int:
-        """The fewest samples that give a frame."""
+        """Minimum number of samples that give a frame."""
         return max(1, self.receptive_field - self.left_padding - self.right_padding)
 
     def frames(self, samples: int) -> int:
-        """The number of frames of an utterance of `samples` samples, 0 below `min_samples`."""
+        """Return the number of frames of `samples` samples; 0 below `min_samples`."""
         if samples < self.min_samples:
             return 0
         padded = samples + self.left_padding + self.right_padding
@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def formula(self) -> str:
-        """`frames` as a formula in plain text, for programs in other languages."""
+        """Formula of `frames` as text, for programs in other languages."""
         extra = self.left_padding + self.right_padding - self.receptive_field
         sign = "+" if extra >= 0 else "-"
         return (

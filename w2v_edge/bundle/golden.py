@@ -1,7 +1,7 @@
-"""Golden vectors: what came of a generated clip at export, to check a bundle with no torch at hand.
+"""Golden vectors: outputs for a generated clip, stored at export, to check a bundle without torch.
 
-In float32 they are PyTorch's; with quantized weights they are the bundle's own, on the machine
-that exported it, after it held its budgets against PyTorch.
+In float32 they are PyTorch's outputs; with quantized weights, the bundle's own on the exporting
+machine, once they are within the budgets against PyTorch.
 
 `golden.npz` holds, for a padded batch of two (the second ends early, over garbage): the inputs
 `waveform` and `lengths`; the expected `features`, `context`, `frame_lengths`, `codes`, `vectors`
@@ -68,9 +68,9 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
     golden = read_golden(model)
     tally = CodeAgreement()
     try:
-        bars = json.loads(str(golden["bars"]))[model.manifest.precision]
-        if "cosine" in bars:
-            return compare_closely(model, golden, bars, tally), tally
+        tolerances = json.loads(str(golden["bars"]))[model.manifest.precision]
+        if "cosine" in tolerances:
+            return compare_closely(model, golden, tolerances, tally), tally
         return compare_graphs(model, golden, "golden", tally), tally
     except (LookupError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
         if isinstance(error, W2VEdgeError):
@@ -78,14 +78,14 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
         path = model.bundle.folder / GOLDEN
         what = " ".join(str(error).split())
         raise BundleIntegrityError(
-            f"{path}: does not fit what the graphs give ({what:.80}); export again"
+            f"{path}: does not match the outputs of the graphs ({what:.80}); export again"
         ) from error
 
 
 def compare_closely(
-    model: GraphRunner, expected: Arrays, bars: dict[str, float], tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, tolerances: dict[str, float], tally: CodeAgreement
 ) -> list[Deviation]:
-    """Compare every graph's outputs where rounding may fall otherwise on another machine."""
+    """Compare every graph's outputs of quantized weights, which round differently by machine."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
     front = dict(batch)
     if "statistics" in model.manifest.graphs:
@@ -104,9 +104,9 @@ def compare_closely(
         found = model.run(graph, **given[graph])
         case = f"{graph} golden"
         rows += compare_all_lengths(model, graph, found, expected, case)
-        rows += compare_outputs_closely(model, graph, found, expected, case, bars)
+        rows += compare_outputs_closely(model, graph, found, expected, case, tolerances)
         if "codes" in found:
-            rows += _compare_codes_closely(model, found, expected, case, bars, tally)
+            rows += _compare_codes_closely(model, found, expected, case, tolerances, tally)
     return rows
 
 
@@ -116,16 +116,16 @@ def compare_outputs_closely(
     found: Arrays,
     expected: Arrays,
     case: str,
-    bars: Mapping[str, float],
+    tolerances: Mapping[str, float],
 ) -> list[Deviation]:
-    """Compare the floats that a graph gives: directions, and of logits the best labels."""
+    """Compare the float outputs of a graph by cosine similarity, and logits by the best label."""
     rows = []
     for name, lengths in outputs_of(model, graph).items():
-        sides = framed(found[name], expected, name, lengths)
+        sides = as_frames(found[name], expected, name, lengths)
         if name == "logits":
-            rows.append(compare_labels(case, name, *sides, bars["code_drift"]))
+            rows.append(compare_labels(case, name, *sides, tolerances["code_drift"]))
         else:
-            rows.append(compare_frames(case, name, *sides, bars["cosine"]))
+            rows.append(compare_frames(case, name, *sides, tolerances["cosine"]))
     return rows
 
 
@@ -134,13 +134,13 @@ def _compare_codes_closely(
     found: Arrays,
     expected: Arrays,
     case: str,
-    bars: dict[str, float],
+    tolerances: dict[str, float],
     tally: CodeAgreement,
 ) -> list[Deviation]:
     lengths = expected[code_lengths(model)]
     valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
     codes = np.where(valid[..., None], found["codes"], 0)
-    row = compare_most_codes(case, codes, expected["codes"], lengths, bars["code_drift"])
+    row = compare_most_codes(case, codes, expected["codes"], lengths, tolerances["code_drift"])
     tally.compared += int(valid.sum()) * codes.shape[2]
     tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
     if "vectors" not in found:
@@ -151,9 +151,9 @@ def _compare_codes_closely(
 
 
 def outputs_of(model: GraphRunner, graph: str) -> dict[str, str | None]:
-    """Return the floats that a graph gives for frames, and the lengths that each goes by.
+    """Return the float outputs of a graph, and the tensor with each one's valid lengths.
 
-    None for what is one vector for each utterance.
+    None for outputs of one vector per utterance.
     """
     context = model.manifest.context_outputs if graph in {"encoder", "context"} else {}
     return {**({} if graph not in {"encoder", "frontend"} else FEATURES), **context}
@@ -163,7 +163,7 @@ FEATURES: dict[str, str | None] = {"features": "frame_lengths"}
 
 
 def code_lengths(model: GraphRunner) -> str:
-    """Return the lengths that codes go by."""
+    """Return the name of the tensor with the valid lengths of codes."""
     of_context = model.manifest.quantizer_input == "context"
     return "context_lengths" if of_context else "frame_lengths"
 
@@ -171,17 +171,20 @@ def code_lengths(model: GraphRunner) -> str:
 def compare_all_lengths(
     model: GraphRunner, graph: str, found: Arrays, expected: Arrays, case: str
 ) -> list[Deviation]:
-    """Compare the lengths that a graph gives."""
+    """Compare the lengths that a graph returns."""
     names: dict[str, str] = {x: x for x in ("frame_lengths", "context_lengths") if x in found}
     if graph == "tokenizer":
         names["frame_lengths"] = code_lengths(model)
     return [compare_lengths(case, found[x], expected[other]) for x, other in names.items()]
 
 
-def framed(
+def as_frames(
     found: npt.NDArray[Any], expected: Arrays, name: str, lengths: str | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return both sides as (b, n, d) with their lengths; what there is one of, as one frame."""
+    """Return found and expected as (b, n, d), and their lengths (b,).
+
+    An output of one vector per utterance is returned as a single frame.
+    """
     if lengths is not None:
         return found, expected[name], expected[lengths]
     ones = np.ones(len(found), dtype=np.int64)
@@ -189,7 +192,7 @@ def framed(
 
 
 def read_golden(model: GraphRunner) -> Arrays:
-    """Read `golden.npz` of a bundle, checked against the manifest."""
+    """Read `golden.npz` of a bundle, after checking its hash."""
     path = model.bundle.path(GOLDEN)
     try:
         with open_regular(path) as stream:
@@ -213,7 +216,7 @@ def compare_graphs(
 def compare_encoder(
     model: GraphRunner, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
-    """Compare `encoder`, and `quantizer` on what the encoder gives."""
+    """Compare `encoder`, and `quantizer` on the encoder's output."""
     found = model.run("encoder", **batch)
     rows = _compare_outputs(model, "encoder", found, expected, case)
     source = model.manifest.quantizer_input
@@ -238,7 +241,7 @@ def compare_tokenizer(
 def compare_split(
     model: GraphRunner, batch: Arrays, expected: Arrays, case: str
 ) -> list[Deviation]:
-    """Compare `statistics` and `frontend` in a row, and `context` on the expected features."""
+    """Compare `frontend`, given the output of `statistics`, and `context` on expected features."""
     given = dict(batch)
     if "statistics" in model.manifest.graphs:
         given |= model.run("statistics", **batch)
@@ -259,7 +262,7 @@ def _compare_outputs(
         compare_values(
             case,
             name,
-            *framed(found[name], expected, name, lengths),
+            *as_frames(found[name], expected, name, lengths),
             float(expected[f"{name}_std"]),
             _rounding(expected, name),
         )
@@ -270,14 +273,14 @@ def _compare_outputs(
 def compare_quantizer(
     model: GraphRunner, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: CodeAgreement
 ) -> list[Deviation]:
-    """Compare `quantizer` on frames (b, n, d): codes, and vectors, which must be their rows."""
+    """Compare `quantizer` on frames (b, n, d): codes, and vectors, exact rows of the codebooks."""
     case = f"quantizer {case}"
     source = model.manifest.quantizer_input
     assert source is not None
     lengths = expected[code_lengths(model)]
     found = model.run("quantizer", **{source: frames})
     valid = np.arange(frames.shape[1]) < lengths[:, None]
-    # The graph has no lengths: it gives padding codes too, which mean nothing.
+    # The graph has no lengths, so that its codes at padding are arbitrary.
     codes = np.where(valid[..., None], found["codes"], 0)
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
     return [

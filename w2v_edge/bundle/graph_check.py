@@ -1,9 +1,9 @@
 """Checks which files an ONNX graph reads and what it allocates, before onnxruntime opens it.
 
-A graph names the files that hold its weights, and older releases of onnxruntime follow these names
-anywhere: out of the folder, through links, even to addresses in memory. So its bytes are parsed
-here first, by the field numbers of onnx.proto. Each occurrence of a field is checked, since parsers
-may merge several; a field that may occur once is refused if it occurs twice.
+A graph names the files with its weights, and older releases of onnxruntime follow any name: out of
+the folder, through links, even to addresses in memory. So its bytes are parsed here first, by the
+field numbers of onnx.proto. Every occurrence of a field is checked, since parsers may merge
+several; a field that must be unique is an error if it occurs twice.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from w2v_edge.bundle.wire_format import BYTES, WireError, fields, varints
 from w2v_edge.errors import BundleIntegrityError
 
 MAX_DEPTH = 32
-"""Of nested graphs."""
+"""Maximum depth of nested graphs."""
 
 MAX_GRAPH_BYTES = 16 * 2**20
-"""Weights are in separate files, so a graph itself is small."""
+"""Maximum size of a graph, whose weights are in separate files."""
 
 MAX_AXES = 64
 
@@ -48,11 +48,11 @@ _INSIDE: dict[str, dict[int, str]] = {
 _ONCE = {("Model", 7), ("Attribute", 5), ("Attribute", 6), ("Attribute", 22)}
 _ONCE |= {("Training", 1), ("Training", 2), ("SparseTensor", 1), ("SparseTensor", 2)}
 
-# Of TensorProto.
+# Field numbers of TensorProto.
 _DIMS, _EXTERNAL = 1, 13
 _DATA = frozenset({4, 5, 6, 7, 9, 10, 11})
 
-# Of GraphProto, and of what describes its inputs and outputs.
+# Field numbers of GraphProto, and element types of its inputs and outputs.
 _INPUTS, _OUTPUTS = 11, 12
 _ELEMENT_TYPES = {1: "float", 7: "int64"}
 
@@ -66,8 +66,8 @@ def check_graph(data: bytes, info: GraphInfo, sizes: Mapping[str, int]) -> None:
         sizes: size in bytes of each data file that it may read.
 
     Raises:
-        BundleIntegrityError: it is not an ONNX file, would read other files or past the end of
-            one, has tensors larger than their data, or other inputs or outputs.
+        BundleIntegrityError: the file is not ONNX, reads other files or past the end of one, or has
+            tensors larger than their data, or other inputs or outputs than the manifest.
     """
     if len(data) > MAX_GRAPH_BYTES:
         raise BundleIntegrityError(f"larger than {MAX_GRAPH_BYTES} bytes, not a bundle's graph")
@@ -81,7 +81,7 @@ def check_graph(data: bytes, info: GraphInfo, sizes: Mapping[str, int]) -> None:
         ):
             _check_signature(what, [_signature(x) for x in _all(graph, number)], expected)
     except WireError as error:
-        raise BundleIntegrityError(f"no graph of this format ({error!s:.200})") from error
+        raise BundleIntegrityError(f"not a graph of this format ({error!s:.200})") from error
 
 
 def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[memoryview]:
@@ -103,7 +103,7 @@ def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[memoryview]
 
 
 def _check_tensor(tensor: memoryview, sizes: Mapping[str, int]) -> None:
-    """Refuse data outside the bundle's files, and tensors larger than their data."""
+    """Check that a tensor has its data in the bundle's files, and is not larger than its data."""
     dims: list[int] = []
     stored = 0
     external: list[tuple[str, str]] = []
@@ -124,7 +124,7 @@ def _external_bytes(external: list[tuple[str, str]], sizes: Mapping[str, int]) -
     """Return the bytes of a data file that a tensor uses."""
     stated = dict(external)
     if len(stated) != len(external):
-        raise WireError("a tensor's data is in two places")
+        raise WireError("a tensor has two locations of its data")
     location = stated.get("location", "")
     if location not in sizes:
         expected = ", ".join(sizes) or "none"
@@ -139,12 +139,12 @@ def _external_bytes(external: list[tuple[str, str]], sizes: Mapping[str, int]) -
 
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):  # noqa: PLR2004
-        raise WireError(f"place {text!r:.40} in a file")
+        raise WireError(f"invalid offset or length {text!r:.40}")
     return int(text)
 
 
 def _signature(value: memoryview) -> str:
-    """Read ValueInfoProto, as text: name and, of a tensor, element type and rank."""
+    """Return name, element type and rank of a ValueInfoProto of a tensor, as text."""
     tensor = _one(_one(value, 2), 1)
     kinds = [x for number, _, x in fields(tensor) if number == 1]
     kind = _ELEMENT_TYPES.get(kinds[0]) if len(kinds) == 1 and isinstance(kinds[0], int) else None
@@ -153,7 +153,7 @@ def _signature(value: memoryview) -> str:
 
 
 def _check_signature(what: str, found: list[str], expected: tuple[TensorInfo, ...]) -> None:
-    """Refuse other inputs or outputs than the manifest's."""
+    """Check that inputs or outputs are those of the manifest."""
     wanted = [f"{x.name}: {x.type} of rank {len(x.axes)}" for x in expected]
     if len(found) != len(wanted):
         raise WireError(f"{len(found)} {what}, the manifest has {len(wanted)}")

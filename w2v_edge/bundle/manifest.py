@@ -1,7 +1,7 @@
-"""What a bundle says of itself: `manifest.json` as dataclasses, checked number by number.
+"""`manifest.json` as dataclasses, with all values validated.
 
-A manifest comes from a stranger: every number is bounded, so that no program that believes it runs
-out of memory, and every tensor has the type and axes that the format gives its name.
+Manifests are untrusted: every number is bounded, so that no reader runs out of memory, and every
+tensor has the type and axes that the format specifies for its name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 VOCABULARY = "vocab.json"
-"""Of CTC models: the index of each label."""
+"""File with the index of each label, in bundles of CTC models."""
 
 GRAPH_INPUTS: dict[str, tuple[str, ...]] = {
     "encoder": ("waveform", "lengths"),
@@ -47,7 +47,7 @@ GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
     "statistics": ("statistics",),
 }
 EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_[1-9]\d{0,2}|embedding")
-"""Outputs that `encoder` and `context` may have beyond those."""
+"""Optional outputs of `encoder` and `context`."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
 FILE_NAMES = frozenset(
@@ -65,7 +65,7 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {"float": np.dtype(np.float32), "int64":
 
 _FRAMES, _CONTEXT_FRAMES = ("frames",), ("frames", "context_frames")
 _WIDTH = ("",)
-"""Stands for a fixed width, a number."""
+"""Placeholder for a fixed width."""
 
 _SIGNATURES: dict[str, tuple[str, tuple[tuple[tuple[str, ...], ...], ...]]] = {
     "waveform": ("float", ((("samples",),),)),
@@ -81,19 +81,19 @@ _SIGNATURES: dict[str, tuple[str, tuple[tuple[tuple[str, ...], ...], ...]]] = {
     "logits": ("float", ((_CONTEXT_FRAMES, _WIDTH), (_WIDTH,))),
     "embedding": ("float", ((_WIDTH,),)),
 }
-"""By tensor: element type, and its possible axes after the batch, each with its possible names."""
+"""Element type of each tensor, and its possible axes after the batch, with their possible names."""
 
 HIGHEST_RATE = 10_000_000
-"""Hz."""
+"""Maximum sample rate in Hz."""
 
 LONGEST_SPAN = 2**24
-"""Samples; bounds the receptive field and the hop."""
+"""Maximum receptive field and hop, in samples."""
 
 LARGEST_FILE = 2**50
-"""Bytes."""
+"""Maximum size of a file, in bytes."""
 
 WIDEST = 2**24
-"""Values per frame."""
+"""Maximum number of values per frame."""
 
 _GEOMETRY_BOUNDS = {
     "sample_rate": (1, HIGHEST_RATE),
@@ -104,7 +104,7 @@ _GEOMETRY_BOUNDS = {
     "right_padding": (0, LONGEST_SPAN),
 }
 _ADAPTER_BOUNDS = {"layers": (1, 8), "kernel": (1, 64), "stride": (1, 64), "padding": (0, 64)}
-"""Of the strided convolutions that a context network may end in."""
+"""Bounds of the strided convolutions at the end of a context network."""
 
 _PARITY_TYPES: dict[str, type] = {
     "passed": bool,
@@ -127,7 +127,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """One graph: its tensors, the data files it needs, and how often each operator occurs."""
+    """One graph: its tensors, its data files, and the number of nodes per operator."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -175,9 +175,8 @@ class CtcInfo:
 
     Attributes:
         blank: index of the CTC blank.
-        word_delimiter: the label between words; None for models whose labels are not letters of
-            words.
-        special: labels that never appear in a text, the blank among them.
+        word_delimiter: the label between words; None for models whose labels are not letters.
+        special: labels that never appear in a text, including the blank.
         language: language of the labels, if the checkpoint states it.
         separator: text between labels, such as a space between phonemes.
         lowercase: whether the text is converted to lower case.
@@ -197,11 +196,11 @@ class SourceInfo:
 
     Attributes:
         name: name of the file or folder, or its name on the Hub.
-        sha256: SHA-256 of the file; of several files, that of their sorted hashes and names.
+        sha256: SHA-256 of the file, or of the sorted hashes and names of several files.
         format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
         training_only: tensors that inference never reads.
         left_out: other tensors that were not exported, with the reason.
-        remarks: doubts and decisions that the user should see.
+        remarks: warnings for the user.
     """
 
     name: str
@@ -214,13 +213,13 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a program needs to run a bundle.
+    """Description of a bundle: all that a program needs to run it.
 
     Attributes:
         config: the model's configuration, as in its checkpoint.
-        precision: of the weights; waveforms and outputs are always float32.
+        precision: precision of the weights; waveforms and outputs are always float32.
         target: the target profile that the graphs were exported for.
-        sample_rate: of the waveform, in Hz.
+        sample_rate: sample rate of the waveform, in Hz.
         hop, receptive_field, left_padding, right_padding, min_samples: in samples.
         output_length: formula for the number of frames.
         timestamps: formula for the time of a frame.
@@ -230,14 +229,14 @@ class Manifest:
         quantizer_input: the tensor that codes are computed from.
         logits_axes: `batch`, `frames`, `labels` or `batch`, `labels`; empty without a head.
         labels: names of the logits' last axis; empty if the checkpoint has none.
-        logits_meaning: of a classifier: `one_of` the labels holds (softmax), `any_of` them may
-            (sigmoid), or plain `values` (a regression).
-        ctc: how the labels spell text; None for a model that does not transcribe.
+        logits_meaning: meaning of a classifier's logits: exactly one label holds (`one_of`,
+            softmax), any number may (`any_of`, sigmoid), or regression `values`.
+        ctc: how the labels spell text; None without a CTC head.
         longest_context_seconds: longest full-attention length. Beyond it the attention matrix
             takes more than about 4 GB; where attention is fused and keeps no such matrix, it takes
             more than four times the time of the rest.
         parity: the parity report, or None if the export was not checked.
-        selection: what was exported of the checkpoint, or added to it; None for the whole.
+        selection: exported layers and added outputs; None for the whole checkpoint.
         statistics: layout of the statistics vector; None if the front end needs none.
         weight_quantization: budgets, measurements, and each layer's precision and noise; None in
             float32.
@@ -368,10 +367,10 @@ def _check_tensor(where: str, tensor: TensorInfo) -> None:
 
 
 def _is_axis(axis: int | str, names: tuple[str, ...]) -> bool:
-    """Whether an axis has one of these names, or is a plausible number."""
-    if isinstance(axis, str):
-        return bool(axis) and axis in names
-    return not isinstance(axis, bool) and 1 <= axis <= WIDEST
+    """Whether an axis has one of these names; a width is a number."""
+    if names != _WIDTH:
+        return isinstance(axis, str) and axis in names
+    return isinstance(axis, int) and not isinstance(axis, bool) and 1 <= axis <= WIDEST
 
 
 def check_range(where: str, found: Any, minimum: int, maximum: int) -> None:
@@ -414,7 +413,8 @@ def canonical(data: Mapping[str, Any], *, allow_nan: bool = True) -> str:
     """Return the canonical JSON text of a manifest's content.
 
     Raises:
-        ValueError: a number is not finite and `allow_nan` is false. Older releases wrote such.
+        ValueError: a number is not finite and `allow_nan` is false; older releases wrote such
+            numbers.
     """
     text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=allow_nan)
     return text + "\n"

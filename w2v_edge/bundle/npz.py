@@ -1,4 +1,4 @@
-"""Arrays of an untrusted `.npz`: no more is read or allocated than the size of its file allows."""
+"""Reads an untrusted `.npz`; reads and allocations are bounded by the size of the file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.lib import format as npy
 
 MAX_MEMBERS = 64
 MAX_BYTES = 2**28
-"""Of all arrays; golden vectors are of a few seconds of audio."""
+"""Maximum size of all arrays; golden vectors have a few seconds of audio."""
 
 KINDS = "biufU"
-"""Numbers and text: objects would be pickles."""
+"""Allowed dtype kinds, numbers and text; objects would be pickles."""
 
 
 def read_npz(stream: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of an open `.npz`.
 
     Raises:
-        ValueError: it is damaged, an array has another size than its header says, or its type is
-            not a plain number or text.
+        ValueError: the archive is damaged, or an array has the wrong size or is not of numbers or
+            text.
     """
     try:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS or sum(x.file_size for x in members) > MAX_BYTES:
-                raise ValueError("more or larger arrays than golden vectors have")  # noqa: TRY301
+                raise ValueError("found more or larger arrays than golden vectors have")  # noqa: TRY301
             return {x.filename.removesuffix(".npy"): _read_member(archive, x) for x in members}
     except Exception as error:
         # Damaged archives raise all kinds of errors in zipfile, zlib, numpy and ast.

@@ -1,6 +1,6 @@
 """Protocol buffers on the wire: the fields of a message, parsed strictly and without a copy.
 
-Bytes that a lenient parser might read differently are refused.
+Bytes that parsers may interpret differently are an error.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Field = tuple[int, int, int | memoryview]
 
 
 class WireError(ValueError):
-    """Bytes that are not a message."""
+    """The bytes are not a valid message."""
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Yield the fields of a message in their order.
+    """Yield the fields of a message in order.
 
     Raises:
-        WireError: it is truncated, or uses a wire type that protocol buffers no longer have.
+        WireError: the message is truncated, or has a wire type that is invalid or deprecated.
     """
     at = 0
     while at < len(message):
@@ -61,7 +61,7 @@ def varints(packed: memoryview) -> Iterator[int]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read an unsigned integer of up to 64 bits; return it and where it ends."""
+    """Return an unsigned integer of up to 64 bits, and the offset of its end."""
     if at < len(message) and message[at] < 0x80:  # noqa: PLR2004 - most are one byte
         return message[at], at + 1
     value = 0

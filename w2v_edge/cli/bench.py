@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,13 +13,13 @@ import click
 from w2v_edge.cli.options import (
     POSITIVE,
     audio_option,
+    check_reports_writable,
     deprecated,
     json_option,
     list_option,
     markdown_option,
     power_option,
     read_options,
-    refuse_unwritable,
     report_option,
     verb,
 )
@@ -34,10 +33,6 @@ from w2v_edge.names import Provider
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
     from w2v_edge.latency.report.records import BenchmarkReport
-
-
-MOST_EMBEDDED = 500_000
-"""Maximum number of samples embedded in an HTML page, which would load slowly with more."""
 
 
 def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -69,7 +64,7 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--threads",
     of=click.IntRange(min=1),
     show_default="all usable cores",
-    help="Threads that compute.",
+    help="Numbers of threads per operator.",
 )
 @list_option("--batch", of=click.IntRange(min=1), default="1", help="Batch sizes.")
 @list_option(
@@ -174,26 +169,19 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
         raise click.UsageError("--json and --markdown cannot be combined.")
     require("measuring", "cpu", "audio", "cli")
     from w2v_edge.latency.budget import check_budgets
-    from w2v_edge.latency.report.files import to_json, write
-    from w2v_edge.latency.report.html import page
-    from w2v_edge.latency.report.markdown import markdown
+    from w2v_edge.latency.report.files import render_report, write_report
 
     budgets = _parse_budgets(given["budgets"])
-    refuse_unwritable(given["reports_to"])
+    check_reports_writable(given["reports_to"])
     report = _measure(bundles, given, budgets)
-    formats: dict[str, Callable[[BenchmarkReport], str]] = {
-        "json": to_json,
-        "markdown": markdown,
-        "html": lambda report: page(report, raw=_samples(report) <= MOST_EMBEDDED),
-    }
-    for path, name in given["reports_to"]:
-        write(path, formats[name](report))
+    for path, _ in given["reports_to"]:
+        write_report(report, path)
     checks = check_budgets(report, budgets)
     if given["as_json"]:
-        click.echo(to_json(report).rstrip())
+        click.echo(render_report(report, ".json").rstrip())
     elif given["as_markdown"]:
         deprecated("--markdown", "--report FILE.md")
-        click.echo(markdown(report).rstrip())
+        click.echo(render_report(report, ".md").rstrip())
     else:
         _print(report, [path for path, _ in given["reports_to"]], checks)
     _finish(report, checks)
@@ -206,10 +194,6 @@ def _parse_budgets(texts: tuple[str, ...]) -> list[Budget]:
         return [Budget.parse(text) for text in texts]
     except InputError as error:
         raise click.BadParameter(str(error), param_hint="'--budget'") from error
-
-
-def _samples(report: BenchmarkReport) -> int:
-    return sum(len(trial.latencies_ms) for result in report.cases for trial in result.trials)
 
 
 def _measure(

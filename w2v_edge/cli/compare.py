@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge.cli.options import (
+    check_reports_writable,
     deprecated,
     json_option,
     list_option,
     markdown_option,
-    refuse_unwritable,
     report_option,
     verb,
 )
@@ -94,17 +94,19 @@ def command(
         raise click.UsageError("--json and --markdown cannot be combined.")
     if as_markdown:
         deprecated("--markdown", "--report FILE.md")
-    refuse_unwritable(reports_to)
+    check_reports_writable(reports_to)
     read = [read_report(path) for path in reports]
     output = _Output(reports_to, as_json=as_json, as_markdown=as_markdown)
     if len(read) > MANY:
         _print_across(reports, read, output)
         return
     try:
-        found = compare(read[0], read[1], metrics=metric, threshold=threshold, force=across_devices)
+        found = compare(
+            read[0], read[1], metrics=metric, threshold=threshold, across_devices=across_devices
+        )
     except InputError as error:
-        message = clean(str(error)).replace("--force", "--across-devices")
-        raise InputError(message) from error
+        # Names in a report may hold control characters.
+        raise InputError(clean(str(error))) from error
     result = {"threshold": threshold, "regressions": len(found.regressions), **vars(found)}
     text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)])
     if not output.give(result, text):

@@ -14,7 +14,7 @@ import click
 
 from w2v_edge.cli.options import force_option, json_option, verb
 from w2v_edge.cli.output import EXTRAS, console, print_json, require, stages
-from w2v_edge.files import refuse_existing, refuse_foreign, replacing, replacing_folder
+from w2v_edge.files import check_absent, check_overwritable, replacing, replacing_folder
 from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
     outputs += [checkpoint, exported] if exporting else []
     outputs += [int8] if preset is None else []
     for path in outputs:
-        refuse_existing(path, force=force)
+        check_absent(path, force=force)
     output.mkdir(parents=True, exist_ok=True)
     clip = audio or data.DEMO_CLIP
     bundles, parity = [], None
@@ -135,7 +135,7 @@ def _copy_int8(bundle: Path, *, force: bool) -> None:
     """Copy the int8 bundle of the package."""
     from w2v_edge import data
 
-    refuse_foreign(bundle, {path.name for path in data.TINY_INT8.iterdir()}, "a bundle")
+    check_overwritable(bundle, {path.name for path in data.TINY_INT8.iterdir()}, "a bundle")
     with replacing_folder(bundle, force=force) as temporary:
         shutil.copytree(data.TINY_INT8, temporary, dirs_exist_ok=True)
 

@@ -12,7 +12,7 @@ from w2v_edge.cli.encode_corpus import corpus_options, encode_corpus
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, files_of, name_outputs, run_per_file
-from w2v_edge.files import refuse_existing, replacing
+from w2v_edge.files import check_absent, replacing
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.encoding import Encoding
@@ -147,7 +147,7 @@ def _of_encoding(encoding: Encoding, *, with_features: bool) -> dict[str, Any]:
 
 
 def _encode_one(job: _Job, source: Path, destination: Path, *, force: bool) -> Result:
-    refuse_existing(destination, force=force)
+    check_absent(destination, force=force)
     arrays = job.arrays(source)
     with replacing(destination) as temporary:
         np.savez(temporary, **arrays)

@@ -27,7 +27,7 @@ from w2v_edge.cli.output import (
     require,
     stages,
 )
-from w2v_edge.names import Precision
+from w2v_edge.names import Precision, TargetName
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--kmeans",
     type=click.Path(path_type=Path),
-    help="Centroids, .npy (entries, width): codes are the nearest one to each context vector.",
+    help="Centroids, .npy (entries, width): a code is the centroid nearest to the context vector.",
 )
 @click.option(
     "--pool", type=click.Choice(("mean",)), help="Also export an embedding per utterance."
@@ -75,11 +75,16 @@ if TYPE_CHECKING:
     show_default="as --precision",
     help="Precision of the convolutions, with --precision int8.",
 )
-@click.option("--target", default="cpu", help="Target: cpu, cuda, openvino, web or mobile.")
+@click.option(
+    "--target",
+    type=click.Choice(get_args(TargetName)),
+    default="cpu",
+    help="Runtime that the graphs are made for.",
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    show_default="clips of the package",
+    show_default="the built-in clips",
     help="Folder of speech for calibration.",
 )
 @click.option(
@@ -113,7 +118,7 @@ def command(
     pool: Literal["mean"] | None,
     precision: Precision,
     frontend_precision: Literal["fp32", "int8"] | None,
-    target: str,
+    target: TargetName,
     calibration: Path | None,
     min_cosine: float | None,
     max_code_drift: float,
@@ -138,7 +143,7 @@ def command(
     cuda, is refused if a value overflows. int4 reduces size: linear layers of the context network
     take a sixth of the space, at the speed of fp32.
     """
-    _refuse_idle_options(precision)
+    _check_options_used(precision)
     require("exporting", "export", "cpu")
     from w2v_edge_export import export
     from w2v_edge_export.graph_passes import PassRecorder
@@ -222,10 +227,10 @@ IDLE_OPTIONS = {
     "int4": ("frontend_precision",),
     "int8": (),
 }
-"""Options that have no effect with a precision; --require-speedup has one with int8 only."""
+"""Options without effect, by precision; --require-speedup has an effect with int8 only."""
 
 
-def _refuse_idle_options(precision: str) -> None:
+def _check_options_used(precision: str) -> None:
     """Raise a usage error for an option that has no effect with the precision."""
     context = click.get_current_context()
     idle = IDLE_OPTIONS[precision] + (() if precision == "int8" else ("require_speedup",))

@@ -10,7 +10,7 @@ import click
 from w2v_edge.cli.options import force_option, json_option, language_option, verb
 from w2v_edge.cli.output import console, megabytes, print_json, require
 from w2v_edge.errors import OutputExistsError
-from w2v_edge.files import refuse_existing
+from w2v_edge.files import check_absent
 
 if TYPE_CHECKING:
     from w2v_edge.checkpoints import Source
@@ -60,7 +60,7 @@ def command(
     from w2v_edge.model.checkpoint import save_checkpoint
 
     written = target[1] if target is not None else output or _default_output(source)
-    refuse_existing(written, force=force)
+    check_absent(written, force=force)
     if Path(source).exists() and written.exists() and written.samefile(source):
         raise OutputExistsError(f"{written} is the source itself; choose another output")
     found = load_source(source, language)

@@ -9,7 +9,7 @@ import click
 
 from w2v_edge.cli.options import force_option, json_option, verb
 from w2v_edge.cli.output import console, megabytes, print_json, require
-from w2v_edge.files import refuse_existing
+from w2v_edge.files import check_absent
 from w2v_edge.names import Preset
 
 
@@ -42,7 +42,7 @@ def command(preset: str, seed: int, output: Path | None, force: bool, as_json: b
     from w2v_edge.model import preset as load_preset
 
     output = output or Path(f"{preset}.pt")
-    refuse_existing(output, force=force)
+    check_absent(output, force=force)
     model = build_model(load_preset(preset), seed=seed)
     save_checkpoint(model, output)
     parameters = sum(p.numel() for p in model.parameters())

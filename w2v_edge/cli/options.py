@@ -1,4 +1,4 @@
-"""Options that verbs share: their types, environment variables and old spellings."""
+"""Options shared by verbs: types, environment variables and deprecated names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 
 from w2v_edge.cli.output import warn
 from w2v_edge.errors import InputError
+from w2v_edge.files import check_writable
 from w2v_edge.names import Power, Provider
 from w2v_edge.providers import ProviderChoice
 
@@ -26,10 +27,10 @@ PROVIDER_OPTIONS = f"{__name__}.provider_options"
 
 
 class Verb(click.Command):
-    """A verb: each option has an environment variable, and old spellings are still accepted.
+    """A verb: each option has an environment variable, and deprecated names still work.
 
     Args:
-        renamed: old option names with the new ones, which are accepted for one release.
+        renamed: new option name by deprecated name; both are accepted for one release.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Verb(click.Command):
                 option.envvar = name.replace("-", "_").replace(" ", "_").upper()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments, with old spellings replaced by the new ones."""
+        """Parse arguments, with deprecated names replaced by the new ones."""
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, self._modern(args[:end]) + args[end:])
 
@@ -58,7 +59,9 @@ class Verb(click.Command):
                 equals, rest = "=", rest[3:]
                 deprecated("--window STEP LEFT RIGHT", f"--window {value}")
             elif new == "--report" != name:
-                if equals or (rest and Path(rest[0]).suffix in REPORT_SUFFIXES):
+                from w2v_edge.latency.report.files import FORMATS
+
+                if equals or (rest and Path(rest[0]).suffix in FORMATS):
                     value, equals = value or rest.pop(0), "="
                     deprecated(f"{name} FILE", f"--report {value}")
                 else:
@@ -72,12 +75,12 @@ class Verb(click.Command):
 def verb(
     name: str, renamed: dict[str, str] | None = None
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a verb of a function; see `Verb`."""
+    """Turn a function into a verb; see `Verb`."""
     return click.command(name, cls=Verb, renamed=renamed)
 
 
 def deprecated(old: str, new: str) -> None:
-    """Warn of a spelling that the next release removes."""
+    """Warn about an option name that the next release removes."""
     context = click.get_current_context(silent=True)
     if context is None or not context.resilient_parsing:
         warn(f"{old} is deprecated; use {new}")
@@ -126,11 +129,11 @@ def list_option(
     """Add an option for a list, which may be repeated; the command gets a tuple.
 
     Args:
-        names: of the option.
+        names: names of the option.
         of: type of each value.
-        default: the list as text; without one the tuple is empty.
-        unique: drop repeated values.
-        attributes: others of `click.option`.
+        default: the list as text; None for an empty tuple.
+        unique: whether to drop repeated values.
+        attributes: other arguments of `click.option`.
     """
 
     def flat(_: click.Context, __: click.Parameter, lists: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -148,7 +151,7 @@ def list_option(
 
 
 class FiniteRange(click.FloatRange):
-    """Finite numbers of a range: NaN passes any bound of click's."""
+    """A range of finite numbers; click's bounds let NaN pass."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -171,38 +174,31 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     show_default="all usable cores",
-    help="Threads that compute.",
+    help="Number of threads per operator.",
 )
 power_option = click.option(
     "--power",
     type=click.Choice(get_args(Power)),
     default="high",
-    help="Power mode; low computes with one thread, which sleeps while it waits.",
+    help="Power mode; low runs one thread, which sleeps while it waits.",
 )
 audio_option = click.option(
     "--audio",
     type=click.Path(path_type=Path),
     multiple=True,
-    show_default="clips of the package",
+    show_default="the built-in clips",
     help="Speech to measure with, a file or a folder; may be repeated.",
 )
 tuned_option = click.option(
     "--tuned", is_flag=True, help="Use the settings that w2v-edge tune found for this device."
 )
 
-REPORT_SUFFIXES = {
-    ".json": "json",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".html": "html",
-    ".htm": "html",
-}
-"""Format of a report by the suffix of its file."""
-
 
 def report_option(*formats: str) -> Decorator:
-    """Add `--report`; the command gets (path, format) pairs."""
-    suffixes = [suffix for suffix, name in REPORT_SUFFIXES.items() if name in formats]
+    """Add `--report` for some of the formats; the command gets (path, format) pairs."""
+    from w2v_edge.latency.report.files import FORMATS
+
+    suffixes = [suffix for suffix, name in FORMATS.items() if name in formats]
 
     def with_formats(
         _: click.Context, __: click.Parameter, paths: tuple[Path, ...]
@@ -215,7 +211,7 @@ def report_option(*formats: str) -> Decorator:
                 )
         if len({path.absolute() for path in paths}) < len(paths):
             raise click.BadParameter("found one file twice; name another one")
-        return [(path, REPORT_SUFFIXES[path.suffix.lower()]) for path in paths]
+        return [(path, FORMATS[path.suffix.lower()]) for path in paths]
 
     shown = "|".join(suffix for suffix in suffixes if suffix in {".json", ".md", ".html"})
     return click.option(
@@ -230,15 +226,13 @@ def report_option(*formats: str) -> Decorator:
 
 
 markdown_option = click.option("--markdown", "as_markdown", is_flag=True, hidden=True)
-"""Old: Markdown on stdout."""
+"""Deprecated: Markdown on stdout."""
 
 
-def refuse_unwritable(reports: Collection[tuple[Path, str]]) -> None:
-    """Check that reports can be written, before the work that goes into them."""
-    from w2v_edge import files
-
+def check_reports_writable(reports: Collection[tuple[Path, str]]) -> None:
+    """Check that report files can be written, before the work that goes into them."""
     for path, _ in reports:
-        files.refuse_unwritable(path)
+        check_writable(path)
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -254,7 +248,7 @@ def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--provider-option",
         metavar="KEY=VALUE",
         multiple=True,
-        # Read first, for the callback of --provider.
+        # Eager: the callback of --provider reads it.
         is_eager=True,
         expose_value=False,
         callback=_keep_options,
@@ -306,7 +300,7 @@ class WindowType(click.ParamType[Any]):
     """A context window, such as `step=20,left=5,right=5`, in seconds.
 
     Args:
-        live: parts that are not given are those of a stream, not of a long recording.
+        live: whether omitted parts have the defaults of a stream, not of a long recording.
     """
 
     name = "window"
@@ -341,16 +335,16 @@ class WindowType(click.ParamType[Any]):
 
 
 def window_option(*, live: bool = False) -> Decorator:
-    """Add `--window`, what attention sees; see `WindowType` for `live`."""
+    """Add `--window`, the attention window; see `WindowType` for `live`."""
     return click.option(
         "--window",
         type=WindowType(live=live),
         metavar="step=S,left=S,right=S",
-        help="Seconds that attention sees: a step at a time, with context on its left and right. "
+        help="Attention window in seconds: steps, each with context on its left and right. "
         + (
-            "Parts that are not given: step=0.32,left=4,right=0.32."
+            "Defaults of omitted parts: step=0.32,left=4,right=0.32."
             if live
-            else "Parts that are not given: step=20,left=5,right=5."
+            else "Defaults of omitted parts: step=20,left=5,right=5."
         ),
         show_default=None if live else "all of the audio, up to the length that fits",
     )

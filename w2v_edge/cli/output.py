@@ -22,6 +22,8 @@ from rich.text import Text
 from w2v_edge import strict
 from w2v_edge.agreement import Deviation
 from w2v_edge.errors import MissingExtraError, W2VEdgeError
+from w2v_edge.providers import import_onnxruntime
+from w2v_edge.providers.session import FATAL
 
 if TYPE_CHECKING:
     from w2v_edge_export import Stages
@@ -51,11 +53,22 @@ EXTRAS = {
 
 
 def require(purpose: str, *extras: str) -> None:
-    """Raise `MissingExtraError` with the pip command if a module of an extra is not installed."""
+    """Check that all modules of the extras are installed, and silence onnxruntime for `cpu`.
+
+    Args:
+        purpose: what needs them, for the error.
+        extras: names in `EXTRAS`.
+
+    Raises:
+        MissingExtraError: a module is not installed; the message has the pip command.
+    """
     for extra in extras:
         for module in EXTRAS[extra]:
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError(purpose, module, ",".join(extras))
+    if "cpu" in extras:
+        # Its default logger would print the cause of a failure beside the error's one line.
+        import_onnxruntime().set_default_logger_severity(FATAL)
 
 
 def console() -> Console:

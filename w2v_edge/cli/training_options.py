@@ -149,10 +149,15 @@ def _add(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callabl
 
 @contextmanager
 def one_process_reports() -> Iterator[None]:
-    """Exit with 1, without a message, if another process of the run prints the error."""
-    from w2v_edge.training.distributed import PeerFailedError
+    """Exit without output unless this process reports for the run.
+
+    The main process prints the result; the process that fails first prints the error.
+    """
+    from w2v_edge.training.distributed import PeerFailedError, is_main_process
 
     try:
         yield
+        if not is_main_process():
+            sys.exit(0)
     except PeerFailedError:
         sys.exit(1)

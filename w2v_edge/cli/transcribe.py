@@ -15,7 +15,7 @@ from w2v_edge import strict
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, name_outputs, run_per_file
-from w2v_edge.files import refuse_existing, replacing
+from w2v_edge.files import check_absent, replacing
 from w2v_edge.text.subtitles import Format, subtitles
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _transcribe_one(
     from w2v_edge.audio.audio_file import AudioFile
 
     for path in outputs.values():
-        refuse_existing(path, force=force)
+        check_absent(path, force=force)
     file = AudioFile(source, model.sample_rate)
     found = model.transcribe(file, decoder=decoder, window=window)
     for kind, path in outputs.items():

@@ -84,13 +84,13 @@ def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **g
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
     from w2v_edge.bundle import Bundle
-    from w2v_edge.files import refuse_unwritable
+    from w2v_edge.files import check_writable
     from w2v_edge.latency.tuning.tune import TuningRequest, tune
     from w2v_edge.providers.tuned import describe, usual_path, write_tuning
 
     path = output or usual_path(Bundle.open(bundle).manifest, given["provider"])
     if not dry_run:
-        refuse_unwritable(path, make=output is None)
+        check_writable(path, make=output is None)
     wanted = TuningRequest(
         provider=given["provider"],
         graph=given["graph"],

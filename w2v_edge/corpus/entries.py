@@ -81,7 +81,7 @@ def _of_path(source: Path) -> Iterator[Entry]:
         raise InputError(f"{source}: found nothing there; name audio files, folders or manifests")
     if source.is_dir():
         with reading(str(source)):
-            for _ in os.walk(source, onerror=_refuse):
+            for _ in os.walk(source, onerror=_reraise):
                 pass
     for utterance in find_utterances([source]):
         # The manifest reader takes any name for a path relative to the manifest.
@@ -90,7 +90,7 @@ def _of_path(source: Path) -> Iterator[Entry]:
         yield Entry(utterance.id, path, utterance.text)
 
 
-def _refuse(error: OSError) -> None:
+def _reraise(error: OSError) -> None:
     """Without this, `os.walk` skips unreadable folders silently."""
     raise error
 

@@ -1,6 +1,6 @@
-"""What ships with the package: short recordings of speech, and a small trained model.
+"""Data in the package: short recordings of speech, and a small trained model.
 
-LICENSE.md says whose they are, tiny/README.md what the model has learned.
+LICENSE.md has their licences and credits, tiny/README.md the model card.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TINY = FOLDER / "tiny/tiny.pt"
 """The trained checkpoint of the preset `tiny`."""
 
 TINY_INT8 = FOLDER / "tiny/tiny-int8"
-"""The bundle of it with int8 weights: `w2v_edge.load(data.TINY_INT8)`."""
+"""Its bundle with int8 weights, for `w2v_edge.load`."""
 
 
 def clips(sample_rate: int) -> dict[str, Waveform]:

@@ -134,7 +134,7 @@ def compare(
     *,
     metrics: Sequence[str] = ("p50",),
     threshold: float = 0.05,
-    force: bool = False,
+    across_devices: bool = False,
 ) -> ReportComparison:
     """Compare the common cases of two reports.
 
@@ -143,16 +143,16 @@ def compare(
         after: the report to judge.
         metrics: names of `METRICS`.
         threshold: accepted relative increase of a figure.
-        force: compare reports of different devices or bundles.
+        across_devices: allow reports of different devices or bundles.
 
     Raises:
         InputError: devices or bundles differ, or there is no common case.
     """
     grave, light = differences(before, after)
-    if grave and not force:
+    if grave and not across_devices:
         raise InputError(
             f"{grave[0]}; expected reports of one device and one bundle; measure again, or add "
-            "--force"
+            "--across-devices"
         )
     matched, only_before, only_after = match(before, after)
     if not matched:

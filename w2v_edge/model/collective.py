@@ -1,18 +1,19 @@
 """All-reduce and all-gather with gradients over the training processes.
 
-With one process they return their input. Each process computes the loss of the global batch, and
-`DistributedDataParallel` averages the gradients; the result is the gradient that a single process
-with the whole batch would compute.
+With one process they return their input. Each process computes the loss of the global batch;
+`average_gradients` then gives the gradient that a single process with the whole batch would
+compute.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def is_distributed() -> bool:
@@ -44,6 +45,36 @@ def all_gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     # whatever the number of rows per process.
     padded = F.pad(rows, (0, 0, before, sum(sizes) - before - len(rows)))
     return all_reduce_sum(padded), before
+
+
+def broadcast_state(module: nn.Module) -> None:
+    """Copy the parameters and buffers of rank 0 to all processes, in place."""
+    if is_distributed():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over processes, in place, after the backward pass.
+
+    A missing gradient counts as zero: a process with an empty batch does not run all layers, and
+    layer drop skips other layers in each process. A gradient that no process has stays missing.
+
+    `DistributedDataParallel` is not used: it averages within the backward pass, as gradients get
+    ready. If that order differs between processes, its collectives mix with those of the loss, and
+    the processes hang.
+    """
+    if not is_distributed():
+        return
+    trained = [x for x in parameters if x.requires_grad]
+    present = torch.tensor([x.grad is not None for x in trained]).to(trained[0])
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in trained]
+    averaged = torch.cat([present, *(x.flatten() for x in gradients)])
+    dist.all_reduce(averaged)
+    averaged /= dist.get_world_size()
+    present, *parts = torch.split(averaged, [len(trained), *(x.numel() for x in trained)])
+    for x, exists, part in zip(trained, present.tolist(), parts, strict=True):
+        x.grad = part.view_as(x) if exists else None
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Execution providers, threads and cores: choose, prove, report.
+"""Execution providers, threads and cores: selection, proof of placement, and tuning.
 
 A requested provider that does not run is an error, never a warning.
 """

@@ -57,7 +57,7 @@ class Execution:
 
     @property
     def allowed(self) -> set[str]:
-        """Where heavy operators may run, by onnxruntime's names."""
+        """Providers on which heavy operators may run, by onnxruntime's names."""
         return {TABLE[name].ort_name for name, _ in self.providers}
 
     @property
@@ -99,14 +99,14 @@ def choose(
     """Check the requested provider and threads before anything is loaded.
 
     Args:
-        provider: a name, a name with options, or a list or tuple of these in order of preference:
-            the first must run, and heavy operators run on those named and nowhere else.
+        provider: a name, a name with options, or a list or tuple of these in order of preference.
+            The first must run, and heavy operators run only on the listed ones.
         threads: intra-op threads; None for the usable cores, or one in low power.
         allow_fallback: run on the CPU if `provider` does not start.
         power: `high`, or `low` for one thread that never spins.
 
     Raises:
-        ProviderError: unknown, or it cannot run here, or a bad thread count.
+        ProviderError: the provider is unknown or cannot run here, or `threads` is invalid.
         MissingExtraError: onnxruntime is not installed.
     """
     providers = _parse(provider)
@@ -136,7 +136,7 @@ def _parse(
 
 
 def _as_list(provider: object) -> list[object]:
-    """Return the providers named; a tuple is a list of them, unless it is a name with options."""
+    """Return a list of providers; a tuple is one too, unless it is a name with options."""
     if isinstance(provider, list):
         return provider
     if isinstance(provider, tuple):

@@ -1,4 +1,4 @@
-"""The installed onnxruntime and its libraries, and how to install what is missing."""
+"""The installed onnxruntime and its libraries, and pip commands for missing ones."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 def import_onnxruntime() -> ModuleType:
     """Import onnxruntime on first use, without its telemetry.
 
-    Since 1.32 wheels for Linux have it too: a thread, a temporary file, and an address to report
-    to. `ORT_DISABLE_TELEMETRY=0` in the environment leaves it on, and so does a program that
-    imports onnxruntime earlier.
+    Wheels for Linux have telemetry since 1.32: a thread, a temporary file and an address to report
+    to. It stays on with `ORT_DISABLE_TELEMETRY=0` in the environment, or if the program imports
+    onnxruntime first.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: onnxruntime is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -44,12 +44,12 @@ def import_onnxruntime() -> ModuleType:
 
 
 def installed_wheels() -> list[str]:
-    """Return the distributions that own the module `onnxruntime`; more than one is a conflict."""
+    """Return the distributions that own the module `onnxruntime`; more than one conflict."""
     return [name for name in WHEELS if _owns_module(name)]
 
 
 def conflict(wheels: list[str], wanted: str) -> tuple[str, str]:
-    """Return the problem of several wheels in one environment, and its fix."""
+    """Describe the conflict of several wheels in one environment, and its fix."""
     both = " and ".join(wheels)
     return (
         f"{both} are installed together and overwrite each other",
@@ -58,10 +58,10 @@ def conflict(wheels: list[str], wanted: str) -> tuple[str, str]:
 
 
 def check_installed(ort: ModuleType, provider: str) -> None:
-    """Check that the installed onnxruntime has a provider, and that the machine has its driver.
+    """Check that the installed onnxruntime has a provider, and the machine its driver.
 
     Raises:
-        ProviderError: it is not in the wheel, wheels overwrite each other, or no driver is there.
+        ProviderError: the wheel lacks the provider, wheels conflict, or the driver is missing.
     """
     row = TABLE[provider]
     available = ort.get_available_providers()
@@ -69,7 +69,7 @@ def check_installed(ort: ModuleType, provider: str) -> None:
         wheels = installed_wheels()
         if row.wheel in wheels and len(wheels) > 1:
             what, fix = conflict(wheels, row.wheel)
-            raise ProviderError(f"provider {provider!r} is not there: {what}; {fix}")
+            raise ProviderError(f"provider {provider!r} is missing: {what}; {fix}")
         raise ProviderError(
             f"provider {provider!r} is not in the installed onnxruntime {ort.__version__} "
             f"(it has: {', '.join(available)}); {row.install}"
@@ -77,12 +77,12 @@ def check_installed(ort: ModuleType, provider: str) -> None:
     if row.library and not loads(DRIVER):
         raise ProviderError(
             f"provider {provider!r} needs an NVIDIA GPU, and this machine has no driver for one "
-            f"({DRIVER} is not there); install the driver, or use provider 'cpu'"
+            f"({DRIVER} is missing); install the driver, or use provider 'cpu'"
         )
 
 
 def why_not_started(ort: ModuleType, provider: str) -> str:
-    """Return in one line why an installed provider did not start, and the fix."""
+    """Return one line on why an installed provider did not start, and the fix."""
     row = TABLE[provider]
     did_not = f"provider {provider!r} is installed but did not start"
     if row.library:
@@ -93,15 +93,15 @@ def why_not_started(ort: ModuleType, provider: str) -> str:
             return (
                 f"{did_not}: {missing} is missing; run: pip install 'onnxruntime-gpu[cuda,cudnn]'"
             )
-        return f"{did_not}: no GPU that it can use; check the driver with nvidia-smi"
+        return f"{did_not}: found no usable GPU; check the driver with nvidia-smi"
     return f"{did_not}; see w2v-edge doctor, or pass allow_fallback=True"
 
 
 def preload_libraries(ort: ModuleType) -> None:
-    """Load the CUDA libraries that pip installed, where onnxruntime does not look by itself."""
+    """Load CUDA libraries installed by pip, which onnxruntime does not find on its own."""
     if hasattr(ort, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
-        # It prints the libraries that it does not find; one that matters is named when a session is
-        # opened. Only this module's `print` is replaced: other threads keep their stdout.
+        # It prints the libraries that it does not find; opening a session names the one that
+        # matters. Only this module's `print` is replaced: other threads keep their stdout.
         vars(ort)["print"] = lambda *_args, **_kwargs: None
         try:
             ort.preload_dlls()
@@ -110,7 +110,7 @@ def preload_libraries(ort: ModuleType) -> None:
 
 
 def loads(library: str) -> bool:
-    """Tell whether a shared library can be loaded."""
+    """Return whether a shared library can be loaded."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -119,10 +119,10 @@ def loads(library: str) -> bool:
 
 
 def _missing_library(path: Path) -> str:
-    """Return the name of the library that keeps another from loading, or nothing.
+    """Return the library whose absence keeps another from loading; empty if none.
 
-    Only for a library that onnxruntime has tried to load already: before that it would be in the
-    process without having been set up.
+    Only for a library that onnxruntime has already tried to load: loaded earlier, it would be in
+    the process without being initialised.
     """
     try:
         ctypes.CDLL(str(path))

@@ -1,4 +1,4 @@
-"""Where the operators of a graph ran, from onnxruntime's profile of a short run."""
+"""Providers on which the operators of a graph ran, from onnxruntime's profile of a short run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HEAVY = frozenset(
     "MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul QLinearMatMul QGemm ConvInteger "
     "QLinearConv MatMulNBits Einsum".split()
 )
-"""Operators with nearly all of the work; shape arithmetic may stay on the CPU."""
+"""Operators that do nearly all of the work; shape arithmetic may stay on the CPU."""
 
 CONTROL = frozenset({"Scan", "Loop", "If"})
-"""Their time is that of the operators inside, which the profile also lists."""
+"""Control flow: the profile also lists the operators inside, which take its time."""
 
 KERNEL = "_kernel_time"
 SECONDS = 1.0
@@ -32,15 +32,15 @@ FRAMES = 50
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a graph runs.
+    """Providers on which a graph runs.
 
     Attributes:
         providers: execution providers of its session, first choice first.
-        nodes: how many operators ran on each in the profiled run, a fused subgraph being one;
-            None without such a run, as on the CPU.
-        time: each provider's share of the operators' time in that run, or None.
-        heaviest: operators with their provider and share of time, largest first.
-        elsewhere: heavy operators that ran on another provider than requested, longest first.
+        nodes: number of operators per provider in the profiled run, a fused subgraph counting as
+            one; None without a profiled run, as on the CPU.
+        time: fraction of the operators' time per provider in the profiled run, or None.
+        heaviest: operators with their provider and fraction of time, largest first.
+        elsewhere: heavy operators that did not run on a requested provider, longest first.
     """
 
     providers: tuple[str, ...]
@@ -51,7 +51,7 @@ class Placement:
 
 
 def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[Any]]:
-    """Make inputs of one short utterance: tones and noise, and plausible values elsewhere."""
+    """Return inputs for one short utterance of tones and noise."""
     random = np.random.default_rng(0)
     samples = int(SECONDS * sample_rate)
     sizes = {"batch": 1, "samples": samples}
@@ -76,7 +76,7 @@ def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[A
 def summarise(
     events: Iterable[dict[str, Any]], providers: tuple[str, ...], execution: Execution
 ) -> Placement:
-    """Summarise a profile."""
+    """Return the placement that the events of a profile show."""
     nodes: Counter[str] = Counter()
     times: Counter[tuple[str, str]] = Counter()
     heavy: Counter[tuple[str, str]] = Counter()
@@ -110,7 +110,7 @@ def check(placement: Placement, graph: str, execution: Execution) -> None:
     """Check that every heavy operator ran on a requested provider.
 
     Raises:
-        ProviderError: some did not.
+        ProviderError: one did not, and fallback is not allowed.
     """
     if placement.elsewhere and not execution.allow_fallback:
         raise refusal(graph, execution, "did not run there", placement.elsewhere)
@@ -119,7 +119,7 @@ def check(placement: Placement, graph: str, execution: Execution) -> None:
 def refusal(
     graph: str, execution: Execution, what: str, operators: tuple[str, ...] = ()
 ) -> ProviderError:
-    """Make the error for a graph that does not run on its provider."""
+    """Return the error for a graph that does not run on its provider."""
     named = f"{', '.join(operators[:6])} " if operators else ""
     target = TARGETS.get(execution.provider)
     other = f"export with --target {target}, or " if target else ""
@@ -134,5 +134,5 @@ TARGETS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
 
 
 def _in_double(event: dict[str, Any]) -> bool:
-    """Sums of the normalisation are float64, which most accelerators lack, and small."""
+    """Return whether an operator is float64: small sums, on types that most accelerators lack."""
     return any("double" in tensor for tensor in event["args"].get("input_type_shape", ()))

@@ -1,4 +1,4 @@
-"""Opens onnxruntime sessions that run on the requested provider, and proves it."""
+"""Opens onnxruntime sessions and proves that they run on the requested provider."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from w2v_edge.providers.placement import Placement, check, refusal, summarise
 from w2v_edge.providers.table import TABLE
 
 FATAL = 4
+"""Log severity of onnxruntime; it prints nothing that is less severe."""
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
@@ -36,12 +37,12 @@ def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> An
     """Open an onnxruntime session on the requested provider.
 
     Args:
-        path: of the graph.
+        path: path of the graph.
         execution: how to run it.
-        cache_key: of the bundle, for the folder of compiled graphs; empty to keep nothing.
+        cache_key: key of the bundle, for the folder of compiled graphs; empty to keep none.
 
     Raises:
-        ProviderError: the provider is installed but did not start, or refuses the graph.
+        ProviderError: the provider is installed but did not start, or does not take the graph.
     """
     ort = import_onnxruntime()
     return _open(ort, path, execution, _options(ort, execution), cache_key)
@@ -50,15 +51,15 @@ def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> An
 def open_and_prove(
     path: Path, execution: Execution, inputs: Inputs, *, cache_key: str = ""
 ) -> tuple[Any, Placement]:
-    """Open a session and run it once with profiling enabled, to see which operator ran where.
+    """Open a session and run it once with profiling enabled, to find where operators ran.
 
-    The profile is written to a temporary folder and removed. Heavy operators that did not run on a
-    requested provider are an error.
+    The profile is written to a temporary folder and removed. A heavy operator that did not run on
+    a requested provider is an error.
 
     Args:
-        path: of the graph.
+        path: path of the graph.
         execution: how to run it.
-        inputs: of the profiled run.
+        inputs: inputs of the profiled run.
         cache_key: as for `open_session`.
 
     Raises:
@@ -115,7 +116,7 @@ def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache
         return session
     if execution.info.ort_name not in session.get_providers():
         raise ProviderError(why_not_started(ort, execution.provider))
-    # Without this a failing run is repeated on the CPU, with a message on stdout.
+    # By default a failing run is repeated on the CPU, with a message on stdout.
     session.disable_fallback()
     return session
 
@@ -206,15 +207,15 @@ def _driver() -> str:
 
 
 class _NotStarted(Exception):  # noqa: N818 - it never leaves this file
-    """A provider that did not take its options or libraries."""
+    """A provider could not load its libraries, or rejected its options."""
 
 
 @cache
 def _session_class(ort: ModuleType) -> Any:
     """Return a session class that never falls back to the CPU silently.
 
-    On these errors onnxruntime prints a banner and opens the graph on the CPU, and not in every
-    version can that be switched off.
+    On these errors onnxruntime prints a banner and opens the graph on the CPU; some versions have
+    no switch for it.
     """
 
     class Session(ort.InferenceSession):  # type: ignore[misc, name-defined]

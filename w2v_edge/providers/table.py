@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 CPU_BATCH_SECONDS, ACCELERATOR_BATCH_SECONDS = 6.0, 160.0
-"""Larger batches gain nothing on a CPU, which a single utterance keeps busy."""
+"""Batch sizes in seconds of audio. Larger batches gain nothing on a CPU: one utterance fills it."""
 
 CPU_GROUP_SECONDS, ACCELERATOR_GROUP_SECONDS = 60.0, 600.0
 
@@ -16,21 +16,21 @@ class ProviderInfo:
 
     Attributes:
         ort_name: onnxruntime's name.
-        wheel: the distribution that contains it; empty if there is none.
-        install: how to install it.
-        options: defaults; `{threads}` stands for the number of threads.
-        cached: options for a folder of compiled graphs, `{cache}`.
+        wheel: distribution that contains it; empty if none does.
+        install: instruction to install it.
+        options: default options; `{threads}` stands for the number of threads.
+        cached: options that cache compiled graphs in the folder `{cache}`.
         tunable: options that `w2v-edge tune` tries, with their values; none makes results less
             exact.
         device: onnxruntime's name of the device of its tensors; `cpu` also for providers that copy
             tensors themselves.
-        library: NVIDIA providers: the file that onnxruntime loads.
-        buckets: whether it compiles or tunes anew for every length of audio.
+        library: file that onnxruntime loads, for NVIDIA providers; else empty.
+        buckets: whether it compiles or tunes again for each length of audio.
         serial: whether it runs one graph at a time.
         forks: whether a forked child can open it again. Drivers and process-wide thread pools do
             not survive a fork.
-        batch_seconds: audio in a batch, padding included.
-        group_seconds: audio of a corpus from which batches are formed.
+        batch_seconds: seconds of audio in a batch, padding included.
+        group_seconds: seconds of audio that are buffered to form batches.
     """
 
     ort_name: str
@@ -66,11 +66,11 @@ TABLE: dict[str, ProviderInfo] = {
         "onnxruntime-gpu",
         _wheel("w2v-edge[gpu]"),
         options={
-            # The default, an exhaustive search, runs again for every new length of audio.
+            # The default, an exhaustive search, runs again for each new length of audio.
             "cudnn_conv_algo_search": "HEURISTIC",
             # TF32 keeps 10 bits of each factor: outputs would miss the parity tolerances.
             "use_tf32": "0",
-            # The default doubles the arena at each step: lengths vary, and peaks would stay.
+            # The default doubles the arena at each step, and never returns the peak.
             "arena_extend_strategy": "kSameAsRequested",
         },
         tunable={
@@ -146,7 +146,7 @@ TABLE: dict[str, ProviderInfo] = {
         "XnnpackExecutionProvider",
         "",
         "build onnxruntime with --use_xnnpack",
-        # It has its own threads, beside those of the session.
+        # It has its own thread pool, in addition to the session's.
         options={"intra_op_num_threads": "{threads}"},
         forks=True,
         batch_seconds=CPU_BATCH_SECONDS,

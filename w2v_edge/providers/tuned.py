@@ -1,7 +1,7 @@
-"""What `w2v-edge tune` found on this device: a file for each bundle and provider.
+"""Tuning files: settings that `w2v-edge tune` found, one file per bundle and provider.
 
-A file is used only where it was made: for the same bundle, on a device of the same make, with the
-same onnxruntime.
+A file is used only for the same bundle, on a device with the same identity, with the same version
+of onnxruntime.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from w2v_edge.providers.tuning import Tuning
 
 FORMAT: Literal["w2v-edge-tuning"] = "w2v-edge-tuning"
 VERSION: Literal[1] = 1
-MOST_BYTES = 2**16
+MAX_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class Gain:
-    """How much faster it was found to be than the defaults, in processes side by side.
+    """Speed-up over the defaults, measured in pairs of processes side by side.
 
     Attributes:
-        what: was timed.
-        times: as fast; above 1 is faster.
-        low: lower end of its 95 % confidence interval.
+        what: the workload.
+        times: ratio of the times; above 1 is faster than the defaults.
+        low: lower end of the 95 % confidence interval.
         high: upper end.
-        rounds: pairs of processes.
+        rounds: number of pairs of processes.
     """
 
     what: str
@@ -48,17 +48,17 @@ class Gain:
 
 @dataclass(frozen=True)
 class TuningFile:
-    """One file.
+    """Content of a tuning file.
 
     Attributes:
         format: always `w2v-edge-tuning`.
-        version: of the format.
-        bundle: SHA-256 of its manifest.
+        version: version of the format.
+        bundle: SHA-256 of the bundle's manifest.
         provider: execution provider.
-        device: as `device_identity` has it.
-        onnxruntime: its version.
-        tuning: what to use.
-        gains: what it was found to gain; none where the defaults were kept.
+        device: the device's identity, see `device_identity`.
+        onnxruntime: version of onnxruntime.
+        tuning: the settings.
+        gains: measured speed-ups; empty if the defaults were kept.
         created: date and time, ISO 8601, in UTC.
     """
 
@@ -76,7 +76,7 @@ class TuningFile:
 def describe(
     manifest: Manifest, provider: str, tuning: Tuning, gains: tuple[Gain, ...], created: str
 ) -> TuningFile:
-    """Return what a file of this device says."""
+    """Return the content of a tuning file for this device."""
     version = str(import_onnxruntime().__version__)
     return TuningFile(
         FORMAT,
@@ -92,37 +92,37 @@ def describe(
 
 
 def usual_path(manifest: Manifest, provider: str) -> Path:
-    """Return where the file of a bundle and a provider lies on this device.
+    """Return the default path of the tuning file of a bundle and provider on this device.
 
     Raises:
-        TuningError: there is no folder for a user's settings.
+        TuningError: the user has no home folder.
     """
     name = f"{manifest.sha256[:16]}-{provider}-{device_identity()}.json"
     return _settings() / "w2v-edge" / "tuned" / name
 
 
 def write_tuning(path: Path, found: TuningFile) -> None:
-    """Write a file whole or not at all."""
+    """Write a tuning file atomically."""
     with replacing(path) as temporary:
         text = json.dumps(strict.to_plain(found), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_tuning(path: Path) -> TuningFile:
-    """Read a file.
+    """Read a tuning file.
 
     Raises:
-        TuningError: there is none, or it is damaged, or has settings that are not to be tuned.
+        TuningError: the file is missing or damaged.
     """
     again = "run: w2v-edge tune BUNDLE"
     try:
         with open_regular(path) as stream:
-            text = stream.read(MOST_BYTES + 1)
+            text = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "no file"
         raise TuningError(f"{path}: {why}; expected a tuning, {again}") from error
     try:
-        data = json.loads(text) if len(text) <= MOST_BYTES else None
+        data = json.loads(text) if len(text) <= MAX_BYTES else None
     except (ValueError, RecursionError) as error:
         raise TuningError(f"{path}: damaged, not JSON; {again}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -135,10 +135,11 @@ def read_tuning(path: Path) -> TuningFile:
 
 
 def find_tuning(tuned: bool | str | Path, manifest: Manifest, execution: Execution) -> Tuning:
-    """Return what was tuned: nothing for False, this device's for True, else that of a file.
+    """Return the settings for `tuned`: defaults for False, this device's for True, or a file's.
 
     Raises:
-        TuningError: there is none, or it is of another bundle, provider, device or onnxruntime.
+        TuningError: the tuning is missing, damaged, or of another bundle, provider, device or
+            version of onnxruntime; or it has settings that are not tunable here.
     """
     if not isinstance(tuned, bool | str | Path):
         raise TuningError(f"found tuned={tuned!r:.40}, expected True, False or a file")
@@ -173,7 +174,7 @@ def _check(path: Path, found: TuningFile, here: TuningFile) -> None:
 
 
 def _settings() -> Path:
-    """Return this user's folder for settings: what lies there no clean-up of caches removes."""
+    """Return the user's settings folder, which no clean-up of caches removes."""
     try:
         if sys.platform == "win32":
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
@@ -182,5 +183,5 @@ def _settings() -> Path:
         return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     except RuntimeError as error:
         raise TuningError(
-            "found no home folder, expected one to keep a tuning in; name a file"
+            "found no home folder, expected one for the tuning; name a file"
         ) from error

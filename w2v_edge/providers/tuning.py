@@ -1,4 +1,4 @@
-"""What may be set to suit a device: no result depends on it beyond rounding."""
+"""Settings tuned to a device; results do not depend on them beyond rounding."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from w2v_edge.providers.choice import Execution, Spinning
 from w2v_edge.providers.machine import usable_cores
 from w2v_edge.providers.table import TABLE
 
-MOST_BATCH_SECONDS = 600.0
+MAX_BATCH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How to run on a device; what is left out is the default.
+    """Runtime settings of a device.
 
     Attributes:
-        threads: for one operator.
-        spinning: when threads that have nothing to do spin rather than sleep: `always`, until the
-            end of a run (`in_runs`), or `never`.
-        block_base: 0 to part the work of an operator evenly among threads; else it is parted into
-            blocks that shrink towards the end, in so many steps, so that no thread is waited for.
-        provider_options: by onnxruntime's names; those that `table.py` calls tunable.
-        batch_seconds: of audio that is run at once where a list is given; 0 for one utterance at a
-            time.
+        threads: intra-op threads; None for the default.
+        spinning: when idle threads spin instead of sleeping: `always`, until the end of a run
+            (`in_runs`), or `never`.
+        block_base: 0 to split an operator's work evenly among threads; else onnxruntime's
+            `session.dynamic_block_base`, with blocks that shrink towards the end.
+        provider_options: tunable options of the provider (`table.py`), by onnxruntime's names.
+        batch_seconds: seconds of audio in a batch for lists; 0 for one utterance at a time; None
+            for the provider's default.
     """
 
     threads: int | None = None
@@ -36,10 +36,10 @@ class Tuning:
     batch_seconds: float | None = None
 
     def check(self, provider: str) -> None:
-        """Refuse what `w2v-edge tune` could not have chosen here.
+        """Check that `w2v-edge tune` could have chosen these settings here.
 
         Raises:
-            ConfigError: it says which and why.
+            ConfigError: a setting is out of range or not tunable.
         """
         cores = usable_cores()
         if self.threads is not None and not 1 <= self.threads <= cores:
@@ -48,15 +48,17 @@ class Tuning:
             )
         for key, value in self.provider_options.items():
             if value not in TABLE[provider].tunable.get(key, ()):
-                raise ConfigError(f"found option {key:.40}={value!r:.40}, which is not one to tune")
+                raise ConfigError(f"found option {key:.40}={value!r:.40}, which is not tunable")
         seconds = self.batch_seconds
         if seconds is not None and not (
-            math.isfinite(seconds) and 0 <= seconds <= MOST_BATCH_SECONDS
+            math.isfinite(seconds) and 0 <= seconds <= MAX_BATCH_SECONDS
         ):
-            raise ConfigError(f"found batch_seconds {seconds:g}, expected up to 600")
+            raise ConfigError(
+                f"found batch_seconds {seconds:g}, expected 0 to {MAX_BATCH_SECONDS:g}"
+            )
 
     def applied(self, execution: Execution, threads: int | None = None) -> Execution:
-        """Return how to run, tuned; `threads` and options that a caller gave stay as they are."""
+        """Return `execution` with these settings; the caller's threads and options win."""
         (name, own), *others = execution.providers
         return replace(
             execution,

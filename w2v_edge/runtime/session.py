@@ -190,14 +190,20 @@ class Session:
         Raises:
             InferenceError: the session was closed.
         """
-        if self._closed:
-            raise InferenceError("this model was closed; load the bundle again")
+        self._check_open()
         if graph not in self._opening:
             self.bundle.check_data(graph)
         with self._opening[graph]:
             if graph not in self._graphs:
-                self._graphs[graph] = self._open(graph)
+                opened = self._open(graph)
+                # It may have been closed meanwhile.
+                self._check_open()
+                self._graphs[graph] = opened
             return self._graphs[graph]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InferenceError("this model was closed; load the bundle again")
 
     def prove(self, graph: str) -> Placement:
         """Run a graph once in a separate session with profiling enabled; also on the CPU.

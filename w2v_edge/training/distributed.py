@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from w2v_edge.errors import MissingExtraError, TrainingError, W2VEdgeError
+from w2v_edge.model.collective import is_distributed
 from w2v_edge.training.recipe import Precision
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ class Processes:
         return int(tensor)
 
 
+def is_main_process() -> bool:
+    """Return whether this process is the main one of a run, or the only one."""
+    return not is_distributed() or dist.get_rank() == 0
+
+
 @contextmanager
 def join_processes(*, cpu: bool) -> Iterator[Processes]:
     """Join the other processes of the run for a block; see `Processes`.
@@ -133,29 +139,23 @@ def join_processes(*, cpu: bool) -> Iterator[Processes]:
         ) from error
 
 
-def open_accelerator(precision: Precision, *, cpu: bool, find_unused: bool) -> Accelerator:
-    """Set up accelerate, which places the model and averages gradients over processes.
+def open_accelerator(precision: Precision, *, cpu: bool) -> Accelerator:
+    """Set up accelerate, which places the model and sets the precision.
 
     Args:
         precision: of the arithmetic.
         cpu: whether to train on CPUs only.
-        find_unused: whether an update may leave parameters without gradient, as layer drop does.
 
     Raises:
         TrainingError: the device does not support the precision.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
 
     # accelerate keeps the precision of a process's first run for all later ones.
     AcceleratorState._reset_state()  # noqa: SLF001 - there is no public way
     try:
-        accelerator = Accelerator(
-            mixed_precision=MIXED_PRECISION[precision],
-            cpu=cpu,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused)],
-        )
+        accelerator = Accelerator(mixed_precision=MIXED_PRECISION[precision], cpu=cpu)
     except (ValueError, RuntimeError) as error:
         raise TrainingError(f"{' '.join(str(error).split())}; choose another --dtype") from error
     if precision == "fp16" and accelerator.device.type == "cpu":

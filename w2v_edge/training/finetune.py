@@ -22,7 +22,6 @@ from w2v_edge.training.batches import ClipData
 from w2v_edge.training.ctc import CtcTraining, Example
 from w2v_edge.training.distributed import join_processes, open_accelerator
 from w2v_edge.training.loop import Trained, train
-from w2v_edge.training.pretrain import has_layer_drop
 from w2v_edge.training.recipe import BASE_DIM, Callbacks, LoopOptions, Recipe, finetuning_recipe
 from w2v_edge.training.recordings import BadRecordings
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
@@ -167,11 +166,7 @@ def finetune(
                 (f"{x.utterance.id}\0{x.utterance.text}", x.seconds) for x in (*clips, *validation)
             )
             run = Run("finetune", model.config.to_dict(), recipe, digest, asdict(chosen))
-            accelerator = open_accelerator(
-                recipe.precision,
-                cpu=cpu,
-                find_unused=has_layer_drop(model.config) or chosen.freeze_updates > 0,
-            )
+            accelerator = open_accelerator(recipe.precision, cpu=cpu)
         with processes.together():
             if processes.is_main and resume:
                 folder.resume(run)

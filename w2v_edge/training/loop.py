@@ -10,7 +10,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from w2v_edge.errors import TrainingError
 from w2v_edge.model.checkpoint import save_checkpoint
+from w2v_edge.model.collective import average_gradients, broadcast_state
 from w2v_edge.model.random import seed_of
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.training.batches import PlannedBatch, Position, prefetch
@@ -109,7 +110,7 @@ def train(
         recipe: the hyperparameters.
         folder: the run's folder; a state that is saved there is resumed from.
         processes: the processes that train together.
-        accelerator: places the model and averages gradients.
+        accelerator: places the model and sets the precision.
         options: how often to log and save, and the number of workers.
         callbacks: receive progress and warnings.
 
@@ -137,9 +138,12 @@ class _Loop:
         self.options, self.callbacks = options, callbacks
         self.update, self.position = 0, Position()
         optimiser = make_optimiser(task.model, recipe)
-        self.model, self.optimiser = accelerator.prepare(task.module, optimiser)
+        # Evaluation mode leaves out `DistributedDataParallel`; see `average_gradients`.
+        self.model = accelerator.prepare_model(task.module, evaluation_mode=True)
+        self.optimiser = accelerator.prepare_optimizer(optimiser)
         with processes.together():
             self._restore()
+        broadcast_state(self.model)
         self.saved = self.update
         self.alarm = CollapseAlarm()
         self.warnings: list[str] = []
@@ -178,16 +182,15 @@ class _Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate(self.update)
         weights: list[Tensor] = []
-        for number in range(recipe.accumulate):
+        for _ in range(recipe.accumulate):
             planned, batch = self._next(batches)
-            last = number + 1 == recipe.accumulate
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                loss = self.task.loss(self.model, batch, self.update, accelerator.device)
-                weights.append(loss.weight.detach().float().clamp(min=1))
-                # Relative to the first weight, so that fp16 neither overflows nor vanishes.
-                accelerator.backward(loss.value * (weights[-1] / weights[0]))
+            loss = self.task.loss(self.model, batch, self.update, accelerator.device)
+            weights.append(loss.weight.detach().float().clamp(min=1))
+            # Relative to the first weight, so that fp16 neither overflows nor vanishes.
+            accelerator.backward(loss.value * (weights[-1] / weights[0]))
             self._add(loss.metrics)
             self.seconds += planned.seconds
+        average_gradients(self.model.parameters())
         if len(weights) > 1:
             share = weights[0] / torch.stack(weights).sum()
             torch._foreach_mul_(
@@ -309,6 +312,8 @@ class _Loop:
         return stack.enter_context(MetricsLog(folder.log, folder.board, update=self.update))
 
     def _show(self) -> None:
+        if not self.processes.is_main:
+            return
         words = [f"update {self.update} of {self.recipe.updates}"]
         words += [f"{k} {self.metrics[k]:.3g}" for k in ("loss", "accuracy") if k in self.metrics]
         self.callbacks.show(", ".join(words), self.update / self.recipe.updates)

@@ -16,7 +16,7 @@ from torch import nn
 from w2v_edge.audio import find_utterances
 from w2v_edge.errors import ConfigError, TrainingError
 from w2v_edge.model import build_model, load_checkpoint, preset, save_checkpoint
-from w2v_edge.model.config import ModelConfig, TransformerContextConfig
+from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.pretraining import PretrainingOutput
 from w2v_edge.model.quantizer import GumbelVectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
@@ -86,9 +86,7 @@ def pretrain(
             )
             task = Pretraining(model, recipe, data, bad)
             run = Run("pretrain", model.config.to_dict(), recipe, digest, task_options)
-            accelerator = open_accelerator(
-                recipe.precision, cpu=cpu, find_unused=has_layer_drop(model.config)
-            )
+            accelerator = open_accelerator(recipe.precision, cpu=cpu)
         with processes.together():
             if processes.is_main and resume:
                 folder.resume(run)
@@ -185,12 +183,6 @@ class Pretraining:
     def code_perplexities(self, metrics: Metrics) -> Metrics:
         """Return the perplexity of each group's codes."""
         return {name: x for name, x in metrics.items() if name.startswith(PERPLEXITY)}
-
-
-def has_layer_drop(config: ModelConfig) -> bool:
-    """Whether an update may skip layers of the transformer."""
-    context = config.context
-    return isinstance(context, TransformerContextConfig) and context.layer_drop > 0
 
 
 def _run(module: nn.Module, batch: Batch, update: int, device: torch.device) -> PretrainingOutput:

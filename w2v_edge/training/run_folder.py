@@ -24,7 +24,7 @@ import torch
 
 from w2v_edge import strict
 from w2v_edge.errors import OutputExistsError, TrainingError
-from w2v_edge.files import refuse_unwritable, replacing
+from w2v_edge.files import check_writable, replacing
 from w2v_edge.model.checkpoint import write_tensors
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.training.recipe import Recipe
@@ -111,7 +111,7 @@ class RunFolder:
         if os.path.lexists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
             advice = "continue it with --resume, or " if (self.path / RUN).is_file() else ""
             raise OutputExistsError(f"{self.path} is already there; {advice}choose another output")
-        refuse_unwritable(self.path / RUN, make=True)
+        check_writable(self.path / RUN, make=True)
         save_model(self.model)
         self._write(run)
 
@@ -180,12 +180,11 @@ class RunFolder:
             state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises any error on a damaged file
             raise TrainingError(
-                f"{self.state}: damaged; start a new run from {self.model} with --init"
+                f"{self.state}: damaged; start a new run from {self.model}"
             ) from error
         if state.get("format_version") != FORMAT_VERSION:
             raise TrainingError(
-                f"{self.state}: found another format version; start a new run from {self.model} "
-                "with --init"
+                f"{self.state}: found another format version; start a new run from {self.model}"
             )
         return state
 

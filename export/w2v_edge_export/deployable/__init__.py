@@ -1,5 +1,5 @@
-"""Inference twins of the model's parts: the same numbers, in operations known to export well.
+"""Inference twins of the model's parts: the same outputs, in operations that export well.
 
 A twin reads a trained model's parameters and never changes them. Its own parameters and buffers
-carry the names that the tensors have in a bundle.
+have the names of the tensors in a bundle.
 """

@@ -1,4 +1,4 @@
-"""Twins of the attentions."""
+"""Inference twins of the attention modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from w2v_edge_export.deployable.ops import MASKED, attend, lookup
 
 
 class AttentionTwin(nn.Module):
-    """The projections around an attention."""
+    """Base of the attention twins: the projections."""
 
     def __init__(self, source: SelfAttention | QuerySoftmaxAttention, divisor: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class AttentionTwin(nn.Module):
 
 
 class SelfAttentionTwin(AttentionTwin):
-    """Softmax over keys."""
+    """Attention with a softmax over keys."""
 
     def __init__(self, source: SelfAttention) -> None:
         dim = source.output.in_features
@@ -42,7 +42,7 @@ class SelfAttentionTwin(AttentionTwin):
         Args:
             x: (b, n, d).
             valid: (b, n, 1) 0 at padding, else 1.
-            distances: (h, n, n) bias before the gate; None where there is none.
+            distances: (h, n, n) bias before the gate; None for models without one.
         """
         q, k, v = self.query(x), self.key(x), self.value(x)
         gate = None if self.gate is None else self.gate(x)
@@ -53,7 +53,7 @@ class SelfAttentionTwin(AttentionTwin):
 
 
 class GateTwin(nn.Module):
-    """The gate's two sums, each one product."""
+    """Gate of the relative position bias; each of its two sums is one product."""
 
     def __init__(self, source: RelativePositionGate) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ class GateTwin(nn.Module):
 
 
 class DistancesTwin(nn.Module):
-    """The bias of every distance that has one of its own, looked up for every pair of frames."""
+    """Relative position bias: a table by distance, looked up for every pair of frames."""
 
     def __init__(self, source: RelativePositionBias) -> None:
         super().__init__()
         self.furthest = source.config.max_distance
         distance = torch.arange(-self.furthest, self.furthest + 1)
-        # The logarithm is taken here, where it is PyTorch's, and not by whatever runs the graph.
+        # PyTorch computes the logarithm here, since runtimes may round it differently.
         table = source.weight.detach()[source.buckets(distance)].T
         self.table = nn.Parameter(table.contiguous(), requires_grad=False)
 
@@ -92,7 +92,7 @@ class DistancesTwin(nn.Module):
 
 
 class QuerySoftmaxAttentionTwin(AttentionTwin):
-    """Softmax over queries: padded ones leave it, and padded keys' values are zeroed."""
+    """Attention with a softmax over queries; padded queries are masked, padded values zeroed."""
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Attend within x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
@@ -108,7 +108,7 @@ class QuerySoftmaxAttentionTwin(AttentionTwin):
 
 
 def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
-    """Split a fused projection: three products leave nothing to be cut apart afterwards."""
+    """Split a fused projection in three, so that no output has to be split in the graph."""
     dim = qkv.in_features
     made = []
     for i in range(3):

@@ -1,4 +1,4 @@
-"""Twins of the context networks."""
+"""Inference twins of the context networks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class QuerySoftmaxBlockTwin(nn.Module):
 
 
 class TransformerBlockTwin(nn.Module):
-    """The parts of a transformer block."""
+    """Base of the transformer blocks: their submodules."""
 
     def __init__(self, source: TransformerBlock) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class TransformerBlockTwin(nn.Module):
         self.language_adapter = None if adapter is None else LanguageAdapterTwin(adapter)
 
     def adapt(self, x: Tensor) -> Tensor:
-        """Add what the language's adapter makes of x (b, n, d), if there is one."""
+        """Add the output of the language adapter, if any, to x (b, n, d)."""
         return x if self.language_adapter is None else x + self.language_adapter(x)
 
 
@@ -97,7 +97,7 @@ class PreNormBlockTwin(TransformerBlockTwin):
 
 
 class ContextTwin(nn.Module):
-    """`forward(features (b, n, d), frame_lengths (b,))` gives `outputs`, zero at padding."""
+    """`forward(features (b, n, d), frame_lengths (b,))` returns `outputs`, zero at padding."""
 
     outputs: tuple[str, ...]
 
@@ -135,7 +135,7 @@ class TutorialContextTwin(ContextTwin):
 
 
 class Wav2Vec2ContextTwin(ContextTwin):
-    """The feature projection and transformer of wav2vec 2.0 and its kin, and what follows them."""
+    """Feature projection, transformer, adapter and head of the wav2vec 2.0 families."""
 
     def __init__(self, model: Wav2Vec2Model) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
         self.head = None if model.head is None else head_twin(model.head)
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
-        """Map features to context and the rest; see `ContextTwin`."""
+        """Map features to the context and further outputs; see `ContextTwin`."""
         features, valid = _clean(features, frame_lengths)
         x = self.feature_projection(features) * valid
         x = x + self.position(x, valid)
@@ -180,7 +180,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
 
 
 def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features with zeros past the lengths, even over NaN, and (b, n, 1) ones and zeros."""
+    """Return features, zero past the lengths even for NaN, and the mask (b, n, 1) of 1 and 0."""
     index = torch.arange(features.shape[1], device=features.device)
     mask = (index < frame_lengths.unsqueeze(1)).unsqueeze(2)
     zero = torch.zeros((), dtype=features.dtype)
@@ -188,7 +188,7 @@ def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def context_outputs(config: ModelConfig) -> tuple[str, ...]:
-    """Return the names of what a context network gives, in the order of the graphs."""
+    """Return the output names of a context network, in the order of the graphs."""
     return (
         "context",
         *(["context_lengths"] if getattr(config.context, "adapter", None) is not None else []),

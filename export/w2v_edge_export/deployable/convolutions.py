@@ -14,13 +14,13 @@ from w2v_edge_export.graph_builder import ExportError
 
 
 class _Convolution(nn.Module):
-    """A grouped convolution to the length of its input."""
+    """A grouped convolution that keeps the length of its input."""
 
     def __init__(self, source: nn.Conv1d) -> None:
         super().__init__()
         kernel = source.kernel_size[0]
-        # One step of padding more than needed: runtimes refuse a convolution with no output,
-        # which an odd kernel would give for an empty batch of frames.
+        # One extra step of padding: some runtimes fail on a convolution with an empty output,
+        # which an odd kernel has for an input without frames.
         self.surplus = kernel % 2
         self.conv = GroupedConv(source, padding=kernel // 2 + self.surplus)
 
@@ -31,18 +31,18 @@ class _Convolution(nn.Module):
 
 
 class PositionTwin(_Convolution):
-    """One convolution and GELU."""
+    """Positional convolution and GELU."""
 
     def __init__(self, source: PositionalConv) -> None:
         super().__init__(source.conv)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
-        """Map x (b, n, d), zero at padding, to the same shape; `valid` (b, n, 1) is 0 there."""
+        """Map x (b, n, d), zero where `valid` (b, n, 1) is 0, to the same shape."""
         return nn.functional.gelu(self.convolve(x))
 
 
 class BatchNormPositionTwin(_Convolution):
-    """The same over frames that a batch norm scales and shifts."""
+    """Batch norm, as a scale and a shift, then positional convolution and GELU."""
 
     def __init__(self, source: BatchNormPositionalConv) -> None:
         super().__init__(source.conv)
@@ -58,7 +58,7 @@ class BatchNormPositionTwin(_Convolution):
 
 
 class PositionStackTwin(nn.Module):
-    """Several convolutions, each followed by a norm without parameters and GELU."""
+    """Stack of convolutions, each followed by a layer norm without parameters and GELU."""
 
     def __init__(self, source: PositionalConvStack) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def position_twin(source: nn.Module) -> nn.Module:
 
 
 class LanguageAdapterTwin(nn.Module):
-    """A bottleneck to be added to a block's output."""
+    """Bottleneck whose output is added to a block's output."""
 
     def __init__(self, source: LanguageAdapter) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class ConvAdapterTwin(nn.Module):
         self.projection = None if source.projection is None else Linear(source.projection)
         self.norm = None if source.norm is None else Norm(source.norm)
         self.kernel, self.stride, self.padding = config.kernel, config.stride, config.padding
-        # Runtimes refuse a convolution with no output: so many steps more are made, and cut off.
+        # Some runtimes fail on an empty output: extra steps are computed and cut off.
         self.surplus = -(-(config.kernel - 2 * config.padding) // config.stride)
         convs = [cast("nn.Conv1d", x) for x in source.layers]
         self.weights = nn.ParameterList(_frozen(x.weight) for x in convs)
@@ -117,12 +117,12 @@ class ConvAdapterTwin(nn.Module):
         """Map x (b, n, d) to fewer frames (b, m, d), zero at padding.
 
         Args:
-            x: zero at padding.
+            x: (b, n, d) context vectors, zero at padding.
             valid: (b, n, 1) 0 at padding, else 1.
             lengths: (b,) valid frames.
 
         Returns:
-            The frames, and `valid` (b, m, 1) and `lengths` (b,) of them.
+            The frames, and their `valid` (b, m, 1) and `lengths` (b,).
         """
         if self.projection is not None and self.norm is not None:
             x = self.norm(self.projection(x)) * valid
@@ -142,7 +142,7 @@ class ConvAdapterTwin(nn.Module):
         return (values * torch.sigmoid(gates))[:, :, : -self.surplus].transpose(1, 2)
 
     def _valid(self, lengths: Tensor, steps: int) -> Tensor:
-        """Return (b, steps) booleans; nothing is divided, which exporters do in float32."""
+        """Return a (b, steps) mask, without a division, which exporters compute in float32."""
         index = torch.arange(steps, device=lengths.device)
         reach = index * self.stride + (self.kernel - 2 * self.padding)
         return (reach <= lengths.unsqueeze(1)) & (lengths.unsqueeze(1) > 0)

@@ -1,4 +1,4 @@
-"""Twins of the feature encoders, for one tile of time.
+"""Inference twins of the feature encoders, for one tile of time.
 
 A tile is a chunk of the waveform with a whole number of frames, or the whole waveform. Frames past
 the end of an utterance are zero.
@@ -28,15 +28,15 @@ from w2v_edge_export.deployable.ops import windows
 class FrontendTile(nn.Module):
     """Base of the front ends.
 
-    Inputs of `forward`: `tile` (b, s) samples with what the first and last frame see around them,
-    zero outside the utterances; `start` () the first frame's index; `lengths` (b,) samples of each
-    whole utterance; `statistics` (b, k) where the front end needs them: the mean and variance of
-    the waveform where it is normalised, then what the front end itself asks for.
+    Inputs of `forward`: `tile` (b, s), samples including all that the first and last frame see,
+    zero outside the utterances; `start` (), index of the first frame; `lengths` (b,), samples of
+    each whole utterance; `statistics` (b, k), if the front end needs them: mean and variance of the
+    waveform if it is normalised, then those of the front end's channels.
 
     Output: `features` (b, n, d), zero at and past each utterance's frames.
 
-    A tile of n frames has n * hop + `overlap` samples: what the last frame sees, rounded up so that
-    every layer's input is a whole number of its strides and no odd frame has to be cut off.
+    A tile of n frames has n * hop + `overlap` samples, rounded up so that every layer's input is a
+    multiple of its stride and no extra frame has to be cut off.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class FrontendTile(nn.Module):
         self.feature_norm = None if feature_norm is None else Norm(feature_norm)
 
     def finish(self, x: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
-        """Turn x (b, n, d) into normed, masked features."""
+        """Apply the feature norm and the mask to x (b, n, d)."""
         if self.feature_norm is not None:
             x = self.feature_norm(x)
         valid = _valid(self.geometry, lengths, start, x.shape[1])
@@ -60,7 +60,7 @@ class FrontendTile(nn.Module):
 
 
 class PaddedFrontendTile(FrontendTile):
-    """Zero-padded convolutions: whatever lies outside the utterance is zeroed before each one."""
+    """Zero-padded convolutions: each layer's input is zeroed outside the utterance."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class PaddedFrontendTile(FrontendTile):
 class GroupNormFrontendTile(FrontendTile):
     """BASE's front end: given its statistics, the norm after convolution 0 is an affine map.
 
-    `statistics` end in (b, 2 d): each channel's mean and variance over the utterance, before any
-    bias, which the norm takes out again. It takes out the scale of the waveform too: to normalise
-    that, only its mean is subtracted, and the norm's epsilon made larger in return.
+    The last 2 d columns of `statistics` are each channel's mean and variance over the utterance,
+    without the bias, which the norm cancels. The norm also cancels the scale of the waveform: to
+    normalise the waveform, its mean is subtracted and the norm's epsilon is scaled.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class GroupNormFrontendTile(FrontendTile):
             eps = self.eps * (statistics[:, 1:2] + self.normalisation.eps)
         scale = self.norm_weight * torch.rsqrt(variance + eps)
         shift = self.norm_bias - mean * scale
-        # The affine map goes into the weight, its shift to a column of ones: no pass over the
-        # widest activation.
+        # The affine map is folded into the weight, its shift with a column of ones, which saves a
+        # pass over the widest activation.
         weight = torch.cat([first.weight * scale.unsqueeze(1), shift.unsqueeze(1)], dim=1)
         seen = windows(tile.unsqueeze(2), first.kernel, first.stride)
         seen = torch.cat([seen, torch.ones_like(seen[:, :, :1])], dim=2)
@@ -156,7 +156,7 @@ class LayerNormFrontendTile(FrontendTile):
 
 
 def overlap(layers: Iterable[ConvLayer]) -> int:
-    """Return how many samples a tile needs beyond the hops of its frames; see `FrontendTile`."""
+    """Return the samples of a tile beyond the hops of its frames; see `FrontendTile`."""
     samples = 0
     for layer in reversed(list(layers)):
         samples = (samples + -(-layer.kernel // layer.stride) - 1) * layer.stride

@@ -14,7 +14,7 @@ from w2v_edge_export.graph_builder import ExportError
 
 
 class HeadTwin(nn.Module):
-    """Base of the heads: the layers that a head reads."""
+    """Base of the heads: the weighted sum of layers that a head reads."""
 
     def __init__(self, source: Head) -> None:
         super().__init__()
@@ -60,14 +60,14 @@ class UtteranceHeadTwin(HeadTwin):
 
     def forward(self, context: Tensor, states: Sequence[Tensor], valid: Tensor) -> Tensor:
         """Return the logits of each utterance; `valid` (b, n, 1) is 0 at padding, else 1."""
-        # One frame, so that the classifier is a product over frames like any other.
+        # As one frame, since `Linear` is a product over frames.
         pooled = mean_over_frames(self.projection(self.read(context, states)), valid)
         logits: Tensor = self.classifier(pooled.unsqueeze(1))
         return logits.squeeze(1)
 
 
 def mean_over_frames(x: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean (b, d) of x (b, n, d) where `valid` (b, n, 1) is 1; zeros where nowhere."""
+    """Return the mean (b, d) of x (b, n, d) over `valid` (b, n, 1) frames; 0 without any."""
     return (x * valid).sum(dim=1) / torch.clamp(valid.sum(dim=1), min=1)
 
 
@@ -81,7 +81,7 @@ def head_twin(source: Head) -> FrameHeadTwin | UtteranceHeadTwin:
 
 
 class QuantizerTwin(nn.Module):
-    """The best entry of each group and its codebook rows side by side."""
+    """Codes, the best entry of each group, and their codebook vectors, concatenated."""
 
     def __init__(self, source: VectorQuantizer) -> None:
         super().__init__()

@@ -78,17 +78,17 @@ class GroupedConv(nn.Module):
 
 
 def valid_steps(lengths: Tensor, first: Tensor, steps: int, stride: int, reach: int) -> Tensor:
-    """Return (b, steps) booleans: which of some neighbouring steps lie within the utterances.
+    """Return a (b, steps) mask of the steps that lie within the utterances.
 
-    Step i begins at sample (first + i) * stride and is valid if it is not negative and the
-    `reach` samples from there on fit. Nothing is divided: exporters divide integers in float32.
+    Step i begins at sample (first + i) * stride. It is valid if its index is not negative and the
+    next `reach` samples exist. There is no division: exporters divide integers in float32.
 
     Args:
         lengths: (b,) samples of each utterance.
         first: () index of the first step.
-        steps: how many.
-        stride: samples from a step to the next.
-        reach: samples that a step needs from its beginning on, less the padding it may see.
+        steps: number of steps.
+        stride: samples from one step to the next.
+        reach: samples that a step needs, minus the padding that it may see.
     """
     index = torch.arange(steps, device=lengths.device) + first
     return (index >= 0) & (index * stride + reach <= lengths.unsqueeze(1))

@@ -1,8 +1,8 @@
-"""Operations that a twin leaves to the graph passes, because targets want them written differently.
+"""Semantic operations, which graph passes lower differently for each target.
 
-While a twin is traced they become single nodes of the domain `w2v_edge`, which the passes
-`quantize-weights`, `lower-windows`, `lower-grouped-conv` and `lower-attention` turn into real
-operators. Run by PyTorch they compute what the nodes mean.
+The tracer turns each into one node of the domain `w2v_edge`; the passes `quantize-weights`,
+`lower-windows`, `lower-grouped-conv` and `lower-attention` replace the nodes by standard operators.
+In PyTorch the functions compute the same values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 DOMAIN = "w2v_edge"
 
 MASKED = -1e30
-"""Added to the logits of what must not be seen; its exponential is an exact zero, and not NaN."""
+"""Added to masked logits; finite, so that a softmax gives an exact zero and not NaN."""
 
 
 def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Lay the frames that each step of a convolution sees side by side.
+    """Concatenate the frames that each step of a convolution sees.
 
     `Windows` takes x (b, n, c) with n a multiple of `stride` and gives
     (b, n / stride - ceil(kernel / stride) + 1, kernel * c).
@@ -46,11 +46,11 @@ def attend(
     heads: int,
     scale: float,
 ) -> Tensor:
-    """Mix values by the softmax over keys of scaled products.
+    """Compute attention, with a softmax over keys of scaled products.
 
-    `Attention` takes q, k, v (b, n, d), channels head-major, and `valid` (b, n, 1), 0 at keys that
-    must not be seen, else 1; it gives (b, n, d). It may take `distances` (h, n, n) and `gate`
-    (b, h, n, 1) too, whose product is added to the scaled products of queries and keys.
+    `Attention` takes q, k, v (b, n, d), channels head-major, and `valid` (b, n, 1), 0 at masked
+    keys, else 1; it returns (b, n, d). The product of the optional `distances` (h, n, n) and `gate`
+    (b, h, n, 1) is added to the scaled products of queries and keys.
     """
     biases = [] if distances is None or gate is None else [distances, gate]
     if torch.onnx.is_in_onnx_export():
@@ -65,7 +65,7 @@ def attend(
 
 
 def grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, padding: int) -> Tensor:
-    """Convolve over frames, each group of channels for itself.
+    """Convolve each group of channels over frames.
 
     `GroupedConv` takes x (b, n, d), weight (d, d / groups, 1, kernel) and bias (d,); it gives
     (b, n + 2 * padding - kernel + 1, d).
@@ -81,9 +81,9 @@ def grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, paddin
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
-    """Return the columns of table (h, m) that index (n, n) names, (h, n, n).
+    """Return the columns of table (h, m) at index (n, n), (h, n, n).
 
-    Written as the one operator that needs no transposed copy.
+    Traced as a `Gather` along axis 1, which needs no transposed copy.
     """
     if torch.onnx.is_in_onnx_export():
         shape = (table.shape[0], *index.shape)

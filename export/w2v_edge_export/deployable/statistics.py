@@ -1,10 +1,10 @@
 """Whole-utterance statistics: of the waveform, and of the first convolution's channels.
 
-A waveform that is normalised needs its mean and variance. In the group-norm front end each channel
-of convolution 0 needs its own; it is linear, so they follow from the mean and the covariance of the
-windows it sees:  mean = w . m,  variance = w' C w.  No pass over the wide activation is needed, and
-padding is left out exactly. A filter may look at what little energy speech has at high frequencies,
-next to low ones 60 dB above: moments are summed in float64.
+Normalisation of the waveform needs its mean and variance. The group-norm front end needs those of
+each channel of convolution 0. The convolution is linear, so they follow from the mean m and the
+covariance C of its input windows:  mean = w . m,  variance = w' C w.  This needs no pass over the
+wide activation and excludes padding exactly. Moments are summed in float64: a filter may select
+high frequencies, 60 dB below the low ones.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class WindowMoments(nn.Module):
         blocks = tile.reshape(tile.shape[0], -1, stride)
         count = blocks.shape[1] - shifts + 1
         valid = valid_steps(lengths, start, count, stride, kernel)
-        # Both factors of the product are laid out on their own: onnxruntime 1.20 turns a product
-        # with a transposed factor into an operator that it has for float32 only.
+        # Neither factor is a transpose of the other: onnxruntime 1.20 fuses a transpose and a
+        # product into an operator that it has for float32 only.
         across = torch.cat([blocks[:, i : i + count] for i in range(shifts)], dim=2)
         across = _masked(across[:, :, :kernel], valid.unsqueeze(2))
         blocks = blocks.transpose(1, 2)
@@ -73,10 +73,13 @@ class SampleMoments(nn.Module):
 
 
 class UtteranceStatistics(nn.Module):
-    """From summed moments to what the front end needs."""
+    """Statistics vector of the front end from summed moments.
+
+    Args:
+        conv: first convolution, if it is normed over the utterance; else None.
+    """
 
     def __init__(self, conv: nn.Conv1d | None) -> None:
-        """Build for a front end whose first convolution `conv` is normed over the utterance."""
         super().__init__()
         self.conv = None if conv is None else Conv(conv)
         if self.conv is not None:
@@ -94,17 +97,17 @@ class UtteranceStatistics(nn.Module):
         """Map sums to `statistics` (b, k), float32.
 
         Args:
-            sums: (b, 1) of the samples, float64; None where the waveform is not normalised.
-            squares: (b, 1) of their squares, float64; None without normalisation.
+            sums: (b, 1) sums of the samples, float64; None if the waveform is not normalised.
+            squares: (b, 1) sums of their squares, float64; None without normalisation.
             samples: (b,) number of samples, int64, at least 1; None without normalisation.
-            total: (b, k) of the windows, float64; None where there is no norm over the utterance.
-            products: (b, k, k) of their products, float64; None without that norm.
+            total: (b, k) sums of the windows, float64; None without a norm over the utterance.
+            products: (b, k, k) sums of their products, float64; None without that norm.
             windows: (b,) number of windows, int64, at least 1; None without that norm.
 
         Returns:
-            The waveform's mean and variance, where it is normalised; then the mean and variance of
-            each channel (2 d), without a bias, where it is normed. All refer to the unnormalised
-            waveform, so that the statistics of two chunks combine by the usual sums.
+            Mean and variance of the waveform, if it is normalised; then mean and variance of each
+            channel (2 d), without the bias, if the convolution is normed. All refer to the
+            unnormalised waveform, so that statistics of two chunks can be merged.
         """
         statistics: list[Tensor] = []
         if sums is not None and squares is not None and samples is not None:
@@ -113,13 +116,13 @@ class UtteranceStatistics(nn.Module):
             statistics += [mean, (squares / count - mean * mean).clamp(min=0)]
         if total is not None and products is not None and windows is not None:
             count = windows.to(torch.float64)
-            seen = total / count.unsqueeze(1)
-            spread = products / count[:, None, None] - seen.unsqueeze(2) * seen.unsqueeze(1)
-            statistics += self._channels(seen, spread)
+            mean = total / count.unsqueeze(1)
+            covariance = products / count[:, None, None] - mean.unsqueeze(2) * mean.unsqueeze(1)
+            statistics += self._channels(mean, covariance)
         return torch.cat(statistics, dim=1).to(torch.float32)
 
-    def _channels(self, mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    def _channels(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Map the mean (b, k) and covariance (b, k, k) of the windows to each channel's (b, d)."""
         weight = known(self.conv).weight.T.to(torch.float64)
-        variance = (torch.matmul(weight, spread) * weight).sum(dim=2).clamp(min=0)
+        variance = (torch.matmul(weight, covariance) * weight).sum(dim=2).clamp(min=0)
         return (mean.unsqueeze(1) * weight).sum(dim=2), variance

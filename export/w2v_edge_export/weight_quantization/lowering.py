@@ -5,9 +5,9 @@ row to row, which the operators do not take: it is appended to the inputs as ext
 weights sum to minus the sum of the column's weights. Integers are made before windows are gathered,
 so that a quarter of the bytes move.
 
-A grouped convolution becomes one product a group. A row of it computes several neighbouring frames
-from all frames that any of them sees, with the weight repeated once for each, shifted down by a
-frame: a band. There are so few rows that gathering them costs little.
+A grouped convolution becomes one product per group. Each of its rows computes several neighbouring
+frames from all frames that any of them sees, with the weight repeated once for each, shifted down
+by a frame: a band. There are so few rows that gathering them costs little.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
 def _row_integers(
     g: GraphBuilder, x: ir.Value, window: WindowShape, extra: int
 ) -> tuple[ir.Value, ir.Value]:
-    """Return integers (b, m, k + extra) of what each step sees of x (b, n, c), and their scales.
+    """Return the integers (b, m, k + extra) of each step's window of x (b, n, c), and their scales.
 
     The last `extra` columns are the row's zero point; scales are (b, m, 1).
     """
@@ -103,7 +103,7 @@ def _row_integers(
 
 
 def _ranges(g: GraphBuilder, x: ir.Value, window: WindowShape) -> tuple[ir.Value, ir.Value]:
-    """Return how far what each step sees of x (b, n, c) goes below and above 0, (b, 1, m) each."""
+    """Return the range below and above 0 of each step's window of x (b, n, c), (b, 1, m) each."""
     high = g.op("Unsqueeze", g.op("ReduceMax", x, [2], keepdims=0), [1])
     low = g.op("Neg", g.op("Unsqueeze", g.op("ReduceMin", x, [2], keepdims=0), [1]))
     both = g.op("Max", g.op("Concat", low, high, axis=1), g.floats(0))
@@ -263,5 +263,5 @@ def grouped_product(
 
 
 def _blocks(kernel: int) -> int:
-    """How many blocks of `FRAMES` frames a row sees."""
+    """Number of blocks of `FRAMES` frames that a row sees."""
     return -(-(kernel + FRAMES - 1) // FRAMES)

@@ -1,4 +1,4 @@
-"""Weight quantization within budgets: all layers, less those that break a budget."""
+"""Weight quantization within budgets: sensitive layers stay in float until they hold."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Budgets:
     """Budgets of an export with quantized weights.
 
     Attributes:
-        min_cosine: least cosine of a context frame with PyTorch's, at the worst decile.
-        max_code_drift: largest share of codes that differ from PyTorch's.
-        require_speedup: least speed of the encoder over float32, as a ratio, on this machine.
+        min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile.
+        max_code_drift: maximum fraction of codes that differ from PyTorch's.
+        require_speedup: minimum speed of the encoder over float32, as a ratio, on this machine.
     """
 
     min_cosine: float = DEFAULT_COSINES["int8"]
@@ -153,7 +153,7 @@ class LayerSearch:
     def run(
         self, candidates: Sequence[Candidate], floats: frozenset[str], budgets: Budgets
     ) -> QuantizationResult:
-        """LayerSearch from an assignment with `floats` already in float.
+        """Search from an assignment with `floats` already in float.
 
         Raises:
             AccuracyBudgetError: even the last assignment does not hold the budgets.
@@ -185,7 +185,7 @@ class LayerSearch:
         graphs = self._graph("encoder", {}, half), self._tokenizer_graph({}, half)
         encoder = self._graph("encoder", {})
         ranges = half.weights | self.evaluator.magnitudes(encoder, exposed(encoder, half.values))
-        # No speed is measured: the devices that it is for are elsewhere.
+        # No speed is measured: fp16 targets other devices.
         accuracy = self.evaluator.measure(*graphs)
         outcome = QuantizationResult(budgets, accuracy, None, (), half=half, ranges=ranges)
         if outcome.problems:
@@ -273,7 +273,7 @@ def quantize(
     """Quantize the weights of a model as far as the budgets allow.
 
     Raises:
-        AccuracyError: the budgets cannot be held; nothing was written.
+        AccuracyError: no assignment is within the budgets; nothing was written.
         InputError: calibration audio that cannot be used.
     """
     config, budgets = model.config, options.budgets
@@ -288,7 +288,7 @@ def quantize(
     if precision == "int4":
         stages.step("rounding to 4 bits")
         four_bit = make_four_bit_candidates(parts(model), config, measuring)
-        # 4 bits are for size: the speed is measured and reported, not required.
+        # 4 bits reduce the size: the speed is reported, without a budget.
         return search.measure(four_bit, replace(budgets, require_speedup=0.0))
     candidates = make_candidates(
         parts(model),

@@ -27,7 +27,7 @@ from w2v_edge.checkpoints.huggingface.vocabulary import (
 from w2v_edge.checkpoints.key_table import revert
 from w2v_edge.checkpoints.tensors import SAFETENSORS
 from w2v_edge.errors import CheckpointError, MissingExtraError
-from w2v_edge.files import refuse_foreign, replacing_folder
+from w2v_edge.files import check_overwritable, replacing_folder
 from w2v_edge.model.config import (
     CtcHeadConfig,
     ModelConfig,
@@ -54,7 +54,7 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
         from safetensors.torch import save_file
     except ImportError as error:
         raise MissingExtraError("writing safetensors", "safetensors", "export") from error
-    refuse_foreign(folder, {*JSON_FILES, SAFETENSORS}, "a transformers folder")
+    check_overwritable(folder, {*JSON_FILES, SAFETENSORS}, "a transformers folder")
     kind = _class_kind(model.config)
     state = model.state_dict()
     tensors = revert(key_table(model.config, state, bare=kind == "body"), state)

@@ -12,7 +12,14 @@ from w2v_edge.errors import ConfigError, InputError
 from w2v_edge.files import open_regular, replacing
 from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, Trial
 
-SUFFIXES = (".json", ".md", ".html")
+FORMATS = {
+    ".json": "json",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+}
+"""Format of a report by the suffix of its file."""
 
 MAX_BYTES = 2**28
 MAX_FIGURE = 1e12
@@ -23,31 +30,31 @@ def check_suffix(path: Path) -> str:
     """Return the suffix of a report's path in lower case.
 
     Raises:
-        InputError: it is not one of `SUFFIXES`.
+        InputError: it is not one of `FORMATS`.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in FORMATS:
         raise InputError(
-            f"{path}: found suffix {suffix!r:.20}, expected {' or '.join(SUFFIXES)}; "
+            f"{path}: found suffix {suffix!r:.20}, expected {' or '.join(FORMATS)}; "
             "rename the report"
         )
     return suffix
 
 
 def render_report(report: BenchmarkReport, suffix: str) -> str:
-    """Return a report as text in the format of a suffix of `SUFFIXES`."""
+    """Return a report as text in the format of a suffix of `FORMATS`."""
     from w2v_edge.latency.report.html import page
     from w2v_edge.latency.report.markdown import markdown
 
-    return {".json": to_json, ".md": markdown, ".html": page}[suffix](report)
+    return {"json": to_json, "markdown": markdown, "html": page}[FORMATS[suffix]](report)
 
 
 def write_report(report: BenchmarkReport, path: Path) -> None:
-    """Write a report as JSON (.json), Markdown (.md) or a page with charts (.html).
+    """Write a report as JSON, Markdown or an HTML page with charts.
 
     Args:
         report: the report.
-        path: the file; its suffix selects the format.
+        path: the file; its suffix selects the format, see `FORMATS`.
 
     Raises:
         InputError: another suffix, or a figure that is not finite.
@@ -92,7 +99,7 @@ def read_report(path: Path) -> BenchmarkReport:
     Raises:
         InputError: the file is missing, has another format or holds impossible figures.
     """
-    expected = "expected a report written by w2v-edge bench --json"
+    expected = "expected a report written by w2v-edge bench --report FILE.json"
     try:
         with open_regular(path) as stream:
             data = json.loads(stream.read(MAX_BYTES), parse_constant=_refuse)

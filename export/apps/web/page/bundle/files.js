@@ -14,7 +14,7 @@ export async function openBundle(read) {
     if (!expected) throw new UserError(`${name}: not in the manifest; export again`);
     const bytes = await read(name);
     if (bytes.length !== expected.size || (await sha256(bytes)) !== expected.sha256) {
-      throw new UserError(`${name}: damaged or changed, its SHA-256 is not the manifest's`);
+      throw new UserError(`${name}: damaged or changed, its SHA-256 differs from the manifest`);
     }
     return bytes;
   };

@@ -69,7 +69,7 @@ export class Model {
       );
     }
     if (!waveform.every((sample) => Math.abs(sample) <= MAX_AMPLITUDE)) {
-      throw new UserError('found samples that are no float PCM in [-1, 1]; mend the recording');
+      throw new UserError('found samples that are not float PCM in [-1, 1]; check the recording');
     }
     const longest = this.manifest.longest_context_seconds;
     if (this.manifest.quantizer_input === 'context' && waveform.length > longest * rate) {

@@ -36,7 +36,7 @@ function findChunks(data) {
   for (let at = 12; at + 8 <= data.byteLength; ) {
     const length = data.getUint32(at + 4, true);
     if (at + 8 + length > data.byteLength) {
-      throw new UserError('truncated: its header promises more audio than the file holds');
+      throw new UserError('truncated: its header states more audio than the file holds');
     }
     chunks[tag(at)] ??= new DataView(data.buffer, data.byteOffset + at + 8, length);
     at += 8 + length + (length % 2);
