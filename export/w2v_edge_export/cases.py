@@ -95,7 +95,7 @@ class CaseAudio:
         self.model = model
         self.manifest = manifest
         rate = manifest.sample_rate
-        longest = round(LONG_SECONDS * rate)
+        longest = round(max(LONG_SECONDS, SPEECH_SECONDS, *THOROUGH_SECONDS) * rate)
         speech = np.concatenate(list(data.clips(rate).values()))
         rng = np.random.default_rng(0)
         self.sources = {

@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import sys
-from functools import cache
-from importlib import metadata, resources
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import onnx
 import onnx_ir as ir
@@ -24,6 +25,9 @@ from w2v_edge_export.trace import Part, trace
 
 PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
 """Packages whose version changes a trace."""
+
+CODE = ("w2v_edge.model.", "w2v_edge_export.deployable.", "w2v_edge_export.parts")
+"""Modules whose code changes a trace."""
 
 MAX_TRACES = 200
 """Traces kept; a model has three to six parts."""
@@ -44,7 +48,11 @@ def trace_cached(part: Part, target: Target, folder: Path | None) -> ir.Model:
             return _with_weights(_unseal(path.read_bytes()), part)
         except (OSError, ValueError, KeyError):
             pass
-    graph = _without_weights(trace(part, target.opset))
+    traced = trace(part, target.opset)
+    if set(traced.graph.initializers) != part.module.state_dict().keys():
+        # A constant that the key does not describe.
+        return traced
+    graph = _without_weights(traced)
     if path is not None:
         try:
             with replacing(path) as temporary:
@@ -98,15 +106,34 @@ def _constants(part: Part) -> list[str]:
     ]
 
 
-@cache
 def _code() -> str:
-    """Return a hash of the code of the twins, and of the model that they are made from."""
+    """Return a hash of the code of twins and models as it is loaded, changed or not."""
     found = hashlib.sha256()
-    for package in ("w2v_edge_export", "w2v_edge_export.deployable", "w2v_edge.model"):
-        for file in sorted(resources.files(package).iterdir(), key=lambda x: x.name):
-            if file.name.endswith(".py"):
-                found.update(file.read_bytes())
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(CODE):
+            for key, value in sorted(vars(module).items()):
+                found.update(f"{name}.{key}".encode())
+                for function in _functions(value):
+                    _add(found, function.__code__)
     return found.hexdigest()
+
+
+def _functions(value: object) -> Iterator[FunctionType]:
+    """Yield a function, or those of a class."""
+    if isinstance(value, FunctionType):
+        yield value
+    elif isinstance(value, type):
+        yield from (x for _, x in sorted(vars(value).items()) if isinstance(x, FunctionType))
+
+
+def _add(found: hashlib._Hash, code: CodeType) -> None:
+    found.update(code.co_code)
+    found.update(repr(code.co_names).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _add(found, constant)
+        else:
+            found.update(repr(constant).encode())
 
 
 def _without_weights(traced: ir.Model) -> onnx.ModelProto:
@@ -136,7 +163,7 @@ def _with_weights(graph: onnx.ModelProto, part: Part) -> ir.Model:
 
 
 def _seal(graph: onnx.ModelProto) -> bytes:
-    data = graph.SerializeToString(deterministic=True)
+    data: bytes = graph.SerializeToString(deterministic=True)
     return hashlib.sha256(data).digest() + data
 
 

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,23 +120,31 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def print_comparison(title: str, rows: Iterable[Deviation]) -> None:
-    """Print comparisons of outputs with their tolerances."""
-    print_table(
-        title,
-        ("output", "case", ">max abs", ">allowed", "first bad", ""),
+def print_comparison(
+    title: str, rows: Iterable[Deviation], rounding: Mapping[str, float] | None = None
+) -> None:
+    """Print comparisons of outputs with their tolerances.
+
+    Args:
+        title: of the table.
+        rows: the comparisons.
+        rounding: deviation of PyTorch's own float32 from float64, by output, for a column.
+    """
+    columns = ("output", "case", ">max abs", ">allowed", ">float32 itself", "first bad", "")
+    cells = [
         (
-            (
-                row.output,
-                row.case,
-                f"{row.worst:.2e}",
-                f"{row.allowed:.2e}",
-                "" if row.first_bad is None else "batch {}, frame {}".format(*row.first_bad),
-                "ok" if row.ok else row.problem or "differs",
-            )
-            for row in rows
-        ),
-    )
+            row.output,
+            row.case,
+            f"{row.worst:.2e}",
+            f"{row.allowed:.2e}",
+            f"{rounding[row.output]:.2e}" if rounding and row.output in rounding else "",
+            "" if row.first_bad is None else "batch {}, frame {}".format(*row.first_bad),
+            "ok" if row.ok else row.problem or "differs",
+        )
+        for row in rows
+    ]
+    shown = [i for i in range(len(columns)) if rounding or i != columns.index(">float32 itself")]
+    print_table(title, [columns[i] for i in shown], [[row[i] for i in shown] for row in cells])
 
 
 def megabytes(size: int) -> str:
