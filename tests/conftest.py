@@ -26,16 +26,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from w2v_edge.model import ModelConfig, SpeechModel
+    from w2v_edge.model import ModelConfig
 
 TESTS = Path(__file__).parent
 
-WHOLE_GATE = ((0.5, 1.0, 7.3, 30.0), 40_000)
-"""Seconds and number of codes of the shipped parity gate."""
+WHOLE_GATE = (30.0, 20_000)
+"""Longest case in s and number of codes of the shipped parity gate."""
 
-SHORT_GATE = ((0.5, 7.3), 4_000)
+SHORT_GATE = (7.3, 4_000)
 
 # The same examples in every run, so that failures are reproducible.
 settings.register_profile(
@@ -72,6 +70,14 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A temporary folder that all workers of this run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(shared_folder: Path) -> Iterator[None]:
+    """Caches, of traces above all, are shared by the workers of this run and by nobody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared_folder / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +122,6 @@ def bundle(
     shared_folder: Path,
     checkpoint: Callable[[str], Path],
     locked: Callable[[str], AbstractContextManager[None]],
-    traced: Callable[[SpeechModel], dict[str, ir.Model]],
 ) -> Callable[[str], Path]:
     """`bundle(name)`: a small model exported for the target `cpu`.
 
@@ -129,7 +134,7 @@ def bundle(
 
         folder = shared_folder / "bundles" / f"{name}-fp32"
         gate = WHOLE_GATE if name == "base-small" else SHORT_GATE
-        with locked(f"bundle-{name}"), _gate(traced, *gate):
+        with locked(f"bundle-{name}"), _gate(*gate):
             if not folder.exists():
                 export(checkpoint(name), folder)
         return folder
@@ -138,52 +143,10 @@ def bundle(
 
 
 @pytest.fixture(scope="session")
-def traced(
-    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
-) -> Callable[[SpeechModel], dict[str, ir.Model]]:
-    """`traced(model)`: the result of `trace_parts`, which is the same for every target.
-
-    Tracing takes most of an export's time: each architecture is traced once per run, and the
-    weights of the model at hand are put in.
-    """
-    traces: dict[str, dict[str, ir.Model]] = {}
-
-    def trace(model: SpeechModel) -> dict[str, ir.Model]:
-        import onnx_ir as ir
-
-        from w2v_edge_export.parts import parts, trace_parts
-        from w2v_edge_export.targets import load_target
-
-        key = _sha256(repr(model.config).encode())[:16]
-        folder = shared_folder / "traces" / key
-        if key not in traces:
-            with locked(f"trace-{key}"):
-                if not folder.exists():
-                    made = trace_parts(model, load_target("cpu"))
-                    folder.mkdir(parents=True)
-                    for name, part in made.items():
-                        ir.save(part, folder / f"{name}.onnx")
-            # Also after tracing here, so that all workers use the same.
-            traces[key] = {name: ir.load(folder / f"{name}.onnx") for name in parts(model)}
-        return _with_weights(traces[key], model)
-
-    return trace
-
-
-@pytest.fixture
-def quick_trace(
-    traced: Callable[[SpeechModel], dict[str, ir.Model]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let exports use the traces of `traced`."""
-    monkeypatch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
-
-
-@pytest.fixture(scope="session")
 def int8_bundle(
     shared_folder: Path,
     checkpoint: Callable[[str], Path],
     locked: Callable[[str], AbstractContextManager[None]],
-    traced: Callable[[SpeechModel], dict[str, ir.Model]],
 ) -> Callable[[str], Path]:
     """`int8_bundle(name)`: a small model exported to int8, shared like those of `bundle`.
 
@@ -194,7 +157,7 @@ def int8_bundle(
         from w2v_edge_export import export
 
         folder = shared_folder / "bundles" / f"{name}-int8"
-        with locked(f"bundle-{name}-int8"), _gate(traced, *SHORT_GATE):
+        with locked(f"bundle-{name}-int8"), _gate(*SHORT_GATE):
             if not folder.exists():
                 export(checkpoint(name), folder, precision="int8", require_speedup=0.0)
         return folder
@@ -210,7 +173,7 @@ def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManag
         if not folder.exists():
             from w2v_edge_export import export
 
-            patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+            patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
             export(_ctc_folder(shared_folder / "checkpoints" / "ctc"), folder)
     return folder
 
@@ -312,29 +275,12 @@ def tutorial_reference() -> ModuleType:
 
 
 @contextmanager
-def _gate(
-    traced: Callable[[SpeechModel], dict[str, ir.Model]], seconds: tuple[float, ...], codes: int
-) -> Iterator[None]:
-    """Let exports in the block use traces, and a parity gate of these lengths and codes."""
+def _gate(longest: float, codes: int) -> Iterator[None]:
+    """Let exports in the block run a parity gate up to this length, with this many codes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
-        patch.setattr("w2v_edge_export.parity.SECONDS", seconds)
+        patch.setattr("w2v_edge_export.cases.LONG_SECONDS", longest)
         patch.setattr("w2v_edge_export.parity.MIN_CODES", codes)
         yield
-
-
-def _with_weights(traces: dict[str, ir.Model], model: SpeechModel) -> dict[str, ir.Model]:
-    import onnx_ir as ir
-
-    from w2v_edge_export.parts import parts
-
-    filled = {}
-    for name, part in parts(model).items():
-        filled[name] = traces[name].clone()
-        initializers = filled[name].graph.initializers
-        for key, weight in part.module.state_dict().items():
-            initializers[key].const_value = ir.tensor(weight.numpy().copy(), name=key)
-    return filled
 
 
 def _ctc_folder(folder: Path) -> Path:

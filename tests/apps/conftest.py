@@ -49,7 +49,7 @@ def units_bundle(
     folder = shared_folder / "bundles" / "units-fp32"
     centroids = np.random.default_rng(5).standard_normal((8, 48)).astype(np.float32)
     with locked("bundle-units"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("w2v_edge_export.parity.SECONDS", (10.0,))
+        patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 10.0)
         if not folder.exists():
             kmeans = shared_folder / "units.npy"
             np.save(kmeans, centroids)

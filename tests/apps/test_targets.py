@@ -26,7 +26,7 @@ from w2v_edge_export.ort_format import ort_folder, write_ort_format
 def source(shared_folder: Path, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of `ctc_bundle`, with a parity gate of one length."""
     assert ctc_bundle.is_dir()
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
     return shared_folder / "checkpoints/ctc"
 
 
@@ -60,7 +60,6 @@ def test_graphs_for_the_web_are_those_of_cpu(
     assert [x.name for x in tmp_path.iterdir()] == ["web"]
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_an_export_for_phones_is_two_folders(
     source: Path, ctc_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +84,6 @@ def test_an_export_for_phones_is_two_folders(
     assert {x.name for x in tmp_path.iterdir()} == {"phone", "phone-ort"}
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_both_folders_are_kept_without_force(source: Path, tmp_path: Path) -> None:
     """Existing folders stay without `force`, and folders with other files stay even with it."""
     beside = tmp_path / "phone-ort"
@@ -100,7 +98,6 @@ def test_both_folders_are_kept_without_force(source: Path, tmp_path: Path) -> No
     assert (beside / "encoder.ort").is_file()
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_a_failed_conversion_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +113,6 @@ def test_a_failed_conversion_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("quick_trace")
 @pytest.mark.parametrize(
     ("fails", "occupied"), [("phone", True), ("phone-ort", True), ("phone-ort", False)]
 )

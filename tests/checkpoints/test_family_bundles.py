@@ -47,7 +47,6 @@ def exported(
     shared_folder: Path,
     hf_folder: Callable[[str], Path],
     write_processor: Make,
-    traced: Make,
     locked: Callable[[str], AbstractContextManager[None]],
 ) -> Callable[..., Path]:
     """`exported(name, precision="fp32", target="cpu")`: a bundle, through a shortened gate."""
@@ -56,9 +55,8 @@ def exported(
         from w2v_edge_export import export
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+            patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
             patch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
-            patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
             # Small products are not faster in int8.
             export(source, folder, precision=precision, target=target, require_speedup=0.0)
 

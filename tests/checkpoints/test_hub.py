@@ -20,8 +20,9 @@ Make = Callable[..., Any]
 RUN = """
 import sys
 from w2v_edge.cli.group import run
+import w2v_edge_export.cases
 import w2v_edge_export.parity
-w2v_edge_export.parity.SECONDS = (0.5,)
+w2v_edge_export.cases.LONG_SECONDS = 1.0
 sys.exit(run(sys.argv[1:]))
 """
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -88,7 +88,7 @@ def test_a_bundle_of_units(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A bundle with layers, embedding and k-means codes: each code is the nearest centroid."""
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5,))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 100)
     (path, values), out = centroids, tmp_path / "out"
     source = hf_folder("hubert-large")

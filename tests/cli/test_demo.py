@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.cli.conftest import Runner as Verb
 from w2v_edge import data
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_every_output_is_written(w2v_edge: Verb, tmp_path: Path) -> None:
     """The demo writes a checkpoint, two bundles, codes and a picture, also of random weights."""
     outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")

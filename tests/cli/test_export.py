@@ -41,7 +41,6 @@ def test_init_refuses_to_overwrite(w2v_edge: Verb, refused: Verb, tmp_path: Path
     assert path.read_text() == "mine"
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
     """Without --output, the bundle is written beside the checkpoint, after the whole gate."""
     source = tmp_path / "my.model.pt"
@@ -135,7 +134,7 @@ def test_verify_against_its_checkpoint(
 ) -> None:
     """An intact bundle passes the gate against its checkpoint."""
     bundle("tutorial-small")
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
     outcome = w2v_edge(
         "verify", bundle("tutorial-small"), "--checkpoint", checkpoint("tutorial-small"), "--json"

@@ -46,11 +46,11 @@ def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _shorten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (7.3,))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
 
 
-@pytest.mark.usefixtures("quick_trace", "short_gate")
+@pytest.mark.usefixtures("short_gate")
 def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
     """The bundle appears beside the checkpoint; passes, layers, budgets and gate are shown."""
     source = tmp_path / "ckpt.pt"
@@ -73,7 +73,7 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
     assert "verified" in verified.out
 
 
-@pytest.mark.usefixtures("quick_trace", "short_gate")
+@pytest.mark.usefixtures("short_gate")
 def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
     """--json prints one document: bundle, parity, layers and passes."""
     output = tmp_path / "out"
@@ -95,7 +95,6 @@ def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path:
     assert inspected["precision"] == "int8"
 
 
-@pytest.mark.usefixtures("quick_trace")
 def test_a_speed_that_cannot_be(
     w2v_edge: Verb, refused: Verb, checkpoint: Verb, tmp_path: Path
 ) -> None:
@@ -118,7 +117,7 @@ def test_a_speed_that_cannot_be(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("quick_trace", "short_gate")
+@pytest.mark.usefixtures("short_gate")
 def test_explain_shows_every_pass(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> None:
     """Each pass has a row in its order, with nodes, megabytes and changes that add up."""
     outcome = w2v_edge("export", checkpoint(NAME), "-o", tmp_path / "out", "--explain")

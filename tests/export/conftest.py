@@ -17,8 +17,9 @@ import torch
 
 from w2v_edge.model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
-from w2v_edge_export.parts import lower_parts, parts
+from w2v_edge_export.parts import lower_parts, parts, trace_parts
 from w2v_edge_export.targets import load_target
+from w2v_edge_export.trace_cache import cache_folder
 from w2v_edge_export.weight_quantization.calibration import calibration_audio
 from w2v_edge_export.weight_quantization.layers import Candidate, make_candidates
 from w2v_edge_export.weight_quantization.plan import Plan
@@ -112,9 +113,7 @@ def candidates() -> Callable[[SpeechModel], list[Candidate]]:
 
 
 @pytest.fixture
-def assembled(
-    traced: Callable[[SpeechModel], dict[str, ir.Model]], tmp_path: Path
-) -> Callable[[SpeechModel, Plan], Path]:
+def assembled(tmp_path: Path) -> Callable[[SpeechModel, Plan], Path]:
     """`assembled(model, plan)`: a folder with its encoder and tokenizer, made with `plan`."""
     count = itertools.count()
 
@@ -122,7 +121,7 @@ def assembled(
         folder = tmp_path / f"graphs-{next(count)}"
         folder.mkdir()
         target = load_target("cpu")
-        lowered = lower_parts(traced(model), target, plan)
+        lowered = lower_parts(trace_parts(model, target, cache=cache_folder()), target, plan)
         for name in ("encoder", "tokenizer"):
             graph = GraphAssembler(model.config, target, lowered).build(name)
             ir.save(graph, folder / f"{name}.onnx")
@@ -153,7 +152,7 @@ def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the parity gate, for tests that depend on its verdict only."""
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 1.0))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
 
 

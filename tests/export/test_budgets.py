@@ -74,14 +74,13 @@ def spoilt(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str],
 @pytest.fixture
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the gate and the timing, which have tests elsewhere; budgets are measured in full."""
-    monkeypatch.setattr("w2v_edge_export.parity.SECONDS", (7.3,))
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
     monkeypatch.setattr("w2v_edge_export.weight_quantization.accuracy.SPEED_FRAMES", 25)
 
 
 @pytest.fixture
 def export(
     tmp_path: Path,
-    quick_trace: None,  # noqa: ARG001 - does its work
     shorter: None,  # noqa: ARG001 - likewise
 ) -> Callable[..., Path]:
     """`export(checkpoint, calibration=..., ..., **budgets)`: to int8, however fast that is."""

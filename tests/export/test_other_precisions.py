@@ -28,27 +28,21 @@ LOUD, TOO_LOUD = 1e5, 1e6
 
 
 @pytest.fixture(scope="module")
-def half(
-    checkpoint: Callable[[str], Path], traced: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def half(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`large-small` in fp16."""
     folder = tmp_path_factory.mktemp("half") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
-        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+        patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
         export(checkpoint("large-small"), folder, precision="fp16", target="cuda")
     return folder
 
 
 @pytest.fixture(scope="module")
-def four_bits(
-    checkpoint: Callable[[str], Path], traced: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def four_bits(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`base-small` with 4-bit weights; so small a model has little to spare."""
     folder = tmp_path_factory.mktemp("four") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("w2v_edge_export.pipeline.trace_parts", lambda model, *_: traced(model))
-        patch.setattr("w2v_edge_export.parity.SECONDS", (0.5, 7.3))
+        patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
         export(checkpoint("base-small"), folder, precision="int4", min_cosine=0.95)
     return folder
 
@@ -102,7 +96,6 @@ def test_half_is_close_and_verifies(half: Path) -> None:
     assert all(row.ok for row in rows)
 
 
-@pytest.mark.usefixtures("quick_trace")
 @pytest.mark.parametrize("factor", [LOUD, TOO_LOUD])
 def test_overflow_inside_is_refused(
     factor: float, checkpoint: Callable[[str], Path], tmp_path: Path

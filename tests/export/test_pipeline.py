@@ -11,18 +11,16 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx_ir as ir
 import pytest
 import torch
 
 from w2v_edge.bundle import Bundle
 from w2v_edge.errors import CheckpointError, ConfigError, OutputExistsError, ParityError
-from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge.model import load_checkpoint
 from w2v_edge_export import Stages, export
 from w2v_edge_export.deployable import context
 from w2v_edge_export.parts import parts
 from w2v_edge_export.pipeline import GateError
-from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import trace
 
 NAME = "base-small"
@@ -41,25 +39,14 @@ def _shared_bundle(bundle: Callable[[str], Path]) -> None:
 
 
 @pytest.fixture
-def ignore_padding(
-    traced: Callable[[SpeechModel], dict[str, ir.Model]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sabotage the exported context networks: all frames count as valid.
-
-    Only they are traced anew.
-    """
+def ignore_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sabotage the exported context networks: all frames count as valid."""
 
     def all_valid(features: torch.Tensor, frame_lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
         valid = torch.ones_like(features[:, :, :1]) + 0 * frame_lengths[:, None, None]
         return features, valid
 
-    def trace_parts(model: SpeechModel, target: Target, *_: object) -> dict[str, ir.Model]:
-        whole = traced(model)
-        with monkeypatch.context() as patch:
-            patch.setattr(context, "_clean", all_valid)
-            return whole | {"context": trace(parts(model)["context"], target.opset)}
-
-    monkeypatch.setattr("w2v_edge_export.pipeline.trace_parts", trace_parts)
+    monkeypatch.setattr(context, "_clean", all_valid)
 
 
 @pytest.mark.usefixtures("quick_gate", "ignore_padding")
@@ -86,21 +73,10 @@ import sys
 import torch
 import w2v_edge
 from w2v_edge.errors import ParityError
-from w2v_edge_export import export, parity, pipeline
+from w2v_edge_export import cases, export, parity
 from w2v_edge_export.deployable import context
-from w2v_edge_export.parts import parts
-from w2v_edge_export.trace import trace
 from w2v_edge_export.verification import verify_against
-parity.SECONDS, parity.MIN_CODES = (0.5,), 100
-trace_parts, traced = pipeline.trace_parts, {}
-
-def context_anew(model, target, stages):
-    if traced:
-        return traced | {"context": trace(parts(model)["context"], target.opset)}
-    traced.update(trace_parts(model, target, stages))
-    return dict(traced)
-
-pipeline.trace_parts = context_anew
+cases.LONG_SECONDS, parity.MIN_CODES = 1.0, 100
 checkpoint, output, broken = sys.argv[1:]
 print(__debug__)
 print(export(checkpoint, output, force=True).parity.passed)
@@ -142,7 +118,7 @@ def test_the_same_checkpoint_gives_the_same_graphs(
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "broken.pt"}
 
 
-@pytest.mark.usefixtures("quick_gate", "quick_trace")
+@pytest.mark.usefixtures("quick_gate")
 def test_stages_are_recorded(
     checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from w2v_edge_export.targets import load_target, target_names
 LOOPS = {"Scan", "Loop", "If"}
 
 
-@pytest.mark.usefixtures("quick_gate", "quick_trace")
+@pytest.mark.usefixtures("quick_gate")
 def test_an_export_for_openvino(
     checkpoint: Callable[[str], Path], all_nodes: Any, empty_batch: Any, tmp_path: Path
 ) -> None:
