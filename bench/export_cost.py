@@ -133,7 +133,8 @@ def _run(code: str, arguments: list[str], cache: Path) -> dict[str, Any]:
         text=True,
     )
     seconds = time.monotonic() - begin
-    return json.loads(done.stdout.splitlines()[-1]) | {"seconds": seconds}
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures | {"seconds": seconds}
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-WHOLE_GATE = (30.0, 20_000)
+WHOLE_GATE = (20.0, 20_000)
 """Longest case in s and number of codes of the shipped parity gate."""
 
 SHORT_GATE = (7.3, 4_000)

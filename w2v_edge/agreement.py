@@ -142,9 +142,11 @@ def compare_values(
     expected: npt.NDArray[Any],
     lengths: Iterable[int],
     std: float,
-    rounding: tuple[float, float] = (0.0, 0.0),
+    rounding: npt.NDArray[np.float64] | None = None,
 ) -> Deviation:
     """Compare values (b, n, d) by their largest absolute deviation.
+
+    `worst` and `allowed` of the result are those of the utterance that is nearest to its tolerance.
 
     Args:
         case: graph and test case.
@@ -153,25 +155,37 @@ def compare_values(
         expected: values of the reference.
         lengths: (b,) valid frames; frames past them must be exact zeros.
         std: standard deviation of the output, for its tolerance.
-        rounding: deviation of PyTorch's own float32 from the reference, if it was measured: the
-            largest, and the median over frames.
+        rounding: (b, 2) deviation of PyTorch's own float32 from the reference in each utterance, if
+            it was measured: the largest, and the median over frames.
     """
     peak = float(np.abs(expected).max(initial=0.0))
     usual = tolerance(std, peak)
-    allowed, typical = (max(usual, ROUNDING_FACTOR * x) for x in rounding)
     if found.shape != expected.shape:
-        return Deviation(case, output, np.inf, allowed, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, usual, None, _shapes(found, expected))
+    rounding = np.zeros((len(found), 2)) if rounding is None else rounding
+    allowed, typical = np.maximum(usual, ROUNDING_FACTOR * rounding).T
     deviation = np.abs(found.astype(np.float64) - expected).max(axis=2, initial=0.0)
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
-    bad = (valid & ~(deviation <= allowed)) | leaked
-    median = float(np.median(deviation[valid])) if valid.any() else 0.0
-    if not bad.any() and median > typical:
-        bad = valid & (deviation >= median)
-        allowed = typical
-    worst = np.where(valid, deviation, 0.0).max(initial=0.0)
+    bad = (valid & ~(deviation <= allowed[:, np.newaxis])) | leaked
+    worst = np.where(valid, deviation, 0.0).max(axis=1, initial=0.0)
+    for i, frames in enumerate(valid):
+        median = np.median(deviation[i, frames]) if frames.any() else 0.0
+        if not bad[i].any() and median > typical[i]:
+            bad[i] = frames & (deviation[i] >= median)
+            worst[i], allowed[i] = median, typical[i]
+    # NaN is nearest of all.
+    strain = np.where(np.isnan(worst), np.inf, worst / np.maximum(allowed, 1e-300))
+    row = int(strain.argmax()) if len(strain) else None
     problem = "frames past the end are not zero" if leaked.any() else ""
-    return Deviation(case, output, float(worst), allowed, _first(bad), problem)
+    return Deviation(
+        case,
+        output,
+        0.0 if row is None else float(worst[row]),
+        usual if row is None else float(allowed[row]),
+        _first(bad),
+        problem,
+    )
 
 
 def compare_frames(
@@ -267,7 +281,8 @@ def compare_codes(
     margins: npt.NDArray[Any],
     lengths: Iterable[int],
     agreement: CodeAgreement,
-    rounding: float = 0.0,
+    rounding: npt.NDArray[np.float64] | None = None,
+    scores: npt.NDArray[Any] | None = None,
 ) -> Deviation:
     """Compare codes (b, n, g), which may differ at ties only.
 
@@ -278,16 +293,22 @@ def compare_codes(
         margins: (b, n, g) distance of the two best logits, in standard deviations of all logits.
         lengths: (b,) valid frames; codes past them must be zero.
         agreement: counts, updated in place.
-        rounding: largest deviation of PyTorch's own float32 logits, in the same unit as `margins`,
-            if it was measured: it widens what is a tie.
+        rounding: (b, 2) deviation of PyTorch's own float32 logits in each utterance, in the unit of
+            `margins`, if it was measured: the largest, first, widens the tie margin.
+        scores: (b, n, g, v) logits of the reference in the same unit: a tie is then between the
+            best entry and the one found.
     """
     if found.shape != expected.shape:
         return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected))
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     differs = found != expected
-    # The two best logits may both deviate.
-    tie_margin = max(TIE_MARGIN, 2 * ROUNDING_FACTOR * rounding)
-    tie = differs & (margins < tie_margin) & valid[..., None]
+    if scores is not None:
+        chosen = np.clip(found, 0, scores.shape[3] - 1)[..., np.newaxis]
+        margins = scores.max(axis=3) - np.take_along_axis(scores, chosen, axis=3)[..., 0]
+    rounding = np.zeros((len(found), 2)) if rounding is None else rounding
+    # The two logits may both deviate.
+    tie_margins = np.maximum(TIE_MARGIN, 2 * ROUNDING_FACTOR * rounding[:, 0])
+    tie = differs & (margins < tie_margins[:, np.newaxis, np.newaxis]) & valid[..., None]
     bad = (differs & ~tie).any(axis=2)
     agreement.compared += int(valid.sum()) * found.shape[2]
     agreement.ties += int(tie.sum())
@@ -299,15 +320,15 @@ def compare_codes(
     return Deviation(case, "codes", float((differs & ~tie).sum()), 0, _first(bad))
 
 
-def compare_lengths(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:
-    """Compare frame lengths (b,), which must be equal."""
+def compare_lengths(
+    case: str, output: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
+) -> Deviation:
+    """Compare lengths in frames (b,), which must be equal."""
     if found.shape != expected.shape:
-        return Deviation(case, "frame_lengths", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, 0, None, _shapes(found, expected))
     bad = found != expected
     worst = float(np.abs(found - expected).max(initial=0))
-    return Deviation(
-        case, "frame_lengths", worst, 0, (int(np.argmax(bad)), 0) if bad.any() else None
-    )
+    return Deviation(case, output, worst, 0, (int(np.argmax(bad)), 0) if bad.any() else None)
 
 
 def _first(bad: npt.NDArray[np.bool_]) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,20 @@ from io import FileIO
 from pathlib import Path
 
 from w2v_edge.errors import InputError, OutputExistsError
+
+
+def cache_folder() -> Path | None:
+    """Return this user's folder for caches of this package; None without a home folder."""
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library/Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return base / "w2v-edge"
 
 
 def open_regular(path: Path) -> FileIO:

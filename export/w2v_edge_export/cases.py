@@ -20,12 +20,12 @@ RAGGED = 6
 """Utterances in a ragged batch."""
 
 SPEECH_SECONDS = 3.7
-"""Length of a case of speech, also in a ragged batch; outputs' spread is measured on it."""
+"""Length of a case of speech, alone and ragged; standard deviations are measured on it."""
 
-LONG_SECONDS = 30.0
-"""Longest length: beyond the distances that relative positions tell apart."""
+LONG_SECONDS = 20.0
+"""Longest length: beyond the distances that relative positions tell apart, 16 s in WavLM."""
 
-THOROUGH_SECONDS = (0.5, 1.0, 7.3, LONG_SECONDS)
+THOROUGH_SECONDS = (0.5, 1.0, 7.3, 30.0)
 """Lengths of the thorough set, each alone and in a ragged batch."""
 
 KEPT_REFERENCES = 4
@@ -80,13 +80,13 @@ class CaseAudio:
     """Audio of the gate, and the reference results for it.
 
     Attributes:
-        speech: the utterance on which spread and rounding are measured.
+        speech: the utterance on which standard deviations and rounding are measured.
         std: standard deviation of each output across frames, as `NAME_std`.
         rounding: float32's own rounding error, the largest of all cases on which it was measured.
     """
 
     def __init__(self, model: SpeechModel, manifest: Manifest) -> None:
-        """Prepare the sources, and measure spread and rounding on a case of speech.
+        """Prepare the sources, and measure standard deviations and rounding on a case of speech.
 
         Args:
             model: the PyTorch model, in eval mode.
@@ -126,14 +126,14 @@ class CaseAudio:
             self._kept[key] = found
         return self._kept[key]
 
-    def measure_rounding(self, case: ParityCase, evaluations: range) -> Rounding:
-        """Measure float32's own rounding error on a case; see `reference.measure_rounding`."""
-        found = Rounding()
+    def measure_rounding(self, case: ParityCase, evaluations: range) -> list[Rounding]:
+        """Measure float32's own rounding error on each utterance of a case."""
+        found = []
         for utterance in case.utterances:
             waveform = self.waveform(utterance)
             exact = self.reference_of(utterance, context=not case.codes_only)
-            found.add(reference.measure_rounding(self.model, waveform, exact, evaluations))
-        self.rounding.add(found)
+            found.append(reference.measure_rounding(self.model, waveform, exact, evaluations))
+            self.rounding.add(found[-1])
         return found
 
     def batch(self, case: ParityCase) -> Tensors:

@@ -138,9 +138,22 @@ def lower_parts(
     half: HalfPrecision | None = None,
     recorder: PassRecorder | None = None,
 ) -> dict[str, ir.Model]:
-    """Run all passes on copies of traced parts.
+    """Run all passes on copies of traced parts; see `lower_part`."""
+    return {name: lower_part(name, traced, target, plan, half, recorder) for name in traced}
+
+
+def lower_part(
+    name: str,
+    traced: Mapping[str, ir.Model],
+    target: Target,
+    plan: Plan,
+    half: HalfPrecision | None = None,
+    recorder: PassRecorder | None = None,
+) -> ir.Model:
+    """Run all passes on a copy of one traced part.
 
     Args:
+        name: of the part.
         traced: the result of `trace_parts`.
         target: profile of the runtime that the graphs are for.
         plan: the layers whose weights are quantized.
@@ -152,8 +165,6 @@ def lower_parts(
         extra["quantize-weights"] = partial(quantize_graph, plan=plan)
     if half:
         extra["half-precision"] = half
-    lowered = {}
-    for name, model in traced.items():
-        lowered[name] = model.clone()
-        run_passes(lowered[name], name, target, extra, recorder)
+    lowered = traced[name].clone()
+    run_passes(lowered, name, target, extra, recorder)
     return lowered

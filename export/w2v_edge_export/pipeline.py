@@ -35,7 +35,7 @@ from w2v_edge_export.parts import lower_parts, trace_parts
 from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target, load_target, target_names
-from w2v_edge_export.trace_cache import cache_folder
+from w2v_edge_export.trace_cache import trace_folder
 from w2v_edge_export.weight_quantization.search import QuantizationOptions, quantize
 
 STAGES = {
@@ -99,7 +99,7 @@ def export_bundle(
             source = load_source(checkpoint, selection.language)
             model = select(source.model, selection)
         with stages.stage("trace"):
-            traced = trace_parts(model, profile, stages, cache_folder() if use_cache else None)
+            traced = trace_parts(model, profile, stages, trace_folder() if use_cache else None)
         quantized = None
         if precision != "fp32":
             with stages.stage("quantize"):

@@ -6,7 +6,7 @@ is that error, measured: PyTorch in float32 against PyTorch in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,20 +39,18 @@ class Reference:
     """Results for one utterance, without padding, by the names of `w2v_edge.bundle`.
 
     Attributes:
-        arrays: outputs for each frame (n, ...): features, context, codes, vectors, margins and so
-            on; outputs for the utterance (d,), such as embedding.
+        arrays: outputs for each frame (n, ...): features, context, codes, vectors, margins, scores
+            and so on; outputs for the utterance (d,), such as embedding.
         lengths: for each array, the lengths tensor of a batch that it goes by; None where there is
             one vector for the utterance.
         frames: number of feature frames.
         context_frames: number of context frames, and of codes made from the context.
-        scores: (n, groups, entries) logits of the quantizer; None without one.
     """
 
     arrays: Tensors
     lengths: Mapping[str, str | None]
     frames: int
     context_frames: int
-    scores: npt.NDArray[Any] | None = None
 
 
 @dataclass
@@ -73,7 +71,7 @@ class Rounding:
     changed: int = 0
 
     def add(self, other: Rounding) -> None:
-        """Take in the errors of another evaluation or utterance."""
+        """Take in the errors of another evaluation."""
         for mine, others in ((self.largest, other.largest), (self.median, other.median)):
             for name, value in others.items():
                 mine[name] = max(value, mine.get(name, 0.0))
@@ -85,12 +83,13 @@ class Rounding:
         """Share of codes that float32 changes."""
         return self.changed / max(1, self.codes)
 
-    def tensors(self) -> Tensors:
-        """Return the errors as `NAME_rounding` (2,), beside the outputs of a case."""
-        return {
-            f"{name}_rounding": np.array([value, self.median[name]])
-            for name, value in self.largest.items()
-        }
+
+def rounding_tensors(roundings: Sequence[Rounding]) -> Tensors:
+    """Return the errors of utterances as `NAME_rounding` (b, 2): the largest, and the median."""
+    return {
+        f"{name}_rounding": np.array([[x.largest[name], x.median[name]] for x in roundings])
+        for name in roundings[0].largest
+    }
 
 
 @torch.no_grad()
@@ -165,13 +164,14 @@ def _deviations(single: Reference, exact: Reference) -> Rounding:
         if name not in {"codes", "vectors", "margins"}
     }
     found = Rounding()
-    if exact.scores is not None and single.scores is not None:
-        deviations["codes"] = np.abs(single.scores - exact.scores) / _std(exact.scores)
+    if "scores" in deviations:
+        deviations["codes"] = deviations.pop("scores")
         found.codes = exact.arrays["codes"].size
         found.changed = int((single.arrays["codes"] != exact.arrays["codes"]).sum())
     for name, deviation in deviations.items():
         # One vector for the utterance is one frame.
-        rows = deviation if exact.lengths[name] is not None else deviation[np.newaxis]
+        pooled = name != "codes" and exact.lengths[name] is None
+        rows = deviation[np.newaxis] if pooled else deviation
         by_frame = rows.max(axis=tuple(range(1, rows.ndim)), initial=0.0)
         found.largest[name] = float(by_frame.max(initial=0.0))
         found.median[name] = float(np.median(by_frame)) if len(by_frame) else 0.0
@@ -238,13 +238,11 @@ def _outputs(model: SpeechModel, features: Frames, *, context: bool) -> Referenc
         made |= model.outputs(features)
     if model.config.quantizer_input == "context":
         quantized = Frames(made["context"], torch.tensor([context_frames]))
-    scores = None
     if model.quantizer is not None:
         made |= quantize(model.quantizer, quantized)
-        scores = made.pop("scores")[0].numpy()
     arrays = {name: values[0].numpy() for name, values in made.items()}
     lengths_names = {name: lengths_of(model.config, name) for name in arrays}
-    return Reference(arrays, lengths_names, frames, context_frames, scores)
+    return Reference(arrays, lengths_names, frames, context_frames)
 
 
 @torch.no_grad()
@@ -252,32 +250,29 @@ def quantize_frames(model: SpeechModel, frames: npt.NDArray[np.float32]) -> Tens
     """Return the quantizer's float64 results for frames (1, n, d), as a case's expected outputs."""
     quantizer = known(model.quantizer)
     lengths = torch.tensor([frames.shape[1]])
-    single = quantize(quantizer, Frames(torch.from_numpy(frames), lengths))["scores"].numpy()
+    single = quantize(quantizer, Frames(torch.from_numpy(frames), lengths))["scores"]
     with in_float64(model):
         exact = quantize(quantizer, Frames(torch.from_numpy(frames).double(), lengths))
-    scores = exact.pop("scores").numpy()
+    largest = float((single - exact["scores"]).abs().max())
     return {
         **{name: values.numpy() for name, values in exact.items()},
         **dict.fromkeys(("frame_lengths", "context_lengths"), lengths.numpy()),
-        "codes_rounding": np.array([np.abs(single - scores).max() / _std(scores), 0.0]),
+        "codes_rounding": np.array([[largest, 0.0]]),
     }
 
 
 def quantize(quantizer: VectorQuantizer, frames: Frames) -> dict[str, torch.Tensor]:
     """Return codes, vectors, margins and scores of frames (b, n, d).
 
-    Margins (b, n, g) are the distances of the two best logits, in standard deviations of all
-    logits; scores (b, n, g, v) are the logits.
+    Scores (b, n, g, v) are the logits, in their standard deviations; margins (b, n, g) are the
+    distances of the two best.
     """
     found = quantizer(frames)
-    scores = quantizer.logits(frames.values)
+    logits = quantizer.logits(frames.values)
+    scores = logits / (logits.std().clamp(min=1e-12) if logits.numel() > 1 else 1.0)
     best = scores.topk(2, dim=-1).values
-    margins = (best[..., 0] - best[..., 1]) / _std(scores.numpy())
+    margins = best[..., 0] - best[..., 1]
     return {"codes": found.codes, "vectors": found.vectors, "margins": margins, "scores": scores}
-
-
-def _std(logits: npt.NDArray[Any]) -> float:
-    return max(float(logits.std()), 1e-12) if logits.size > 1 else 1.0
 
 
 def padded_batch(references: list[Reference], frames: int, context_frames: int) -> Tensors:
@@ -317,7 +312,7 @@ def standard_deviations(reference: Reference) -> Tensors:
             else np.sqrt(np.mean(np.square(array)))
         )
         for name, array in reference.arrays.items()
-        if name not in {"codes", "vectors", "margins"}
+        if name not in {"codes", "vectors", "margins", "scores"}
     }
 
 
@@ -327,6 +322,6 @@ def lengths_of(config: ModelConfig, name: str) -> str | None:
     if name == "embedding" or (name == "logits" and pooled):
         return None
     of_features = config.quantizer_input == "features"
-    if name in {"codes", "vectors", "margins"}:
+    if name in {"codes", "vectors", "margins", "scores"}:
         return "frame_lengths" if of_features else "context_lengths"
     return "frame_lengths" if name == "features" or name.startswith("layer_") else "context_lengths"

@@ -19,15 +19,22 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.tensor_adapters import TorchTensor
 
-from w2v_edge.files import replacing
+from w2v_edge.files import cache_folder, replacing
 from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import Part, trace
 
 PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
 """Packages whose version changes a trace."""
 
-CODE = ("w2v_edge.model.", "w2v_edge_export.deployable.", "w2v_edge_export.parts")
-"""Modules whose code changes a trace."""
+CODE = (
+    "w2v_edge.bundle.geometry",
+    "w2v_edge.model.",
+    "w2v_edge_export.deployable.",
+    "w2v_edge_export.graph_builder",
+    "w2v_edge_export.parts",
+    "w2v_edge_export.trace",
+)
+"""Modules whose code changes a trace, by the beginning of their names."""
 
 MAX_TRACES = 200
 """Traces kept; a model has three to six parts."""
@@ -45,9 +52,13 @@ def trace_cached(part: Part, target: Target, folder: Path | None) -> ir.Model:
     path = None if folder is None else folder / f"{_key(part, target)}.onnx"
     if path is not None:
         try:
-            return _with_weights(_unseal(path.read_bytes()), part)
+            cached = _with_weights(_unseal(path.read_bytes()), part)
+            # The least recently used are dropped first.
+            os.utime(path)
         except (OSError, ValueError, KeyError):
             pass
+        else:
+            return cached
     traced = trace(part, target.opset)
     if set(traced.graph.initializers) != part.module.state_dict().keys():
         # A constant that the key does not describe.
@@ -63,18 +74,10 @@ def trace_cached(part: Part, target: Target, folder: Path | None) -> ir.Model:
     return _with_weights(graph, part)
 
 
-def cache_folder() -> Path | None:
+def trace_folder() -> Path | None:
     """Return this user's folder for traces; None without a home folder."""
-    try:
-        if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library/Caches"
-        else:
-            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return base / "w2v-edge" / "traces"
+    base = cache_folder()
+    return None if base is None else base / "traces"
 
 
 def _key(part: Part, target: Target) -> str:
@@ -113,17 +116,26 @@ def _code() -> str:
         if name.startswith(CODE):
             for key, value in sorted(vars(module).items()):
                 found.update(f"{name}.{key}".encode())
+                if isinstance(value, int | float | str | tuple | frozenset):
+                    found.update(repr(value).encode())
                 for function in _functions(value):
+                    found.update(repr((function.__defaults__, function.__kwdefaults__)).encode())
                     _add(found, function.__code__)
     return found.hexdigest()
 
 
 def _functions(value: object) -> Iterator[FunctionType]:
     """Yield a function, or those of a class."""
+    if isinstance(value, type):
+        for _, member in sorted(vars(value).items()):
+            if not isinstance(member, type):
+                yield from _functions(member)
+    for name in ("fget", "func", "__func__", "__wrapped__"):
+        inner = getattr(value, name, None)
+        if isinstance(inner, FunctionType):
+            yield inner
     if isinstance(value, FunctionType):
         yield value
-    elif isinstance(value, type):
-        yield from (x for _, x in sorted(vars(value).items()) if isinstance(x, FunctionType))
 
 
 def _add(found: hashlib._Hash, code: CodeType) -> None:

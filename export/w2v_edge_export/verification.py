@@ -47,7 +47,7 @@ def verify_against(
 
     Args:
         bundle: the bundle.
-        checkpoint: whatever `w2v_edge.checkpoints.load_source` reads.
+        checkpoint: any source of `w2v_edge.checkpoints.load_source`.
         stages: records the stages.
         kmeans: file of the centroids, for a bundle that was exported with some.
 
@@ -66,7 +66,15 @@ def verify_against(
             return ParityReport(tuple(rows), 0, 0, 0, (), bundle.provider)
         changed = compare_weights(model, bundle)
     with stages.stage("compare"):
-        report = run_parity_gate(model, bundle, stages, thorough=True)
+        report = run_parity_gate(
+            model,
+            bundle,
+            stages,
+            thorough=True,
+            accept_ill_conditioned=bool(
+                (bundle.manifest.parity or {}).get("accepted_ill_conditioned")
+            ),
+        )
     return replace(report, rows=(*changed, *report.rows))
 
 

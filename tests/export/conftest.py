@@ -19,7 +19,7 @@ from w2v_edge.model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parts import lower_parts, parts, trace_parts
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.trace_cache import cache_folder
+from w2v_edge_export.trace_cache import trace_folder
 from w2v_edge_export.weight_quantization.calibration import calibration_audio
 from w2v_edge_export.weight_quantization.layers import Candidate, make_candidates
 from w2v_edge_export.weight_quantization.plan import Plan
@@ -121,7 +121,7 @@ def assembled(tmp_path: Path) -> Callable[[SpeechModel, Plan], Path]:
         folder = tmp_path / f"graphs-{next(count)}"
         folder.mkdir()
         target = load_target("cpu")
-        lowered = lower_parts(trace_parts(model, target, cache=cache_folder()), target, plan)
+        lowered = lower_parts(trace_parts(model, target, cache=trace_folder()), target, plan)
         for name in ("encoder", "tokenizer"):
             graph = GraphAssembler(model.config, target, lowered).build(name)
             ir.save(graph, folder / f"{name}.onnx")

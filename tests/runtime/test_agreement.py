@@ -133,7 +133,7 @@ def test_shapes_are_compared(values: npt.NDArray[np.float32], codes: npt.NDArray
     assert "(2, 19, 2), expected (2, 20, 2)" in row.problem
     assert agreement == CodeAgreement()
     lengths = np.array(LENGTHS)
-    assert not compare_lengths("case", lengths[:1], lengths).ok
+    assert not compare_lengths("case", "frame_lengths", lengths[:1], lengths).ok
 
 
 def test_equal_codes_pass(codes: npt.NDArray[np.int64]) -> None:
@@ -159,6 +159,42 @@ def test_ties_are_counted(codes: npt.NDArray[np.int64], margin: float, ties: int
     assert row.worst == 1 - ties
 
 
+def test_a_tie_is_between_the_best_entry_and_the_one_found(codes: npt.NDArray[np.int64]) -> None:
+    """Given all scores, an entry that is no runner-up is wrong, however close the two best are."""
+    scores = np.zeros((*codes.shape, 50))
+    np.put_along_axis(scores, codes[..., np.newaxis], 1.0, axis=3)
+    runner_up = (codes + 1) % 50
+    np.put_along_axis(scores, runner_up[..., np.newaxis], 0.99999, axis=3)
+    margins = np.full(codes.shape, 1e-5)
+    for other, ties in ((runner_up, 1), ((codes + 2) % 50, 0)):
+        found, agreement = codes.copy(), CodeAgreement()
+        found[1, 7, 1] = other[1, 7, 1]
+        row = compare_codes("case", found, codes, margins, LENGTHS, agreement, None, scores)
+        assert (row.ok, agreement.ties) == (bool(ties), ties)
+
+
+def test_rounding_widens_the_tolerance_of_its_utterance(
+    values: npt.NDArray[np.float32],
+) -> None:
+    """Four times float32's own error is allowed, at the largest and at the median frame."""
+    rounding = np.array([[0.0, 0.0], [1e-2, 1e-3]])
+
+    def compare(row: int, frames: int, deviation: float) -> Deviation:
+        found = values.astype(np.float64)
+        found[row, :frames, 2] += deviation
+        return compare_values("case", "context", found, values, LENGTHS, 1.0, rounding)
+
+    assert compare(1, 1, 3.9e-2).ok
+    assert not compare(1, 1, 4.1e-2).ok
+    assert not compare(0, 1, 3.9e-2).ok
+    assert compare(1, 12, 3.9e-3).ok
+    beyond = compare(1, 12, 4.1e-3)
+    assert not beyond.ok
+    assert beyond.worst > beyond.allowed == pytest.approx(4e-3)
+    assert beyond.first_bad is not None
+    assert beyond.first_bad[0] == 1
+
+
 def test_codes_past_the_end(codes: npt.NDArray[np.int64]) -> None:
     """A code past the end is wrong even where the margin would call it a tie."""
     found = codes.copy()
@@ -171,8 +207,8 @@ def test_codes_past_the_end(codes: npt.NDArray[np.int64]) -> None:
 def test_lengths_must_be_equal() -> None:
     """Another number of frames is an error that names the utterance."""
     lengths = np.array([20, 12, 0])
-    assert compare_lengths("case", lengths, lengths).ok
-    row = compare_lengths("case", np.array([20, 12, 1]), lengths)
+    assert compare_lengths("case", "frame_lengths", lengths, lengths).ok
+    row = compare_lengths("case", "frame_lengths", np.array([20, 12, 1]), lengths)
     assert not row.ok
     assert row.first_bad == (2, 0)
     assert row.worst == 1

@@ -5,8 +5,8 @@ machine, once they are within the budgets against PyTorch.
 
 `golden.npz` holds, for a padded batch of two (the second ends early, over garbage): the inputs
 `waveform` and `lengths`; the expected `features`, `context`, `frame_lengths`, `codes`, `vectors`
-and whatever else the graphs give; `context_lengths`, which the context goes by, the same as
-`frame_lengths` but in models with fewer frames of context; `margins`, the distance of each code's
+and other outputs of the graphs; `context_lengths`, the valid context frames (equal to
+`frame_lengths` unless the model has an adapter); `margins`, the distance of each code's
 two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
 how much they vary across frames; in float32 `features_rounding`, `context_rounding` and the like,
 how far PyTorch's own float32 deviates from float64, at most and in the median frame; and `bars`,
@@ -66,12 +66,12 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
         BundleIntegrityError: `golden.npz` is missing, damaged or not of this model.
     """
     golden = read_golden(model)
-    tally = CodeAgreement()
+    agreement = CodeAgreement()
     try:
         tolerances = json.loads(str(golden["bars"]))[model.manifest.precision]
         if "cosine" in tolerances:
-            return compare_closely(model, golden, tolerances, tally), tally
-        return compare_graphs(model, golden, "golden", tally), tally
+            return compare_closely(model, golden, tolerances, agreement), agreement
+        return compare_graphs(model, golden, "golden", agreement), agreement
     except (LookupError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
         if isinstance(error, W2VEdgeError):
             raise
@@ -83,7 +83,7 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
 
 
 def compare_closely(
-    model: GraphRunner, expected: Arrays, tolerances: dict[str, float], tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, tolerances: dict[str, float], agreement: CodeAgreement
 ) -> list[Deviation]:
     """Compare every graph's outputs of quantized weights, which round differently by machine."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
@@ -106,7 +106,7 @@ def compare_closely(
         rows += compare_all_lengths(model, graph, found, expected, case)
         rows += compare_outputs_closely(model, graph, found, expected, case, tolerances)
         if "codes" in found:
-            rows += _compare_codes_closely(model, found, expected, case, tolerances, tally)
+            rows += _compare_codes_closely(model, found, expected, case, tolerances, agreement)
     return rows
 
 
@@ -135,14 +135,14 @@ def _compare_codes_closely(
     expected: Arrays,
     case: str,
     tolerances: dict[str, float],
-    tally: CodeAgreement,
+    agreement: CodeAgreement,
 ) -> list[Deviation]:
     lengths = expected[code_lengths(model)]
     valid = np.arange(found["codes"].shape[1]) < lengths[:, None]
     codes = np.where(valid[..., None], found["codes"], 0)
     row = compare_most_codes(case, codes, expected["codes"], lengths, tolerances["code_drift"])
-    tally.compared += int(valid.sum()) * codes.shape[2]
-    tally.wrong += int(row.worst) if np.isfinite(row.worst) else 0
+    agreement.compared += int(valid.sum()) * codes.shape[2]
+    agreement.wrong += int(row.worst) if np.isfinite(row.worst) else 0
     if "vectors" not in found:
         return [row]
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
@@ -175,7 +175,7 @@ def compare_all_lengths(
     names: dict[str, str] = {x: x for x in ("frame_lengths", "context_lengths") if x in found}
     if graph == "tokenizer":
         names["frame_lengths"] = code_lengths(model)
-    return [compare_lengths(case, found[x], expected[other]) for x, other in names.items()]
+    return [compare_lengths(case, x, found[x], expected[other]) for x, other in names.items()]
 
 
 def as_frames(
@@ -202,40 +202,38 @@ def read_golden(model: GraphRunner) -> Arrays:
 
 
 def compare_graphs(
-    model: GraphRunner, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, expected: Arrays, case: str, agreement: CodeAgreement
 ) -> list[Deviation]:
     """Compare every graph's outputs with `expected`, which has the names of golden vectors."""
     batch = {name: expected[name] for name in ("waveform", "lengths")}
-    rows = compare_encoder(model, batch, expected, case, tally)
+    rows = compare_encoder(model, batch, expected, case, agreement)
     if "tokenizer" in model.manifest.graphs:
-        rows += compare_tokenizer(model, batch, expected, case, tally)
+        rows += compare_tokenizer(model, batch, expected, case, agreement)
     rows += compare_split(model, batch, expected, case)
     return rows
 
 
 def compare_encoder(
-    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, agreement: CodeAgreement
 ) -> list[Deviation]:
     """Compare `encoder`, and `quantizer` on the encoder's output."""
     found = model.run("encoder", **batch)
     rows = _compare_outputs(model, "encoder", found, expected, case)
     source = model.manifest.quantizer_input
     if source is not None and all(row.ok for row in rows):
-        rows += compare_quantizer(model, found[source], expected, case, tally)
+        rows += compare_quantizer(model, found[source], expected, case, agreement)
     return rows
 
 
 def compare_tokenizer(
-    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner, batch: Arrays, expected: Arrays, case: str, agreement: CodeAgreement
 ) -> list[Deviation]:
     """Compare `tokenizer`."""
     found = model.run("tokenizer", **batch)
     rows = compare_all_lengths(model, "tokenizer", found, expected, f"tokenizer {case}")
     lengths = expected[code_lengths(model)]
-    codes, margins = expected["codes"], expected["margins"]
     case = f"tokenizer {case}"
-    rounding, _ = _rounding(expected, "codes")
-    return [*rows, compare_codes(case, found["codes"], codes, margins, lengths, tally, rounding)]
+    return [*rows, _compare_codes(case, found["codes"], expected, lengths, agreement)]
 
 
 def compare_split(
@@ -264,14 +262,18 @@ def _compare_outputs(
             name,
             *as_frames(found[name], expected, name, lengths),
             float(expected[f"{name}_std"]),
-            _rounding(expected, name),
+            expected.get(f"{name}_rounding"),
         )
         for name, lengths in outputs_of(model, graph).items()
     ]
 
 
 def compare_quantizer(
-    model: GraphRunner, frames: npt.NDArray[Any], expected: Arrays, case: str, tally: CodeAgreement
+    model: GraphRunner,
+    frames: npt.NDArray[Any],
+    expected: Arrays,
+    case: str,
+    agreement: CodeAgreement,
 ) -> list[Deviation]:
     """Compare `quantizer` on frames (b, n, d): codes, and vectors, exact rows of the codebooks."""
     case = f"quantizer {case}"
@@ -284,26 +286,28 @@ def compare_quantizer(
     codes = np.where(valid[..., None], found["codes"], 0)
     same = ((codes == expected["codes"]).all(axis=2) & valid)[..., None]
     return [
-        compare_codes(
-            case,
-            codes,
-            expected["codes"],
-            expected["margins"],
-            lengths,
-            tally,
-            _rounding(expected, "codes")[0],
-        ),
+        _compare_codes(case, codes, expected, lengths, agreement),
         _exact(case, np.where(same, found["vectors"], 0), np.where(same, expected["vectors"], 0)),
     ]
 
 
-def _rounding(expected: Arrays, name: str) -> tuple[float, float]:
-    """Return float32's own rounding error of an output: the largest, and the median over frames.
-
-    It is 0 in bundles of earlier releases.
-    """
-    largest, median = expected.get(f"{name}_rounding", np.zeros(2)).tolist()
-    return largest, median
+def _compare_codes(
+    case: str,
+    found: npt.NDArray[Any],
+    expected: Arrays,
+    lengths: npt.NDArray[np.int64],
+    agreement: CodeAgreement,
+) -> Deviation:
+    return compare_codes(
+        case,
+        found,
+        expected["codes"],
+        expected["margins"],
+        lengths,
+        agreement,
+        expected.get("codes_rounding"),
+        expected.get("scores"),
+    )
 
 
 def _exact(case: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Deviation:

@@ -154,7 +154,7 @@ def command(
     facebook/wav2vec2-base-960h. transformers is not needed.
 
     Every graph is compared with the PyTorch model in float64, on recorded speech and noise, from
-    one receptive field to 30 s, alone and in padded batches. If any output exceeds its tolerance,
+    one receptive field to 20 s, alone and in padded batches. If any output exceeds its tolerance,
     nothing is written and the exit code is 3. Where a checkpoint amplifies rounding, PyTorch's own
     float32 is measured too and sets the tolerance.
 

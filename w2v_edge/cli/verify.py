@@ -58,7 +58,7 @@ def command(
 def _verify_golden(model: Model, *, as_json: bool) -> None:
     from w2v_edge.bundle.golden import check_golden
 
-    rows, tally = check_golden(model)
+    rows, agreement = check_golden(model)
     failures = [row for row in rows if not row.ok]
     if as_json:
         print_json(
@@ -66,8 +66,8 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
                 "passed": not failures,
                 "against": "golden vectors",
                 "files": len(model.manifest.files),
-                "codes_compared": tally.compared,
-                "codes_tied": tally.ties,
+                "codes_compared": agreement.compared,
+                "codes_tied": agreement.ties,
                 "comparisons": rows,
             }
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +15,7 @@ from typing import Any
 import numpy.typing as npt
 
 from w2v_edge.errors import ProviderError, one_line
+from w2v_edge.files import cache_folder
 from w2v_edge.providers.choice import Execution
 from w2v_edge.providers.installation import (
     import_onnxruntime,
@@ -178,13 +177,10 @@ def _options(ort: ModuleType, execution: Execution) -> Any:
 
 def _cache_folder(provider: str, key: str) -> Path | None:
     """Return a folder for compiled graphs in the user's cache, or None if it cannot be made."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "w2v-edge" / provider / key
+    base = cache_folder()
+    if base is None:
+        return None
+    folder = base / provider / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

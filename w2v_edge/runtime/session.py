@@ -25,6 +25,7 @@ from w2v_edge.providers import (
 )
 from w2v_edge.providers.placement import sample_inputs
 from w2v_edge.runtime import forking
+from w2v_edge.runtime.encoding import FrameTimes
 from w2v_edge.runtime.inputs import check_inputs
 
 T = TypeVar("T")
@@ -80,6 +81,7 @@ class Session:
     def _start(self) -> None:
         """Start with no graph opened, and with locks that nobody holds."""
         self._graphs: dict[str, OpenGraph] = {}
+        self._changing = threading.Lock()
         self._opening = {name: threading.Lock() for name in self.manifest.graphs}
         self._slots: dict[str, threading.BoundedSemaphore] = {}
 
@@ -91,12 +93,13 @@ class Session:
     @property
     def placement(self) -> dict[str, Placement]:
         """Where each graph opened so far runs."""
-        return {name: graph.placement for name, graph in self._graphs.items()}
+        return {name: graph.placement for name, graph in dict(self._graphs).items()}
 
     def close(self) -> None:
         """Release all graphs. Runs that are in progress end normally."""
-        self._closed = True
-        self._graphs = {}
+        with self._changing:
+            self._closed = True
+            self._graphs = {}
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's sessions, whose threads do not exist here."""
@@ -134,7 +137,7 @@ class Session:
                     f"expected axes {', '.join(map(str, tensor.axes))}; export again"
                 )
         outputs = dict(zip(opened.names, values, strict=True))
-        return outputs if frames is None else _trim(opened.outputs, outputs, frames)
+        return outputs if frames is None else _trim(self.manifest, graph, outputs, frames)
 
     def run_on_device(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run a graph and leave its outputs on the provider's device.
@@ -190,16 +193,18 @@ class Session:
         Raises:
             InferenceError: the session was closed.
         """
-        self._check_open()
         if graph not in self._opening:
             self.bundle.check_data(graph)
         with self._opening[graph]:
-            if graph not in self._graphs:
-                opened = self._open(graph)
-                # It may have been closed meanwhile.
+            with self._changing:
                 self._check_open()
-                self._graphs[graph] = opened
-            return self._graphs[graph]
+                opened = self._graphs.get(graph)
+            if opened is None:
+                opened = self._open(graph)
+                with self._changing:
+                    self._check_open()
+                    self._graphs[graph] = opened
+            return opened
 
     def _check_open(self) -> None:
         if self._closed:
@@ -247,7 +252,9 @@ class Session:
         )
 
     def _checked(self, graph: str, start: Callable[[], T]) -> T:
-        """Open a graph while its weights are hashed; it is not run before both are done."""
+        """Open a graph while its weights are hashed; one that is run to prove itself, after."""
+        if self.execution.needs_proof:
+            self.bundle.check_data(graph)
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(self.bundle.check_data, graph)
             try:
@@ -297,14 +304,15 @@ def bucket_samples(samples: int, sample_rate: int) -> int:
     return bucket
 
 
-def _trim(tensors: tuple[TensorInfo, ...], outputs: Tensors, frames: int) -> Tensors:
+def _trim(manifest: Manifest, graph: str, outputs: Tensors, frames: int) -> Tensors:
     """Drop the frames that come from padding to a bucket."""
-    kept = {"frames": frames}
-    if "context_lengths" in outputs:
-        kept["context_frames"] = int(outputs["context_lengths"].max(initial=0))
+    kept = {
+        "frames": frames,
+        "context_frames": FrameTimes.of_manifest(manifest).context.frames(frames),
+    }
     return {
         tensor.name: outputs[tensor.name][tuple(slice(kept.get(str(axis))) for axis in tensor.axes)]
-        for tensor in tensors
+        for tensor in manifest.graphs[graph].outputs
     }
 
 

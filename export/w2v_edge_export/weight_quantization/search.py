@@ -14,7 +14,7 @@ from w2v_edge.errors import AccuracyError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
-from w2v_edge_export.parts import lower_parts, parts
+from w2v_edge_export.parts import lower_part, lower_parts, parts
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
 from w2v_edge_export.weight_quantization.accuracy import Accuracy, AccuracyEvaluator
@@ -149,6 +149,7 @@ class LayerSearch:
         self.traced = traced
         self.evaluator = evaluator
         self.stages = stages or Stages()
+        self._lowered: dict[str, list[tuple[frozenset[str], ir.Model]]] = {}
 
     def run(
         self, candidates: Sequence[Candidate], floats: frozenset[str], budgets: Budgets
@@ -236,8 +237,23 @@ class LayerSearch:
         return self._graph("tokenizer", plan, half)
 
     def _graph(self, name: str, plan: Plan, half: HalfPrecision | None = None) -> ir.Model:
-        lowered = lower_parts(self.traced, self.target, plan, half)
+        if half is not None:
+            lowered = lower_parts(self.traced, self.target, plan, half)
+        else:
+            lowered = {part: self._lower(part, plan) for part in self.traced}
         return GraphAssembler(self.config, self.target, lowered).build(name)
+
+    def _lower(self, part: str, plan: Plan) -> ir.Model:
+        """Lower a part, unless it is one of the two last: most steps change one part."""
+        # Within a search a layer's name stands for one quantized layer.
+        names = frozenset(name for name in plan if name.startswith(f"{part}."))
+        kept = self._lowered.setdefault(part, [])
+        for earlier, lowered in kept:
+            if earlier == names:
+                return lowered
+        kept.append((names, lower_part(part, self.traced, self.target, plan)))
+        del kept[:-2]
+        return kept[-1][1]
 
 
 _UNKNOWN = Accuracy(1.0, 1.0, 0.0, 0)
