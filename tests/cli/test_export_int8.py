@@ -81,7 +81,7 @@ def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path:
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *INT8, *given)
     assert outcome.code == 0, outcome.err
     found = outcome.json
-    assert set(found) == {"bundle", "parity", "weight_quantization", "passes"}
+    assert set(found) == {"bundle", "parity", "seconds", "weight_quantization", "passes"}
     assert found["bundle"] == str(output)
     assert found["parity"]["passed"]
     assert [row["name"] for row in found["passes"]] == PASSES

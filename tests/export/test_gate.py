@@ -14,6 +14,7 @@ from w2v_edge.agreement import Deviation
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.model import load
+from w2v_edge_export.golden import write_golden
 from w2v_edge_export.parity import ParityReport, run_parity_gate
 from w2v_edge_export.verification import compare_weights
 
@@ -121,6 +122,7 @@ def test_one_code_proves_nothing(
         for entry in (3, 40 + 17):
             bias[entry] += 1e4
             scorer[entry] += 1e4
+    write_golden(model, folder / "golden.npz")
     reseal(folder)
     report = run_parity_gate(model, load(folder))
     assert report.passed

@@ -144,7 +144,11 @@ def inputs(
         if kind == "samples":
             return _windows(torch.from_numpy(clip).unsqueeze(1), 33, 16)
         model = load_checkpoint(checkpoint("base-small"))
-        return _windows(torch.from_numpy(reference.encode(model, clip).arrays["features"].astype(np.float32)), 3, 1)
+        return _windows(
+            torch.from_numpy(reference.encode(model, clip).arrays["features"].astype(np.float32)),
+            3,
+            1,
+        )
 
     def make(kind: str) -> tuple[Tensor, Tensor]:
         seen = [windows_of(kind, clip) for clip in speech.values()]
