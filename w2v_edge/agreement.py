@@ -258,6 +258,7 @@ def compare_labels(
     )
     padding = np.arange(found.shape[1]) >= np.asarray(lengths)[:, None]
     problem = "frames past the end are not zero" if found[padding].any() else row.problem
+    problem = problem if np.isfinite(found).all() else "not finite"
     return replace(row, output=output, problem=problem)
 
 

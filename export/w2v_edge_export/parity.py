@@ -28,6 +28,7 @@ from w2v_edge.agreement import (
     ROUNDING_FACTOR,
     CodeAgreement,
     Deviation,
+    compare_lengths,
     compare_most_codes,
     json_number,
     without_close_calls,
@@ -46,6 +47,7 @@ from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.cases import CaseAudio, ParityCase, more_frames, more_speech, parity_cases
+from w2v_edge_export.graph_builder import known
 from w2v_edge_export.reference import (
     EVALUATIONS,
     Reference,
@@ -56,7 +58,7 @@ from w2v_edge_export.reference import (
 )
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals
+from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals, worst_decile
 
 MIN_CODES = 20_000
 """Codes to compare in float32, in the tokenizer and the quantizer together."""
@@ -76,6 +78,13 @@ SPLIT_SECONDS = 8.0
 BATCH_TOLERANCES = {"cosine": 0.9999, "code_drift": 0.001}
 """Quantized weights, an utterance in a batch against itself alone: least cosine of a frame, and
 share of codes and best labels that may differ."""
+
+WIRING_COSINE = 0.8
+"""Quantized weights, least cosine of outputs without a budget, at the worst decile: their noise
+follows the context's, an output that is wired wrong is at random."""
+
+VECTOR_TOLERANCE = 1e-3
+"""Quantized weights, deviation of a code's vector, over the largest value of the codebook."""
 
 GOLDEN_TOLERANCES = {"cosine": 0.999, "code_drift": 0.02}
 """Quantized weights, another machine against the golden vectors."""
@@ -390,6 +399,9 @@ class _BudgetGate(_Gate):
             self.totals.add_values(found, expected)
             if "codes" in found:
                 self.totals.add_codes(found["codes"], expected)
+            frames = np.array([expected.frames])
+            name = f"encoder {case.name}"
+            return [compare_lengths(name, "frame_lengths", found["frame_lengths"], frames)]
         return []
 
     def finish(self, stages: Stages) -> list[Deviation]:
@@ -397,7 +409,31 @@ class _BudgetGate(_Gate):
         self.codes = self.totals.code_agreement
         stages.step("golden vectors", 1)
         # `frontend`, `context` and `quantizer` are run here only.
-        return self._compare_budgets() + check_golden(self.bundle)[0]
+        rows = self._compare_budgets() + self._compare_wiring() + check_golden(self.bundle)[0]
+        return rows + (self._compare_vectors() if self.tokenizes else [])
+
+    def _compare_wiring(self) -> list[Deviation]:
+        """Compare outputs without a budget with PyTorch's, by direction."""
+        case, allowed = "encoder speech, each alone, worst decile", 1 - WIRING_COSINE
+        worst = {name: 1 - worst_decile(x) for name, x in self.totals.cosines.items()}
+        return [
+            Deviation(case, name, value, allowed, None, "" if value <= allowed else "differs")
+            for name, value in sorted(worst.items())
+            if name != "context"
+        ]
+
+    def _compare_vectors(self) -> list[Deviation]:
+        """Compare the vectors of the bundle's own codes with PyTorch's codebook."""
+        frames, _ = more_frames(self.audio, 0)
+        source = self.torch_model.config.quantizer_input or "features"
+        found = self.bundle.run("quantizer", **{source: frames})
+        codebook = known(self.torch_model.quantizer).codebook
+        with torch.inference_mode():
+            expected = codebook.lookup(torch.from_numpy(found["codes"])).numpy()
+        worst = float(np.abs(found["vectors"] - expected).max(initial=0.0))
+        allowed = VECTOR_TOLERANCE * float(codebook.weight.detach().abs().max())
+        problem = "" if worst <= allowed else "differs"
+        return [Deviation("quantizer more frames", "vectors", worst, allowed, None, problem)]
 
     def _compare_budgets(self) -> list[Deviation]:
         case, found = "encoder speech, each alone, worst decile", self.totals.accuracy()

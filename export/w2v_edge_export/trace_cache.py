@@ -117,9 +117,9 @@ def _code() -> str:
             for key, value in sorted(vars(module).items()):
                 found.update(f"{name}.{key}".encode())
                 if isinstance(value, int | float | str | tuple | frozenset):
-                    found.update(repr(value).encode())
+                    found.update(_stable(value))
                 for function in _functions(value):
-                    found.update(repr((function.__defaults__, function.__kwdefaults__)).encode())
+                    found.update(_stable(function.__defaults__) + _stable(function.__kwdefaults__))
                     _add(found, function.__code__)
     return found.hexdigest()
 
@@ -145,7 +145,15 @@ def _add(found: hashlib._Hash, code: CodeType) -> None:
         if isinstance(constant, CodeType):
             _add(found, constant)
         else:
-            found.update(repr(constant).encode())
+            found.update(_stable(constant))
+
+
+def _stable(value: object) -> bytes:
+    """Return a text of a constant that is the same in every process; empty if there is none."""
+    if isinstance(value, frozenset):
+        return b"".join(sorted(map(_stable, value)))
+    text = repr(value)
+    return b"" if " at 0x" in text else text.encode()
 
 
 def _without_weights(traced: ir.Model) -> onnx.ModelProto:

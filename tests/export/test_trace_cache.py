@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +75,31 @@ def test_another_setting_or_code_is_another_trace(
     monkeypatch.setattr(heads, "mean_over_frames", lambda x, _: x)
     trace_cached(parts(model)["quantizer"], TARGET, tmp_path)
     assert traces == ["quantizer"] * 2
+
+
+def test_keys_are_the_same_in_every_process(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    """What another process traced is found, whatever its hash seed."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from w2v_edge.model import load_checkpoint\n"
+        "from w2v_edge_export import trace_cache\n"
+        "from w2v_edge_export.parts import parts\n"
+        "from w2v_edge_export.targets import load_target\n"
+        "made = parts(load_checkpoint(Path(sys.argv[1]))).values()\n"
+        "print([trace_cache._key(part, load_target('cpu')) for part in made])\n"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", script, checkpoint("base-small")],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, None])

@@ -127,7 +127,7 @@ class AccuracyTotals:
     """Totals over utterances, each run alone and compared with its reference.
 
     Attributes:
-        cosines: cosine of each frame, by output.
+        cosines: cosine of each frame, by output; one for the utterance where an output is pooled.
         differing: differing codes.
         codes: compared codes.
         relabelled: differing best labels.
@@ -142,9 +142,10 @@ class AccuracyTotals:
         self.distinct: list[set[int]] = []
 
     def add_values(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
-        """Add `features` and `context`, (1, n, d) each, and `logits`, if any."""
-        for name, cosines in self.cosines.items():
-            cosines.append(frame_cosines(found[name][0], expected.arrays[name]))
+        """Add all float outputs, (1, n, d) or (1, d) each."""
+        for name in found.keys() & expected.lengths.keys() - {"codes", "vectors"}:
+            pair = (np.atleast_2d(x) for x in (found[name][0], expected.arrays[name]))
+            self.cosines.setdefault(name, []).append(frame_cosines(*pair))
         if "logits" in found:
             best = [x.argmax(axis=-1) for x in (found["logits"][0], expected.arrays["logits"])]
             self.relabelled += int(np.sum(best[0] != best[1]))
@@ -166,7 +167,7 @@ class AccuracyTotals:
 
     def accuracy(self) -> Accuracy:
         """Return the accuracy over everything added."""
-        worst = {name: worst_decile(x) for name, x in self.cosines.items()}
+        worst = {name: worst_decile(self.cosines[name]) for name in ("features", "context")}
         drift = self.differing / max(1, self.codes)
         labels = self.relabelled / self.labels if self.labels else None
         return Accuracy(worst["features"], worst["context"], drift, self.codes, labels)
