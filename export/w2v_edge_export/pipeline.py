@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -11,11 +12,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, SourceInfo
+from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, GraphInfo, SourceInfo
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.files import check_absent, check_overwritable, replacing_folder
+from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import load
 from w2v_edge_export import ExportResult
 from w2v_edge_export.bundle_writer import (
@@ -36,7 +38,11 @@ from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target, load_target, target_names
 from w2v_edge_export.trace_cache import trace_folder
-from w2v_edge_export.weight_quantization.search import QuantizationOptions, quantize
+from w2v_edge_export.weight_quantization.search import (
+    QuantizationOptions,
+    QuantizationResult,
+    quantize,
+)
 
 STAGES = {
     "load": 1,
@@ -98,18 +104,19 @@ def export_bundle(
         with stages.stage("load"):
             source = load_source(checkpoint, selection.language)
             model = select(source.model, selection)
-        with stages.stage("trace"):
-            traced = trace_parts(model, profile, stages, trace_folder() if use_cache else None)
-        quantized = None
-        if precision != "fp32":
-            with stages.stage("quantize"):
-                options = quantization or QuantizationOptions()
-                quantized = quantize(model, profile, traced, precision, options, stages)
-        with stages.stage("write graphs"):
-            plan, half = ({}, None) if quantized is None else (quantized.plan, quantized.half)
-            lowered = lower_parts(traced, profile, plan, half, recorder)
-            graphs = write_graphs(GraphAssembler(model.config, profile, lowered), folder)
-            write_vocabulary(model.config, folder)
+        graphs, quantized = _make_graphs(
+            model,
+            profile,
+            precision,
+            quantization or QuantizationOptions(),
+            folder,
+            stages,
+            trace_folder() if use_cache else None,
+            recorder,
+        )
+        # Nodes and values of a graph refer to each other: only the collector frees their weights.
+        gc.collect()
+        write_vocabulary(model.config, folder)
         described = partial(
             describe,
             model.config,
@@ -122,13 +129,14 @@ def export_bundle(
         )
         with stages.stage("golden vectors"):
             write_manifest(described(files=measure_files(folder)), folder)
-            write_golden(model, folder / GOLDEN, None if quantized is None else load(folder))
+            with load(folder) as bundle:
+                write_golden(model, folder / GOLDEN, None if quantized is None else bundle)
             manifest = described(files=measure_files(folder))
             write_manifest(manifest, folder)
-        with stages.stage("compare"):
+        with stages.stage("compare"), load(folder) as bundle:
             report = run_parity_gate(
                 model,
-                load(folder),
+                bundle,
                 stages,
                 thorough=thorough,
                 accept_ill_conditioned=accept_ill_conditioned,
@@ -140,6 +148,29 @@ def export_bundle(
             with stages.stage("ORT format"):
                 write_ort_format(Bundle.open(folder), beside)
     return ExportResult(output, report, None if beside is None else ort_folder(output))
+
+
+def _make_graphs(
+    model: SpeechModel,
+    target: Target,
+    precision: str,
+    options: QuantizationOptions,
+    folder: Path,
+    stages: Stages,
+    cache: Path | None,
+    recorder: PassRecorder | None,
+) -> tuple[dict[str, GraphInfo], QuantizationResult | None]:
+    """Trace, quantize, lower and write; the copies of the weights are released at the end."""
+    with stages.stage("trace"):
+        traced = trace_parts(model, target, stages, cache)
+    quantized = None
+    if precision != "fp32":
+        with stages.stage("quantize"):
+            quantized = quantize(model, target, traced, precision, options, stages)
+    with stages.stage("write graphs"):
+        plan, half = ({}, None) if quantized is None else (quantized.plan, quantized.half)
+        lowered = lower_parts(traced, target, plan, half, recorder)
+        return write_graphs(GraphAssembler(model.config, target, lowered), folder), quantized
 
 
 def _profile(target: str, precision: str) -> Target:

@@ -24,7 +24,7 @@ from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graph_builder import known
 
-EVALUATIONS = (3, 8)
+EVALUATIONS = (1, 3, 8)
 """float32 evaluations of an utterance whose largest deviation counts as float32's rounding error.
 
 A few can be lucky: the error of one varies by a factor of four. Where a bundle deviates by more,
