@@ -26,7 +26,8 @@ LIMITS = (63, 72, 80, 90, 100, 127)
 DAMPING = 0.01
 """Share of the mean variance added to all, so that no error moves to nearly constant inputs."""
 
-BLOCK = 128
+BLOCK, INNER = 128, 16
+"""Inputs whose errors are handed on together, so that most of the work is matrix products."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,18 @@ def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> Ten
     for begin in range(0, len(weight), BLOCK):
         end = min(begin + BLOCK, len(weight))
         errors = torch.zeros_like(weight[begin:end])
-        for i in range(begin, end):
-            value = (weight[i] / scale).round()
-            value = torch.minimum(torch.maximum(value, -limits), limits)
-            if i % 2:
-                value = _beside(values[i - 1], value)
-            values[i] = value
-            errors[i - begin] = (weight[i] - value * scale) / factor[i, i]
-            weight[i:end] -= factor[i, i:end].unsqueeze(1) * errors[i - begin]
+        for first in range(begin, end, INNER):
+            last = min(first + INNER, end)
+            for i in range(first, last):
+                value = (weight[i] / scale).round()
+                value = torch.minimum(torch.maximum(value, -limits), limits)
+                if i % 2:
+                    value = _beside(values[i - 1], value)
+                values[i] = value
+                errors[i - begin] = (weight[i] - value * scale) / factor[i, i]
+                weight[i:last] -= factor[i, i:last].unsqueeze(1) * errors[i - begin]
+            inner = errors[first - begin : last - begin]
+            weight[last:end] -= factor[first:last, last:end].T @ inner
         weight[end:] -= factor[begin:end, end:].T @ errors
     return values
 
