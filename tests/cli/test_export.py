@@ -17,6 +17,13 @@ from w2v_edge_export.targets import target_names
 Verb = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the thorough set, which `verify --checkpoint` compares."""
+    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+
+
 def test_init_is_reproducible(w2v_edge: Verb, tmp_path: Path) -> None:
     """The same preset and seed give the same tensors; another seed gives others."""
     from w2v_edge.model import load_checkpoint

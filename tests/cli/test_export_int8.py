@@ -33,6 +33,13 @@ PASSES = [
 INT8 = ("--precision", "int8", "--require-speedup", "0")
 
 
+@pytest.fixture(autouse=True)
+def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the thorough set, which `verify --checkpoint` compares."""
+    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+
+
 def _explained(out: str) -> list[list[str]]:
     """Return the cells of each row of the table of passes."""
     rows = [re.findall(r"[^\s│┃|]+", line) for line in out.splitlines()]

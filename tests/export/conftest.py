@@ -149,6 +149,13 @@ def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
     return lay_out
 
 
+@pytest.fixture(autouse=True)
+def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the thorough set, which `verify --checkpoint` compares."""
+    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
+    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+
+
 @pytest.fixture
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the parity gate, for tests that depend on its verdict only."""
