@@ -1,4 +1,4 @@
-"""Deviation of frames from those of the whole recording."""
+"""Deviation of frames in windows from the same frames with full attention."""
 
 from __future__ import annotations
 

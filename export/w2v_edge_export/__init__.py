@@ -19,7 +19,7 @@ from w2v_edge_export.stages import Stages
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
-    from w2v_edge_export.parity import ParityReport
+    from w2v_edge_export.parity_report import ParityReport
 
 __all__ = ["ExportResult", "Stages", "export"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,23 +170,22 @@ def parity_cases(manifest: Manifest, tile_frames: int, *, thorough: bool) -> lis
     longest = manifest.longest_context_seconds
     if thorough:
         longest /= math.sqrt(RAGGED)
-    lengths: dict[int, tuple[str, Sequence[str]]] = {
-        field: (f"{field} samples", everything if thorough else ("speech",)),
-        field + 1: (f"{field + 1} samples", everything if thorough else ("noise",)),
-        odd: (f"{odd} samples", everything),
-        tile: (f"{tile} samples", everything if thorough else ("noise",)),
-        tile + geometry.hop: (f"{tile + geometry.hop} samples", ("speech",)),
-        round(SPEECH_SECONDS * rate): (f"{SPEECH_SECONDS:g} s", ("speech", "ragged")),
+    by_samples = {
+        field: ("speech",),
+        field + 1: ("noise",),
+        odd: everything,
+        tile: ("noise",),
+        tile + geometry.hop: ("speech",),
     }
-    for seconds in THOROUGH_SECONDS if thorough else (LONG_SECONDS,):
-        shorter = min(seconds, longest)
-        lengths[round(shorter * rate)] = (
-            f"{shorter:g} s",
-            everything if thorough else ("speech",),
-        )
+    by_seconds: dict[float, tuple[str, ...]] = {min(LONG_SECONDS, longest): ("speech",)}
+    by_seconds[SPEECH_SECONDS] = ("speech", "ragged")
+    if thorough:
+        by_seconds |= {min(seconds, longest): everything for seconds in THOROUGH_SECONDS}
+    lengths = {n: (f"{n} samples", kinds) for n, kinds in by_samples.items()}
+    lengths |= {round(s * rate): (f"{s:g} s", kinds) for s, kinds in by_seconds.items()}
     cases = []
     for n, (label, kinds) in sorted(lengths.items()):
-        for kind in kinds:
+        for kind in everything if thorough else kinds:
             if kind == "ragged":
                 ragged = _ragged(n, geometry.min_samples, rate)
                 cases.append(ParityCase(f"{label} x {RAGGED}, ragged", ragged, n))
@@ -216,7 +214,7 @@ def more_speech(audio: CaseAudio, index: int, name: str) -> ParityCase:
 
 
 def more_frames(audio: CaseAudio, index: int) -> tuple[npt.NDArray[np.float32], Tensors]:
-    """Return frames (1, n, d) around those of speech, and the quantizer's outputs for them.
+    """Return frames of speech with noise added, (1, n, d), and the quantizer's outputs for them.
 
     They choose entries that the cases of speech do not, and need no feature encoder.
     """

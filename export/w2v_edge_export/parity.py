@@ -12,10 +12,9 @@ ragged batches with the bundle itself, each utterance alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +24,10 @@ from w2v_edge.agreement import (
     MAX_ROUNDING,
     MAX_TIES,
     RELATIVE_TOLERANCE,
-    ROUNDING_FACTOR,
     CodeAgreement,
     Deviation,
     compare_lengths,
     compare_most_codes,
-    json_number,
     without_close_calls,
 )
 from w2v_edge.bundle.golden import (
@@ -48,6 +45,7 @@ from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.cases import CaseAudio, ParityCase, more_frames, more_speech, parity_cases
 from w2v_edge_export.graph_builder import known
+from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.reference import (
     EVALUATIONS,
     Reference,
@@ -58,7 +56,7 @@ from w2v_edge_export.reference import (
 )
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import load_target
-from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals, worst_decile
+from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals
 
 MIN_CODES = 20_000
 """Codes to compare in float32, in the tokenizer and the quantizer together."""
@@ -102,134 +100,6 @@ TOLERANCES: dict[str, dict[str, float]] = {
 """Tolerances by precision, as golden vectors hold them."""
 
 
-@dataclass(frozen=True)
-class ParityReport:
-    """Result of the parity gate.
-
-    Attributes:
-        rows: one deviation for each output of each graph and case.
-        codes_compared: codes compared in all cases.
-        codes_tied: differing codes that are ties.
-        codes_wrong: differing codes that are no ties.
-        distinct_codes: number of entries seen in each group.
-        provider: execution provider of the bundle.
-        exact: True in float32, where codes must be equal; False where budgets hold.
-        rounding: largest deviation of PyTorch's own float32 from float64, by output; of `codes`,
-            of the quantizer's logits in their standard deviations.
-        std: standard deviation of each output across frames.
-        float32_drift: share of codes that PyTorch's own float32 changes.
-        thorough: whether the thorough set was compared.
-        accepted_ill_conditioned: whether outputs without a verdict were let pass.
-    """
-
-    rows: tuple[Deviation, ...]
-    codes_compared: int
-    codes_tied: int
-    codes_wrong: int
-    distinct_codes: tuple[int, ...]
-    provider: str
-    exact: bool = True
-    rounding: Mapping[str, float] = field(default_factory=dict)
-    std: Mapping[str, float] = field(default_factory=dict)
-    float32_drift: float = 0.0
-    thorough: bool = False
-    accepted_ill_conditioned: bool = False
-
-    @property
-    def failures(self) -> list[Deviation]:
-        """Deviations beyond their tolerance."""
-        return [row for row in self.rows if not row.ok]
-
-    @property
-    def too_many_ties(self) -> bool:
-        """Whether more codes differ at ties than chance, or float32 itself, explains."""
-        return self.codes_tied > self._tie_share * self.codes_compared
-
-    @property
-    def _tie_share(self) -> float:
-        return max(MAX_TIES, ROUNDING_FACTOR * self.float32_drift)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the bundle agrees with PyTorch."""
-        return not self.failures and not self.too_many_ties
-
-    @property
-    def summary(self) -> str:
-        """The failure, in one line."""
-        causes = [f"; {remark}" for remark in self.remarks]
-        if not self.failures:
-            return "the bundle differs from PyTorch" + "".join(causes)
-        first = self.failures[0]
-        return (
-            f"the bundle differs from PyTorch in {len(self.failures)} of {len(self.rows)} "
-            f"comparisons; first: {first.output} of {first.case}" + "".join(causes)
-        )
-
-    @property
-    def remarks(self) -> list[str]:
-        """Limits of the evidence, and failures that no single row shows."""
-        remarks = []
-        if self.distinct_codes and min(self.distinct_codes) <= 1:
-            remarks.append(
-                "only one code was ever chosen in a group: equal codes prove nothing there"
-            )
-        wanted = THOROUGH_CODES if self.thorough else MIN_CODES
-        if self.exact and 0 < self.codes_compared < wanted:
-            remarks.append(f"only {self.codes_compared} codes compared, {wanted} wanted")
-        remarks += self._rounding_remarks()
-        if self.too_many_ties:
-            remarks.append(
-                f"{self.codes_tied} of {self.codes_compared} codes differ at ties, "
-                f"more than {self._tie_share:.2%}"
-            )
-        return remarks
-
-    def _rounding_remarks(self) -> list[str]:
-        """Return a remark for each output whose float32 rounding exceeds the usual tolerance."""
-        return [
-            f"this checkpoint amplifies float32 rounding: {name} of PyTorch itself in float32 is "
-            f"off by {self.rounding[name]:.1e}, at a standard deviation of {std:.1e}"
-            for name, std in self.std.items()
-            if self.rounding.get(name, 0.0) * ROUNDING_FACTOR > RELATIVE_TOLERANCE * std
-        ]
-
-    def worst(self) -> list[Deviation]:
-        """Return for each graph and output the deviation nearest to its tolerance."""
-        worst: dict[tuple[str, str], Deviation] = {}
-        for row in self.rows:
-            key = (row.case.split()[0], row.output)
-            if key not in worst or _strain(row) > _strain(worst[key]):
-                worst[key] = row
-        return list(worst.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as a manifest holds it; every value is valid JSON."""
-        return {
-            "passed": self.passed,
-            "provider": self.provider,
-            "comparisons": len(self.rows),
-            "thorough": self.thorough,
-            "accepted_ill_conditioned": self.accepted_ill_conditioned,
-            "codes_compared": self.codes_compared,
-            "codes_tied": self.codes_tied,
-            "codes_wrong": self.codes_wrong,
-            "distinct_codes": list(self.distinct_codes),
-            "float32_rounding": {x: json_number(value) for x, value in self.rounding.items()},
-            "std": {x: json_number(value) for x, value in self.std.items()},
-            "float32_code_drift": json_number(self.float32_drift),
-            "remarks": self.remarks,
-            "worst": [row.to_dict() for row in self.worst()],
-            "failures": [row.to_dict() for row in self.failures],
-        }
-
-
-def _strain(row: Deviation) -> float:
-    if not row.ok:
-        return np.inf
-    return row.worst / row.allowed if row.allowed else row.worst
-
-
 def run_parity_gate(
     torch_model: SpeechModel,
     bundle: Model,
@@ -253,8 +123,10 @@ def run_parity_gate(
     """
     stages = stages or Stages()
     exact = bundle.manifest.precision == "fp32"
-    gate = (_ExactGate if exact else _BudgetGate)(torch_model, bundle, thorough=thorough)
-    gate.accept_ill_conditioned = accept_ill_conditioned
+    kind = _ExactGate if exact else _BudgetGate
+    gate = kind(
+        torch_model, bundle, thorough=thorough, accept_ill_conditioned=accept_ill_conditioned
+    )
     target = load_target(bundle.manifest.target)
     tile_frames = round(target.tile_seconds * bundle.sample_rate / bundle.manifest.hop)
     rows: list[Deviation] = []
@@ -275,20 +147,29 @@ def run_parity_gate(
         rounding=audio.rounding.largest,
         std={name.removesuffix("_std"): float(std) for name, std in audio.std.items()},
         float32_drift=audio.rounding.code_drift,
+        codes_wanted=gate.codes_wanted if exact else 0,
         thorough=thorough,
-        accepted_ill_conditioned=accept_ill_conditioned,
+        accepted_ill_conditioned=gate.accepted,
     )
 
 
 class _Gate:
     """State that both gates share: the case audio and the counts of codes."""
 
-    accept_ill_conditioned = False
-
-    def __init__(self, torch_model: SpeechModel, bundle: Model, *, thorough: bool) -> None:
+    def __init__(
+        self,
+        torch_model: SpeechModel,
+        bundle: Model,
+        *,
+        thorough: bool,
+        accept_ill_conditioned: bool,
+    ) -> None:
         self.torch_model = torch_model
         self.bundle = bundle
         self.thorough = thorough
+        self.accept_ill_conditioned = accept_ill_conditioned
+        self.accepted = False
+        self.codes_wanted = THOROUGH_CODES if thorough else MIN_CODES
         self.codes = CodeAgreement()
         self.audio = CaseAudio(torch_model, bundle.manifest)
         self.tokenizes = "tokenizer" in bundle.manifest.graphs
@@ -342,7 +223,10 @@ class _ExactGate(_Gate):
         """Refuse an output that is within its tolerance only because float32 says nothing."""
         largest = max(x.largest.get(row.output, 0.0) for x in roundings)
         std = float(self.audio.std.get(f"{row.output}_std", 1.0))
-        if self.accept_ill_conditioned or not row.ok or largest <= MAX_ROUNDING * std:
+        if not row.ok or largest <= MAX_ROUNDING * std:
+            return row
+        if self.accept_ill_conditioned:
+            self.accepted = True
             return row
         problem = f"no verdict: PyTorch's own float32 is off by {largest:.1e}, std {std:.1e}"
         return replace(row, problem=problem)
@@ -350,12 +234,11 @@ class _ExactGate(_Gate):
     def finish(self, stages: Stages) -> list[Deviation]:
         """Compare the golden vectors, and more codes until there are enough."""
         rows = check_golden(self.bundle)[0]
-        wanted = THOROUGH_CODES if self.thorough else MIN_CODES
         for i in range(MORE_SPEECH if self.tokenizes else 0):
-            if self.codes.compared >= wanted:
+            if self.codes.compared >= self.codes_wanted:
                 break
             name = f"more {'speech' if self.thorough else 'frames'} {i + 1}"
-            stages.step(name, self.codes.compared, wanted)
+            stages.step(name, self.codes.compared, self.codes_wanted)
             if self.thorough:
                 rows += self.compare(more_speech(self.audio, i, name))
             else:
@@ -377,8 +260,17 @@ def _may_be_rounding(row: Deviation, roundings: Sequence[Rounding]) -> bool:
 class _BudgetGate(_Gate):
     """Quantized weights: speech against the reference, batches against the bundle itself."""
 
-    def __init__(self, torch_model: SpeechModel, bundle: Model, *, thorough: bool) -> None:
-        super().__init__(torch_model, bundle, thorough=thorough)
+    def __init__(
+        self,
+        torch_model: SpeechModel,
+        bundle: Model,
+        *,
+        thorough: bool,
+        accept_ill_conditioned: bool,
+    ) -> None:
+        super().__init__(
+            torch_model, bundle, thorough=thorough, accept_ill_conditioned=accept_ill_conditioned
+        )
         self.totals = AccuracyTotals()
         stated = bundle.manifest.weight_quantization or {}
         try:
@@ -414,13 +306,13 @@ class _BudgetGate(_Gate):
 
     def _compare_wiring(self) -> list[Deviation]:
         """Compare outputs without a budget with PyTorch's, by direction."""
-        case, allowed = "encoder speech, each alone, worst decile", 1 - WIRING_COSINE
-        worst = {name: 1 - worst_decile(x) for name, x in self.totals.cosines.items()}
-        return [
-            Deviation(case, name, value, allowed, None, "" if value <= allowed else "differs")
-            for name, value in sorted(worst.items())
-            if name != "context"
-        ]
+        case = "encoder speech, each alone, worst decile"
+        rows = []
+        for name, cosine in sorted(self.totals.worst_cosines().items()):
+            if name != "context":
+                problem = "" if cosine >= WIRING_COSINE else "differs"
+                rows.append(Deviation(case, name, 1 - cosine, 1 - WIRING_COSINE, None, problem))
+        return rows
 
     def _compare_vectors(self) -> list[Deviation]:
         """Compare the vectors of the bundle's own codes with PyTorch's codebook."""

@@ -32,7 +32,8 @@ from w2v_edge_export.graph_passes import PassRecorder
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.ort_format import FILE_NAMES as ORT_FILE_NAMES
 from w2v_edge_export.ort_format import ort_folder, write_ort_format
-from w2v_edge_export.parity import ParityReport, run_parity_gate
+from w2v_edge_export.parity import run_parity_gate
+from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
 from w2v_edge_export.selection import EVERYTHING, Selection, select
 from w2v_edge_export.stages import Stages

@@ -23,7 +23,7 @@ from w2v_edge.files import cache_folder, replacing
 from w2v_edge_export.targets import Target
 from w2v_edge_export.trace import Part, trace
 
-PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript")
+PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "w2v-edge")
 """Packages whose version changes a trace."""
 
 CODE = (
@@ -116,7 +116,7 @@ def _code() -> str:
         if name.startswith(CODE):
             for key, value in sorted(vars(module).items()):
                 found.update(f"{name}.{key}".encode())
-                if isinstance(value, int | float | str | tuple | frozenset):
+                if isinstance(value, int | float | str | tuple | frozenset | list | dict):
                     found.update(_stable(value))
                 for function in _functions(value):
                     found.update(_stable(function.__defaults__) + _stable(function.__kwdefaults__))
@@ -125,7 +125,7 @@ def _code() -> str:
 
 
 def _functions(value: object) -> Iterator[FunctionType]:
-    """Yield a function, or those of a class."""
+    """Yield a function, or the methods and properties of a class."""
     if isinstance(value, type):
         for _, member in sorted(vars(value).items()):
             if not isinstance(member, type):
@@ -149,7 +149,7 @@ def _add(found: hashlib._Hash, code: CodeType) -> None:
 
 
 def _stable(value: object) -> bytes:
-    """Return a text of a constant that is the same in every process; empty if there is none."""
+    """Return the repr of a constant; empty if it holds an address, which varies by process."""
     if isinstance(value, frozenset):
         return b"".join(sorted(map(_stable, value)))
     text = repr(value)

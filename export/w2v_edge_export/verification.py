@@ -17,7 +17,8 @@ from w2v_edge.checkpoints import load_source
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.bundle_writer import describe
-from w2v_edge_export.parity import ParityReport, run_parity_gate
+from w2v_edge_export.parity import run_parity_gate
+from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import parts
 from w2v_edge_export.reference import Tensors
 from w2v_edge_export.selection import Selection, select

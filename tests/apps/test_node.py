@@ -50,7 +50,7 @@ def test_codes_are_those_of_python(
 def test_int8_codes_are_those_of_python(
     node: Program, int8_bundle: Callable[[str], Path], clip: Clip
 ) -> None:
-    """In int8, codes are those of Python, except for differences between onnxruntime releases."""
+    """In int8, codes equal Python's, except for differences between onnxruntime releases."""
     outcome = node("tokenize.mjs", int8_bundle("tiny"), clip.path)
     expected = w2v_edge.load(int8_bundle("tiny")).tokenize(clip.waveform)
     found = np.array(json.loads(outcome.stdout))
@@ -61,7 +61,7 @@ def test_int8_codes_are_those_of_python(
 def test_codes_of_context_are_those_of_python(
     node: Program, units_bundle: Path, clip: Clip
 ) -> None:
-    """Codes computed from the context are those of Python."""
+    """Codes computed from the context equal Python's."""
     outcome = node("tokenize.mjs", units_bundle, clip.path)
     expected = w2v_edge.load(units_bundle).tokenize(clip.waveform)
     assert json.loads(outcome.stdout) == expected.tolist()

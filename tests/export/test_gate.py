@@ -15,7 +15,8 @@ from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.model import load
 from w2v_edge_export.golden import write_golden
-from w2v_edge_export.parity import ParityReport, run_parity_gate
+from w2v_edge_export.parity import run_parity_gate
+from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.verification import compare_weights
 
 NAME = "base-small"

@@ -14,7 +14,8 @@ from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, build_model, load_checkpoint, save_checkpoint
 from w2v_edge.runtime.model import load
 from w2v_edge_export import export, reference
-from w2v_edge_export.parity import ParityReport, run_parity_gate
+from w2v_edge_export.parity import run_parity_gate
+from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.pipeline import GateError
 
 PEAKED = 5.0

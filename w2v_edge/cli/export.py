@@ -31,7 +31,7 @@ from w2v_edge.names import Precision, TargetName
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
-    from w2v_edge_export.parity import ParityReport
+    from w2v_edge_export.parity_report import ParityReport
 
 
 @verb("export")

@@ -146,7 +146,7 @@ TABLE: dict[str, ProviderInfo] = {
         "XnnpackExecutionProvider",
         "",
         "build onnxruntime with --use_xnnpack",
-        # It has its own thread pool, in addition to the session's.
+        # It has its own thread pool, in addition to onnxruntime's.
         options={"intra_op_num_threads": "{threads}"},
         forks=True,
         batch_seconds=CPU_BATCH_SECONDS,

@@ -93,8 +93,8 @@ class GreedyDecoder:
 class StreamDecoder:
     """Decodes the logits of a stream greedily: a word is given once no later frame can change it.
 
-    The words are those of the whole recording, except that a word longer than `LONGEST_WORD` is
-    given in parts. Frames of silence are not kept.
+    It gives the same words as decoding the whole recording, except that a word longer than
+    `LONGEST_WORD` is given in parts. Frames of silence are not kept.
     """
 
     def __init__(self, spelling: Spelling, frame_seconds: float) -> None:

@@ -127,7 +127,8 @@ class AccuracyTotals:
     """Totals over utterances, each run alone and compared with its reference.
 
     Attributes:
-        cosines: cosine of each frame, by output; one for the utterance where an output is pooled.
+        cosines: cosine of each frame, by output.
+        pooled: bundle's and reference's values of each pooled output, (d,) for each utterance.
         differing: differing codes.
         codes: compared codes.
         relabelled: differing best labels.
@@ -137,6 +138,7 @@ class AccuracyTotals:
 
     def __init__(self) -> None:
         self.cosines: dict[str, list[npt.NDArray[np.float64]]] = {"features": [], "context": []}
+        self.pooled: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
         self.differing = self.codes = 0
         self.relabelled = self.labels = 0
         self.distinct: list[set[int]] = []
@@ -144,8 +146,11 @@ class AccuracyTotals:
     def add_values(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
         """Add all float outputs, (1, n, d) or (1, d) each."""
         for name in found.keys() & expected.lengths.keys() - {"codes", "vectors"}:
-            pair = (np.atleast_2d(x) for x in (found[name][0], expected.arrays[name]))
-            self.cosines.setdefault(name, []).append(frame_cosines(*pair))
+            pair = found[name][0], expected.arrays[name]
+            if expected.lengths[name] is None:
+                self.pooled.setdefault(name, []).append(pair)
+            else:
+                self.cosines.setdefault(name, []).append(frame_cosines(*pair))
         if "logits" in found:
             best = [x.argmax(axis=-1) for x in (found["logits"][0], expected.arrays["logits"])]
             self.relabelled += int(np.sum(best[0] != best[1]))
@@ -160,6 +165,17 @@ class AccuracyTotals:
         for group, seen in enumerate(self.distinct):
             seen.update(codes[:, group].tolist())
 
+    def worst_cosines(self) -> dict[str, float]:
+        """Return the cosine of each output at the worst decile of frames.
+
+        Pooled outputs have one for all utterances together: a few values have no stable direction.
+        """
+        worst = {name: worst_decile(cosines) for name, cosines in self.cosines.items()}
+        for name, pairs in self.pooled.items():
+            sides = (np.concatenate(side)[np.newaxis] for side in zip(*pairs, strict=True))
+            worst[name] = float(frame_cosines(*sides)[0])
+        return worst
+
     @property
     def code_agreement(self) -> CodeAgreement:
         """The counts of codes, all differing ones being wrong."""
@@ -167,7 +183,7 @@ class AccuracyTotals:
 
     def accuracy(self) -> Accuracy:
         """Return the accuracy over everything added."""
-        worst = {name: worst_decile(self.cosines[name]) for name in ("features", "context")}
+        worst = self.worst_cosines()
         drift = self.differing / max(1, self.codes)
         labels = self.relabelled / self.labels if self.labels else None
         return Accuracy(worst["features"], worst["context"], drift, self.codes, labels)
