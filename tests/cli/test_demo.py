@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.cli.conftest import Runner as Verb
 from w2v_edge import data
 
 
-def test_every_output_is_written(w2v_edge: Verb, tmp_path: Path) -> None:
+def test_every_output_is_written(
+    w2v_edge: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The demo writes a checkpoint, two bundles, codes and a picture, also of random weights."""
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
     outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
     assert outcome.code == 0, outcome.err
     result = outcome.json

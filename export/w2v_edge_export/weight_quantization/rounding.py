@@ -59,11 +59,10 @@ def round_weight(weight: Tensor, gram: Tensor | None, ranges: Sequence[int] = LI
     wide = weight.repeat(1, len(ranges))
     if gram is None:
         values = _round_each(wide, scale)
+        cost = (values * scale - wide).square().sum(dim=0)
     else:
-        values = _round(wide, scale, limits, _inverse_factor(gram))
-    error = values * scale - wide
-    cost = error.square() if gram is None else error * (gram @ error)
-    best = cost.sum(dim=0).view(len(ranges), outputs).argmin(dim=0)
+        values, cost = _round(wide, scale, limits, _inverse_factor(gram))
+    best = cost.view(len(ranges), outputs).argmin(dim=0)
     index = best * outputs + torch.arange(outputs)
     return Int8Weight(values[:, index].to(torch.int8), scale[index])
 
@@ -73,8 +72,11 @@ def _inverse_factor(gram: Tensor) -> Tensor:
     damped = gram.to(torch.float64)
     level = damped.diagonal().mean().clamp(min=1e-30)
     damped = damped + DAMPING * level * torch.eye(len(gram), dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    # With rows and columns reversed, the lower factor is the upper factor of `damped` itself, and
+    # the inverse of that is the factor of the inverse.
+    upper = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
+    identity = torch.eye(len(gram), dtype=torch.float64)
+    factor: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
     return factor.to(torch.float32)
 
 
@@ -87,10 +89,17 @@ def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
     return values
 
 
-def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> Tensor:
-    """Round (k, n) to integers of at most `limits` (n,), input by input."""
+def _round(
+    weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Round (k, n) to integers of at most `limits` (n,), input by input.
+
+    Returns:
+        The integers (k, n), and the error that they cause in the output of each column (n,).
+    """
     weight = weight.clone()
     values = torch.zeros_like(weight)
+    cost = torch.zeros_like(scale)
     for begin in range(0, len(weight), BLOCK):
         end = min(begin + BLOCK, len(weight))
         errors = torch.zeros_like(weight[begin:end])
@@ -107,7 +116,8 @@ def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> Ten
             inner = errors[first - begin : last - begin]
             weight[last:end] -= factor[first:last, last:end].T @ inner
         weight[end:] -= factor[begin:end, end:].T @ errors
-    return values
+        cost += errors.square().sum(dim=0)
+    return values, cost
 
 
 def _beside(neighbour: Tensor, value: Tensor) -> Tensor:
