@@ -11,6 +11,7 @@ import numpy.typing as npt
 from w2v_edge import data
 from w2v_edge.audio import Waveform
 from w2v_edge.bundle import Manifest
+from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export import reference
 from w2v_edge_export.reference import Reference, Rounding, Tensors
@@ -24,11 +25,14 @@ SPEECH_SECONDS = 3.7
 LONG_SECONDS = 20.0
 """Longest length: beyond the distances that relative positions tell apart, 16 s in WavLM."""
 
+LIVE_TENSORS = 6
+"""Tensors of the largest size that PyTorch holds at a time."""
+
 THOROUGH_SECONDS = (0.5, 1.0, 7.3, 30.0)
 """Lengths of the thorough set, each alone and in a ragged batch."""
 
-KEPT_REFERENCES = 4
-"""Reference results held: enough for a ragged batch to reuse the one of its longest utterance."""
+KEPT_BYTES = 2**29
+"""Reference results held: those of all cases, unless every layer is an output."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,17 @@ class CaseAudio:
         key = utterance, context
         if key not in self._kept:
             found = reference.encode(self.model, self.waveform(utterance), context=context)
-            while len(self._kept) >= KEPT_REFERENCES:
+            while self._kept and found.nbytes + self._kept_bytes() > KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = found
         return self._kept[key]
+
+    def _kept_bytes(self) -> int:
+        return sum(x.nbytes for x in self._kept.values())
+
+    def references(self, case: ParityCase) -> list[Reference]:
+        """Return the PyTorch results of each utterance of a case."""
+        return [self.reference_of(x, context=not case.codes_only) for x in case.utterances]
 
     def measure_rounding(self, case: ParityCase, evaluations: range) -> list[Rounding]:
         """Measure float32's own rounding error on each utterance of a case."""
@@ -150,7 +161,26 @@ class CaseAudio:
         return reference.padded_batch(references, frames, context_frames) | self.std
 
 
-def parity_cases(manifest: Manifest, tile_frames: int, *, thorough: bool) -> list[ParityCase]:
+def longest_that_fits(config: ModelConfig, available: int | None) -> float:
+    """Return the seconds for which PyTorch's float64 takes half of the memory, 3.7 s at least.
+
+    Args:
+        config: of the model.
+        available: memory in bytes; None if the system does not report it.
+    """
+    if available is None:
+        return math.inf
+    first, rate, hop = config.feature_encoder.layers[0], config.sample_rate, config.geometry.hop
+    # Bytes for a second of the first convolution's output, and of attention for a second squared.
+    linear = 8 * LIVE_TENSORS * first.channels * rate / first.stride
+    squared = 8 * LIVE_TENSORS * config.context.heads * (rate / hop) ** 2
+    fits = (math.sqrt(linear**2 + 2 * squared * available) - linear) / (2 * squared)
+    return max(SPEECH_SECONDS, math.floor(fits))
+
+
+def parity_cases(
+    manifest: Manifest, tile_frames: int, *, thorough: bool, fits: float = math.inf
+) -> list[ParityCase]:
     """Return the cases of the gate, the shortest first: a broken graph fails early.
 
     Lengths are those at which something can break: around one receptive field, an odd one, around
@@ -160,6 +190,7 @@ def parity_cases(manifest: Manifest, tile_frames: int, *, thorough: bool) -> lis
         manifest: of the bundle.
         tile_frames: frames in a tile of the front end.
         thorough: every length as speech, as noise and in a ragged batch, and more lengths.
+        fits: longest length that the memory allows, in seconds.
     """
     geometry, rate = manifest.geometry, manifest.sample_rate
     field = geometry.receptive_field
@@ -167,7 +198,7 @@ def parity_cases(manifest: Manifest, tile_frames: int, *, thorough: bool) -> lis
     tile = geometry.min_samples + (tile_frames - 1) * geometry.hop
     everything = ("speech", "noise", "ragged")
     # A ragged batch needs the attention memory of one utterance sqrt(RAGGED) times as long.
-    longest = manifest.longest_context_seconds
+    longest = min(manifest.longest_context_seconds, fits)
     if thorough:
         longest /= math.sqrt(RAGGED)
     by_samples = {

@@ -19,19 +19,44 @@ from pathlib import Path
 from w2v_edge import strict
 from w2v_edge.bundle import GRAPH_INPUTS, Bundle, file_info
 from w2v_edge.bundle.golden import check_golden
-from w2v_edge.errors import ParityError
+from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.providers import choose
 from w2v_edge.runtime.model import Model
 from w2v_edge.runtime.session import Session
 
 OPERATORS = "required_operators.config"
 CONTENTS = "contents.json"
+MAX_BYTES = 2**31 - 1
+"""Largest flatbuffer, which a file in ORT format is."""
+
+BYTES_PER_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
+"""Least size of a weight by precision; some layers keep float32."""
+
 FILE_NAMES = frozenset((*(f"{name}.ort" for name in GRAPH_INPUTS), OPERATORS, CONTENTS))
 
 
 def ort_folder(bundle: Path) -> Path:
     """Return the folder of a bundle's graphs in ORT format, beside the bundle."""
     return bundle.with_name(f"{bundle.name}-ort")
+
+
+def check_ort_size(weights: int, precision: str) -> None:
+    """Refuse a model whose weights do not fit into one file in ORT format.
+
+    Args:
+        weights: number of weights of the encoder.
+        precision: of the export.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    size = int(weights * BYTES_PER_WEIGHT[precision])
+    if size > MAX_BYTES:
+        raise ConfigError(
+            f"ORT format holds all weights in one file of at most {MAX_BYTES / 1e9:.1f} GB, these "
+            f"take {size / 1e9:.1f} GB in {precision}; choose a smaller --precision, fewer layers "
+            "with --layer, or --target cpu, whose weights lie in files of their own"
+        )
 
 
 def write_ort_format(bundle: Bundle, folder: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,18 @@ from w2v_edge.bundle.golden import (
 )
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.providers import available_memory
 from w2v_edge.runtime.model import Model
-from w2v_edge_export.cases import CaseAudio, ParityCase, more_frames, more_speech, parity_cases
+from w2v_edge_export import cases as gate_cases
+from w2v_edge_export.bundle_writer import FILES
+from w2v_edge_export.cases import (
+    CaseAudio,
+    ParityCase,
+    longest_that_fits,
+    more_frames,
+    more_speech,
+    parity_cases,
+)
 from w2v_edge_export.graph_builder import known
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.reference import (
@@ -129,12 +139,14 @@ def run_parity_gate(
     )
     target = load_target(bundle.manifest.target)
     tile_frames = round(target.tile_seconds * bundle.sample_rate / bundle.manifest.hop)
-    rows: list[Deviation] = []
-    cases = parity_cases(bundle.manifest, max(1, tile_frames), thorough=thorough)
+    fits = longest_that_fits(torch_model.config, available_memory())
+    cases = parity_cases(bundle.manifest, max(1, tile_frames), thorough=thorough, fits=fits)
+    # References first, graph after graph: the memory of a large model is that of PyTorch's float64
+    # or of one graph, and never of both or of two.
     for i, case in enumerate(cases):
-        stages.step(case.name, i, len(cases))
-        rows += gate.compare(case)
-    rows += gate.finish(stages)
+        stages.step(f"PyTorch, {case.name}", i, 2 * len(cases))
+        gate.prepare(case)
+    rows = gate.compare(cases, stages)
     codes, audio = gate.codes, gate.audio
     return ParityReport(
         rows=tuple(rows),
@@ -150,7 +162,29 @@ def run_parity_gate(
         codes_wanted=gate.codes_wanted if exact else 0,
         thorough=thorough,
         accepted_ill_conditioned=gate.accepted,
+        longest_seconds=max(x.samples for x in cases) / bundle.sample_rate,
+        shortened=fits < gate_cases.LONG_SECONDS,
     )
+
+
+class _OneAtATime:
+    """Runs graphs; of those with the context network's weights, one is open at a time."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.manifest = model.manifest
+        self.bundle = model.bundle
+        self._large = [
+            name for name, graph in self.manifest.graphs.items() if FILES["context"] in graph.data
+        ]
+
+    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
+        """Run one graph on tensors by name."""
+        if graph in self._large:
+            for other in self._large:
+                if other != graph:
+                    self.model.session.release(other)
+        return self.model.run(graph, **tensors)
 
 
 class _Gate:
@@ -165,7 +199,7 @@ class _Gate:
         accept_ill_conditioned: bool,
     ) -> None:
         self.torch_model = torch_model
-        self.bundle = bundle
+        self.bundle = _OneAtATime(bundle)
         self.thorough = thorough
         self.accept_ill_conditioned = accept_ill_conditioned
         self.accepted = False
@@ -174,49 +208,80 @@ class _Gate:
         self.audio = CaseAudio(torch_model, bundle.manifest)
         self.tokenizes = "tokenizer" in bundle.manifest.graphs
 
-    def compare(self, case: ParityCase) -> list[Deviation]:
-        """Compare the outputs of one case."""
-        raise NotImplementedError
+    def prepare(self, case: ParityCase) -> None:
+        """Compute the references of one case."""
+        self.audio.references(case)
 
-    def finish(self, stages: Stages) -> list[Deviation]:
-        """Make the comparisons over all cases."""
+    def compare(self, cases: Sequence[ParityCase], stages: Stages) -> list[Deviation]:
+        """Compare the outputs of all cases."""
         raise NotImplementedError
 
 
 class _ExactGate(_Gate):
     """float32: every graph against the reference of each utterance alone."""
 
-    def compare(self, case: ParityCase) -> list[Deviation]:
-        context = not case.codes_only
-        references = [self.audio.reference_of(x, context=context) for x in case.utterances]
-        expected = self.audio.expected(case, references)
-        rows, codes = self._compare(case, expected)
+    def __init__(
+        self,
+        torch_model: SpeechModel,
+        bundle: Model,
+        *,
+        thorough: bool,
+        accept_ill_conditioned: bool,
+    ) -> None:
+        super().__init__(
+            torch_model, bundle, thorough=thorough, accept_ill_conditioned=accept_ill_conditioned
+        )
+        self._roundings: dict[ParityCase, tuple[int, list[Rounding]]] = {}
+
+    def compare(self, cases: Sequence[ParityCase], stages: Stages) -> list[Deviation]:
+        """Compare graph after graph, then the golden vectors, and more codes."""
+        rows: list[Deviation] = []
+        graphs = ["encoder", *(["tokenizer"] if self.tokenizes else []), "split"]
+        longest = SPLIT_SECONDS * self.bundle.manifest.sample_rate
+        runs = [
+            (graph, case)
+            for graph in graphs
+            for case in cases
+            if graph != "split" or case.samples <= longest
+        ]
+        for i, (graph, case) in enumerate(runs):
+            stages.step(f"{graph}, {case.name}", len(runs) + i, 2 * len(runs))
+            rows += self._compare(graph, case)
+        rows += check_golden(self.bundle)[0]
+        return rows + (self._compare_more_codes(stages) if self.tokenizes else [])
+
+    def _compare(self, graph: str, case: ParityCase) -> list[Deviation]:
+        """Compare a graph; `split` stands for `statistics`, `frontend` and `context`."""
+        expected = self.audio.expected(case, self.audio.references(case))
+        rows, codes = self._run(graph, case, expected)
         strict = {(row.case, row.output) for row in rows if row.ok}
-        roundings = [Rounding() for _ in case.utterances]
-        for begin, end in pairwise((0, *EVALUATIONS)):
+        measured, roundings = self._roundings.get(case, (0, [Rounding() for _ in case.utterances]))
+        for evaluations in EVALUATIONS:
             if not any(_may_be_rounding(row, roundings) for row in rows):
                 break
-            measured = self.audio.measure_rounding(case, range(begin, end))
-            for rounding, more in zip(roundings, measured, strict=True):
-                rounding.add(more)
-            rows, codes = self._compare(case, expected | rounding_tensors(roundings))
+            if evaluations > measured:
+                more = self.audio.measure_rounding(case, range(measured, evaluations))
+                for rounding, found in zip(roundings, more, strict=True):
+                    rounding.add(found)
+                measured = evaluations
+                self._roundings[case] = measured, roundings
+            rows, codes = self._run(graph, case, expected | rounding_tensors(roundings))
         self.codes.add(codes)
         return [x if (x.case, x.output) in strict else self._judged(x, roundings) for x in rows]
 
-    def _compare(
-        self, case: ParityCase, expected: Tensors
+    def _run(
+        self, graph: str, case: ParityCase, expected: Tensors
     ) -> tuple[list[Deviation], CodeAgreement]:
         bundle, codes, batch = self.bundle, CodeAgreement(), self.audio.batch(case)
-        rows: list[Deviation] = []
-        if not case.codes_only:
-            rows += compare_encoder(bundle, batch, expected, case.name, codes)
-        if self.tokenizes:
-            rows += compare_tokenizer(bundle, batch, expected, case.name, codes)
+        if graph == "encoder":
+            rows = compare_encoder(bundle, batch, expected, case.name, codes)
+        elif graph == "split":
+            rows = compare_split(bundle, batch, expected, case.name)
+        else:
+            rows = compare_tokenizer(bundle, batch, expected, case.name, codes)
         if case.codes_only:
             frames = expected[self.torch_model.config.quantizer_input or "features"]
             rows += compare_quantizer(bundle, frames, expected, case.name, codes)
-        elif case.samples <= SPLIT_SECONDS * bundle.sample_rate:
-            rows += compare_split(bundle, batch, expected, case.name)
         return rows, codes
 
     def _judged(self, row: Deviation, roundings: Sequence[Rounding]) -> Deviation:
@@ -231,16 +296,16 @@ class _ExactGate(_Gate):
         problem = f"no verdict: PyTorch's own float32 is off by {largest:.1e}, std {std:.1e}"
         return replace(row, problem=problem)
 
-    def finish(self, stages: Stages) -> list[Deviation]:
-        """Compare the golden vectors, and more codes until there are enough."""
-        rows = check_golden(self.bundle)[0]
-        for i in range(MORE_SPEECH if self.tokenizes else 0):
+    def _compare_more_codes(self, stages: Stages) -> list[Deviation]:
+        """Compare more codes until there are enough."""
+        rows = []
+        for i in range(MORE_SPEECH):
             if self.codes.compared >= self.codes_wanted:
                 break
             name = f"more {'speech' if self.thorough else 'frames'} {i + 1}"
             stages.step(name, self.codes.compared, self.codes_wanted)
             if self.thorough:
-                rows += self.compare(more_speech(self.audio, i, name))
+                rows += self._compare("tokenizer", more_speech(self.audio, i, name))
             else:
                 frames, expected = more_frames(self.audio, i)
                 rows += compare_quantizer(self.bundle, frames, expected, name, self.codes)
@@ -272,6 +337,8 @@ class _BudgetGate(_Gate):
             torch_model, bundle, thorough=thorough, accept_ill_conditioned=accept_ill_conditioned
         )
         self.totals = AccuracyTotals()
+        self.graphs = ("encoder", "tokenizer") if self.tokenizes else ("encoder",)
+        self._found: dict[tuple[str, ParityCase], Tensors] = {}
         stated = bundle.manifest.weight_quantization or {}
         try:
             self.min_cosine = float(stated["budgets"]["min_cosine"])
@@ -282,11 +349,30 @@ class _BudgetGate(_Gate):
                 f"{folder}: the manifest has no budgets; export again"
             ) from error
 
-    def compare(self, case: ParityCase) -> list[Deviation]:
+    def prepare(self, case: ParityCase) -> None:
+        """Compute the references of speech; batches are compared with the bundle itself."""
+        if case.is_speech:
+            super().prepare(case)
+
+    def compare(self, cases: Sequence[ParityCase], stages: Stages) -> list[Deviation]:
+        """Compare all speech with the budgets, and every graph with the golden vectors."""
+        wanted = [case for case in cases if case.is_batch or case.is_speech]
+        runs = [(graph, case) for graph in self.graphs for case in wanted]
+        for i, (graph, case) in enumerate(runs):
+            stages.step(f"{graph}, {case.name}", len(runs) + i, 2 * len(runs))
+            for each in (case, *_each_alone(case)):
+                self._outputs(graph, each)
+        rows = [row for case in cases for row in self._compare(case)]
+        self.codes = self.totals.code_agreement
+        # `frontend`, `context` and `quantizer` are run here only.
+        rows += self._compare_budgets() + self._compare_wiring() + check_golden(self.bundle)[0]
+        return rows + (self._compare_vectors() if self.tokenizes else [])
+
+    def _compare(self, case: ParityCase) -> list[Deviation]:
         if case.is_batch:
             return self._compare_batch(case)
         if case.is_speech:
-            found = self._run(self.audio.batch(case))
+            found = self._run(case)
             expected = self.audio.reference_of(case.utterances[0])
             self.totals.add_values(found, expected)
             if "codes" in found:
@@ -295,14 +381,6 @@ class _BudgetGate(_Gate):
             name = f"encoder {case.name}"
             return [compare_lengths(name, "frame_lengths", found["frame_lengths"], frames)]
         return []
-
-    def finish(self, stages: Stages) -> list[Deviation]:
-        """Compare all speech with the budgets, and every graph with the golden vectors."""
-        self.codes = self.totals.code_agreement
-        stages.step("golden vectors", 1)
-        # `frontend`, `context` and `quantizer` are run here only.
-        rows = self._compare_budgets() + self._compare_wiring() + check_golden(self.bundle)[0]
-        return rows + (self._compare_vectors() if self.tokenizes else [])
 
     def _compare_wiring(self) -> list[Deviation]:
         """Compare outputs without a budget with PyTorch's, by direction."""
@@ -340,14 +418,14 @@ class _BudgetGate(_Gate):
     def _compare_batch(self, case: ParityCase) -> list[Deviation]:
         """Compare each utterance of a ragged batch with itself alone."""
         bundle = self.bundle
-        alone = [self._alone(ParityCase(x.source, (x,), x.samples)) for x in case.utterances]
-        batch, expected = self.audio.batch(case), self.audio.expected(case, alone)
-        found = bundle.run("encoder", **batch)
+        alone = [self._alone(x) for x in _each_alone(case)]
+        expected = self.audio.expected(case, alone)
+        found = self._outputs("encoder", case)
         name = f"encoder {case.name}"
         rows = compare_all_lengths(bundle, "encoder", found, expected, name)
         rows += compare_outputs_closely(bundle, "encoder", found, expected, name, BATCH_TOLERANCES)
         if self.tokenizes:
-            codes = self._settled(bundle.run("tokenizer", **batch)["codes"], expected)
+            codes = self._settled(self._outputs("tokenizer", case)["codes"], expected)
             lengths = expected[code_lengths(bundle)]
             share = BATCH_TOLERANCES["code_drift"]
             name = f"tokenizer {case.name}"
@@ -368,15 +446,30 @@ class _BudgetGate(_Gate):
 
     def _alone(self, case: ParityCase) -> Reference:
         """Return the bundle's results for one utterance, in the form of a reference."""
-        found = self._run(self.audio.batch(case))
+        found = self._run(case)
         config = self.torch_model.config
         arrays = {name: x[0] for name, x in found.items() if not name.endswith("_lengths")}
         frames = int(found["frame_lengths"][0])
         lengths = {name: lengths_of(config, name) for name in arrays}
         return Reference(arrays, lengths, frames, config.context_frames(frames))
 
-    def _run(self, batch: Tensors) -> Tensors:
-        found = self.bundle.run("encoder", **batch)
+    def _run(self, case: ParityCase) -> Tensors:
+        """Return the outputs of one utterance, with the tokenizer's codes."""
+        found = self._outputs("encoder", case)
         if self.tokenizes:
-            found["codes"] = self.bundle.run("tokenizer", **batch)["codes"]
+            found = found | {"codes": self._outputs("tokenizer", case)["codes"]}
         return found
+
+    def _outputs(self, graph: str, case: ParityCase) -> Tensors:
+        """Run a graph on a case, once."""
+        key = graph, case
+        if key not in self._found:
+            self._found[key] = self.bundle.run(graph, **self.audio.batch(case))
+        return self._found[key]
+
+
+def _each_alone(case: ParityCase) -> list[ParityCase]:
+    """Return the utterances of a batch, each as a case."""
+    if not case.is_batch:
+        return []
+    return [ParityCase(x.source, (x,), x.samples) for x in case.utterances]

@@ -36,6 +36,8 @@ class ParityReport:
         codes_wanted: codes that a whole gate compares.
         thorough: whether the thorough set was compared.
         accepted_ill_conditioned: whether an output without a verdict was let pass.
+        longest_seconds: length of the longest case.
+        shortened: whether memory allowed no longer one.
     """
 
     rows: tuple[Deviation, ...]
@@ -51,6 +53,8 @@ class ParityReport:
     codes_wanted: int = 0
     thorough: bool = False
     accepted_ill_conditioned: bool = False
+    longest_seconds: float = 0.0
+    shortened: bool = False
 
     @property
     def failures(self) -> list[Deviation]:
@@ -93,6 +97,11 @@ class ParityReport:
             )
         if 0 < self.codes_compared < self.codes_wanted:
             remarks.append(f"only {self.codes_compared} codes compared, {self.codes_wanted} wanted")
+        if self.shortened:
+            remarks.append(
+                f"compared up to {self.longest_seconds:g} s only: this machine has too little free "
+                "memory for longer audio in float64"
+            )
         remarks += self._rounding_remarks()
         if self.too_many_ties:
             remarks.append(
@@ -127,6 +136,7 @@ class ParityReport:
             "comparisons": len(self.rows),
             "thorough": self.thorough,
             "accepted_ill_conditioned": self.accepted_ill_conditioned,
+            "longest_seconds": self.longest_seconds,
             "codes_compared": self.codes_compared,
             "codes_tied": self.codes_tied,
             "codes_wrong": self.codes_wrong,

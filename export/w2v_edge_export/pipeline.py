@@ -14,7 +14,7 @@ from pathlib import Path
 
 from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, GraphInfo, SourceInfo
 from w2v_edge.checkpoints import Source, load_source
-from w2v_edge.checkpoints.key_table import Coverage
+from w2v_edge.checkpoints.key_table import TRAINING_ONLY, Coverage
 from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.files import check_absent, check_overwritable, replacing_folder
 from w2v_edge.model.speech_model import SpeechModel
@@ -31,7 +31,7 @@ from w2v_edge_export.golden import write_golden
 from w2v_edge_export.graph_passes import PassRecorder
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.ort_format import FILE_NAMES as ORT_FILE_NAMES
-from w2v_edge_export.ort_format import ort_folder, write_ort_format
+from w2v_edge_export.ort_format import check_ort_size, ort_folder, write_ort_format
 from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
@@ -47,12 +47,12 @@ from w2v_edge_export.weight_quantization.search import (
 
 STAGES = {
     "load": 1,
-    "trace": 20,
-    "quantize": 20,
-    "write graphs": 5,
-    "golden vectors": 2,
-    "compare": 50,
-    "ORT format": 2,
+    "trace": 10,
+    "quantize": 60,
+    "write graphs": 2,
+    "golden vectors": 3,
+    "compare": 25,
+    "ORT format": 5,
 }
 """Stages of an export with their rough share of its time."""
 
@@ -103,8 +103,10 @@ def export_bundle(
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
         with stages.stage("load"):
-            source = load_source(checkpoint, selection.language)
+            source = load_source(checkpoint, selection.language, mapped=True)
             model = select(source.model, selection)
+            if profile.ort_format:
+                check_ort_size(_weights(model), precision)
         graphs, quantized = _make_graphs(
             model,
             profile,
@@ -229,6 +231,12 @@ def _publishing(
         shutil.rmtree(new, ignore_errors=True)
         if not moved or os.path.lexists(beside):
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _weights(model: SpeechModel) -> int:
+    return sum(
+        x.numel() for name, x in model.named_parameters() if not name.startswith(TRAINING_ONLY)
+    )
 
 
 def _source_info(found: Source) -> SourceInfo:

@@ -52,6 +52,11 @@ class Reference:
     frames: int
     context_frames: int
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all arrays in bytes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
 
 @dataclass
 class Rounding:

@@ -60,7 +60,7 @@ def verify_against(
     stages.weights = STAGES
     with stages.stage("load"):
         selection = Selection.from_dict(bundle.manifest.selection, kmeans)
-        model = select(load_source(checkpoint, selection.language).model, selection)
+        model = select(load_source(checkpoint, selection.language, mapped=True).model, selection)
     with stages.stage("compare weights"):
         rows = compare_manifest(model, bundle, selection)
         if rows:

@@ -14,6 +14,7 @@ from w2v_edge.agreement import Deviation
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.model import load
+from w2v_edge_export.cases import longest_that_fits
 from w2v_edge_export.golden import write_golden
 from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
@@ -149,3 +150,50 @@ def test_a_whole_gate(bundle: Callable[[str], Path]) -> None:
         *(("frontend", x) for x in ("features", "frame_lengths")),
         ("context", "context"),
     }
+
+
+def test_little_memory_shortens_the_longest_case(
+    bundle: Callable[[str], Path],
+    model: SpeechModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where float64 of 20 s does not fit, the longest case is shorter, and a remark says so."""
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.parity.available_memory", lambda: 10**8)
+    report = run_parity_gate(model, load(bundle(NAME)))
+    assert report.passed
+    assert 3.7 <= report.longest_seconds < 20
+    assert any(f"up to {report.longest_seconds:g} s only" in x for x in report.remarks)
+    assert report.to_dict()["longest_seconds"] == report.longest_seconds
+
+
+@pytest.mark.parametrize("name", ["tiny", "base-small", "large-small", "tutorial-small"])
+def test_the_longest_case_grows_with_memory(name: str, checkpoint: Callable[[str], Path]) -> None:
+    """It is between 3.7 s and any length; unknown memory shortens nothing."""
+    config = load_checkpoint(checkpoint(name)).config
+    assert longest_that_fits(config, None) == np.inf
+    assert longest_that_fits(config, 0) == 3.7
+    lengths = [longest_that_fits(config, 2**n) for n in range(20, 45)]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 100
+
+
+def test_one_large_graph_is_open_at_a_time(
+    bundle: Callable[[str], Path], model: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `encoder` and `context`, which hold all weights, the gate never holds both."""
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    opened = load(bundle(NAME))
+    seen: list[set[str]] = []
+    run = opened.session.run
+
+    def watched(graph: str, inputs: Any) -> Any:
+        found = run(graph, inputs)
+        seen.append(set(opened.placement))
+        return found
+
+    monkeypatch.setattr(opened.session, "run", watched)
+    assert run_parity_gate(model, opened).passed
+    assert {x for graphs in seen for x in graphs} == set(opened.manifest.graphs)
+    assert not any({"encoder", "context"} <= graphs for graphs in seen)

@@ -19,7 +19,7 @@ from w2v_edge_export.parts import lower_parts
 from w2v_edge_export.targets import load_target
 from w2v_edge_export.trace import Part, trace
 from w2v_edge_export.weight_quantization.plan import QuantizedLayer
-from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
+from w2v_edge_export.weight_quantization.rounding import LIMITS, inverse_factor, round_weight
 
 Floats = npt.NDArray[np.float32]
 Plain = Callable[..., dict[str, npt.NDArray[Any]]]
@@ -60,7 +60,7 @@ def _layer(scheme: str, module: nn.Module, x: Tensor) -> QuantizedLayer:
         rounded = round_weight(weight, None, LIMITS[:1])
         return QuantizedLayer("test.layer", "static", rounded, *static)
     rows = _rows(module, x)
-    rounded = round_weight(weight, rows.T @ rows)
+    rounded = round_weight(weight, inverse_factor(rows.T @ rows))
     if scheme == "static":
         return QuantizedLayer("test.layer", "static", rounded, *static)
     balance = None

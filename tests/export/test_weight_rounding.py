@@ -16,7 +16,13 @@ from torch import Tensor
 
 from w2v_edge.model import load_checkpoint
 from w2v_edge_export import reference
-from w2v_edge_export.weight_quantization.rounding import LIMITS, Int8Weight, round_weight
+from w2v_edge_export.weight_quantization.rounding import (
+    DAMPING,
+    LIMITS,
+    Int8Weight,
+    inverse_factor,
+    round_weight,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,6 +70,10 @@ weights = st.builds(
 )
 
 
+def _factor(gram: Tensor | None) -> Tensor | None:
+    return None if gram is None else inverse_factor(gram)
+
+
 @settings(max_examples=60)
 @given(weights, st.sampled_from(["none", "correlated", "few", "silent"]), st.integers(-12, 12))
 @example(_draw("constant", 7, 3, 0), "none", 0)
@@ -74,7 +84,7 @@ def test_sums_of_pairs_never_saturate(
 ) -> None:
     """Two neighbouring weights times two bytes never exceed 16 bits."""
     weight = weight * 10.0**magnitude
-    rounded = round_weight(weight, _gram(gram, len(weight), 1))
+    rounded = round_weight(weight, _factor(_gram(gram, len(weight), 1)))
     assert rounded.values.dtype == torch.int8
     assert rounded.values.shape == weight.shape
     assert rounded.scale.shape == weight.shape[1:]
@@ -100,11 +110,11 @@ def test_the_narrowest_range_fits_any_neighbours(
 def test_silent_columns_stay_silent(weight: Tensor, gram: str, data: st.DataObject) -> None:
     """A column of zeros gives zeros and a finite scale, and the others are as without it."""
     column = data.draw(st.integers(0, weight.shape[1] - 1))
-    given_gram = _gram(gram, len(weight), 2)
-    before = round_weight(weight, given_gram)
+    factor = _factor(_gram(gram, len(weight), 2))
+    before = round_weight(weight, factor)
     weight = weight.clone()
     weight[:, column] = 0
-    rounded = round_weight(weight, given_gram)
+    rounded = round_weight(weight, factor)
     assert (rounded.values[:, column] == 0).all()
     assert torch.isfinite(rounded.scale).all()
     assert torch.isfinite(rounded.dequantized).all()
@@ -171,7 +181,7 @@ def test_errors_make_up_for_each_other(
     """Going by real inputs, outputs on other speech suffer less than with each value rounded."""
     rows, others = inputs(kind)
     weight = _draw("gaussian", rows.shape[1], 64, 5)
-    simple, careful = round_weight(weight, None), round_weight(weight, rows.T @ rows)
+    simple, careful = round_weight(weight, None), round_weight(weight, _factor(rows.T @ rows))
     assert _power(rows, careful, weight).sum() * gain < _power(rows, simple, weight).sum()
     assert _power(others, careful, weight).sum() * gain < _power(others, simple, weight).sum()
 
@@ -182,9 +192,11 @@ def test_more_ranges_never_hurt(weight: Tensor, gram: str) -> None:
     """Each column has the best of the ranges: never worse than with the narrowest alone."""
     assume(weight.any(dim=0).all())
     given_gram = _gram(gram, len(weight), 3)
-    metric = torch.eye(len(weight)) if given_gram is None else given_gram
+    metric = torch.eye(len(weight))
+    if given_gram is not None:
+        metric = given_gram + DAMPING * given_gram.diagonal().mean() * metric
     costs = []
     for ranges in (LIMITS, LIMITS[:1]):
-        error = (round_weight(weight, given_gram, ranges).dequantized - weight).double()
+        error = (round_weight(weight, _factor(given_gram), ranges).dequantized - weight).double()
         costs.append((error * (metric.double() @ error)).sum(dim=0))
     assert (costs[0] <= costs[1] * 1.001 + 1e-12 * metric.diagonal().max()).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from w2v_edge.providers.machine import (
+    available_memory,
     cgroup_cores,
     cgroup_memory,
     throttle_files,
@@ -77,6 +78,40 @@ def test_memory_limits(
     """The smallest memory limit of the control group and its parents applies."""
     _write(tmp_path, files, membership)
     assert cgroup_memory(tmp_path / "root", tmp_path / "membership") == limit
+
+
+MEMINFO = "MemTotal:  9000 kB\nMemAvailable:    5000 kB\nBuffers: 7 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "files", "available"),
+    [
+        (MEMINFO, {}, 5_000 * 1024),
+        ("", {}, None),
+        ("MemAvailable: much", {}, None),
+        (MEMINFO, {"memory.max": "max"}, 5_000 * 1024),
+        (MEMINFO, {"memory.max": "3000", "memory.current": "1000"}, 2_000),
+        (
+            MEMINFO,
+            {
+                "memory.max": "3000",
+                "memory.current": "2000",
+                "memory.stat": "anon 5\nactive_file 300\ninactive_file 400\nshmem 9\n",
+            },
+            1_700,
+        ),
+        (MEMINFO, {"memory.max": "3000", "memory.current": "4000"}, 0),
+        ("", {"memory.max": "3000"}, 3_000),
+    ],
+)
+def test_available_memory(
+    tmp_path: Path, meminfo: str, files: dict[str, str], available: int | None
+) -> None:
+    """What is free, on the machine and in the control group; pages of files count as free."""
+    _write(tmp_path, files, "0::/")
+    (tmp_path / "meminfo").write_text(meminfo)
+    found = available_memory(tmp_path / "root", tmp_path / "membership", tmp_path / "meminfo")
+    assert found == available
 
 
 THROTTLED = [

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from w2v_edge.errors import CheckpointError
+from w2v_edge.model.checkpoint import read_torch
 
 
 class StandIn:
@@ -72,7 +73,7 @@ def read_restricted(path: Path) -> Any:
     # torch maps each allowed name to a class, which must be distinct.
     stand_ins = [(type(name.rpartition(".")[2], (StandIn,), {}), name) for name in ALLOWED]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch(path)
 
 
 def plain(value: object) -> Any:

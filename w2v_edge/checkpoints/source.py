@@ -17,7 +17,7 @@ from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError, W2VEdgeError
-from w2v_edge.model.checkpoint import load_checkpoint
+from w2v_edge.model.checkpoint import load_checkpoint, own_weights
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -42,13 +42,14 @@ class Source:
     remarks: tuple[str, ...] = ()
 
 
-def load_source(source: str | Path, language: str | None = None) -> Source:
+def load_source(source: str | Path, language: str | None = None, *, mapped: bool = False) -> Source:
     """Read a checkpoint.
 
     Args:
         source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, or its
             weight file; or `owner/model` on the Hugging Face Hub.
         language: selects an adapter and a vocabulary of a multilingual model.
+        mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
         CheckpointError: the checkpoint is missing, unsupported, damaged or inconsistent.
@@ -56,13 +57,16 @@ def load_source(source: str | Path, language: str | None = None) -> Source:
         MissingExtraError: a package that reads it is not installed.
     """
     try:
-        return _load(source, language)
+        found = _load(source, language)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, W2VEdgeError):
             raise
         # Checkpoints are untrusted: an error that no check anticipates is blamed on the file.
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"{source}: damaged, or of an unknown kind ({what:.120})") from error
+    if not mapped:
+        own_weights(found.model)
+    return found
 
 
 def _load(source: str | Path, language: str | None) -> Source:
@@ -135,7 +139,7 @@ def _file(path: Path, language: str | None) -> Source:
             model, coverage = read(path, payload)
             remarks = (*_of_waveform(name, model), *_of_labels(model, "labels"))
             return Source(_name(path), name, model, sha256, coverage, remarks)
-    model = load_checkpoint(path)
+    model = load_checkpoint(path, mapped=True)
     converted = (model.origin or {}).get("format") == FORMAT
     remarks = _remarks(model) if converted else _of_labels(model, "labels")
     return Source(_name(path), "w2v-edge", model, sha256, None, remarks)

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 
 from w2v_edge.errors import CheckpointError, MissingExtraError, UnsafeCheckpointError
-from w2v_edge.model.checkpoint import BARE_PICKLE, ZIP
+from w2v_edge.model.checkpoint import BARE_PICKLE, ZIP, read_torch
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 MAX_JSON_BYTES = 64 * 2**20
@@ -78,7 +77,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path}: not a torch file (a git-lfs pointer, or a web page?); download it again"
             )
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_torch(path)
     except pickle.UnpicklingError as error:
         raise UnsafeCheckpointError(
             f"{path}: refused without running it: its pickle needs more than tensors; save it "

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -169,6 +176,7 @@ def progress(title: str, *, lines: bool = True) -> Iterator[ProgressHook]:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
+        _TimeLeft(),
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=screen, transient=True) as bar:
@@ -210,6 +218,18 @@ class ProgressHook:
             stage: name of the stage; details follow a colon or comma.
             done: fraction of all work, 0 to 1.
         """
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left, if the rest takes as long for its share as what is done."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text; none before there is something to go by."""
+        done, elapsed = task.completed, task.elapsed or 0.0
+        if done <= 0 or elapsed < QUIET_SECONDS:
+            return Text("")
+        left = round(elapsed * (1 - done) / done)
+        return Text(f"{left // 60}:{left % 60:02} left", style="progress.remaining")
 
 
 class _Bar(ProgressHook):

@@ -60,8 +60,13 @@ def write_tensors(payload: Mapping[str, Any], path: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
-def load_checkpoint(path: str | Path) -> SpeechModel:
+def load_checkpoint(path: str | Path, *, mapped: bool = False) -> SpeechModel:
     """Read a model and put it in eval mode.
+
+    Args:
+        path: the `.pt` file.
+        mapped: leave the weights in the file, which must not change as long as the model is used;
+            pages are read when they are needed, and can be dropped again.
 
     Raises:
         UnsafeCheckpointError: the pickle needs more than tensors and plain values; it was not run.
@@ -82,18 +87,37 @@ def load_checkpoint(path: str | Path) -> SpeechModel:
     if origin is not None and not isinstance(origin, dict):
         raise CheckpointError(f"{path}: 'origin' holds {type(origin).__name__}, expected a dict")
     model.origin = origin
+    return model if mapped else own_weights(model)
+
+
+def own_weights(model: SpeechModel) -> SpeechModel:
+    """Copy a model's weights to memory of their own, so that no file is needed any more."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
     return model
 
 
+def read_torch(path: Path) -> Any:
+    """Read a torch file without running code; the tensors of zip files stay in the file.
+
+    Raises:
+        Exception: any error of torch's restricted unpickler on a refused or damaged file.
+    """
+    with path.open("rb") as stream:
+        is_zip = stream.read(len(ZIP)) == ZIP
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
 def fill(path: Path | str, model: SpeechModel, tensors: Mapping[str, Tensor]) -> SpeechModel:
-    """Load `tensors` into a model on the meta device, and put it in eval mode.
+    """Make `tensors` the weights of a model on the meta device, and put it in eval mode.
 
     Raises:
         CheckpointError: a tensor has another shape or type, or non-finite values.
     """
-    _check_tensors(path, model.state_dict(), tensors)
-    model = model.to_empty(device="cpu")
-    model.load_state_dict(tensors)
+    expected = model.state_dict()
+    _check_tensors(path, expected, tensors)
+    weights = {name: tensors[name].to(x.dtype).contiguous() for name, x in expected.items()}
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
@@ -130,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
         if not bare and beginning != ZIP:
             raise CheckpointError(f"{path}: not a checkpoint; make one: w2v-edge init")
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        payload = read_torch(path)
     except Exception as error:
         # The bytes are untrusted: any other error of the unpickler means a damaged file.
         unsafe = bare or _FORBIDDEN.search(str(error))

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
 from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig
@@ -115,12 +115,12 @@ class MaskedChannelNorm(nn.Module):
         valid = rearrange(valid_steps(steps, x.shape[2]), "b n -> b 1 n")
         count = rearrange(steps.clamp(min=1), "b -> b 1 1")
         mean = reduce(torch.where(valid, x, 0.0), "b d n -> b d 1", "sum") / count
-        centred = x - mean
-        variance = (
-            reduce(torch.where(valid, centred, 0.0).square(), "b d n -> b d 1", "sum") / count
-        )
-        normed = centred * torch.rsqrt(variance + self.eps)
-        return normed * rearrange(self.weight, "d -> d 1") + rearrange(self.bias, "d -> d 1")
+        centred = torch.where(valid, x - mean, 0.0)
+        # x is the largest tensor of the model: no copy of it is made for the squares.
+        squares = einsum(centred, centred, "b d n, b d n -> b d")
+        scale = torch.rsqrt(rearrange(squares, "b d -> b d 1") / count + self.eps)
+        scale = scale * rearrange(self.weight, "d -> d 1")
+        return torch.addcmul(rearrange(self.bias, "d -> d 1"), centred, scale)
 
 
 class _GroupNormBlock(nn.Module):

@@ -48,6 +48,21 @@ def cgroup_memory(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | 
     return None if limit is None else int(limit)
 
 
+def available_memory(
+    root: Path = CGROUPS, membership: Path = MEMBERSHIP, meminfo: Path = Path("/proc/meminfo")
+) -> int | None:
+    """Return the bytes that can be allocated; None if the system does not report it.
+
+    Pages of files count as available, also within a control group.
+    """
+    words = read_text(meminfo).split()
+    known = (
+        [int(words[words.index("MemAvailable:") + 1]) * 1024] if "MemAvailable:" in words else []
+    )
+    left = _smallest(root, membership, {"memory"}, _memory_left)
+    return min([*known, *([] if left is None else [max(0, int(left))])], default=None)
+
+
 def throttle_files(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[Path]:
     """Return the files that count how long CPU quotas have throttled this process."""
     found = (group / "cpu.stat" for group in _groups(root, membership, {"cpu"}))
@@ -206,6 +221,20 @@ def _memory_limit(group: Path) -> float | None:
     except ValueError:
         return None
     return limit if 0 < limit < UNLIMITED else None
+
+
+def _memory_left(group: Path) -> float | None:
+    limit = _memory_limit(group)
+    if limit is None:
+        return None
+    counts = read_text(group / "memory.stat").split()
+    files = sum(
+        int(value)
+        for name, value in zip(counts[::2], counts[1::2], strict=False)
+        if name in {"inactive_file", "active_file"}
+    )
+    used = read_text(group / "memory.current") or read_text(group / "memory.usage_in_bytes")
+    return limit - int(used) + files if used.strip().isdigit() else limit
 
 
 def _throttled(path: Path) -> float | None:

@@ -101,6 +101,11 @@ class Session:
             self._closed = True
             self._graphs = {}
 
+    def release(self, graph: str) -> None:
+        """Release one graph; its next run opens it again. Runs in progress end normally."""
+        with self._changing:
+            self._graphs.pop(graph, None)
+
     def after_fork(self) -> None:
         """In a forked child: leave the parent's sessions, whose threads do not exist here."""
         sessions = [graph.session for graph in self._graphs.values()]

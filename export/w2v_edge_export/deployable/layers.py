@@ -10,11 +10,14 @@ from w2v_edge_export.graph_builder import known
 
 
 class Linear(nn.Module):
-    """A linear layer with its weight as (inputs, outputs): one MatMul, no transpose to fold."""
+    """A linear layer with its weight as (inputs, outputs): one MatMul, no transpose to fold.
+
+    The weight is a view of the model's, which takes no memory; it is laid out anew when written.
+    """
 
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()
-        self.weight = nn.Parameter(source.weight.detach().T.contiguous(), requires_grad=False)
+        self.weight = nn.Parameter(source.weight.detach().T, requires_grad=False)
         self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:

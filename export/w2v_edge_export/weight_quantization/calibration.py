@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from w2v_edge_export.deployable.frontend import overlap
 from w2v_edge_export.deployable.layers import Conv, GroupedConv, Linear
 from w2v_edge_export.deployable.ops import windows
 from w2v_edge_export.trace import Part
+from w2v_edge_export.weight_quantization.rounding import inverse_factor
 
 MAX_FILES = 96
 """Most files that are read; of more, an evenly spaced selection."""
@@ -101,6 +103,11 @@ class LayerStatistics:
     gram: Tensor | None = None
     frames: int = 0
 
+    @cached_property
+    def factor(self) -> Tensor | None:
+        """(k, k) the `inverse_factor` of the gram."""
+        return None if self.gram is None else inverse_factor(self.gram)
+
 
 def products(parts: Mapping[str, Part]) -> dict[str, Product]:
     """Return the matrix products of all parts by name, such as `context.blocks.0.attention.key`."""
@@ -159,14 +166,26 @@ def observe(
     *,
     grams: bool = True,
 ) -> dict[str, LayerStatistics]:
-    """Run the twins on all waveforms and return input statistics of the layers called `names`."""
+    """Run the twins on all waveforms and return input statistics of the layers called `names`.
+
+    Linear layers of one input, such as query, key and value, share their statistics.
+    """
     modules = products(parts)
     seen = {name: LayerStatistics() for name in names}
     waveforms = list(waveforms)
     share = max(1, SAMPLED_ROWS // max(1, len(waveforms)))
 
+    last: dict[str, Tensor] = {}
+
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            for other, x in last.items():
+                if x is inputs[0] and isinstance(module, Linear):
+                    seen[name] = seen[other]
+                    return
+            last.clear()
+            if isinstance(module, Linear):
+                last[name] = inputs[0]
             _add(seen[name], module, inputs[0], share, grams=grams)
 
         return hook

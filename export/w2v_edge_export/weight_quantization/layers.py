@@ -25,7 +25,7 @@ from w2v_edge_export.weight_quantization.plan import (
     QuantizedLayer,
     round_to_four_bits,
 )
-from w2v_edge_export.weight_quantization.rounding import LIMITS, round_weight
+from w2v_edge_export.weight_quantization.rounding import LIMITS, inverse_factor, round_weight
 
 MIN_INPUTS = 32
 """Products over fewer inputs are not faster in int8."""
@@ -132,7 +132,7 @@ def _quantize(
         return _quantize_grouped(name, module, seen, rows)
     weight = module.weight.detach()
     # With little audio, a rounding fitted to it may be worse than rounding to nearest.
-    roundings = [round_weight(weight, seen.gram), round_weight(weight, None)]
+    roundings = [round_weight(weight, seen.factor), round_weight(weight, None)]
     layers = [QuantizedLayer(name, "row", x) for x in roundings]
     noise, index = min((_noise(x, weight, rows), i) for i, x in enumerate(layers))
     best, rounded = layers[index], roundings[index]
@@ -145,9 +145,8 @@ def _quantize(
     balance = _balance(weight, seen.rows, module.kernel if isinstance(module, Conv) else 1)
     if balance is not None and seen.gram is not None:
         gram = seen.gram / balance / balance.unsqueeze(1)
-        layer = QuantizedLayer(
-            name, "row", round_weight(weight * balance.unsqueeze(1), gram), balance=balance
-        )
+        rounded = round_weight(weight * balance.unsqueeze(1), inverse_factor(gram))
+        layer = QuantizedLayer(name, "row", rounded, balance=balance)
         balanced_noise = _noise(layer, weight, rows)
         if balanced_noise <= BALANCED * noise:
             best, noise = layer, balanced_noise

@@ -43,13 +43,14 @@ class Int8Weight:
         return self.values * self.scale
 
 
-def round_weight(weight: Tensor, gram: Tensor | None, ranges: Sequence[int] = LIMITS) -> Int8Weight:
+def round_weight(
+    weight: Tensor, factor: Tensor | None, ranges: Sequence[int] = LIMITS
+) -> Int8Weight:
     """Quantize a weight (k, n).
 
     Args:
         weight: float32, inputs first.
-        gram: (k, k) sums over calibration frames of products of two inputs; None rounds every
-            value to the nearest.
+        factor: (k, k) from `inverse_factor`; None rounds every value to the nearest.
         ranges: integers for a column's largest value; each column takes the best of them.
     """
     outputs = weight.shape[1]
@@ -57,27 +58,29 @@ def round_weight(weight: Tensor, gram: Tensor | None, ranges: Sequence[int] = LI
     limits = torch.tensor(ranges, dtype=torch.float32).repeat_interleave(outputs)
     scale = largest.repeat(len(ranges)) / limits
     wide = weight.repeat(1, len(ranges))
-    if gram is None:
+    if factor is None:
         values = _round_each(wide, scale)
         cost = (values * scale - wide).square().sum(dim=0)
     else:
-        values, cost = _round(wide, scale, limits, _inverse_factor(gram))
+        values, cost = _round(wide, scale, limits, factor)
     best = cost.view(len(ranges), outputs).argmin(dim=0)
     index = best * outputs + torch.arange(outputs)
     return Int8Weight(values[:, index].to(torch.int8), scale[index])
 
 
-def _inverse_factor(gram: Tensor) -> Tensor:
-    """Return the upper Cholesky factor of the inverse of the damped `gram`."""
+def inverse_factor(gram: Tensor) -> Tensor:
+    """Return the upper Cholesky factor of the inverse of a damped `gram`.
+
+    Args:
+        gram: (k, k) sums over calibration frames of products of two inputs.
+    """
     damped = gram.to(torch.float64)
-    level = damped.diagonal().mean().clamp(min=1e-30)
-    damped = damped + DAMPING * level * torch.eye(len(gram), dtype=torch.float64)
+    damped.diagonal().add_(DAMPING * damped.diagonal().mean().clamp(min=1e-30))
     # With rows and columns reversed, the lower factor is the upper factor of `damped` itself, and
     # the inverse of that is the factor of the inverse.
-    upper = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
-    identity = torch.eye(len(gram), dtype=torch.float64)
-    factor: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
-    return factor.to(torch.float32)
+    upper = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1).to(torch.float32)
+    factor: Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(gram)), upper=True)
+    return factor
 
 
 def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
@@ -89,9 +92,7 @@ def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
     return values
 
 
-def _round(
-    weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor
-) -> tuple[Tensor, Tensor]:
+def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """Round (k, n) to integers of at most `limits` (n,), input by input.
 
     Returns:
