@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from w2v_edge.names import Precision
+from w2v_edge.names import Kind, Precision
 from w2v_edge_export.stages import Stages
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ def export(
     precision: Precision = "fp32",
     target: str = "cpu",
     language: str | None = None,
+    read_as: Kind | None = None,
+    processor: str | Path | None = None,
+    blank: str | None = None,
+    labels: bool = True,
     layer: int | None = None,
     layers: Sequence[int] = (),
     pool: Literal["mean"] | None = None,
@@ -72,6 +76,11 @@ def export(
         precision: precision of the weights.
         target: name of a target profile: `cpu`, `cuda`, `mobile`, `openvino` or `web`.
         language: language of the adapter and the vocabulary, for a model with several.
+        read_as: what to read a Hugging Face folder as, whatever its class; tensors of anything else
+            are left out.
+        processor: folder with the files of the preprocessor and the tokenizer, if it is another.
+        blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
+        labels: whether to read labels; without them a CTC model gives logits alone.
         layer: transformer layer whose output becomes the context, from 1; the layers above it are
             dropped. None for all layers.
         layers: further layers, from 1, whose outputs the encoder gives.
@@ -130,7 +139,11 @@ def export(
             pool=pool,
             centroids=None if kmeans is None else read_centroids(Path(kmeans)),
             language=language,
+            kind=read_as,
+            blank=blank,
+            no_labels=not labels,
         ),
+        processor=processor,
         quantization=QuantizationOptions(
             calibration=None if calibration is None else Path(calibration),
             frontend_precision=frontend_precision,

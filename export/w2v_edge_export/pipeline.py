@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, GraphInfo, SourceInfo
-from w2v_edge.checkpoints import Source, load_source
+from w2v_edge.checkpoints import Source
 from w2v_edge.checkpoints.key_table import TRAINING_ONLY, Coverage
 from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.files import check_absent, check_overwritable, replacing_folder
@@ -35,7 +35,7 @@ from w2v_edge_export.ort_format import check_ort_size, ort_folder, write_ort_for
 from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
-from w2v_edge_export.selection import EVERYTHING, Selection, select
+from w2v_edge_export.selection import EVERYTHING, Selection, read_source, select
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target, load_target, target_names
 from w2v_edge_export.trace_cache import trace_folder
@@ -73,6 +73,7 @@ def export_bundle(
     precision: str = "fp32",
     target: str = "cpu",
     selection: Selection = EVERYTHING,
+    processor: str | Path | None = None,
     quantization: QuantizationOptions | None = None,
     force: bool = False,
     thorough: bool = False,
@@ -88,7 +89,8 @@ def export_bundle(
         output: folder of the bundle.
         precision: precision of the weights.
         target: name of a target profile.
-        selection: language, layers, units and outputs.
+        selection: language, labels, layers, units and outputs.
+        processor: folder of the preprocessor's and the tokenizer's files.
         quantization: calibration audio and budgets, for precisions other than fp32.
         force: replace an existing output.
         thorough: compare the thorough set of cases.
@@ -103,7 +105,7 @@ def export_bundle(
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
         with stages.stage("load"):
-            source = load_source(checkpoint, selection.language, mapped=True)
+            source = read_source(checkpoint, selection, processor)
             model = select(source.model, selection)
             if profile.ort_format:
                 check_ort_size(_weights(model), precision)

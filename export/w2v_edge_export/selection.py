@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.errors import ConfigError, InputError
 from w2v_edge.model.build import assemble
 from w2v_edge.model.config import (
@@ -40,6 +41,9 @@ class Selection:
         pool: pooling of the context to an embedding of the utterance; None for no embedding.
         centroids: (entries, dim); codes are the nearest centroid, in place of a quantizer.
         language: language of the adapter and the vocabulary.
+        kind: what a transformers folder was read as, whatever its class; see `load_source`.
+        blank: the CTC blank, a label or its index, in place of what the files say.
+        no_labels: whether labels were left out.
     """
 
     layer: int | None = None
@@ -47,6 +51,9 @@ class Selection:
     pool: Literal["mean"] | None = None
     centroids: npt.NDArray[np.float32] | None = None
     language: str | None = None
+    kind: str | None = None
+    blank: str | None = None
+    no_labels: bool = False
 
     def to_dict(self) -> dict[str, Any] | None:
         """Return the selection as a manifest holds it; None for the whole model."""
@@ -57,6 +64,9 @@ class Selection:
             "pool": self.pool,
             "centroids_sha256": digest,
             "language": self.language,
+            "kind": self.kind,
+            "blank": self.blank,
+            "no_labels": self.no_labels,
         }
         return {key: value for key, value in chosen.items() if value} or None
 
@@ -74,6 +84,9 @@ class Selection:
             data.get("pool"),
             None if kmeans is None else read_centroids(kmeans),
             data.get("language"),
+            data.get("kind"),
+            data.get("blank"),
+            data.get("no_labels", False),
         )
         digest = data.get("centroids_sha256")
         if digest is not None and kmeans is None:
@@ -84,6 +97,25 @@ class Selection:
 
 
 EVERYTHING = Selection()
+
+OF_READING = {"language", "kind", "blank", "no_labels"}
+"""What is selected when a checkpoint is read."""
+
+
+def read_source(
+    checkpoint: str | Path, selection: Selection, processor: str | Path | None = None
+) -> Source:
+    """Read a checkpoint as a selection asks; see `load_source` for the errors."""
+    return load_source(
+        checkpoint,
+        selection.language,
+        kind=selection.kind,
+        processor=None if processor is None else Path(processor),
+        blank=selection.blank,
+        labels=not selection.no_labels,
+        mapped=True,
+    )
+
 
 BAD_HEADER = (
     *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
@@ -144,7 +176,7 @@ def select(model: SpeechModel, selection: Selection) -> SpeechModel:
     Raises:
         ConfigError: a layer that does not exist, or centroids that do not fit the context.
     """
-    if (selection.to_dict() or {}).keys() <= {"language"}:
+    if (selection.to_dict() or {}).keys() <= OF_READING:
         return model
     config = _config(model.config, selection)
     with torch.device("meta"):

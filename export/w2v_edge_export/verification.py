@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from w2v_edge.agreement import Deviation
 from w2v_edge.bundle import GRAPH_INPUTS
-from w2v_edge.checkpoints import load_source
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.bundle_writer import describe
@@ -21,7 +20,7 @@ from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import parts
 from w2v_edge_export.reference import Tensors
-from w2v_edge_export.selection import Selection, select
+from w2v_edge_export.selection import Selection, read_source, select
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import load_target
 from w2v_edge_export.weight_quantization.plan import CENTRE
@@ -43,6 +42,7 @@ def verify_against(
     stages: Stages | None = None,
     *,
     kmeans: Path | None = None,
+    processor: Path | None = None,
 ) -> ParityReport:
     """Compare a bundle with a checkpoint.
 
@@ -51,6 +51,7 @@ def verify_against(
         checkpoint: any source of `w2v_edge.checkpoints.load_source`.
         stages: records the stages.
         kmeans: file of the centroids, for a bundle that was exported with some.
+        processor: folder of the preprocessor's and the tokenizer's files, if it was one.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
@@ -60,7 +61,7 @@ def verify_against(
     stages.weights = STAGES
     with stages.stage("load"):
         selection = Selection.from_dict(bundle.manifest.selection, kmeans)
-        model = select(load_source(checkpoint, selection.language, mapped=True).model, selection)
+        model = select(read_source(checkpoint, selection, processor).model, selection)
     with stages.stage("compare weights"):
         rows = compare_manifest(model, bundle, selection)
         if rows:

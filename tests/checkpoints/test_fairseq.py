@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import enum
 import re
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 
 from w2v_edge.checkpoints import load_source
-from w2v_edge.errors import UnsafeCheckpointError
+from w2v_edge.errors import CheckpointError, UnsafeCheckpointError
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -262,3 +265,98 @@ def test_settings_that_contradict_the_weights(hf: Make, tmp_path: Path, refuses:
         path = tmp_path / "wrong.pt"
         torch.save({**_settings("dict", settings, PRETRAINING), "model": state}, path)
         refuses(path, message)
+
+
+def test_labels_with_spaces(hf: Make, tmp_path: Path) -> None:
+    """Spaces around a label in a dictionary are no part of it, beside the file or inside."""
+    state = _fine_tuned(_fairseq(hf("wav2vec2-ctc-large").state_dict(), layer_norm=True))
+    inner = {"_name": "wav2vec2", **MODEL, **LARGE}
+    settings = _settings("dict", {"_name": "wav2vec_ctc", "w2v_args": {"model": inner}}, {})
+    path = tmp_path / "model.pt"
+    torch.save({**settings, "model": state}, path)
+    letters = ["|", *(chr(ord("A") + i) for i in range(32))]
+    (tmp_path / "dict.ltr.txt").write_text("".join(f"{x}  {i}\n" for i, x in enumerate(letters)))
+    head = load_source(path).model.config.head
+    assert head is not None
+    assert head.kind == "ctc"
+    assert head.labels[4:] == tuple(letters)
+    assert head.word_delimiter == "|"
+
+
+def test_enums_in_settings(hf: Make, tmp_path: Path, same_as: Make, utterance: Make) -> None:
+    """A setting that was pickled as an enum of fairseq is read, and unknown values are refused."""
+    module = types.ModuleType("fairseq.dataclass.constants")
+    Choices = enum.Enum(  # noqa: N806 - the name that is pickled
+        "Choices",
+        {"default": "default", "layer_norm": "layer_norm", "other": "other"},
+        module=module.__name__,
+    )
+    vars(module)["Choices"] = Choices
+    peer, path = hf("wav2vec2-pretraining-large"), tmp_path / "model.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fairseq", "fairseq.dataclass"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module.__name__, module)
+        model = {"_name": "wav2vec2", **MODEL, **LARGE, "conv_bias": True}
+        for mode in (Choices["layer_norm"], Choices["other"]):
+            settings = _settings("dict", {**model, "extractor_mode": mode}, PRETRAINING)
+            torch.save({**settings, "model": state}, tmp_path / f"{mode.value}.pt")
+    path = tmp_path / "layer_norm.pt"
+    same_as(load_source(path).model, peer, utterance(5_000))
+    with pytest.raises(CheckpointError, match="extractor_mode: expected 'default' or 'layer_norm'"):
+        load_source(tmp_path / "other.pt")
+
+
+def test_files_that_s3prl_converted(
+    hf: Make, tmp_path: Path, same_as: Make, utterance: Make
+) -> None:
+    """They have the settings and the tensors under other keys."""
+    peer, path = hf("hubert-large"), tmp_path / "hubert.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=True)
+    state |= {"final_proj.weight": torch.ones(3, 3), "label_embs_concat": torch.ones(3, 3)}
+    payload: dict[str, Any] = {
+        "task_cfg": {"normalize": False, "sample_rate": 16_000},
+        "model_cfg": {"_name": "hubert", **MODEL, **LARGE, "conv_bias": True},
+        "model_weight": state,
+    }
+    torch.save(payload, path)
+    found = load_source(path)
+    assert found.format == "fairseq"
+    same_as(found.model, peer, utterance(5_000))
+    payload["task_cfg"]["normalize"] = True
+    torch.save(payload, path)
+    assert load_source(path).model.config.normalise is not None
+
+
+@pytest.mark.parametrize("name", ["wavlm-large", "wavlm-few"])
+def test_files_of_wavlm(
+    name: str, hf: Make, tmp_path: Path, same_as: Make, utterance: Make
+) -> None:
+    """WavLM's own files have fairseq's names, and a relative position bias."""
+    peer, path = hf(name), tmp_path / "WavLM.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=name == "wavlm-large")
+    renamed = {
+        re.sub("rel_attn_embed", "relative_attention_bias", key)
+        .replace("gru_rel_pos_linear", "grep_linear")
+        .replace("gru_rel_pos_const", "grep_a"): x
+        for key, x in state.items()
+    }
+    config = peer.config
+    settings = {
+        **MODEL,
+        **(LARGE if name == "wavlm-large" else {}),
+        "relative_position_embedding": True,
+        "num_buckets": config.num_buckets,
+        "max_distance": config.max_bucket_distance,
+        "gru_rel_pos": True,
+    }
+    torch.save({"cfg": settings, "model": renamed}, path)
+    found = load_source(path)
+    assert found.model.config.architecture == "wavlm"
+    same_as(found.model, peer, utterance(5_000))
+    torch.save({"cfg": {**settings, "normalize": True}, "model": renamed}, path)
+    assert load_source(path).model.config.normalise is not None
+    torch.save({"cfg": {**settings, "gru_rel_pos": False}, "model": renamed}, path)
+    with pytest.raises(CheckpointError, match="gru_rel_pos"):
+        load_source(path)

@@ -136,7 +136,7 @@ def test_published_sizes(size: str) -> None:
     found = model_config(size, {"config.json": config.to_dict()}, shapes)
     assert (found.feature_encoder, found.context) == (expected.feature_encoder, context)
     empty = assemble_empty(size, expected).state_dict()
-    converted, coverage = convert(size, key_table(found, empty, bare=False), empty, tensors, {})
+    converted, coverage = convert(size, key_table(found, empty, "wav2vec2."), empty, tensors, {})
     assert {key: x.shape for key, x in converted.items()} == {k: x.shape for k, x in empty.items()}
     assert coverage.used + len(coverage.training) == len(tensors)
 

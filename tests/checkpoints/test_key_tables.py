@@ -24,8 +24,12 @@ Make = Callable[..., Any]
 
 WEIGHTS = "model.safetensors"
 
-NOT_CONSTANT = {"num_conv_pos_embeddings", "output_hidden_size", "id2label"}
-"""Settings whose default in transformers depends on the family or on other settings."""
+NOT_CONSTANT = {"num_conv_pos_embeddings", "output_hidden_size", "id2label", "pad_token_id"}
+"""Settings whose default in transformers depends on the family or on other settings, or which say
+something only where they are stated."""
+
+OF_WAVLM = {"num_buckets", "max_distance", "gru_rel_pos"}
+"""Settings of fairseq that are read with a relative position alone."""
 
 ALL_PARTS = (
     "wav2vec2-pretraining-large",
@@ -57,7 +61,8 @@ def test_each_setting_of_fairseq_is_read(hf_folder: Make, tmp_path: Path) -> Non
         tensors = {x.removeprefix("wav2vec2."): y for x, y in load_file(folder / WEIGHTS).items()}
         marks = {"quantizer.vars": torch.zeros(1, 80, 12), "mask_emb": torch.zeros(48)}
         path = tmp_path / "model.pt"
-        torch.save({"args": argparse.Namespace(**{key: [1]}), "model": {**tensors, **marks}}, path)
+        settings = {"relative_position_embedding": key in OF_WAVLM, "gru_rel_pos": True, key: [1]}
+        torch.save({"args": argparse.Namespace(**settings), "model": {**tensors, **marks}}, path)
         with pytest.raises(CheckpointError, match=rf"model\.pt: {key}: expected "):
             load_source(path)
 

@@ -137,3 +137,52 @@ def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path
     assert bool(found.remarks) == (said is not True)
     torch.save({f"model.{name}": x for name, x in tensors.items()}, path)
     assert (load_source(path).model.config.normalise is not None) == (said is not False)
+
+
+@pytest.mark.parametrize(
+    ("count", "cut"),
+    [(34, (1, 2, 3)), (28, (1, 2, 3, 31)), (32, (1, 2, 3, 35)), (35, (1, 2, 3, 35))],
+)
+@pytest.mark.parametrize("star", [False, True])
+def test_downloaded_files(
+    count: int,
+    cut: tuple[int, ...],
+    star: bool,
+    fresh: Make,
+    utterance: Make,
+    tmp_path: Path,
+    theirs: Make,
+    ours: Make,
+    equal: Make,
+) -> None:
+    """Outputs that torchaudio's pipelines cut off are cut off, and so is a label without one."""
+    size = count + len(cut)
+    peer, path = fresh("wav2vec2-ctc", vocab_size=size), tmp_path / "model.pt"
+    torch.save(_torchaudio(peer.state_dict(), wavlm=False), path)
+    labels = ["-", "|", *(chr(0x3041 + i) for i in range(count - 2))]
+    beside = {"encoder_num_heads": 4, "labels": [*labels, *["*"] * star]}
+    path.with_suffix(".json").write_text(json.dumps(beside))
+    found = load_source(path)
+    head = found.model.config.head
+    assert head is not None
+    assert head.labels == tuple(labels)
+    assert found.coverage is not None
+    assert f"outputs {', '.join(map(str, cut))}" in found.coverage.ignored
+    assert any("'*'" in x for x in found.coverage.ignored) == star
+    waveform = utterance(5_000)
+    kept = [i for i in range(size) if i not in cut]
+    equal(ours(found.model, waveform)["logits"][0], theirs(peer, waveform)["logits"][:, kept])
+
+
+def test_a_star_that_is_a_label(fresh: Make, tmp_path: Path, refuses: Make) -> None:
+    """Where every label has an output nothing is cut, and other numbers are refused."""
+    peer, path = fresh("wav2vec2-ctc", vocab_size=5), tmp_path / "model.pt"
+    torch.save(_torchaudio(peer.state_dict(), wavlm=False), path)
+    beside = {"encoder_num_heads": 4, "labels": ["-", "|", "a", "b", "*"]}
+    path.with_suffix(".json").write_text(json.dumps(beside))
+    found = load_source(path)
+    assert found.model.config.head is not None
+    assert found.model.config.head.labels[-1] == "*"
+    for labels in (["-", "|", "a"], ["-", "|", "a", "b", "c", "d"], []):
+        path.with_suffix(".json").write_text(json.dumps({**beside, "labels": labels}))
+        refuses(path, "labels: expected 5 strings")

@@ -312,6 +312,31 @@ class Manifest:
         return Geometry(self.hop, self.receptive_field, self.left_padding, self.right_padding)
 
     @property
+    def decisions(self) -> str:
+        """What was decided about text and audio, in one line."""
+        parts = []
+        if self.ctc is not None:
+            parts += self._label_decisions(self.ctc)
+        normalised = "normalised" if self.config.get("normalise") else "not normalised"
+        parts += [f"waveform {normalised}", f"{self.sample_rate / 1000:g} kHz", "padding masked"]
+        return " · ".join(parts)
+
+    def _label_decisions(self, ctc: CtcInfo) -> list[str]:
+        if not self.labels:
+            return [f"blank {ctc.blank}", "no labels"]
+        parts = [f"blank {self.labels[ctc.blank]!r} ({ctc.blank})"]
+        if ctc.word_delimiter is not None:
+            parts.append(f"words parted by {ctc.word_delimiter!r}")
+        never = [x for x in ctc.special if x != self.labels[ctc.blank]]
+        if never:
+            parts.append(f"never spelled: {' '.join(never)}")
+        if "" in self.labels:
+            parts.append(f"{self.labels.count('')} without a label")
+        if ctc.lowercase:
+            parts.append("in lower case")
+        return parts
+
+    @property
     def context_outputs(self) -> dict[str, str | None]:
         """Outputs of the context network, and the tensor that holds each one's valid lengths.
 

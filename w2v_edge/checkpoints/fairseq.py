@@ -1,9 +1,12 @@
-"""fairseq's `.pt` files: wav2vec 2.0 and HuBERT, pre-trained or fine-tuned with CTC."""
+"""fairseq's `.pt` files: wav2vec 2.0 and HuBERT, pre-trained or fine-tuned with CTC.
+
+WavLM's own files have the same layout, and s3prl's have it under other keys.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -31,11 +34,15 @@ from w2v_edge.model.config import (
     NormalisationConfig,
     ObjectiveConfig,
     ProbableSpansConfig,
+    RelativePositionConfig,
     SampledDistractorsConfig,
     TemperatureSchedule,
     TransformerContextConfig,
 )
 from w2v_edge.model.speech_model import SpeechModel
+
+S3PRL = {"task_cfg", "model_cfg", "model_weight"}
+"""Keys of a checkpoint that s3prl converted."""
 
 CTC_PREFIX = "w2v_encoder.w2v_model."
 DEFAULTS: dict[str, Any] = {
@@ -61,6 +68,10 @@ DEFAULTS: dict[str, Any] = {
     "num_negatives": 100,
     "logit_temp": 0.1,
     "feature_grad_mult": 1.0,
+    "relative_position_embedding": False,
+    "num_buckets": 320,
+    "max_distance": 1280,
+    "gru_rel_pos": False,
 }
 """Defaults of fairseq for settings that a checkpoint omits."""
 
@@ -84,11 +95,11 @@ IGNORED = {
 
 def recognises(payload: object) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a file's content is a fairseq checkpoint."""
-    return (
-        isinstance(payload, Mapping)
-        and {"args", "cfg"} & payload.keys() != set()
-        and is_tensors(payload.get("model"))
-    )
+    if not isinstance(payload, Mapping):
+        return False
+    s3prl = payload.keys() >= S3PRL
+    settings = s3prl or {"args", "cfg"} & payload.keys() != set()
+    return settings and is_tensors(payload["model_weight"] if s3prl else payload.get("model"))
 
 
 def read_fairseq(path: Path, payload: Mapping[str, Any]) -> tuple[SpeechModel, Coverage]:
@@ -97,6 +108,9 @@ def read_fairseq(path: Path, payload: Mapping[str, Any]) -> tuple[SpeechModel, C
     Raises:
         CheckpointError: settings are not supported or do not match the tensors.
     """
+    if payload.keys() >= S3PRL:
+        both = {"model": payload["model_cfg"], "task": payload["task_cfg"]}
+        payload = {"cfg": both, "model": payload["model_weight"]}
     tensors = modern_names(payload["model"])
     ctc = any(name.startswith(CTC_PREFIX) for name in tensors)
     body = {name.removeprefix(CTC_PREFIX): tensor for name, tensor in tensors.items()}
@@ -149,15 +163,18 @@ def _config(
     ctc: bool,
 ) -> ModelConfig:
     settings.model.require("activation_fn", "gelu")
+    if settings.model["extractor_mode"] not in {"default", "layer_norm"}:
+        raise settings.model.error("extractor_mode", "'default' or 'layer_norm'")
     layer_normed = settings.model["extractor_mode"] == "layer_norm"
     kind: Literal["group_norm", "layer_norm"] = "layer_norm" if layer_normed else "group_norm"
+    wavlm = settings.model["relative_position_embedding"]
     convolutions = _parse_convolutions(path, settings.model["conv_feature_layers"])
     trained = "quantizer.vars" in body
     hubert = "label_embs_concat" in body or "hubert" in str(
         settings.model.values.get("_name", settings.model.values.get("arch", ""))
     )
     return ModelConfig(
-        architecture="hubert" if hubert else "wav2vec2",
+        architecture="wavlm" if wavlm else "hubert" if hubert else "wav2vec2",
         sample_rate=_sample_rate(settings),
         feature_encoder=FeatureEncoderConfig(kind, convolutions, bias=settings.model["conv_bias"]),
         quantizer=_quantizer(settings) if trained else None,
@@ -188,6 +205,13 @@ def _sample_rate(settings: _Fairseq) -> int:
 
 
 def _context(settings: _Fairseq) -> TransformerContextConfig:
+    relative = None
+    if settings.model["relative_position_embedding"]:
+        if not settings.model["gru_rel_pos"]:
+            raise settings.model.error("gru_rel_pos", "True, as in every published WavLM")
+        relative = RelativePositionConfig(
+            settings.model["num_buckets"], settings.model["max_distance"]
+        )
     return TransformerContextConfig(
         "pre_norm" if settings.model["layer_norm_first"] else "post_norm",
         dim=settings.model["encoder_embed_dim"],
@@ -198,6 +222,7 @@ def _context(settings: _Fairseq) -> TransformerContextConfig:
         position_groups=settings.model["conv_pos_groups"],
         dropout=float(settings.model["dropout"]),
         layer_drop=float(settings.model["encoder_layerdrop"]),
+        relative_position=relative,
     )
 
 
@@ -257,7 +282,7 @@ def _labels(path: Path, payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     if isinstance(dictionary, StandIn):
         symbols = plain(vars(dictionary).get("symbols"))
         if isinstance(symbols, list) and all(isinstance(x, str) for x in symbols):
-            return tuple(symbols)
+            return _stripped(symbols)
     beside = sorted(path.parent.glob("dict.*.txt"))
     if not beside:
         return None
@@ -269,7 +294,12 @@ def _labels(path: Path, payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{beside[0]}: expected text in UTF-8") from error
     kept = (line.removesuffix(OVERWRITE).rstrip() for line in lines if line.strip())
-    return (*SPECIAL, *(line.rsplit(" ", maxsplit=1)[0] for line in kept))
+    return _stripped([*SPECIAL, *(line.rsplit(" ", maxsplit=1)[0] for line in kept)])
+
+
+def _stripped(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return labels without spaces around them, which some dictionaries carry along."""
+    return tuple(label.strip() or label for label in labels)
 
 
 def _parse_convolutions(path: Path, text: str) -> tuple[ConvLayer, ...]:
@@ -322,6 +352,10 @@ def _rows(config: ModelConfig) -> Iterator[KeyMapping]:
         name = f"{normed_weight}.{part}"
         yield KeyMapping(f"{position}.{name}", (f"encoder.pos_conv.0.{name}",))
     yield from weight_and_bias("context_network.norm", "encoder.layer_norm")
+    yield KeyMapping(
+        "context_network.relative_position.weight",
+        ("encoder.layers.0.self_attn.relative_attention_bias.weight",),
+    )
     for i in range(config.context.layers):
         yield from _block_rows(f"context_network.blocks.{i}", f"encoder.layers.{i}")
     yield from weight_and_bias("head.classifier", "w2v_encoder.proj")
@@ -344,6 +378,8 @@ def _block_rows(ours: str, theirs: str) -> Iterator[KeyMapping]:
         f"{ours}.attention.qkv", *(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
     )
     yield from weight_and_bias(f"{ours}.attention.output", f"{attention}.out_proj")
+    yield from weight_and_bias(f"{ours}.attention.gate.linear", f"{attention}.grep_linear")
+    yield KeyMapping(f"{ours}.attention.gate.scale", (f"{attention}.grep_a",))
     yield from weight_and_bias(f"{ours}.attention_norm", f"{theirs}.self_attn_layer_norm")
     yield from weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.fc1")
     yield from weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.fc2")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from w2v_edge.checkpoints.tensors import with_weight_norm
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.checkpoint import check_names, check_values
 
@@ -90,6 +91,7 @@ def convert(
             f"{where}: no key mapping for tensor {min(unmapped)!r}; report it as a bug of w2v-edge"
         )
     needed = {name for row in table for name in row.theirs}
+    found = with_weight_norm(found, needed)
     left_out = {
         name: why
         for name in sorted(found.keys() - needed)

@@ -117,7 +117,8 @@ class _PlainConverter:
             if inner in fields:
                 return self.plain(fields[inner], depth + 1)
         if fields.keys() == {"values"}:
-            return None
+            # An enum is pickled as the call of its class with its value.
+            return self.plain(value.values[0], depth + 1) if len(value.values) == 1 else None
         return {
             key: self.plain(item, depth + 1)
             for key, item in fields.items()

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
-from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, preprocessor
-from w2v_edge.checkpoints.huggingface.vocabulary import VOCABULARY
+from w2v_edge.checkpoints.huggingface.settings import (
+    CONFIG,
+    PREPROCESSOR,
+    labels_of,
+    preprocessor,
+)
+from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, VOCABULARY
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint, own_weights
+from w2v_edge.model.config import CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -42,13 +49,38 @@ class Source:
     remarks: tuple[str, ...] = ()
 
 
-def load_source(source: str | Path, language: str | None = None, *, mapped: bool = False) -> Source:
+@dataclass(frozen=True)
+class _Choices:
+    """What a user decides about a checkpoint; see `load_source`."""
+
+    language: str | None
+    kind: str | None
+    processor: Path | None
+    blank: str | None
+    labels: bool
+
+
+def load_source(
+    source: str | Path,
+    language: str | None = None,
+    *,
+    kind: str | None = None,
+    processor: Path | None = None,
+    blank: str | None = None,
+    labels: bool = True,
+    mapped: bool = False,
+) -> Source:
     """Read a checkpoint.
 
     Args:
         source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, or its
             weight file; or `owner/model` on the Hugging Face Hub.
         language: selects an adapter and a vocabulary of a multilingual model.
+        kind: what to read a transformers folder as, such as `body` or `ctc`, whatever its class;
+            tensors of anything else are left out.
+        processor: another folder, with the files of the preprocessor and the tokenizer.
+        blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
+        labels: whether to read labels; without them a CTC model gives logits alone.
         mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
@@ -56,8 +88,9 @@ def load_source(source: str | Path, language: str | None = None, *, mapped: bool
         UnsafeCheckpointError: its pickle needs a class that is not allowed; it was not run.
         MissingExtraError: a package that reads it is not installed.
     """
+    choices = _Choices(language, kind, processor, blank, labels)
     try:
-        found = _load(source, language)
+        found = _decided(source, _load(source, choices), choices)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, W2VEdgeError):
             raise
@@ -69,43 +102,95 @@ def load_source(source: str | Path, language: str | None = None, *, mapped: bool
     return found
 
 
-def _load(source: str | Path, language: str | None) -> Source:
+def _decided(source: str | Path, found: Source, choices: _Choices) -> Source:
+    """Apply the user's decisions about labels."""
+    config = found.model.config
+    head = config.head
+    if choices.blank is None and choices.labels:
+        return found
+    if not isinstance(head, CtcHeadConfig):
+        raise CheckpointError(f"{source}: found no CTC head, which alone has a blank and labels")
+    if choices.blank is not None:
+        head = with_blank(source, head, choices.blank)
+    if not choices.labels:
+        head = replace(head, labels=(), word_delimiter=None, special=())
+    found.model.config = replace(config, head=head)
+    return found
+
+
+def with_blank(source: str | Path, head: CtcHeadConfig, blank: str) -> CtcHeadConfig:
+    """Return a head with another blank.
+
+    The former blank remains unspelled if its name is one of a special label, such as `<pad>`.
+
+    Args:
+        source: the checkpoint, for errors.
+        head: of the checkpoint.
+        blank: a label, or the index of one.
+
+    Raises:
+        CheckpointError: there is no such label.
+    """
+    if blank in head.labels:
+        index = head.labels.index(blank)
+    elif blank.isdecimal() and int(blank) < head.size:
+        index = int(blank)
+    else:
+        raise CheckpointError(
+            f"{source}: blank {blank!r:.40}: expected a label, or an index below {head.size}"
+        )
+    special = [x for x in head.special if x != head.labels[head.blank] or SPECIAL_NAME.fullmatch(x)]
+    special = [head.labels[index], *special] if head.labels else []
+    unique = tuple(dict.fromkeys(x for x in special if x and x != head.word_delimiter))
+    return replace(head, blank=index, special=unique)
+
+
+def _load(source: str | Path, choices: _Choices) -> Source:
     path = Path(source)
     if path.is_dir():
-        return _folder(path, _name(path.resolve()), language)
+        return _folder(path, _name(path.resolve()), choices)
     if path.is_file():
         if path.name in {SAFETENSORS, BIN} and (path.parent / CONFIG).is_file():
-            return _folder(path.parent, _name(path.resolve().parent), language)
-        return _file(path, language)
+            return _folder(path.parent, _name(path.resolve().parent), choices)
+        return _file(path, choices)
     if is_hub_name(str(source)):
-        return _folder(download(str(source), language), str(source), language)
+        return _folder(download(str(source), choices.language), str(source), choices)
     raise CheckpointError(
         f"{source}: expected a checkpoint file, a transformers folder or the name of a model on "
         "the Hugging Face Hub, found nothing; make one: w2v-edge init"
     )
 
 
-def _folder(folder: Path, name: str, language: str | None) -> Source:
+def _folder(folder: Path, name: str, choices: _Choices) -> Source:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
             f"{folder}: expected a checkpoint file or a transformers folder, found no {CONFIG} in "
             "it"
         )
-    model, coverage = read_folder(folder, language)
-    sha256 = source_hash(used_files(folder, language))
-    return Source(name, FORMAT, model, sha256, coverage, _remarks(model))
+    model, coverage = read_folder(
+        folder, choices.language, kind=choices.kind, processor=choices.processor
+    )
+    sha256 = source_hash(used_files(folder, choices.language, choices.processor))
+    return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
 
 
-def _remarks(model: SpeechModel) -> tuple[str, ...]:
+def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     files = (model.origin or {}).get("files", {})
-    remarks = _of_labels(model, VOCABULARY)
-    if preprocessor(files) is None:
+    remarks = _of_labels(model, VOCABULARY, choices)
+    if isinstance(model.config.head, CtcHeadConfig) and choices.labels:
+        found = labels_of(files, model.config.head)
+        remarks += found.remarks if choices.blank is not None else found.doubts + found.remarks
+    given = preprocessor(files)
+    if given is None:
         rate = model.config.sample_rate
         remark = (
             f"no {PREPROCESSOR}: the waveform is not normalised, at {rate} Hz; put the file next "
             "to the weights if the model was trained on normalised audio"
         )
         return (remark, *remarks)
+    if given is files.get(TOKENIZER):
+        what = "normalised" if model.config.normalise else "not normalised"
+        return (f"no {PREPROCESSOR}: the waveform is {what}, as {TOKENIZER} says", *remarks)
     return remarks
 
 
@@ -119,31 +204,39 @@ def _of_waveform(name: str, model: SpeechModel) -> tuple[str, ...]:
     return (remark,)
 
 
-def _of_labels(model: SpeechModel, what: str) -> tuple[str, ...]:
+def _of_labels(model: SpeechModel, what: str, choices: _Choices) -> tuple[str, ...]:
     head = model.config.head
-    if head is None or head.kind != "ctc" or head.labels:
+    if head is None or head.kind != "ctc" or head.labels or not choices.labels:
         return ()
     return (f"no {what}: the bundle returns logits and cannot transcribe",)
 
 
-def _file(path: Path, language: str | None) -> Source:
+def _file(path: Path, choices: _Choices) -> Source:
     if path.suffix == ".safetensors":
         raise CheckpointError(
             f"{path}: expected {CONFIG} next to {SAFETENSORS}, found tensors without settings"
         )
-    if language is not None:
-        raise CheckpointError(f"{path}: found a single file, expected a folder for --language")
+    for option, value in (
+        ("--language", choices.language),
+        ("--as", choices.kind),
+        ("--processor", choices.processor),
+    ):
+        if value is not None:
+            raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")
     payload, sha256 = _peek(path), source_hash([path])
     for name, (recognises, read) in READERS.items():
         if recognises(payload):
             model, coverage = read(path, payload)
-            remarks = (*_of_waveform(name, model), *_of_labels(model, "labels"))
+            remarks = (*_of_waveform(name, model), *_of_labels(model, "labels", choices))
             return Source(_name(path), name, model, sha256, coverage, remarks)
     model = load_checkpoint(path, mapped=True)
     converted = (model.origin or {}).get("format") == FORMAT
-    remarks = _remarks(model) if converted else _of_labels(model, "labels")
+    remarks = _remarks(model, choices) if converted else _of_labels(model, "labels", choices)
     return Source(_name(path), "w2v-edge", model, sha256, None, remarks)
 
+
+SPECIAL_NAME = re.compile(r"<.+>|\[.+\]")
+"""Names of labels that are no text."""
 
 READERS: dict[
     str, tuple[Callable[[object], bool], Callable[[Path, Any], tuple[SpeechModel, Coverage]]]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, overload
 
 from torch import Tensor
 
@@ -19,10 +19,8 @@ from w2v_edge.model.checkpoint import BARE_PICKLE, ZIP, read_torch
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 MAX_JSON_BYTES = 64 * 2**20
 
-OLD_WEIGHT_NORM = {
-    ".weight_g": ".parametrizations.weight.original0",
-    ".weight_v": ".parametrizations.weight.original1",
-}
+LENGTH, DIRECTION = (f".parametrizations.weight.original{i}" for i in (0, 1))
+OLD_WEIGHT_NORM = {".weight_g": LENGTH, ".weight_v": DIRECTION}
 """Names of weight norm's parameters before torch had parametrizations."""
 
 
@@ -111,11 +109,39 @@ def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def with_weight_norm(tensors: Mapping[str, Tensor], needed: Collection[str]) -> dict[str, Tensor]:
+    """Return tensors with a convolution's weight split in two where weight norm needs its parts.
+
+    Tools that remove weight norm save the product of the parts alone.
+    """
+    split = dict(tensors)
+    for direction in needed:
+        module = direction.removesuffix(DIRECTION)
+        weight = tensors.get(f"{module}.weight")
+        if module == direction or direction in tensors or weight is None:
+            continue
+        if weight.ndim != 3 or not weight.is_floating_point():  # noqa: PLR2004 - out, in, kernel
+            continue
+        del split[f"{module}.weight"]
+        # In float32, since squares of float16 overflow.
+        split[direction] = weight.float()
+        split[module + LENGTH] = split[direction].square().sum(dim=(0, 1), keepdim=True).sqrt()
+    return split
+
+
+@overload
+def read_json(path: Path) -> dict[str, Any]: ...
+@overload
+def read_json(path: Path, *, lists: bool) -> dict[str, Any] | list[Any]: ...
+def read_json(path: Path, *, lists: bool = False) -> dict[str, Any] | list[Any]:
     """Read a JSON object.
 
+    Args:
+        path: the file.
+        lists: whether it may be a list.
+
     Raises:
-        CheckpointError: it is damaged or not an object.
+        CheckpointError: it is damaged or something else.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -123,7 +149,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, not JSON ({error!s:.80})") from error
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) and not (lists and isinstance(data, list)):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data
 

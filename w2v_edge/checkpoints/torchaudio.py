@@ -7,6 +7,7 @@ or are read from a JSON file next to the checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -51,6 +52,15 @@ MAX_DISTANCE = 800
 """WavLM's largest relative distance, in frames."""
 
 
+AUX = ("aux.weight", "aux.bias")
+STAR = "*"
+
+FAIRSEQ_ROWS = (1, 2, 3)
+"""Outputs of `<pad>`, `</s>` and `<unk>`, which downloaded files have and pipelines cut off."""
+
+ANOTHER_ROW = {28: 31, 32: 35, 35: 35}
+"""One more that is cut off, by the number of labels left: VoxPopuli in English, German, Spanish."""
+
 ARGUMENTS = frozenset(
     "extractor_mode extractor_conv_layer_config extractor_conv_bias encoder_embed_dim "
     "encoder_projection_dropout encoder_pos_conv_kernel encoder_pos_conv_groups "
@@ -85,6 +95,7 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechMo
     beside = path.with_suffix(".json")
     given = {"normalize_waveform": wrapped, **(read_json(beside) if beside.is_file() else {})}
     _check_given(beside, given)
+    tensors, given, cut = _without_unused_rows(tensors, given)
     try:
         config = _config(path, tensors, given)
     except ConfigError as error:
@@ -93,7 +104,33 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechMo
     empty = assemble_empty(path, config)
     expected = empty.state_dict()
     converted, coverage = convert(path, existing(_rows(config), expected), expected, tensors, {})
-    return fill(path, empty, converted), coverage
+    return fill(path, empty, converted), replace(coverage, ignored={**coverage.ignored, **cut})
+
+
+def _without_unused_rows(
+    tensors: Mapping[str, Tensor], given: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """Cut what torchaudio's pipelines cut off a downloaded file: labels of fairseq's dictionary.
+
+    Returns:
+        The tensors, the arguments, and the reason by name of what was cut.
+    """
+    labels, rows = given.get("labels"), len(tensors.get("aux.weight", ()))
+    if not isinstance(labels, list) or not rows:
+        return dict(tensors), dict(given), {}
+    cut: dict[str, str] = {}
+    if labels[-1:] == [STAR] and len(labels) != rows:
+        labels = labels[:-1]
+        cut[f"label {STAR!r}"] = "torchaudio's wildcard, which the model has no output for"
+    spare: tuple[int, ...] = FAIRSEQ_ROWS
+    if rows - len(labels) == len(FAIRSEQ_ROWS) + 1 and len(labels) in ANOTHER_ROW:
+        spare = (*FAIRSEQ_ROWS, ANOTHER_ROW[len(labels)])
+    kept = [i for i in range(rows) if i not in spare]
+    if len(kept) != len(labels):
+        return dict(tensors), {**given, "labels": labels}, cut
+    cut[f"outputs {', '.join(map(str, spare))}"] = "labels that torchaudio's pipelines cut off too"
+    fewer = {name: x[kept] if name in AUX and len(x) == rows else x for name, x in tensors.items()}
+    return fewer, {**given, "labels": labels}, cut
 
 
 def _check_given(path: Path, given: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from w2v_edge.cli.options import (
     json_option,
     language_option,
     list_option,
+    processor_option,
     verb,
 )
 from w2v_edge.cli.output import (
@@ -27,11 +28,15 @@ from w2v_edge.cli.output import (
     require,
     stages,
 )
-from w2v_edge.names import Precision, TargetName
+from w2v_edge.names import Kind, Precision, TargetName
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
     from w2v_edge_export.parity_report import ParityReport
+
+
+MAX_NAMED = 4
+"""Most tensors named with the reason for which they are left out; the manifest has all."""
 
 
 @verb("export")
@@ -44,6 +49,23 @@ if TYPE_CHECKING:
     help="Folder of the bundle.",
 )
 @language_option
+@click.option(
+    "--as",
+    "read_as",
+    type=click.Choice(get_args(Kind)),
+    show_default="by its class",
+    help="Read a transformers folder as this, whatever its class, and leave the rest out.",
+)
+@processor_option
+@click.option(
+    "--blank",
+    metavar="LABEL|INDEX",
+    show_default="as the files say",
+    help="The CTC blank, where the files do not say it or are wrong.",
+)
+@click.option(
+    "--no-labels", is_flag=True, help="Leave labels out: a CTC model then gives logits alone."
+)
 @click.option(
     "--layer",
     type=click.IntRange(min=1),
@@ -129,6 +151,10 @@ def command(
     checkpoint: str,
     output: Path | None,
     language: str | None,
+    read_as: Kind | None,
+    processor: Path | None,
+    blank: str | None,
+    no_labels: bool,
     layer: int | None,
     layers: tuple[int, ...],
     kmeans: Path | None,
@@ -181,6 +207,10 @@ def command(
                 precision=precision,
                 target=target,
                 language=language,
+                read_as=read_as,
+                processor=processor,
+                blank=blank,
+                labels=not no_labels,
                 layer=layer,
                 layers=layers,
                 pool=pool,
@@ -224,6 +254,7 @@ def command(
     if quantization:
         print_quantization(quantization)
     print_report(report)
+    console().print(manifest.decisions, soft_wrap=True)
     print_source(manifest.source)
     for folder in (output, beside):
         if folder is not None:
@@ -272,8 +303,14 @@ def print_source(source: SourceInfo) -> None:
     if source.training_only:
         names = ", ".join(source.training_only)
         console().print(f"not needed for inference: {names}", soft_wrap=True)
+    reasons: dict[str, list[str]] = {}
     for name, why in source.left_out.items():
-        console().print(f"left out: {name} ({why})", soft_wrap=True)
+        reasons.setdefault(why, []).append(name)
+    for why, left_out in reasons.items():
+        more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
+        console().print(
+            f"left out: {', '.join(left_out[:MAX_NAMED])}{more} ({why})", soft_wrap=True
+        )
     for remark in source.remarks:
         console().print(f"note: {remark}", soft_wrap=True)
 

@@ -68,6 +68,7 @@ def _print_summary(manifest: Manifest) -> None:
             else f"{codebook.groups} groups of {codebook.entries}, vectors {codebook.vector_dim}"
         ),
         "logits": _head(manifest),
+        "decided": manifest.decisions,
         "opset, IR": f"{manifest.opset}, {manifest.ir_version}",
         "longest context": f"{manifest.longest_context_seconds:g} s",
         "made with": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()),

@@ -170,6 +170,11 @@ json_option = click.option(
 language_option = click.option(
     "--language", help="Language of the adapter and vocabulary, in a model with several."
 )
+processor_option = click.option(
+    "--processor",
+    type=click.Path(path_type=Path),
+    help="Folder of the preprocessor's and the tokenizer's files, if not beside the weights.",
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from w2v_edge.agreement import Deviation
-from w2v_edge.cli.options import json_option, provider_option, verb
+from w2v_edge.cli.options import json_option, processor_option, provider_option, verb
 from w2v_edge.cli.output import console, print_comparison, print_json, require, stages
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --checkpoint: centroids that the bundle was exported with.",
 )
+@processor_option
 @provider_option
 @json_option
 def command(
     bundle: Path,
     checkpoint: str | None,
     kmeans: Path | None,
+    processor: Path | None,
     provider: ProviderChoice,
     as_json: bool,
 ) -> None:
@@ -44,6 +46,8 @@ def command(
     """
     if kmeans is not None and checkpoint is None:
         raise click.UsageError("--kmeans has no effect without --checkpoint")
+    if processor is not None and checkpoint is None:
+        raise click.UsageError("--processor has no effect without --checkpoint")
     require("verifying", "cpu")
     import w2v_edge
 
@@ -52,7 +56,7 @@ def command(
     if checkpoint is None:
         _verify_golden(model, as_json=as_json)
     else:
-        _verify_checkpoint(model, checkpoint, kmeans, as_json=as_json)
+        _verify_checkpoint(model, checkpoint, kmeans, processor, as_json=as_json)
 
 
 def _verify_golden(model: Model, *, as_json: bool) -> None:
@@ -77,14 +81,14 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
 
 
 def _verify_checkpoint(
-    model: Model, checkpoint: str, kmeans: Path | None, *, as_json: bool
+    model: Model, checkpoint: str, kmeans: Path | None, processor: Path | None, *, as_json: bool
 ) -> None:
     require("verifying against a checkpoint", "export", "cpu")
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
     with stages("verify") as shown:
-        report = verify_against(model, checkpoint, shown, kmeans=kmeans)
+        report = verify_against(model, checkpoint, shown, kmeans=kmeans, processor=processor)
     if as_json:
         print_json({"against": checkpoint, **report.to_dict()})
     else:

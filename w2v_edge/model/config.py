@@ -272,7 +272,8 @@ class CtcHeadConfig:
 
     Attributes:
         size: number of labels.
-        labels: the labels in order of their indices; empty if unknown.
+        labels: the labels in order of their indices, empty for outputs without one; none if
+            unknown.
         blank: index of the CTC blank.
         word_delimiter: the label between words, if any.
         special: labels that are removed from a transcription, the blank included.

@@ -198,7 +198,9 @@ def _check_outputs(config: ModelConfig) -> None:
 def _check_labels(labels: tuple[str, ...], size: int, blank: int) -> None:
     if labels and len(labels) != size:
         raise ConfigError(f"head.labels: expected {size} labels, found {len(labels)}")
-    if len(set(labels)) < len(labels):
+    # An output without a label has an empty one.
+    named = [label for label in labels if label]
+    if len(set(named)) < len(named):
         raise ConfigError("head.labels: found a label twice, expected distinct labels")
     if blank >= size:
         raise ConfigError(f"head.blank: expected an index below {size}, found {blank}")

@@ -12,6 +12,12 @@ import numpy.typing as npt
 from w2v_edge.bundle.manifest import CtcInfo, Manifest
 from w2v_edge.errors import BundleError, HeadMissingError, InputError
 
+BEGINS = "▁"
+"""Mark of pieces that begin a word, in SentencePiece."""
+
+JOINS = "##"
+"""Mark of pieces that continue a word, in WordPiece."""
+
 
 @dataclass(frozen=True)
 class Spelling:
@@ -20,7 +26,8 @@ class Spelling:
     Attributes:
         blank: index of the CTC blank.
         texts: text of each label: a space for the word delimiter, empty for the blank and special
-            labels. Labels that are separate units, such as phonemes, end in a space.
+            labels. Labels that are separate units, such as phonemes, end in a space; pieces that
+            begin a word (SentencePiece's `▁`, or any without `##`) begin with one.
     """
 
     blank: int
@@ -42,7 +49,8 @@ class Spelling:
             raise BundleError(
                 f"found blank label {ctc.blank}, expected one of {len(labels)} labels; export again"
             )
-        texts = [_text_of(label, ctc) for label in labels]
+        joined = any(label.startswith(JOINS) and label != JOINS for label in labels)
+        texts = [_text_of(label, ctc, joined=joined) for label in labels]
         texts[ctc.blank] = ""
         return cls(ctc.blank, tuple(texts))
 
@@ -82,12 +90,18 @@ class Spelling:
             )
 
 
-def _text_of(label: str, ctc: CtcInfo) -> str:
+def _text_of(label: str, ctc: CtcInfo, *, joined: bool) -> str:
+    """Return the text of a label; `joined` says that pieces inside a word are marked as such."""
     if label == ctc.word_delimiter:
         return " "
     if not label or label in ctc.special:
         return ""
-    return (label.lower() if ctc.lowercase else label) + ctc.separator
+    text = label.lower() if ctc.lowercase else label
+    if text.startswith(BEGINS):
+        return " " + text.removeprefix(BEGINS)
+    if joined:
+        return text.removeprefix(JOINS) if text.startswith(JOINS) else " " + text
+    return text + ctc.separator
 
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:

@@ -23,12 +23,50 @@ Architecture = Literal["wav2vec2", "hubert", "wavlm", "data2vec"]
 
 CLASSES = {
     "Model": "body",
+    "ModelWithFinalProj": "body",
     "ForPreTraining": "pretraining",
     "ForCTC": "ctc",
     "ForSequenceClassification": "utterance",
     "ForAudioFrameClassification": "frame",
 }
 """Kind of model by the ending of its class's name."""
+
+PRETRAINING = r"(quantizer|project_q|project_hid)\..*"
+OTHER_TARGETS = r"(final_proj\..*|label_embs_concat)"
+HEADS = r"(lm_head|projector|classifier)\..*|layer_weights"
+
+UNUSED: dict[str, dict[str, str]] = {
+    "body": {
+        PRETRAINING: "of pre-training",
+        OTHER_TARGETS: "predicts the targets of pre-training",
+        HEADS: "a head, and the model is read without one",
+    },
+    "ctc": {
+        PRETRAINING: "of pre-training",
+        OTHER_TARGETS: "predicts the targets of pre-training",
+        r"projector\..*|classifier\..*|layer_weights": "another head",
+    },
+    "utterance": {
+        PRETRAINING: "of pre-training",
+        OTHER_TARGETS: "predicts the targets of pre-training",
+        r"lm_head\..*": "another head",
+    },
+    "frame": {
+        PRETRAINING: "of pre-training",
+        OTHER_TARGETS: "predicts the targets of pre-training",
+        r"lm_head\..*|projector\..*": "another head",
+    },
+    "pretraining": {r"(dropout_features|lm_head)\..*": "not of pre-training"},
+}
+"""Tensors that inference does not read, by kind of model: reason by pattern."""
+
+NEVER_READ = {
+    r"(.*\.)?mask_time_emb_vector": "an early name of the mask vector",
+    r"(.*\.)?mask_feature_emb_vector": "an early mask vector",
+    r"(.*\.)?masked_spec_embed": "the mask vector",
+    r"(.*\.)?position_ids": "indices",
+}
+"""The same for every kind."""
 
 HEAD_TENSORS = {
     "lm_head.weight": "ctc",
@@ -202,7 +240,8 @@ def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[st
             return kind
     raise CheckpointError(
         f"{path}: class {classes[0]!r:.60} is not supported; supported for this model_type: "
-        f"{', '.join(prefix + ending for ending in CLASSES)}"
+        f"{', '.join(prefix + ending for ending in CLASSES)}; export what is known of it: "
+        f"--as {' or '.join(dict.fromkeys(CLASSES.values()))}"
     )
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from w2v_edge.checkpoints.huggingface.families import family_for, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.families import (
+    NEVER_READ,
+    UNUSED,
+    family_for,
+    family_of,
+    model_kind,
+)
 from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     ADDED,
+    FAST_TOKENIZER,
     SPECIAL,
     TOKENIZER,
     VOCABULARY,
@@ -31,28 +40,39 @@ from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.speech_model import SpeechModel
 
 FORMAT = "huggingface"
-JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARY, ADDED, TOKENIZER, SPECIAL)
+TOKENIZER_FILES = (VOCABULARY, ADDED, TOKENIZER, SPECIAL, FAST_TOKENIZER)
+JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
+BODY = r"(feature_extractor|feature_projection|encoder|adapter)"
+FIRST = "feature_extractor.conv_layers.0.conv.weight"
 ADAPTERS = ("adapter.{}.safetensors", "adapter.{}.bin")
 
 
-def read_folder(folder: Path, language: str | None = None) -> tuple[SpeechModel, Coverage]:
+def read_folder(
+    folder: Path,
+    language: str | None = None,
+    *,
+    kind: str | None = None,
+    processor: Path | None = None,
+) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
     Args:
         folder: has `config.json` and weights.
         language: selects an adapter and a vocabulary of a multilingual model.
+        kind: what to read the model as, a value of `families.CLASSES`; None goes by its class.
+        processor: another folder, with the files of preprocessor and tokenizer.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
         UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
-    files = {x: read_json(folder / x) for x in JSON_FILES if (folder / x).is_file()}
+    files = {path.name: _read_file(path) for path in _json_files(folder, processor)}
     family_of(folder, files[CONFIG])
     tensors = read_weights(folder)
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
-    model, coverage = _convert(folder, files, tensors, language)
+    model, coverage = _convert(folder, files, tensors, language, kind)
     types = {
         name: str(tensor.dtype).removeprefix("torch.")
         for name, tensor in tensors.items()
@@ -63,28 +83,70 @@ def read_folder(folder: Path, language: str | None = None) -> tuple[SpeechModel,
 
 
 def _convert(
-    folder: Path, files: dict[str, dict[str, Any]], tensors: dict[str, Tensor], language: str | None
+    folder: Path,
+    files: dict[str, dict[str, Any]],
+    tensors: dict[str, Tensor],
+    language: str | None,
+    chosen: str | None,
 ) -> tuple[SpeechModel, Coverage]:
     """Build the model of a folder's JSON files and tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    kind = chosen or model_kind(folder, files[CONFIG], tensors)
     try:
-        config = model_config(folder, files, shapes, language)
+        config = model_config(folder, files, shapes, language, kind)
     except ConfigError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     empty = assemble_empty(folder, config)
     expected = empty.state_dict()
-    prefix = f"{family_for(config.architecture).tensor_prefix}."
-    body = model_kind(folder, files[CONFIG], tensors) == "body"
-    bare = body and not any(name.startswith(prefix) for name in tensors)
-    converted, coverage = convert(
-        folder, key_table(config, expected, bare=bare), expected, tensors, {}
-    )
+    prefix = _prefix(tensors, f"{family_for(config.architecture).tensor_prefix}.", kind, chosen)
+    unused = UNUSED[kind] | NEVER_READ
+    if chosen is not None:
+        unused |= {rf"(?!{re.escape(prefix)}{BODY}\.).*": f"not of the model read as {chosen}"}
+    table = key_table(config, expected, prefix)
+    converted, coverage = convert(folder, table, expected, tensors, unused)
     return fill(folder, empty, converted), coverage
 
 
-def used_files(folder: Path, language: str | None = None) -> list[Path]:
+def _prefix(tensors: Mapping[str, Tensor], usual: str, kind: str, chosen: str | None) -> str:
+    """Return the beginning of the names of the body's tensors; a body alone has none."""
+    found = {name.removesuffix(FIRST) for name in tensors if name.endswith(FIRST)}
+    if usual in found or not found:
+        return usual
+    if kind == "body" and "" in found:
+        return ""
+    # A class that is in no library calls its body as it likes.
+    return min(found) if chosen is not None else usual
+
+
+def _json_files(folder: Path, processor: Path | None) -> list[Path]:
+    """Return the JSON files; those of preprocessor and tokenizer from `processor`, if given."""
+    if processor is None:
+        return [folder / x for x in JSON_FILES if (folder / x).is_file()]
+    found = [processor / x for x in JSON_FILES if x != CONFIG and (processor / x).is_file()]
+    if not found:
+        raise CheckpointError(
+            f"{processor}: expected a folder with {PREPROCESSOR} or {VOCABULARY}, found neither"
+        )
+    return [folder / CONFIG, *found]
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a list in `vocab.json` gives tokens in the order of their indices."""
+    if path.name != VOCABULARY:
+        return read_json(path)
+    found = read_json(path, lists=True)
+    if isinstance(found, list):
+        if not all(isinstance(x, str) for x in found):
+            raise CheckpointError(f"{path}: expected a list of tokens, found other values")
+        return {token: i for i, token in enumerate(found)}
+    return found
+
+
+def used_files(
+    folder: Path, language: str | None = None, processor: Path | None = None
+) -> list[Path]:
     """Return the files that `read_folder` reads."""
-    files = [folder / name for name in JSON_FILES if (folder / name).is_file()]
+    files = _json_files(folder, processor)
     adapters = [] if language is None else [_adapter_file(folder, language)]
     return [*files, *weight_files(folder), *adapters]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from w2v_edge.checkpoints.huggingface.families import family_for
 from w2v_edge.checkpoints.key_table import KeyMapping, existing, weight_and_bias
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import ModelConfig, TransformerContextConfig
@@ -14,17 +13,14 @@ from w2v_edge.model.config import ModelConfig, TransformerContextConfig
 NORMED = "parametrizations.weight"
 
 
-def key_table(
-    config: ModelConfig, expected: Mapping[str, Tensor], *, bare: bool
-) -> list[KeyMapping]:
+def key_table(config: ModelConfig, expected: Mapping[str, Tensor], prefix: str) -> list[KeyMapping]:
     """Return the key table of a model.
 
     Args:
         config: the model's config.
         expected: our tensors by name.
-        bare: the checkpoint is the body alone, whose names have no prefix.
+        prefix: beginning of the names of the body's tensors.
     """
-    prefix = "" if bare else f"{family_for(config.architecture).tensor_prefix}."
     return existing([*_body(config, prefix), *_head(config)], expected)
 
 

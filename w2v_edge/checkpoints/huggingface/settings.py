@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from w2v_edge.checkpoints.huggingface.families import Family, clip_share, family_of, model_kind
-from w2v_edge.checkpoints.huggingface.vocabulary import ctc_head
+from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
     ConvLayer,
+    CtcHeadConfig,
     FeatureEncoderConfig,
     FrameHeadConfig,
     GumbelQuantizerConfig,
@@ -88,7 +89,7 @@ DEFAULTS: dict[str, Any] = {
     "num_buckets": 320,
     "max_bucket_distance": 800,
     "conv_pos_kernel_size": 19,
-    "pad_token_id": 0,
+    "pad_token_id": None,
 }
 """Defaults of transformers for settings that a config omits."""
 
@@ -98,6 +99,7 @@ def model_config(
     files: JsonFiles,
     shapes: Mapping[str, tuple[int, ...]],
     language: str | None = None,
+    kind: str | None = None,
 ) -> ModelConfig:
     """Return the config of a folder's model.
 
@@ -106,13 +108,14 @@ def model_config(
         files: its JSON files.
         shapes: shapes of its tensors by name.
         language: selects a vocabulary of a multilingual model.
+        kind: what to read the model as, a value of `CLASSES`; None goes by its class.
 
     Raises:
         CheckpointError: settings are not supported or inconsistent.
     """
     family = family_of(path, files[CONFIG])
-    settings = SourceSettings(path, files[CONFIG], DEFAULTS)
-    kind = model_kind(path, files[CONFIG], shapes)
+    settings = SourceSettings(path, files[CONFIG], DEFAULTS, null_is_default=True)
+    kind = kind or model_kind(path, files[CONFIG], shapes)
     encoder = _feature_encoder(settings, family)
     normalise, rate = _waveform(path, files)
     pretrained = kind == "pretraining"
@@ -136,11 +139,22 @@ def model_config(
     )
 
 
+def labels_of(files: JsonFiles, head: CtcHeadConfig) -> Labels:
+    """Return the labels that a folder's files give a head, with the remarks about them."""
+    pad = files.get(CONFIG, {}).get("pad_token_id")
+    return read_labels("", files, head.size, pad if type(pad) is int else None, head.language)
+
+
 def preprocessor(files: JsonFiles) -> Mapping[str, Any] | None:
-    """Return the settings of a folder's preprocessor, or None."""
+    """Return the settings of a folder's preprocessor, or None.
+
+    Folders of early releases of transformers keep them in the tokenizer's file.
+    """
     found = files.get(PREPROCESSOR)
     if found is None:
         found = files.get(PROCESSOR, {}).get("feature_extractor")
+    if found is None and "do_normalize" in files.get(TOKENIZER, {}):
+        found = files[TOKENIZER]
     return found if isinstance(found, Mapping) else None
 
 
@@ -149,8 +163,9 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
     found = preprocessor(files)
     if found is None:
         return False, SAMPLE_RATE
-    normalise = found.get("do_normalize", True)
-    rate = found.get("sampling_rate", SAMPLE_RATE)
+    normalise, rate = found.get("do_normalize"), found.get("sampling_rate")
+    normalise = True if normalise is None else normalise
+    rate = SAMPLE_RATE if rate is None else rate
     if not isinstance(normalise, bool) or type(rate) is not int or rate < 1:
         raise CheckpointError(
             f"{path}: {PREPROCESSOR}: expected do_normalize true or false and a sampling_rate in "
@@ -214,8 +229,8 @@ def _head(
         size = _rows(
             shapes, "lm_head.weight", settings.integer("vocab_size") or DEFAULTS["vocab_size"]
         )
-        blank = settings.integer("pad_token_id")
-        return ctc_head(settings.path, files, size, 0 if blank is None else blank, language)
+        pad = settings.integer("pad_token_id")
+        return read_labels(settings.path, files, size, pad, language).head
     if kind in {"body", "pretraining"}:
         return None
     labels = _labels(settings, _rows(shapes, "classifier.weight", 2))

@@ -57,7 +57,8 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
     check_overwritable(folder, {*JSON_FILES, SAFETENSORS}, "a transformers folder")
     kind = _class_kind(model.config)
     state = model.state_dict()
-    tensors = revert(key_table(model.config, state, bare=kind == "body"), state)
+    prefix = "" if kind == "body" else f"{family_for(model.config.architecture).tensor_prefix}."
+    tensors = revert(key_table(model.config, state, prefix), state)
     files = _original(model, tensors) or _describe(model.config, kind)
     with replacing_folder(folder, force=force) as temporary:
         for name, content in files.items():
@@ -247,7 +248,7 @@ def _preprocessor(config: ModelConfig) -> dict[str, Any]:
 
 
 def _tokenizer(head: CtcHeadConfig) -> dict[str, dict[str, Any]]:
-    tokens = {label: i for i, label in enumerate(head.labels)}
+    tokens = {label: i for i, label in enumerate(head.labels) if label}
     named = dict.fromkeys(SPECIAL_KEYS)
     named["pad_token"] = head.labels[head.blank]
     known = {"<s>": "bos_token", "</s>": "eos_token", "<unk>": "unk_token", "[UNK]": "unk_token"}
