@@ -75,3 +75,72 @@ def test_characters_without_a_label_are_named() -> None:
     nameless = CtcHeadConfig(5, (), 0, "|", ())
     with pytest.raises(ConfigError, match="no labels, expected letters"):
         Vocabulary(nameless).check_covers(["a"])
+
+
+def _vocabulary(*letters: str, delimiter: str | None = "|") -> Vocabulary:
+    labels = ("<pad>", "<unk>", *([delimiter] if delimiter else []), *letters)
+    return Vocabulary(CtcHeadConfig(len(labels), labels, 0, delimiter, ("<pad>", "<unk>")))
+
+
+def _spelled(vocabulary: Vocabulary, text: str) -> list[str]:
+    written = vocabulary.form.normalise(text)
+    assert not vocabulary.missing([written])
+    return [vocabulary.head.labels[i] for i in vocabulary.encode(written)]
+
+
+@pytest.mark.parametrize(
+    ("letters", "text", "expected"),
+    [
+        # Bengali letters with a nukta have two encodings, and NFKC has the longer one.
+        ("\u09af \u09bc \u09df \u09be", "\u09df\u09be", "\u09df \u09be"),
+        ("\u09af \u09bc \u09df \u09be", "\u09af\u09bc\u09be", "\u09df \u09be"),
+        ("\u09af \u09df \u09be", "\u09df\u09be", "\u09df \u09be"),
+        ("\u09af \u09bc \u09be", "\u09df\u09be", "\u09af \u09bc \u09be"),
+        ("\u0915 \u0958", "\u0958\u0915", "\u0958 \u0915"),
+        # Latin letters, composed and decomposed.
+        ("e é", "e\u0301e", "é e"),
+        ("e \u0301", "é", "e \u0301"),
+        # Korean letters, one by one or in syllables, with those at the end of a syllable.
+        ("ㄱ ㅎ ㅏ ㄴ", "ㅎㅏㄴ", "ㅎ ㅏ ㄴ"),
+        ("ㄱ ㅎ ㅏ ㄴ", "한가", "ㅎ ㅏ ㄴ ㄱ ㅏ"),
+        ("한 가", "한가", "한 가"),
+        # Labels of several characters, the longest first.
+        ("s c h sch a", "schas", "sch a s"),
+        ("t h th e", "the", "th e"),
+        # Format characters and punctuation that the labels hold.
+        ("م ی \u200c خ", "می\u200cخ", "م ی \u200c خ"),
+        ("م ی خ", "می\u200cخ", "م ی خ"),
+        ("a b - .", "a-b.", "a - b ."),
+        ("a b", "a-b.", "a | b"),
+        ("a b \u2019", "a\u2019b", "a \u2019 b"),
+        ("a b '", "a\u2019b", "a ' b"),
+        # Case, where the labels hold both.
+        ("a b A B", "Ab aB", "A b | a B"),
+        ("A B", "Ab", "A B"),
+        ("a b A B ß", "ẞ aß", "ß | a ß"),
+    ],
+)
+def test_texts_are_compared_in_the_form_of_the_labels(
+    letters: str, text: str, expected: str
+) -> None:
+    """Whatever the labels hold is found in a text, in either of its encodings."""
+    assert _spelled(_vocabulary(*letters.split()), text) == expected.split()
+
+
+def test_pieces_of_words_encode_words() -> None:
+    """Pieces that begin a word begin it, and spell it back."""
+    vocabulary = _vocabulary("▁he", "llo", "▁all", "▁", "h", delimiter=None)
+    labels = _spelled(vocabulary, "Hello, all h")
+    assert labels == ["▁he", "llo", "▁all", "▁", "h"]
+    path = [x for label in vocabulary.encode("hello all h") for x in (label, 0)]
+    logits = np.full((len(path), vocabulary.head.size), -10.0, np.float32)
+    logits[np.arange(len(path)), path] = 10.0
+    assert vocabulary.decode(logits) == "hello all h"
+
+
+def test_what_no_label_spells_is_named_whole() -> None:
+    """A letter is named with its accent, and what is dropped is counted."""
+    vocabulary = _vocabulary("e", "x")
+    assert vocabulary.missing([vocabulary.form.normalise("éxe")]) == ["é"]
+    assert vocabulary.form.dropped("e, x! e,\u200d") == {",": 2, "!": 1, "\u200d": 1}
+    assert not _vocabulary("e", ",", "!").form.dropped("e, e!")

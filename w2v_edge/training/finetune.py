@@ -27,7 +27,7 @@ from w2v_edge.training.recordings import BadRecordings
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
 from w2v_edge.training.spec_augment import SpecAugment
 from w2v_edge.training.transcripts import Transcribed, keep_fitting, measure_whole, read_transcripts
-from w2v_edge.training.vocabulary import Vocabulary, head_for
+from w2v_edge.training.vocabulary import PLAIN, TextForm, Vocabulary, head_for
 
 SMALL_MODEL_MASKS = SpecAugment(time=0.2, channels=0.1)
 """Masks of models below `base`."""
@@ -125,14 +125,22 @@ def finetune(
             if resume:
                 model, recipe, chosen = _resume(folder, overrides, given)
                 transcripts = read_transcripts(
-                    sources, valid, recipe.validation_fraction, callbacks.warn
+                    sources,
+                    valid,
+                    recipe.validation_fraction,
+                    callbacks.warn,
+                    _text_form(model, new_vocabulary=False),
                 )
             else:
                 callbacks.show("reading the checkpoint", 0.0)
                 model = require_head(load_source(checkpoint, language).model)
                 recipe = replace(finetuning_recipe(model.config.context.dim), **overrides)
                 transcripts = read_transcripts(
-                    sources, valid, recipe.validation_fraction, callbacks.warn
+                    sources,
+                    valid,
+                    recipe.validation_fraction,
+                    callbacks.warn,
+                    _text_form(model, new_vocabulary=new_vocabulary),
                 )
                 head = _new_head(model, transcripts, always=new_vocabulary)
                 defaults = _defaults(model, recipe, new_head=head is not None)
@@ -271,6 +279,14 @@ def _defaults(model: Wav2Vec2Model, recipe: Recipe, *, new_head: bool) -> dict[s
         masks = SMALL_MODEL_MASKS
         return {"mask_time": masks.time, "mask_channels": masks.channels}
     return {"freeze_updates": min(MAX_FREEZE_UPDATES, recipe.updates // 2) if new_head else 0}
+
+
+def _text_form(model: Wav2Vec2Model, *, new_vocabulary: bool) -> TextForm:
+    """Return the form of texts that a model's labels can spell."""
+    head = model.config.head
+    if new_vocabulary or not isinstance(head, CtcHeadConfig) or not head.labels:
+        return PLAIN
+    return Vocabulary(head).form
 
 
 def _new_head(

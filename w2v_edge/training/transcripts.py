@@ -6,6 +6,7 @@ longer than a crop, or have more labels than frames, are left out with a warning
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from w2v_edge.errors import InputError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.training.recipe import Recipe
 from w2v_edge.training.recordings import BadRecordings, Clip, measure, split_validation
-from w2v_edge.training.vocabulary import Vocabulary, normalise
+from w2v_edge.training.vocabulary import MAX_NAMED, PLAIN, TextForm, Vocabulary
 
 Warn = Callable[[str], None]
 
@@ -40,7 +41,11 @@ class Transcribed:
 
 
 def read_transcripts(
-    sources: Sequence[Path], valid: Sequence[Path], validation_fraction: float, warn: Warn
+    sources: Sequence[Path],
+    valid: Sequence[Path],
+    validation_fraction: float,
+    warn: Warn,
+    form: TextForm = PLAIN,
 ) -> Transcribed:
     """Read manifests with texts.
 
@@ -48,14 +53,15 @@ def read_transcripts(
         sources: manifests of the training split.
         valid: manifests of the validation split; if none, a fraction of `sources` is split off.
         validation_fraction: that fraction; the recordings are chosen by name.
-        warn: receives the number of recordings that are left out, and why.
+        warn: receives the number of recordings and characters that are left out, and why.
+        form: of the texts.
 
     Raises:
         InputError: a manifest cannot be read, or has no texts.
     """
-    found = _with_texts(sources, warn)
+    found = _with_texts(sources, warn, form)
     if valid:
-        kept = _with_texts(valid, warn)
+        kept = _with_texts(valid, warn, form)
         paths = {x.path.resolve() for x in kept}
         train = [x for x in found if x.path.resolve() not in paths]
         if not train:
@@ -65,7 +71,7 @@ def read_transcripts(
     return Transcribed(*split_validation(found, validation_fraction))
 
 
-def _with_texts(sources: Sequence[Path], warn: Warn) -> list[Utterance]:
+def _with_texts(sources: Sequence[Path], warn: Warn, form: TextForm) -> list[Utterance]:
     """Return the utterances with a text, normalised."""
     found = find_utterances(sources)
     where = ", ".join(map(str, sources))
@@ -74,7 +80,12 @@ def _with_texts(sources: Sequence[Path], warn: Warn) -> list[Utterance]:
             f"{where}: found no texts; name a .tsv with the columns 'path' and 'text', or a .jsonl "
             "with these keys"
         )
-    normalised = [replace(x, text=normalise(x.text or "")) for x in found]
+    normalised = [replace(x, text=form.normalise(x.text or "")) for x in found]
+    dropped = sum((form.dropped(x.text or "") for x in found), Counter())
+    if dropped:
+        few = " ".join(f"{char!r} {count}" for char, count in dropped.most_common(MAX_NAMED))
+        more = " ..." if len(dropped) > MAX_NAMED else ""
+        warn(f"left out {dropped.total()} characters of the texts: {few}{more}")
     kept = [x for x in normalised if x.text]
     if not kept:
         raise InputError(
