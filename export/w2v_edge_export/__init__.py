@@ -51,7 +51,8 @@ def export(
     blank: str | None = None,
     labels: bool = True,
     layer: int | None = None,
-    layers: Sequence[int] = (),
+    layers: Sequence[int] | Literal["all"] = (),
+    projection: bool = False,
     pool: Literal["mean"] | None = None,
     kmeans: str | Path | None = None,
     frontend_precision: Literal["fp32", "int8"] = "int8",
@@ -83,7 +84,10 @@ def export(
         labels: whether to read labels; without them a CTC model gives logits alone.
         layer: transformer layer whose output becomes the context, from 1; the layers above it are
             dropped. None for all layers.
-        layers: further layers, from 1, whose outputs the encoder gives.
+        layers: further layers, whose outputs the encoder gives; 0 is the first layer's input, `all`
+            stands for every one.
+        projection: whether the checkpoint's final projection of the context, as ContentVec and
+            HuBERT have it, is a further output.
         pool: pooling of the context to one embedding for each utterance; None for no embedding.
         kmeans: `.npy` file of centroids (entries, dim); codes are the nearest centroid of each
             context frame.
@@ -135,13 +139,14 @@ def export(
         target=target,
         selection=Selection(
             layer=layer,
-            layers=tuple(layers),
+            layers="all" if layers == "all" else tuple(map(int, layers)),
             pool=pool,
             centroids=None if kmeans is None else read_centroids(Path(kmeans)),
             language=language,
             kind=read_as,
             blank=blank,
             no_labels=not labels,
+            projection=projection,
         ),
         processor=processor,
         quantization=QuantizationOptions(

@@ -263,6 +263,8 @@ class GraphAssembler:
         if name in {"codes", "vectors"} and quantizer is not None:
             frames = context if config.quantizer_input == "context" else "frames"
             return [frames, quantizer.groups if name == "codes" else quantizer.vector_dim]
+        if name == "projected" and config.outputs.projected is not None:
+            return [context, config.outputs.projected]
         axes: dict[str, list[int | str]] = {
             "waveform": ["samples"],
             "statistics": [statistics_width(config)],

@@ -35,7 +35,7 @@ from w2v_edge_export.ort_format import check_ort_size, ort_folder, write_ort_for
 from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
-from w2v_edge_export.selection import EVERYTHING, Selection, read_source, select
+from w2v_edge_export.selection import EVERYTHING, Selection, read_source, select, with_layers
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target, load_target, target_names
 from w2v_edge_export.trace_cache import trace_folder
@@ -106,6 +106,7 @@ def export_bundle(
     with _publishing(output, profile, force=force) as (folder, beside):
         with stages.stage("load"):
             source = read_source(checkpoint, selection, processor)
+            selection = with_layers(selection, source.model.config)
             model = select(source.model, selection)
             if profile.ort_format:
                 check_ort_size(_weights(model), precision)

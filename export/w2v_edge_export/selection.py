@@ -37,23 +37,26 @@ class Selection:
     Attributes:
         layer: transformer layer whose output becomes the context, from 1; layers above it and the
             head are dropped. None for all layers.
-        layers: further layers, from 1, whose outputs the encoder gives.
+        layers: further layers, whose outputs the encoder gives; 0 is the first layer's input. `all`
+            stands for every one.
         pool: pooling of the context to an embedding of the utterance; None for no embedding.
         centroids: (entries, dim); codes are the nearest centroid, in place of a quantizer.
         language: language of the adapter and the vocabulary.
         kind: what a transformers folder was read as, whatever its class; see `load_source`.
         blank: the CTC blank, a label or its index, in place of what the files say.
         no_labels: whether labels were left out.
+        projection: whether the checkpoint's final projection is an output.
     """
 
     layer: int | None = None
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] | Literal["all"] = ()
     pool: Literal["mean"] | None = None
     centroids: npt.NDArray[np.float32] | None = None
     language: str | None = None
     kind: str | None = None
     blank: str | None = None
     no_labels: bool = False
+    projection: bool = False
 
     def to_dict(self) -> dict[str, Any] | None:
         """Return the selection as a manifest holds it; None for the whole model."""
@@ -67,6 +70,7 @@ class Selection:
             "kind": self.kind,
             "blank": self.blank,
             "no_labels": self.no_labels,
+            "projection": self.projection,
         }
         return {key: value for key, value in chosen.items() if value} or None
 
@@ -87,6 +91,7 @@ class Selection:
             data.get("kind"),
             data.get("blank"),
             data.get("no_labels", False),
+            data.get("projection", False),
         )
         digest = data.get("centroids_sha256")
         if digest is not None and kmeans is None:
@@ -98,7 +103,7 @@ class Selection:
 
 EVERYTHING = Selection()
 
-OF_READING = {"language", "kind", "blank", "no_labels"}
+OF_READING = {"language", "kind", "blank", "no_labels", "projection"}
 """What is selected when a checkpoint is read."""
 
 
@@ -113,8 +118,27 @@ def read_source(
         processor=None if processor is None else Path(processor),
         blank=selection.blank,
         labels=not selection.no_labels,
+        projection=selection.projection,
         mapped=True,
     )
+
+
+def with_layers(selection: Selection, config: ModelConfig) -> Selection:
+    """Return a selection with the numbers of all layers in place of `all`.
+
+    Raises:
+        ConfigError: the model has no layers to choose from.
+    """
+    if selection.layers != "all":
+        return selection
+    highest = _transformer(config).layers if selection.layer is None else selection.layer
+    return replace(selection, layers=tuple(range(highest + 1)))
+
+
+def _transformer(config: ModelConfig) -> TransformerContextConfig:
+    if not isinstance(config.context, TransformerContextConfig):
+        raise ConfigError("architecture 'tutorial' has no layers to choose from")
+    return config.context
 
 
 BAD_HEADER = (
@@ -191,10 +215,10 @@ def select(model: SpeechModel, selection: Selection) -> SpeechModel:
 
 
 def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
+    selection = with_layers(selection, config)
     context = config.context
-    needs_layers = selection.layer is not None or selection.layers
-    if needs_layers and not isinstance(context, TransformerContextConfig):
-        raise ConfigError("architecture 'tutorial' has no layers to choose from")
+    if selection.layer is not None or selection.layers:
+        context = _transformer(config)
     if selection.layer is not None and isinstance(context, TransformerContextConfig):
         if not 1 <= selection.layer <= context.layers:
             raise ConfigError(
@@ -206,7 +230,7 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
             context, layers=selection.layer, final_norm=context.kind == "post_norm", adapter=None
         )
         config = replace(config, context=context, head=None, objective=None)
-    _check_layers(selection, context.layers)
+    layers = _checked_layers(selection, context.layers)
     if selection.centroids is not None:
         entries, width = selection.centroids.shape
         if width != context.output_dim:
@@ -216,19 +240,22 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
             )
         quantizer = NearestQuantizerConfig(groups=1, entries=entries, vector_dim=width)
         config = replace(config, quantizer=quantizer, objective=None)
-    return replace(config, outputs=OutputsConfig(selection.layers, selection.pool))
+    outputs = OutputsConfig(layers, selection.pool, config.outputs.projected)
+    return replace(config, outputs=outputs)
 
 
-def _check_layers(selection: Selection, highest: int) -> None:
-    """Raise `ConfigError` for layers that do not exist or are listed twice."""
+def _checked_layers(selection: Selection, highest: int) -> tuple[int, ...]:
+    """Return the layers; raise `ConfigError` if one does not exist or is listed twice."""
+    layers = tuple(map(int, selection.layers))
     below = "" if selection.layer is None else " (up to --layer)"
-    for i, layer in enumerate(selection.layers):
-        if not 1 <= layer <= highest:
+    for i, layer in enumerate(layers):
+        if not 0 <= layer <= highest:
             raise ConfigError(
-                f"--layers: expected layers from 1 to {highest}{below}, found {layer}"
+                f"--layers: expected layers from 0 to {highest}{below}, found {layer}"
             )
-        if layer in selection.layers[:i]:
+        if layer in layers[:i]:
             raise ConfigError(f"--layers: expected each layer once, found {layer} twice")
+    return layers
 
 
 def _digest(centroids: npt.NDArray[np.float32]) -> str:

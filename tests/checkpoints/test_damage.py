@@ -51,11 +51,14 @@ def test_settings_of_the_wrong_kind(
 
 
 def test_a_padding_that_is_no_label(asr: Path, edit: Make, refuses: Make) -> None:
-    """Without a padding token, a negative index is not taken as the blank."""
+    """An index that no output has is not taken as the blank."""
     edit(asr / TOKENIZER, pad_token=None)
     for pad in (-1, -100, 37):
         edit(asr / "config.json", pad_token_id=pad)
-        refuses(asr, "pad_token_id")
+        head: Any = load_source(asr).model.config.head
+        assert head.labels[head.blank] == "<pad>"
+    edit(asr / "config.json", pad_token_id=[0])
+    refuses(asr, "pad_token_id")
 
 
 def test_tokens_beyond_the_models_labels(asr: Path) -> None:

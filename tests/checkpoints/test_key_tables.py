@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from w2v_edge.checkpoints import fairseq, key_table, load_source
 from w2v_edge.checkpoints.huggingface import names
@@ -76,7 +77,9 @@ def test_a_misspelt_setting_is_a_key_error() -> None:
             read("hiden_size")
 
 
-def test_each_key_mapping_has_a_tensor(hf_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_key_mapping_has_a_tensor(
+    hf_folder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each mapping of the table names a tensor of some model; none is dead or misspelt."""
     mapped: set[str] = set()
     existing: set[str] = set()
@@ -90,6 +93,10 @@ def test_each_key_mapping_has_a_tensor(hf_folder: Make, monkeypatch: pytest.Monk
     monkeypatch.setattr(names, "existing", spy)
     for name in ALL_PARTS:
         load_source(hf_folder(name))
+    folder = shutil.copytree(hf_folder("hubert"), tmp_path / "projected")
+    projection = {"final_proj.weight": torch.ones(20, 48), "final_proj.bias": torch.ones(20)}
+    save_file({**load_file(folder / WEIGHTS), **projection}, folder / WEIGHTS)
+    load_source(folder, projection=True)
     # Modules with and without a bias share a mapping of both.
     unused = {name for name in mapped - existing if not name.endswith(".conv.bias")}
     assert unused <= {"context_network.position.conv.weight"}

@@ -385,23 +385,32 @@ def test_settings_that_are_null_or_missing(
 
 
 def test_decisions_are_shown(
-    ctc_folder: Make, command: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ctc_bundle: Path,
+    shared_folder: Path,
+    command: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Export and inspect print one line of what was decided; verify reads the checkpoint so too."""
-    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5,))
-    labels = {x: i for i, x in enumerate(["-", "|", "a", "[PAD]"])}
+    assert ctc_bundle.is_dir()
+    for name, value in (("LONG", 0.5), ("SPEECH", 1.1), ("THOROUGH", (0.5,))):
+        monkeypatch.setattr(f"w2v_edge_export.cases.{name}_SECONDS", value)
+    folder = shutil.copytree(shared_folder / "checkpoints/ctc", tmp_path / "ctc")
+    size = len(json.loads((folder / "vocab.json").read_text()))
+    labels = {x: i for i, x in enumerate(["-", "|", *"abcdefghijklmnopqrstuvwxyz"[: size - 7]])}
+    (folder / "vocab.json").write_text(json.dumps({**labels, "[PAD]": size - 5}))
     settings = {**PLAIN, "do_normalize": True}
-    folder = ctc_folder(8, {"vocab.json": labels, "tokenizer_config.json": settings})
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    for name in ("preprocessor_config.json", "special_tokens_map.json", "added_tokens.json"):
+        (folder / name).unlink(missing_ok=True)
     code, out, err = command("export", folder, "-o", tmp_path / "b", "--blank", "-")
     assert code == 0, err
     line = (
         "blank '-' (0) · words parted by '|' · never spelled: [PAD] <s> </s> [UNK] · "
-        "1 without a label · "
-        "waveform normalised · 16 kHz · padding masked"
+        "1 without a label · waveform normalised · 16 kHz · padding masked"
     )
     assert line in out
-    assert "outputs without a label, which spell nothing: 7" in out
+    assert f"outputs without a label, which spell nothing: {size - 1}" in out
     code, out, err = command("inspect", tmp_path / "b")
     assert "never spelled: [PAD]" in " ".join(out.replace("│", " ").split())
     code, out, err = command("verify", tmp_path / "b", "--checkpoint", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import w2v_edge
 from w2v_edge.bundle import read_manifest
 from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import InputError
@@ -197,13 +200,13 @@ def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
     [
         (("--layer", "0"), 2, "0"),
         (("--layer", "4"), 1, "from 1 to 3, found 4"),
-        (("--layers", "1,4"), 1, "--layers: expected layers from 1 to 3, found 4"),
+        (("--layers", "1,4"), 1, "--layers: expected layers from 0 to 3, found 4"),
         (("--layers", "1,1"), 1, "--layers: expected each layer once, found 1 twice"),
         (("--layers", "one"), 2, "'one' is not a valid integer"),
         (
             ("--layer", "1", "--layers", "2"),
             1,
-            "--layers: expected layers from 1 to 1 (up to --layer)",
+            "--layers: expected layers from 0 to 1 (up to --layer)",
         ),
     ],
 )
@@ -217,3 +220,80 @@ def test_layers_that_are_not_there(
     if code == 1:
         assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+PROJECTION = {
+    "final_proj.weight": torch.randn(20, 48, generator=torch.Generator().manual_seed(1)),
+    "final_proj.bias": torch.linspace(-1, 1, 20),
+}
+
+
+@pytest.mark.parametrize("given", [(), ("--layer", "2", "--layers", "all")])
+def test_a_projection_of_the_context(
+    given: tuple[str, ...],
+    hf: Make,
+    hf_folder: Make,
+    edit: Make,
+    command: Make,
+    plain: Make,
+    equal: Make,
+    utterance: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`projected` is final_proj of the layer chosen, in whole recordings, batches and streams."""
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
+    monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.1)
+    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5,))
+    folder = shutil.copytree(hf_folder("hubert-large"), tmp_path / "contentvec")
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), **PROJECTION}, path)
+    edit(folder / "config.json", architectures=["HubertModelWithFinalProj"])
+    out = tmp_path / "out"
+    code, text, err = command("export", folder, "-o", out, "--projection", *given)
+    assert code == 0, err
+    assert "final_proj" not in text
+    waveform = utterance(9_000)
+    with torch.no_grad():
+        states = hf("hubert-large")(torch.from_numpy(waveform)[None], output_hidden_states=True)
+        context = states.hidden_states[2] if given else states.last_hidden_state
+        expected = torch.nn.functional.linear(context, *PROJECTION.values())
+    found = plain(out / "encoder.onnx", waveform=waveform[None], lengths=np.array([9_000]))
+    equal(found["projected"], expected)
+    encoding = w2v_edge.load(out).encode(waveform)
+    assert encoding.projected is not None
+    equal(encoding.projected, expected[0])
+    if "all" in given:
+        assert sorted(encoding.layers) == [0, 1, 2]
+        for layer, values in encoding.layers.items():
+            equal(values, states.hidden_states[layer][0])
+    batch = w2v_edge.load(out).encode([waveform, waveform[:5_000], waveform[:7_001]])
+    assert batch[0].projected is not None
+    equal(batch[0].projected, expected[0])
+    stream = w2v_edge.load(out).stream(context=True)
+    blocks = [*(stream.push(x) for x in np.array_split(waveform, 5)), stream.flush()]
+    projected = [x.projected for x in blocks if x.projected is not None]
+    assert sum(map(len, projected)) == expected.shape[1]
+    code, text, err = command("verify", out, "--checkpoint", folder)
+    assert code == 0, (text, err)
+
+
+def test_a_projection_that_is_not_there(hf_folder: Make, refuses: Make) -> None:
+    """A checkpoint without one is refused."""
+    refuses(hf_folder("hubert"), "found no projection of the context", projection=True)
+    refuses(hf_folder("wav2vec2-pretraining"), "found no projection", projection=True)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "wav2vec2-stable", "wavlm-large", "data2vec"])
+def test_layer_0_is_the_input_of_the_first_block(
+    name: str, hf: Make, hf_folder: Make, ours: Make, equal: Make, utterance: Make
+) -> None:
+    """Hidden states have transformers' numbers, from 0; `all` is every one."""
+    waveform = utterance(5_000)
+    model = select(load_source(hf_folder(name)).model, Selection(layers="all"))
+    found = ours(model, waveform)
+    assert [x for x in found if x.startswith("layer_")] == [f"layer_{i}" for i in range(4)]
+    with torch.no_grad():
+        states = hf(name)(torch.from_numpy(waveform)[None], output_hidden_states=True)
+    for i in range(3):
+        equal(found[f"layer_{i}"], states.hidden_states[i])

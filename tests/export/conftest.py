@@ -160,6 +160,7 @@ def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the parity gate, for tests that depend on its verdict only."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
+    monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.1)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
 
 

@@ -158,9 +158,10 @@ def test_little_memory_shortens_the_longest_case(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where float64 of 20 s does not fit, the longest case is shorter, and a remark says so."""
+    opened = load(bundle(NAME))
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
     monkeypatch.setattr("w2v_edge_export.parity.available_memory", lambda: 10**8)
-    report = run_parity_gate(model, load(bundle(NAME)))
+    report = run_parity_gate(model, opened)
     assert report.passed
     assert 3.7 <= report.longest_seconds < 20
     assert any(f"up to {report.longest_seconds:g} s only" in x for x in report.remarks)
@@ -182,9 +183,9 @@ def test_one_large_graph_is_open_at_a_time(
     bundle: Callable[[str], Path], model: SpeechModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of `encoder` and `context`, which hold all weights, the gate never holds both."""
+    opened = load(bundle(NAME))
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
     monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
-    opened = load(bundle(NAME))
     seen: list[set[str]] = []
     run = opened.session.run
 

@@ -278,7 +278,9 @@ def test_front_ends_compute_what_their_layers_say(
     expected = _simulated(model, plan, waveform)
     # A value between two integers may be rounded either way: single ones move a little.
     assert np.abs(found - expected).mean() <= 1e-3 * expected.std()
-    assert cosines(found, expected).min() >= 0.9999
+    alike = cosines(found, expected)
+    assert np.quantile(alike, 0.1) >= 0.99999
+    assert alike.min() >= 0.999
     exact = reference.encode(model, waveform).arrays["features"]
     assert np.abs(found - exact).mean() >= 1e-2 * expected.std()
 

@@ -84,7 +84,9 @@ def test_no_verdict_without_consent(
 ) -> None:
     """Where PyTorch's own float32 says too little, only consent lets an export pass."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
+    monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.1)
+    monkeypatch.setattr("w2v_edge_export.parity.EVALUATIONS", (1,))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
     monkeypatch.setattr("w2v_edge_export.parity.MAX_ROUNDING", 1e-5)
     with pytest.raises(GateError) as refused:
         export(peaked, tmp_path / "bundle")
@@ -137,9 +139,11 @@ def test_the_quick_set_finds_what_the_thorough_set_finds(
 ) -> None:
     """A small change of any weight fails both, in the same outputs."""
     monkeypatch.setattr("w2v_edge_export.parity.EVALUATIONS", (1,))
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
-    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
-    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 1.0))
+    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1_000)
+    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 2_000)
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 2.0)
+    monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.5)
+    monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5,))
     opened = load(bundle("base-small"))
     generator = torch.Generator().manual_seed(1)
     for part in ("feature_encoder", "context_network", "quantizer"):

@@ -46,7 +46,7 @@ GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
     "context": ("context",),
     "statistics": ("statistics",),
 }
-EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_[1-9]\d{0,2}|embedding")
+EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_(0|[1-9]\d{0,2})|projected|embedding")
 """Optional outputs of `encoder` and `context`."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
@@ -76,6 +76,7 @@ _SIGNATURES: dict[str, tuple[str, tuple[tuple[tuple[str, ...], ...], ...]]] = {
     "features": ("float", ((_FRAMES, _WIDTH),)),
     "context": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "layer": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
+    "projected": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "vectors": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "codes": ("int64", ((_CONTEXT_FRAMES, _WIDTH),)),
     "logits": ("float", ((_CONTEXT_FRAMES, _WIDTH), (_WIDTH,))),

@@ -19,6 +19,7 @@ from w2v_edge.checkpoints.key_table import (
     convert,
     existing,
     weight_and_bias,
+    with_projection,
 )
 from w2v_edge.checkpoints.restricted_pickle import StandIn, plain
 from w2v_edge.checkpoints.settings import SourceSettings
@@ -102,8 +103,15 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Any]]:
     return settings and is_tensors(payload["model_weight"] if s3prl else payload.get("model"))
 
 
-def read_fairseq(path: Path, payload: Mapping[str, Any]) -> tuple[SpeechModel, Coverage]:
+def read_fairseq(
+    path: Path, payload: Mapping[str, Any], *, projection: bool = False
+) -> tuple[SpeechModel, Coverage]:
     """Return the model of a checkpoint.
+
+    Args:
+        path: the file, for errors.
+        payload: its content.
+        projection: read the final projection of the context.
 
     Raises:
         CheckpointError: settings are not supported or do not match the tensors.
@@ -117,6 +125,9 @@ def read_fairseq(path: Path, payload: Mapping[str, Any]) -> tuple[SpeechModel, C
     settings = _settings(path, payload)
     try:
         config = _config(path, settings, body, _labels(path, payload) if ctc else None, ctc=ctc)
+        if projection:
+            shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
+            config = with_projection(path, config, shapes)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     empty = assemble_empty(path, config)
@@ -359,6 +370,7 @@ def _rows(config: ModelConfig) -> Iterator[KeyMapping]:
     for i in range(config.context.layers):
         yield from _block_rows(f"context_network.blocks.{i}", f"encoder.layers.{i}")
     yield from weight_and_bias("head.classifier", "w2v_encoder.proj")
+    yield from weight_and_bias("final_projection", "final_proj")
 
 
 def _quantizer_rows(config: ModelConfig) -> Iterator[KeyMapping]:

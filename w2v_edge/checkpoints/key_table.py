@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from w2v_edge.checkpoints.tensors import with_weight_norm
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.checkpoint import check_names, check_values
+from w2v_edge.model.config import ModelConfig
 
 TRAINING_ONLY = ("masker.", "target_projection.", "prediction_projection.")
 """Prefixes of our tensors that inference does not use."""
@@ -119,6 +120,23 @@ def revert(table: Sequence[KeyMapping], ours: Mapping[str, Tensor]) -> dict[str,
             for name, part in zip(row.theirs, parts, strict=True)
         }
     return theirs
+
+
+def with_projection(
+    where: Path | str, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> ModelConfig:
+    """Return a config with the checkpoint's final projection of the context.
+
+    Raises:
+        CheckpointError: it has none.
+    """
+    shape = shapes.get("final_proj.weight", ())
+    if len(shape) != 2 or config.objective is not None:  # noqa: PLR2004 - out, in
+        raise CheckpointError(
+            f"{where}: found no projection of the context, expected a tensor 'final_proj.weight' "
+            "(width, dim), as ContentVec and HuBERT have it"
+        )
+    return replace(config, outputs=replace(config.outputs, projected=shape[0]))
 
 
 def weight_and_bias(ours: str, *theirs: str) -> list[KeyMapping]:

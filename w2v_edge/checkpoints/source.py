@@ -58,6 +58,7 @@ class _Choices:
     processor: Path | None
     blank: str | None
     labels: bool
+    projection: bool
 
 
 def load_source(
@@ -68,6 +69,7 @@ def load_source(
     processor: Path | None = None,
     blank: str | None = None,
     labels: bool = True,
+    projection: bool = False,
     mapped: bool = False,
 ) -> Source:
     """Read a checkpoint.
@@ -81,6 +83,7 @@ def load_source(
         processor: another folder, with the files of the preprocessor and the tokenizer.
         blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
         labels: whether to read labels; without them a CTC model gives logits alone.
+        projection: read the final projection of the context, `final_proj` in HuBERT and ContentVec.
         mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
@@ -88,7 +91,7 @@ def load_source(
         UnsafeCheckpointError: its pickle needs a class that is not allowed; it was not run.
         MissingExtraError: a package that reads it is not installed.
     """
-    choices = _Choices(language, kind, processor, blank, labels)
+    choices = _Choices(language, kind, processor, blank, labels, projection)
     try:
         found = _decided(source, _load(source, choices), choices)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -168,7 +171,11 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
             "it"
         )
     model, coverage = read_folder(
-        folder, choices.language, kind=choices.kind, processor=choices.processor
+        folder,
+        choices.language,
+        kind=choices.kind,
+        processor=choices.processor,
+        projection=choices.projection,
     )
     sha256 = source_hash(used_files(folder, choices.language, choices.processor))
     return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
@@ -224,6 +231,11 @@ def _file(path: Path, choices: _Choices) -> Source:
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")
     payload, sha256 = _peek(path), source_hash([path])
+    if choices.projection:
+        if not fairseq.recognises(payload):
+            raise CheckpointError(f"{path}: found no final projection, which fairseq's files have")
+        model, coverage = fairseq.read_fairseq(path, payload, projection=True)
+        return Source(_name(path), "fairseq", model, sha256, coverage)
     for name, (recognises, read) in READERS.items():
         if recognises(payload):
             model, coverage = read(path, payload)

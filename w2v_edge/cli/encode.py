@@ -142,6 +142,7 @@ def _of_encoding(encoding: Encoding, *, with_features: bool) -> dict[str, Any]:
         "features": encoding.features if with_features else None,
         "logits": encoding.logits,
         "embedding": encoding.embedding,
+        "projected": encoding.projected,
         **{f"layer_{layer}": values for layer, values in encoding.layers.items()},
     }
 

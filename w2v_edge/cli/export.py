@@ -35,6 +35,17 @@ if TYPE_CHECKING:
     from w2v_edge_export.parity_report import ParityReport
 
 
+class _LayerNumber(click.ParamType[int | str]):
+    """The number of a layer, or `all`."""
+
+    name = "integer or all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        return "all" if value == "all" else click.INT.convert(value, param, ctx)
+
+
 MAX_NAMED = 4
 """Most tensors named with the reason for which they are left out; the manifest has all."""
 
@@ -73,9 +84,14 @@ MAX_NAMED = 4
 )
 @list_option(
     "--layers",
-    of=click.INT,
+    of=_LayerNumber(),
     unique=False,
-    help="Also export the outputs of these layers, such as 6,9,12.",
+    help="Also export the outputs of these layers, such as 6,9,12; 0 is the first layer's input.",
+)
+@click.option(
+    "--projection",
+    is_flag=True,
+    help="Also export the checkpoint's final projection of the context, as ContentVec's.",
 )
 @click.option(
     "--kmeans",
@@ -156,7 +172,8 @@ def command(
     blank: str | None,
     no_labels: bool,
     layer: int | None,
-    layers: tuple[int, ...],
+    layers: tuple[int | Literal["all"], ...],
+    projection: bool,
     kmeans: Path | None,
     pool: Literal["mean"] | None,
     precision: Precision,
@@ -212,7 +229,8 @@ def command(
                 blank=blank,
                 labels=not no_labels,
                 layer=layer,
-                layers=layers,
+                layers="all" if "all" in layers else [x for x in layers if x != "all"],
+                projection=projection,
                 pool=pool,
                 kmeans=kmeans,
                 frontend_precision=frontend_precision or "int8",

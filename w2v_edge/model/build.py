@@ -84,5 +84,10 @@ def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec
             if config.head is None
             else build_head(context.output_dim, context.layers, config.head)
         ),
+        final_projection=(
+            None
+            if config.outputs.projected is None
+            else nn.Linear(context.output_dim, config.outputs.projected)
+        ),
         dropout=nn.Dropout(context.dropout),
     )

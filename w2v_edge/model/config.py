@@ -354,12 +354,14 @@ class OutputsConfig:
     """Outputs in addition to the context.
 
     Attributes:
-        layers: hidden states, as numbers of blocks from 1.
+        layers: hidden states, as numbers of blocks from 1; 0 is the first block's input.
         pooled: pooling of the context over the frames of an utterance, if any.
+        projected: width of a linear projection of the context, if any.
     """
 
     layers: tuple[int, ...] = ()
     pooled: Literal["mean"] | None = None
+    projected: Positive | None = None
 
 
 @dataclass(frozen=True)

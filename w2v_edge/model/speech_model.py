@@ -164,6 +164,7 @@ class Wav2Vec2Model(SpeechModel):
         adapter: ConvAdapter | None,
         prediction_projection: nn.Linear | None,
         head: Head | None,
+        final_projection: nn.Linear | None,
         dropout: nn.Dropout,
     ) -> None:
         super().__init__()
@@ -179,6 +180,7 @@ class Wav2Vec2Model(SpeechModel):
         self.adapter = adapter
         self.prediction_projection = prediction_projection
         self.head = head
+        self.final_projection = final_projection
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
         """Return the feature encoder's output (b, n, d), layer-normed if the model has the norm."""
@@ -203,6 +205,9 @@ class Wav2Vec2Model(SpeechModel):
             made["logits"] = self.head(context, states)
         for layer in self.config.outputs.layers:
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
+        if self.final_projection is not None:
+            projected = self.final_projection(context.values)
+            made["projected"] = zero_padding(projected, context.lengths)
         return {**made, **_pooled(self.config, context)}
 
     def forward(

@@ -175,8 +175,8 @@ def _check_outputs(config: ModelConfig) -> None:
     """Check layer outputs, units and the head against the context network."""
     layers, head, quantizer = config.context.layers, config.head, config.quantizer
     for layer in config.outputs.layers:
-        if not 1 <= layer <= layers:
-            raise ConfigError(f"outputs.layers: expected layers from 1 to {layers}, found {layer}")
+        if not 0 <= layer <= layers:
+            raise ConfigError(f"outputs.layers: expected layers from 0 to {layers}, found {layer}")
     if len(set(config.outputs.layers)) < len(config.outputs.layers):
         raise ConfigError("outputs.layers: found a layer twice, expected distinct layers")
     dim = config.context.output_dim

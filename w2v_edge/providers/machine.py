@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
@@ -56,11 +57,12 @@ def available_memory(
     Pages of files count as available, also within a control group.
     """
     words = read_text(meminfo).split()
-    known = (
-        [int(words[words.index("MemAvailable:") + 1]) * 1024] if "MemAvailable:" in words else []
-    )
-    left = _smallest(root, membership, {"memory"}, _memory_left)
-    return min([*known, *([] if left is None else [max(0, int(left))])], default=None)
+    counts = dict(pairwise(words))
+    free = _smallest(root, membership, {"memory"}, _memory_left)
+    known = [] if free is None else [max(0, int(free))]
+    if counts.get("MemAvailable:", "").isdigit():
+        known.append(int(counts["MemAvailable:"]) * 1024)
+    return min(known, default=None)
 
 
 def throttle_files(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[Path]:

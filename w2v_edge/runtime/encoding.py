@@ -29,8 +29,10 @@ class Encoding:
         context_times: (frames,) float64 seconds, the same for the context, for logits, and for
             codes computed from the context; they differ where the context has fewer frames.
         logits: (frames, labels) or, of one vector per utterance, (labels,) float32.
-        layers: (frames, dim) float32 outputs of transformer layers, by number.
+        layers: (frames, dim) float32 outputs of transformer layers, by number; 0 is the
+            first layer's input.
         embedding: (dim,) float32, the mean of the context.
+        projected: (frames, width) float32, the checkpoint's own projection of the context.
     """
 
     context: npt.NDArray[np.float32]
@@ -42,6 +44,7 @@ class Encoding:
     logits: npt.NDArray[np.float32] | None = None
     layers: Mapping[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     embedding: npt.NDArray[np.float32] | None = None
+    projected: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Encoding:
                 if name.startswith(LAYER)
             },
             embedding=tensors.get("embedding"),
+            projected=tensors.get("projected"),
         )
 
 

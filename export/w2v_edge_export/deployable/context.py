@@ -154,6 +154,8 @@ class Wav2Vec2ContextTwin(ContextTwin):
         )
         self.adapter = None if model.adapter is None else ConvAdapterTwin(model.adapter)
         self.head = None if model.head is None else head_twin(model.head)
+        projection = model.final_projection
+        self.final_projection = None if projection is None else Linear(projection)
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
         """Map features to the context and further outputs; see `ContextTwin`."""
@@ -174,6 +176,8 @@ class Wav2Vec2ContextTwin(ContextTwin):
         made |= {"context": x, "context_lengths": lengths}
         if self.head is not None:
             made["logits"] = self.head(x, states, valid)
+        if self.final_projection is not None:
+            made["projected"] = self.final_projection(x) * valid
         if "embedding" in self.outputs:
             made["embedding"] = mean_over_frames(x, valid)
         return tuple(made[name] for name in self.outputs)
@@ -194,6 +198,7 @@ def context_outputs(config: ModelConfig) -> tuple[str, ...]:
         *(["context_lengths"] if getattr(config.context, "adapter", None) is not None else []),
         *(["logits"] if config.head is not None else []),
         *(f"layer_{layer}" for layer in config.outputs.layers),
+        *(["projected"] if config.outputs.projected is not None else []),
         *(["embedding"] if config.outputs.pooled is not None else []),
     )
 

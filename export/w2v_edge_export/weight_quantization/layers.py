@@ -30,7 +30,13 @@ from w2v_edge_export.weight_quantization.rounding import LIMITS, inverse_factor,
 MIN_INPUTS = 32
 """Products over fewer inputs are not faster in int8."""
 
-FLOAT_LAYERS = ("quantizer.scorer", "frontend.conv.0", "statistics.conv", "context.head.")
+FLOAT_LAYERS = (
+    "quantizer.scorer",
+    "frontend.conv.0",
+    "statistics.conv",
+    "context.head.",
+    "context.final_projection",
+)
 """Prefixes of layers that stay in float: logits decide on codes and labels at 1 % of the cost, a
 waveform has more than 8 bits, and statistics are computed in float64."""
 

@@ -27,7 +27,7 @@ from w2v_edge.checkpoints.huggingface.vocabulary import (
     VOCABULARY,
     languages,
 )
-from w2v_edge.checkpoints.key_table import Coverage, convert
+from w2v_edge.checkpoints.key_table import Coverage, convert, with_projection
 from w2v_edge.checkpoints.tensors import (
     modern_names,
     read_json,
@@ -53,6 +53,7 @@ def read_folder(
     *,
     kind: str | None = None,
     processor: Path | None = None,
+    projection: bool = False,
 ) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
@@ -61,6 +62,7 @@ def read_folder(
         language: selects an adapter and a vocabulary of a multilingual model.
         kind: what to read the model as, a value of `families.CLASSES`; None goes by its class.
         processor: another folder, with the files of preprocessor and tokenizer.
+        projection: read the final projection of the context.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
@@ -72,7 +74,7 @@ def read_folder(
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
-    model, coverage = _convert(folder, files, tensors, language, kind)
+    model, coverage = _convert(folder, files, tensors, language, kind, projection=projection)
     types = {
         name: str(tensor.dtype).removeprefix("torch.")
         for name, tensor in tensors.items()
@@ -88,12 +90,16 @@ def _convert(
     tensors: dict[str, Tensor],
     language: str | None,
     chosen: str | None,
+    *,
+    projection: bool,
 ) -> tuple[SpeechModel, Coverage]:
     """Build the model of a folder's JSON files and tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     kind = chosen or model_kind(folder, files[CONFIG], tensors)
     try:
         config = model_config(folder, files, shapes, language, kind)
+        if projection:
+            config = with_projection(folder, config, shapes)
     except ConfigError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     empty = assemble_empty(folder, config)

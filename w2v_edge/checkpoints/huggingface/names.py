@@ -93,3 +93,4 @@ def _head(config: ModelConfig) -> Iterator[KeyMapping]:
     yield from weight_and_bias("head.classifier", "lm_head" if ctc else "classifier")
     yield from weight_and_bias("head.projection", "projector")
     yield KeyMapping("head.layer_weights", ("layer_weights",))
+    yield from weight_and_bias("final_projection", "final_proj")
