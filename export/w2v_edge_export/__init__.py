@@ -48,6 +48,7 @@ def export(
     language: str | None = None,
     read_as: Kind | None = None,
     processor: str | Path | None = None,
+    base: str | Path | None = None,
     blank: str | None = None,
     labels: bool = True,
     layer: int | None = None,
@@ -80,6 +81,7 @@ def export(
         read_as: what to read a Hugging Face folder as, whatever its class; tensors of anything else
             are left out.
         processor: folder with the files of the preprocessor and the tokenizer, if it is another.
+        base: the model that a LoRA folder is merged into; None goes by its config.
         blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
         labels: whether to read labels; without them a CTC model gives logits alone.
         layer: transformer layer whose output becomes the context, from 1; the layers above it are
@@ -149,6 +151,7 @@ def export(
             projection=projection,
         ),
         processor=processor,
+        base=base,
         quantization=QuantizationOptions(
             calibration=None if calibration is None else Path(calibration),
             frontend_precision=frontend_precision,

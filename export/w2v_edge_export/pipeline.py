@@ -74,6 +74,7 @@ def export_bundle(
     target: str = "cpu",
     selection: Selection = EVERYTHING,
     processor: str | Path | None = None,
+    base: str | Path | None = None,
     quantization: QuantizationOptions | None = None,
     force: bool = False,
     thorough: bool = False,
@@ -91,6 +92,7 @@ def export_bundle(
         target: name of a target profile.
         selection: language, labels, layers, units and outputs.
         processor: folder of the preprocessor's and the tokenizer's files.
+        base: the model that a LoRA is merged into.
         quantization: calibration audio and budgets, for precisions other than fp32.
         force: replace an existing output.
         thorough: compare the thorough set of cases.
@@ -105,7 +107,7 @@ def export_bundle(
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
         with stages.stage("load"):
-            source = read_source(checkpoint, selection, processor)
+            source = read_source(checkpoint, selection, processor, base)
             selection = with_layers(selection, source.model.config)
             model = select(source.model, selection)
             if profile.ort_format:

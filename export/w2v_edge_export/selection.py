@@ -108,7 +108,10 @@ OF_READING = {"language", "kind", "blank", "no_labels", "projection"}
 
 
 def read_source(
-    checkpoint: str | Path, selection: Selection, processor: str | Path | None = None
+    checkpoint: str | Path,
+    selection: Selection,
+    processor: str | Path | None = None,
+    base: str | Path | None = None,
 ) -> Source:
     """Read a checkpoint as a selection asks; see `load_source` for the errors."""
     return load_source(
@@ -119,6 +122,7 @@ def read_source(
         blank=selection.blank,
         labels=not selection.no_labels,
         projection=selection.projection,
+        base=base,
         mapped=True,
     )
 

@@ -43,6 +43,7 @@ def verify_against(
     *,
     kmeans: Path | None = None,
     processor: Path | None = None,
+    base: str | None = None,
 ) -> ParityReport:
     """Compare a bundle with a checkpoint.
 
@@ -52,6 +53,7 @@ def verify_against(
         stages: records the stages.
         kmeans: file of the centroids, for a bundle that was exported with some.
         processor: folder of the preprocessor's and the tokenizer's files, if it was one.
+        base: the model that a LoRA was merged into, if it was named.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
@@ -61,7 +63,7 @@ def verify_against(
     stages.weights = STAGES
     with stages.stage("load"):
         selection = Selection.from_dict(bundle.manifest.selection, kmeans)
-        model = select(read_source(checkpoint, selection, processor).model, selection)
+        model = select(read_source(checkpoint, selection, processor, base).model, selection)
     with stages.stage("compare weights"):
         rows = compare_manifest(model, bundle, selection)
         if rows:

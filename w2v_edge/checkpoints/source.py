@@ -12,6 +12,7 @@ from typing import Any
 from w2v_edge.checkpoints import fairseq, torchaudio
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
+from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
 from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     PREPROCESSOR,
@@ -59,6 +60,7 @@ class _Choices:
     blank: str | None
     labels: bool
     projection: bool
+    base: str | None
 
 
 def load_source(
@@ -70,13 +72,14 @@ def load_source(
     blank: str | None = None,
     labels: bool = True,
     projection: bool = False,
+    base: str | Path | None = None,
     mapped: bool = False,
 ) -> Source:
     """Read a checkpoint.
 
     Args:
-        source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, or its
-            weight file; or `owner/model` on the Hugging Face Hub.
+        source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, its weight
+            file, or a LoRA folder of peft; or `owner/model` on the Hugging Face Hub.
         language: selects an adapter and a vocabulary of a multilingual model.
         kind: what to read a transformers folder as, such as `body` or `ctc`, whatever its class;
             tensors of anything else are left out.
@@ -84,6 +87,8 @@ def load_source(
         blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
         labels: whether to read labels; without them a CTC model gives logits alone.
         projection: read the final projection of the context, `final_proj` in HuBERT and ContentVec.
+        base: the model that a LoRA folder is merged into, a folder or a Hub name; None goes by
+            its config.
         mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
@@ -91,7 +96,8 @@ def load_source(
         UnsafeCheckpointError: its pickle needs a class that is not allowed; it was not run.
         MissingExtraError: a package that reads it is not installed.
     """
-    choices = _Choices(language, kind, processor, blank, labels, projection)
+    merged_into = None if base is None else str(base)
+    choices = _Choices(language, kind, processor, blank, labels, projection, merged_into)
     try:
         found = _decided(source, _load(source, choices), choices)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -165,6 +171,11 @@ def _load(source: str | Path, choices: _Choices) -> Source:
 
 
 def _folder(folder: Path, name: str, choices: _Choices) -> Source:
+    lora = None
+    if is_lora(folder):
+        lora, folder = folder, _base(folder, choices)
+    elif choices.base is not None:
+        raise CheckpointError(f"{folder}: found no LoRA, which alone has a --base")
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
             f"{folder}: expected a checkpoint file or a transformers folder, found no {CONFIG} in "
@@ -176,9 +187,26 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         kind=choices.kind,
         processor=choices.processor,
         projection=choices.projection,
+        lora=lora,
     )
-    sha256 = source_hash(used_files(folder, choices.language, choices.processor))
-    return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
+    sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora))
+    remarks = _remarks(model, choices)
+    if lora is not None:
+        remarks = (f"a LoRA, merged into {_name(folder.resolve())}", *remarks)
+    return Source(name, FORMAT, model, sha256, coverage, remarks)
+
+
+def _base(lora: Path, choices: _Choices) -> Path:
+    """Return the folder of the model that a LoRA was trained on."""
+    name = choices.base or base_of(lora)
+    for folder in (Path(name), lora / name):
+        if folder.is_dir():
+            return folder
+    if is_hub_name(name):
+        return download(name, choices.language)
+    raise CheckpointError(
+        f"{lora}: a LoRA of {name!r:.80}, which is not there; name the folder: --base"
+    )
 
 
 def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
@@ -227,6 +255,7 @@ def _file(path: Path, choices: _Choices) -> Source:
         ("--language", choices.language),
         ("--as", choices.kind),
         ("--processor", choices.processor),
+        ("--base", choices.base),
     ):
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from w2v_edge.bundle import SourceInfo, read_manifest
 from w2v_edge.cli.options import (
     FiniteRange,
+    base_option,
     force_option,
     json_option,
     language_option,
@@ -68,6 +69,7 @@ MAX_NAMED = 4
     help="Read a transformers folder as this, whatever its class, and leave the rest out.",
 )
 @processor_option
+@base_option
 @click.option(
     "--blank",
     metavar="LABEL|INDEX",
@@ -169,6 +171,7 @@ def command(
     language: str | None,
     read_as: Kind | None,
     processor: Path | None,
+    base: str | None,
     blank: str | None,
     no_labels: bool,
     layer: int | None,
@@ -226,6 +229,7 @@ def command(
                 language=language,
                 read_as=read_as,
                 processor=processor,
+                base=base,
                 blank=blank,
                 labels=not no_labels,
                 layer=layer,

@@ -175,6 +175,12 @@ processor_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder of the preprocessor's and the tokenizer's files, if not beside the weights.",
 )
+base_option = click.option(
+    "--base",
+    metavar="DIR|NAME",
+    show_default="as its config says",
+    help="The model that a LoRA folder is merged into.",
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),

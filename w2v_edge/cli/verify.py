@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from w2v_edge.agreement import Deviation
-from w2v_edge.cli.options import json_option, processor_option, provider_option, verb
+from w2v_edge.cli.options import base_option, json_option, processor_option, provider_option, verb
 from w2v_edge.cli.output import console, print_comparison, print_json, require, stages
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     help="With --checkpoint: centroids that the bundle was exported with.",
 )
 @processor_option
+@base_option
 @provider_option
 @json_option
 def command(
@@ -36,6 +37,7 @@ def command(
     checkpoint: str | None,
     kmeans: Path | None,
     processor: Path | None,
+    base: str | None,
     provider: ProviderChoice,
     as_json: bool,
 ) -> None:
@@ -46,8 +48,9 @@ def command(
     """
     if kmeans is not None and checkpoint is None:
         raise click.UsageError("--kmeans has no effect without --checkpoint")
-    if processor is not None and checkpoint is None:
-        raise click.UsageError("--processor has no effect without --checkpoint")
+    for option, value in (("--processor", processor), ("--base", base)):
+        if value is not None and checkpoint is None:
+            raise click.UsageError(f"{option} has no effect without --checkpoint")
     require("verifying", "cpu")
     import w2v_edge
 
@@ -56,7 +59,9 @@ def command(
     if checkpoint is None:
         _verify_golden(model, as_json=as_json)
     else:
-        _verify_checkpoint(model, checkpoint, kmeans, processor, as_json=as_json)
+        _verify_checkpoint(
+            model, checkpoint, as_json=as_json, kmeans=kmeans, processor=processor, base=base
+        )
 
 
 def _verify_golden(model: Model, *, as_json: bool) -> None:
@@ -80,15 +85,13 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
     _finish(model, failures, quiet=as_json)
 
 
-def _verify_checkpoint(
-    model: Model, checkpoint: str, kmeans: Path | None, processor: Path | None, *, as_json: bool
-) -> None:
+def _verify_checkpoint(model: Model, checkpoint: str, *, as_json: bool, **sources: Any) -> None:
     require("verifying against a checkpoint", "export", "cpu")
     from w2v_edge.cli.export import print_report
     from w2v_edge_export.verification import verify_against
 
     with stages("verify") as shown:
-        report = verify_against(model, checkpoint, shown, kmeans=kmeans, processor=processor)
+        report = verify_against(model, checkpoint, shown, **sources)
     if as_json:
         print_json({"against": checkpoint, **report.to_dict()})
     else:

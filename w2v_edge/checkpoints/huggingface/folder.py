@@ -17,6 +17,7 @@ from w2v_edge.checkpoints.huggingface.families import (
     family_of,
     model_kind,
 )
+from w2v_edge.checkpoints.huggingface.lora import LORA_CONFIG, lora_weights, merge
 from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
@@ -54,6 +55,7 @@ def read_folder(
     kind: str | None = None,
     processor: Path | None = None,
     projection: bool = False,
+    lora: Path | None = None,
 ) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
@@ -63,14 +65,19 @@ def read_folder(
         kind: what to read the model as, a value of `families.CLASSES`; None goes by its class.
         processor: another folder, with the files of preprocessor and tokenizer.
         projection: read the final projection of the context.
+        lora: folder of a LoRA to merge in; its tokenizer is read in place of the base's.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
         UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
-    files = {path.name: _read_file(path) for path in _json_files(folder, processor)}
-    family_of(folder, files[CONFIG])
+    files = {path.name: _read_file(path) for path in _json_files(folder, processor, lora)}
+    family = family_of(folder, files[CONFIG])
     tensors = read_weights(folder)
+    if lora is not None:
+        tensors = merge(lora, tensors, family.tensor_prefix)
+        if kind is None and "lm_head.weight" in tensors:
+            kind = "ctc"
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
@@ -124,8 +131,10 @@ def _prefix(tensors: Mapping[str, Tensor], usual: str, kind: str, chosen: str | 
     return min(found) if chosen is not None else usual
 
 
-def _json_files(folder: Path, processor: Path | None) -> list[Path]:
+def _json_files(folder: Path, processor: Path | None, lora: Path | None = None) -> list[Path]:
     """Return the JSON files; those of preprocessor and tokenizer from `processor`, if given."""
+    if processor is None and lora is not None and (lora / VOCABULARY).is_file():
+        processor = lora
     if processor is None:
         return [folder / x for x in JSON_FILES if (folder / x).is_file()]
     found = [processor / x for x in JSON_FILES if x != CONFIG and (processor / x).is_file()]
@@ -149,10 +158,14 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def used_files(
-    folder: Path, language: str | None = None, processor: Path | None = None
+    folder: Path,
+    language: str | None = None,
+    processor: Path | None = None,
+    lora: Path | None = None,
 ) -> list[Path]:
     """Return the files that `read_folder` reads."""
-    files = _json_files(folder, processor)
+    files = _json_files(folder, processor, lora)
+    files += [] if lora is None else [lora / LORA_CONFIG, lora_weights(lora)]
     adapters = [] if language is None else [_adapter_file(folder, language)]
     return [*files, *weight_files(folder), *adapters]
 
