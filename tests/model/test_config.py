@@ -99,7 +99,7 @@ def test_inconsistent_values_are_named() -> None:
         ("base", "context.position_groups", 7, "context.dim by context.position_groups"),
         ("base", "quantizer.vector_dim", 255, "quantizer.vector_dim by quantizer.groups"),
         ("base", "quantizer", None, "objective: needs a quantizer of features"),
-        ("base", "outputs.layers", [13], "outputs.layers: expected layers from 1 to 12, found 13"),
+        ("base", "outputs.layers", [13], "outputs.layers: expected layers from 0 to 12, found 13"),
         ("base", "outputs.layers", [2, 2], "outputs.layers: found a layer twice"),
     ]
     for name, path, value, message in cases:

@@ -22,7 +22,15 @@ NULL = {"quantizer", "masking", "objective", "normalise", "head", "pooled"}
 NULL |= {"relative_position", "language_adapter", "adapter"}
 """Keys whose value may be null."""
 
-OPTIONAL = {"padding", "dropout", "layer_drop", "feature_gradient_scale", "norm_eps", "position"}
+OPTIONAL = {
+    "outputs.projected",
+    "padding",
+    "dropout",
+    "layer_drop",
+    "feature_gradient_scale",
+    "norm_eps",
+    "position",
+}
 OPTIONAL |= {"position_layers", "final_norm", "feature_norm", "outputs", "outputs.layers"}
 OPTIONAL |= NULL - {"quantizer", "masking", "objective"}
 """Keys with a default."""

@@ -81,16 +81,16 @@ def _with_texts(sources: Sequence[Path], warn: Warn, form: TextForm) -> list[Utt
             "with these keys"
         )
     normalised = [replace(x, text=form.normalise(x.text or "")) for x in found]
-    dropped = sum((form.dropped(x.text or "") for x in found), Counter())
-    if dropped:
-        few = " ".join(f"{char!r} {count}" for char, count in dropped.most_common(MAX_NAMED))
-        more = " ..." if len(dropped) > MAX_NAMED else ""
-        warn(f"left out {dropped.total()} characters of the texts: {few}{more}")
     kept = [x for x in normalised if x.text]
     if not kept:
         raise InputError(
             f"{where}: found {len(found)} empty texts, expected letters or digits in 'text'"
         )
+    dropped = sum((form.dropped(x.text or "") for x in found), Counter())
+    if dropped:
+        few = " ".join(f"{char!r} {count}" for char, count in dropped.most_common(MAX_NAMED))
+        more = " ..." if len(dropped) > MAX_NAMED else ""
+        warn(f"left out {dropped.total()} characters of the texts: {few}{more}")
     _report(warn, len(found) - len(kept), "their text is empty")
     return kept
 
