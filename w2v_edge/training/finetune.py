@@ -180,6 +180,7 @@ def finetune(
                 folder.resume(run)
             elif processes.is_main:
                 folder.begin(run, lambda path: save_checkpoint(model, path))
+                transcripts.report_dropped(warn)
         trained = train(
             task, recipe, folder, processes, accelerator, options=options, callbacks=callbacks
         )

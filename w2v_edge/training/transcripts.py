@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,10 +29,20 @@ class Transcribed:
     Attributes:
         train: the training split.
         validation: the validation split; may be empty.
+        dropped: characters that normalising left out, of all texts.
     """
 
     train: list[Utterance]
     validation: list[Utterance]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def report_dropped(self, warn: Warn) -> None:
+        """Say which characters were left out, if any, the most frequent first."""
+        if self.dropped:
+            found = self.dropped.most_common(MAX_NAMED)
+            few = " ".join(f"{char!r} {count}" for char, count in found)
+            more = " ..." if len(self.dropped) > MAX_NAMED else ""
+            warn(f"left out {self.dropped.total()} characters of the texts: {few}{more}")
 
     @property
     def texts(self) -> list[str]:
@@ -53,26 +63,29 @@ def read_transcripts(
         sources: manifests of the training split.
         valid: manifests of the validation split; if none, a fraction of `sources` is split off.
         validation_fraction: that fraction; the recordings are chosen by name.
-        warn: receives the number of recordings and characters that are left out, and why.
+        warn: receives the number of recordings that are left out, and why.
         form: of the texts.
 
     Raises:
         InputError: a manifest cannot be read, or has no texts.
     """
-    found = _with_texts(sources, warn, form)
+    dropped: Counter[str] = Counter()
+    found = _with_texts(sources, warn, form, dropped)
     if valid:
-        kept = _with_texts(valid, warn, form)
+        kept = _with_texts(valid, warn, form, dropped)
         paths = {x.path.resolve() for x in kept}
         train = [x for x in found if x.path.resolve() not in paths]
         if not train:
             raise InputError("found all recordings in --valid; name others to train on")
         _report(warn, len(found) - len(train), "they are in --valid")
-        return Transcribed(train, kept)
-    return Transcribed(*split_validation(found, validation_fraction))
+        return Transcribed(train, kept, dropped)
+    return Transcribed(*split_validation(found, validation_fraction), dropped)
 
 
-def _with_texts(sources: Sequence[Path], warn: Warn, form: TextForm) -> list[Utterance]:
-    """Return the utterances with a text, normalised."""
+def _with_texts(
+    sources: Sequence[Path], warn: Warn, form: TextForm, dropped: Counter[str]
+) -> list[Utterance]:
+    """Return the utterances with a text, normalised, and count what that drops."""
     found = find_utterances(sources)
     where = ", ".join(map(str, sources))
     if all(x.text is None for x in found):
@@ -81,16 +94,13 @@ def _with_texts(sources: Sequence[Path], warn: Warn, form: TextForm) -> list[Utt
             "with these keys"
         )
     normalised = [replace(x, text=form.normalise(x.text or "")) for x in found]
+    for utterance in found:
+        dropped.update(form.dropped(utterance.text or ""))
     kept = [x for x in normalised if x.text]
     if not kept:
         raise InputError(
             f"{where}: found {len(found)} empty texts, expected letters or digits in 'text'"
         )
-    dropped = sum((form.dropped(x.text or "") for x in found), Counter())
-    if dropped:
-        few = " ".join(f"{char!r} {count}" for char, count in dropped.most_common(MAX_NAMED))
-        more = " ..." if len(dropped) > MAX_NAMED else ""
-        warn(f"left out {dropped.total()} characters of the texts: {few}{more}")
     _report(warn, len(found) - len(kept), "their text is empty")
     return kept
 
