@@ -278,6 +278,7 @@ def test_labels_of_another_model(ctc_folder: Make) -> None:
     folder = ctc_folder(5, {"vocab.json": {"a": 70, "b": 71}})
     with pytest.raises(CheckpointError, match="--no-labels"):
         load_source(folder)
+    assert _head(load_source(folder, labels=False)).labels == ()
 
 
 # --- the blank
@@ -323,6 +324,7 @@ def test_which_label_is_the_blank(
             assert other in _head(chosen).special
             assert not any("blank" in x for x in chosen.remarks)
             assert Spelling.of(_head(chosen).labels, _info(_head(chosen))).texts[index] == ""
+    (folder / "vocab.json").write_text(json.dumps({x: i for x, i in labels.items() if i != 1}))
     for wrong in ("z", "3", "-1", ""):
         with pytest.raises(CheckpointError, match="expected a label, or an index below 3"):
             load_source(folder, blank=wrong)

@@ -140,7 +140,7 @@ def with_blank(source: str | Path, head: CtcHeadConfig, blank: str) -> CtcHeadCo
     Raises:
         CheckpointError: there is no such label.
     """
-    if blank in head.labels:
+    if blank and blank in head.labels:
         index = head.labels.index(blank)
     elif blank.isdecimal() and int(blank) < head.size:
         index = int(blank)
@@ -188,6 +188,7 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         processor=choices.processor,
         projection=choices.projection,
         lora=lora,
+        labels=choices.labels,
     )
     sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora))
     remarks = _remarks(model, choices)

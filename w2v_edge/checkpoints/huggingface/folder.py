@@ -56,6 +56,7 @@ def read_folder(
     processor: Path | None = None,
     projection: bool = False,
     lora: Path | None = None,
+    labels: bool = True,
 ) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
@@ -66,12 +67,15 @@ def read_folder(
         processor: another folder, with the files of preprocessor and tokenizer.
         projection: read the final projection of the context.
         lora: folder of a LoRA to merge in; its tokenizer is read in place of the base's.
+        labels: whether to read the labels of a CTC head.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
         UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
     files = {path.name: _read_file(path) for path in _json_files(folder, processor, lora)}
+    if not labels:
+        files = {name: x for name, x in files.items() if name not in {VOCABULARY, FAST_TOKENIZER}}
     family = family_of(folder, files[CONFIG])
     tensors = read_weights(folder)
     if lora is not None:
