@@ -1,11 +1,14 @@
 """Time and memory of exports, beside `torch.onnx.export` of transformers' model.
 
     python -m bench.export_cost tiny base large 1b [--precisions fp32,int8] [-o FILE.json]
+        [--optimum /venv/bin/python]
 
 Models have random weights. Each export is a fresh process with a cache of traces of its own, empty
 for the first export and filled for the second. The other side traces transformers' model of the
 same shape by `torch.onnx.export` (dynamo), writes it, and compares onnxruntime with PyTorch on 2 s
-of noise, as an exporter with its own validation does. Sides take turns, round after round.
+of noise, as an exporter with its own validation does. `--optimum` names the Python of an
+environment with optimum-onnx, whose usual export, validation included, is a third side. Sides take
+turns, round after round.
 
 Peak memory is the largest resident size of the process, mapped files included.
 """
@@ -68,6 +71,24 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak_bytes": peak}))
 """
 
+OPTIMUM = """
+import json, resource, sys
+import torch, transformers
+from optimum.exporters.onnx import main_export
+layers, dim, heads, feed_forward, norm, pre_norm, folder = sys.argv[1:]
+config = transformers.Wav2Vec2Config(
+    num_hidden_layers=int(layers), hidden_size=int(dim), num_attention_heads=int(heads),
+    intermediate_size=int(feed_forward), feat_extract_norm=norm, conv_bias=norm == "layer",
+    do_stable_layer_norm=pre_norm == "1",
+)
+torch.manual_seed(0)
+transformers.Wav2Vec2Model(config).save_pretrained(folder + "/model")
+transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder + "/model")
+main_export(folder + "/model", folder + "/onnx", task="feature-extraction", do_validation=True)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"peak_bytes": peak}))
+"""
+
 
 def main() -> None:
     """Measure, print, and write the figures."""
@@ -76,6 +97,7 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32", help="such as fp32,int8")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--without-peer", action="store_true", help="leave transformers out")
+    parser.add_argument("--optimum", help="Python of an environment with optimum-onnx")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     result: dict[str, Any] = {
@@ -86,14 +108,17 @@ def main() -> None:
         "models": [],
     }
     for name in given.models:
-        row = _measure(name, given.precisions.split(","), given.rounds, peer=not given.without_peer)
+        precisions, peer = given.precisions.split(","), not given.without_peer
+        row = _measure(name, precisions, given.rounds, peer=peer, optimum=given.optimum)
         result["models"].append(row)
         print(json.dumps(row, indent=1), flush=True)
     if given.output:
         given.output.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
-def _measure(name: str, precisions: list[str], rounds: int, *, peer: bool) -> dict[str, Any]:
+def _measure(
+    name: str, precisions: list[str], rounds: int, *, peer: bool, optimum: str | None
+) -> dict[str, Any]:
     """Return figures of one model: medians over rounds, for each side."""
     config = _config(name)
     sides: dict[str, list[dict[str, Any]]] = {}
@@ -114,6 +139,10 @@ def _measure(name: str, precisions: list[str], rounds: int, *, peer: bool) -> di
                 (folder / "theirs").mkdir(exist_ok=True)
                 found = _run(THEIRS, [*_their_shape(config), str(folder / "theirs")], folder)
                 sides.setdefault("torch.onnx.export of transformers", []).append(found)
+            if optimum is not None:
+                with tempfile.TemporaryDirectory() as other:
+                    found = _run(OPTIMUM, [*_their_shape(config), other], folder, python=optimum)
+                sides.setdefault("optimum", []).append(found)
     figures = {side: _medians(runs) for side, runs in sides.items()}
     if peer:
         theirs = figures["torch.onnx.export of transformers"]["seconds"]
@@ -122,11 +151,13 @@ def _measure(name: str, precisions: list[str], rounds: int, *, peer: bool) -> di
     return {"model": name, "weights_bytes": weights, "rounds": rounds, "sides": figures}
 
 
-def _run(code: str, arguments: list[str], cache: Path) -> dict[str, Any]:
+def _run(
+    code: str, arguments: list[str], cache: Path, python: str = sys.executable
+) -> dict[str, Any]:
     """Run code in a process of its own; returns what it printed and its seconds."""
     begin = time.monotonic()
     done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", code, *arguments],
+        [python, "-c", code, *arguments],
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
         stdout=subprocess.PIPE,
         check=True,
