@@ -360,3 +360,24 @@ def test_files_of_wavlm(
     torch.save({"cfg": {**settings, "gru_rel_pos": False}, "model": renamed}, path)
     with pytest.raises(CheckpointError, match="gru_rel_pos"):
         load_source(path)
+
+
+def test_a_projection_of_the_context(
+    hf: Make, tmp_path: Path, ours: Make, theirs: Make, equal: Make, utterance: Make, refuses: Make
+) -> None:
+    """HuBERT's `final_proj` is read on request, and is named as left out otherwise."""
+    peer, path = hf("hubert-large"), tmp_path / "hubert.pt"
+    state = _fairseq(peer.state_dict(), layer_norm=True)
+    settings = _settings("dict", {"_name": "hubert", **MODEL, **LARGE, "conv_bias": True}, {})
+    torch.save({**settings, "model": state}, path)
+    refuses(path, "found no projection of the context", projection=True)
+    weight, bias = torch.randn(20, 48, generator=torch.Generator().manual_seed(1)), torch.ones(20)
+    state |= {"final_proj.weight": weight, "final_proj.bias": bias}
+    torch.save({**settings, "model": state}, path)
+    left_out = load_source(path).coverage
+    assert left_out is not None
+    assert set(left_out.ignored) == {"final_proj.weight", "final_proj.bias"}
+    waveform = utterance(5_000)
+    found = ours(load_source(path, projection=True).model, waveform)
+    expected = torch.nn.functional.linear(theirs(peer, waveform)["context"], weight, bias)
+    equal(found["projected"][0], expected)
