@@ -32,7 +32,7 @@ THOROUGH_SECONDS = (0.5, 1.0, 7.3, 30.0)
 """Lengths of the thorough set, each alone and in a ragged batch."""
 
 KEPT_BYTES = 2**29
-"""Reference results held: those of all cases, unless every layer is an output."""
+"""Reference results held in memory; enough for all cases, unless every layer is an output."""
 
 
 @dataclass(frozen=True)

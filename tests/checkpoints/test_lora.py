@@ -63,7 +63,7 @@ def lora(fresh: Make, tmp_path: Path) -> Make:
 def test_a_lora_is_merged(
     scale: float, config: dict[str, Any], lora: Make, same_as: Make, utterance: Make
 ) -> None:
-    """Its weights are added to those of the base, and whole modules replace the base's."""
+    """Low-rank updates are added to the base's weights, and saved modules replace the base's."""
     folder, base, merged = lora(scale, **config)
     found = load_source(folder, base=base)
     assert "a LoRA, merged into base" in found.remarks

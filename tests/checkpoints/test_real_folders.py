@@ -115,7 +115,7 @@ def test_tensors_that_are_not_needed(
     same_as: Make,
     utterance: Make,
 ) -> None:
-    """They are named with the reason, and the outputs are those of transformers."""
+    """Each is named with the reason, and the outputs equal transformers'."""
     folder = folder_with(name, {key: torch.ones(shape) for key, shape in more.items()}, **config)
     found = load_source(folder)
     assert found.coverage is not None

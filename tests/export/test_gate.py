@@ -14,6 +14,7 @@ from w2v_edge.agreement import Deviation
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.model import SpeechModel, load_checkpoint
 from w2v_edge.runtime.model import load
+from w2v_edge_export import cases
 from w2v_edge_export.cases import longest_that_fits
 from w2v_edge_export.golden import write_golden
 from w2v_edge_export.parity import run_parity_gate
@@ -163,7 +164,7 @@ def test_little_memory_shortens_the_longest_case(
     monkeypatch.setattr("w2v_edge_export.parity.available_memory", lambda: 10**8)
     report = run_parity_gate(model, opened)
     assert report.passed
-    assert 3.7 <= report.longest_seconds < 20
+    assert cases.SPEECH_SECONDS <= report.longest_seconds < cases.LONG_SECONDS
     assert any(f"up to {report.longest_seconds:g} s only" in x for x in report.remarks)
     assert report.to_dict()["longest_seconds"] == report.longest_seconds
 

@@ -184,7 +184,9 @@ def test_words_need_a_delimiter(tmp_path: Path) -> None:
         BeamSearch(spelling, lm=tmp_path / "any.arpa")
 
 
-@pytest.mark.parametrize("labels", [("", "▁a"), ("", "##a", "b"), ("", "o k"), ("", "k ")])
+@pytest.mark.parametrize(
+    "labels", [("", "▁a"), ("", "##a"), ("", "##a", "b"), ("", "o k"), ("", "k ")]
+)
 def test_labels_that_are_not_letters(labels: tuple[str, ...]) -> None:
     """Pieces of words and labels with spaces are refused, and greedy decoding is offered."""
     with pytest.raises(BundleError, match=r"decode without it"):

@@ -32,12 +32,17 @@ def _copy_clips(folder: Path) -> Path:
     return folder
 
 
-def test_two_processes_pretrain_as_one(initial: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "accumulate", "batch_seconds"), [("large-small", 2, 3), ("tutorial-small", 1, 10)]
+)
+def test_two_processes_pretrain_as_one(
+    name: str, accumulate: int, batch_seconds: int, initial: Callable[..., Path], tmp_path: Path
+) -> None:
     """Losses and weights agree, even if all batches of one process are empty."""
     for world_size in (1, 2):
-        arguments = ("pretrain", data.FOLDER, "--init", initial("tutorial-small"))
-        more = ("--updates", 3, "--validation-fraction", "0.3", *PRETRAIN)
-        sizes = ("--batch-seconds", 10, "-o", tmp_path / str(world_size))
+        arguments = ("pretrain", data.FOLDER, "--init", initial(name), *PRETRAIN)
+        more = ("--accumulate", accumulate, "--updates", 3, "--validation-fraction", "0.3")
+        sizes = ("--batch-seconds", batch_seconds, "-o", tmp_path / str(world_size))
         ended = run_processes([*map(str, (*arguments, *more, *sizes))], world_size)
         assert [x.code for x in ended] == [0] * world_size, ended
         assert [bool(x.out) for x in ended] == [True, False][:world_size]
@@ -70,18 +75,22 @@ def test_two_processes_finetune_as_one(initial: Callable[..., Path], tmp_path: P
     assert_same_run(tmp_path / "1", tmp_path / "2")
 
 
-@pytest.mark.parametrize("failure", ["validation", "disk"])
+@pytest.mark.parametrize("failure", ["recording", "validation", "output", "disk"])
 def test_a_failure_of_one_process_ends_all(failure: str, tmp_path: Path) -> None:
-    """An unreadable recording, a full disk: one line in all, and exit code 1."""
+    """An unreadable recording, a run that exists, a full disk: one line in all, and exit code 1."""
     speech, run = _copy_clips(tmp_path / "speech"), tmp_path / "run"
     clip = speech / "fr-demo-abouttotry.flac"
     arguments = ["pretrain", str(speech), "--preset", "tiny", "-o", str(run), "--updates", "30"]
     fraction = "0"
-    if failure == "validation":
+    if failure in {"recording", "validation"}:
         clip.write_bytes(clip.read_bytes()[:20_000])
+    if failure == "validation":
         # The share at which the damaged recording is the first of the validation split.
         shares = (x / 100 for x in range(1, 100))
         fraction = str(next(x for x in shares if is_validation(clip.name, x)))
+    if failure == "output":
+        run.mkdir()
+        (run / "file").touch()
     limit = None
     if failure == "disk":
         # There is room for the model, but not for the optimiser's state.
@@ -93,7 +102,8 @@ def test_a_failure_of_one_process_ends_all(failure: str, tmp_path: Path) -> None
     lines = [line for x in ended for line in x.err.splitlines()]
     assert sum(line.startswith("error: ") for line in lines) == 1, lines
     assert not any("Traceback" in line or "internal error" in line for line in lines), lines
-    assert (run / "model.pt").is_file()
+    if failure != "output":
+        assert (run / "model.pt").is_file()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")

@@ -49,7 +49,9 @@ class Spelling:
             raise BundleError(
                 f"found blank label {ctc.blank}, expected one of {len(labels)} labels; export again"
             )
-        joined = any(label.startswith(JOINS) and label != JOINS for label in labels)
+        marked = [label.startswith(JOINS) and label != JOINS for label in labels if label]
+        # Where every label has the mark it tells nothing apart, and is left as it is.
+        joined = any(marked) and not all(marked)
         texts = [_text_of(label, ctc, joined=joined) for label in labels]
         texts[ctc.blank] = ""
         return cls(ctc.blank, tuple(texts))

@@ -136,7 +136,7 @@ def _prefix(tensors: Mapping[str, Tensor], usual: str, kind: str, chosen: str | 
 
 
 def _json_files(folder: Path, processor: Path | None, lora: Path | None = None) -> list[Path]:
-    """Return the JSON files; those of preprocessor and tokenizer from `processor`, if given."""
+    """Return the JSON files; `processor`, if given, has the preprocessor's and tokenizer's."""
     if processor is None and lora is not None and (lora / VOCABULARY).is_file():
         processor = lora
     if processor is None:
