@@ -50,8 +50,9 @@ def parts(model: SpeechModel) -> dict[str, Part]:
     geometry, channels = config.geometry, config.feature_encoder.channels
     encoder = model.feature_encoder
     lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
+    extra = overlap(config.feature_encoder.layers)
     frontend_inputs = {
-        "tile": torch.zeros(2, 6 * geometry.hop + overlap(config.feature_encoder.layers)),
+        "tile": torch.zeros(2, 6 * geometry.hop + extra),
         "start": torch.tensor(3),
         "lengths": lengths,
     }
@@ -60,7 +61,16 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
     frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
     dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
-    made.append(Part("frontend", frontend, frontend_inputs, dynamic, PART_OUTPUTS["frontend"]))
+    made.append(
+        Part(
+            "frontend",
+            frontend,
+            frontend_inputs,
+            dynamic,
+            PART_OUTPUTS["frontend"],
+            multiples={"samples": (geometry.hop, extra)},
+        )
+    )
     if model.quantizer is not None:
         width = config.context.output_dim if config.quantizer_input == "context" else channels
         inputs = {"frames": torch.zeros(2, 12, width)}
@@ -105,7 +115,9 @@ def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
         sums["samples"] = torch.ones(2, dtype=torch.int64)
     if isinstance(encoder, GroupNormFeatureEncoder):
         conv = encoder.convolutions[0]
-        made.append(Part("moments", WindowMoments(layer), tile, dynamic, PART_OUTPUTS["moments"]))
+        multiples = {"samples": (layer.stride, 0)}
+        outputs = PART_OUTPUTS["moments"]
+        made.append(Part("moments", WindowMoments(layer), tile, dynamic, outputs, multiples))
         sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
         sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
         sums["windows"] = torch.ones(2, dtype=torch.int64)

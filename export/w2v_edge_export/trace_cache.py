@@ -89,6 +89,7 @@ def _key(part: Part, target: Target) -> str:
         "inputs": {name: (str(x.dtype), list(x.shape)) for name, x in part.inputs.items()},
         "dynamic": {name: dict(axes) for name, axes in part.dynamic.items()},
         "outputs": part.outputs,
+        "multiples": dict(part.multiples),
         "weights": {
             name: (str(x.dtype), list(x.shape)) for name, x in part.module.state_dict().items()
         },
