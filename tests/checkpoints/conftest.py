@@ -87,6 +87,21 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 6, "conv_bias": True},
     ),
     "data2vec-classes": ("Data2VecAudioForSequenceClassification", {**STACK, **LABELS}),
+    "unispeech": ("UniSpeechModel", {}),
+    "unispeech-pretraining": ("UniSpeechForPreTraining", {}),
+    "unispeech-ctc": ("UniSpeechForCTC", {**LARGE, "conv_bias": True, "adapter_attn_dim": 12}),
+    "unispeech-classes": (
+        "UniSpeechForSequenceClassification",
+        {**LABELS, **LARGE, "use_weighted_layer_sum": True},
+    ),
+    "unispeech-sat": ("UniSpeechSatModel", LARGE),
+    "unispeech-sat-pretraining": ("UniSpeechSatForPreTraining", {}),
+    "unispeech-sat-ctc": ("UniSpeechSatForCTC", {}),
+    "unispeech-sat-classes": ("UniSpeechSatForSequenceClassification", LABELS),
+    "unispeech-sat-frames": (
+        "UniSpeechSatForAudioFrameClassification",
+        {**LABELS, "use_weighted_layer_sum": True},
+    ),
 }
 
 

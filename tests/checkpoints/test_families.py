@@ -289,6 +289,15 @@ def _pretraining(folder: Path) -> Any:
     return model
 
 
+@pytest.mark.parametrize("name", ["unispeech-pretraining", "unispeech-sat-pretraining"])
+def test_the_body_of_a_pre_training_class(name: str, hf: Make, hf_folder: Make) -> None:
+    """Where the objective is another, the body is read, and all else is listed."""
+    coverage = load_source(hf_folder(name)).coverage
+    assert coverage is not None
+    others = {key for key in hf(name).state_dict() if not key.startswith("unispeech")}
+    assert {"quantizer.codevectors", "project_q.bias"} < others == coverage.ignored.keys()
+
+
 @pytest.mark.parametrize(
     ("changes", "meaning"),
     [

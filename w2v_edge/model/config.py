@@ -382,7 +382,9 @@ class ModelConfig:
         outputs: outputs in addition to the context.
     """
 
-    architecture: Literal["tutorial", "wav2vec2", "hubert", "wavlm", "data2vec"]
+    architecture: Literal[
+        "tutorial", "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat"
+    ]
     sample_rate: Positive
     feature_encoder: FeatureEncoderConfig
     quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None

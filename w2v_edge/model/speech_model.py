@@ -145,7 +145,7 @@ class TutorialModel(SpeechModel):
 
 
 class Wav2Vec2Model(SpeechModel):
-    """wav2vec 2.0, and HuBERT, WavLM and data2vec, which have a subset of its parts.
+    """wav2vec 2.0, and HuBERT, WavLM, data2vec and UniSpeech, which have a subset of its parts.
 
     Quantizes the layer-normed features; masks the projected ones.
     """

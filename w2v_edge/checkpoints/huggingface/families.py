@@ -19,7 +19,7 @@ from w2v_edge.model.config import (
     TransformerContextConfig,
 )
 
-Architecture = Literal["wav2vec2", "hubert", "wavlm", "data2vec"]
+Architecture = Literal["wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat"]
 
 CLASSES = {
     "Model": "body",
@@ -31,8 +31,8 @@ CLASSES = {
 }
 """Kind of model by the ending of its class's name."""
 
-PRETRAINING = r"(quantizer|project_q|project_hid)\..*"
-OTHER_TARGETS = r"(final_proj\..*|label_embs_concat)"
+PRETRAINING = r"(quantizer|project_q|project_hid|ctc_proj|speaker_proj|layer_norm_for_extract)\..*"
+OTHER_TARGETS = r"(final_proj\..*|label_embs_concat|label_embeddings_concat)"
 HEADS = r"(lm_head|projector|classifier)\..*|layer_weights"
 
 UNUSED: dict[str, dict[str, str]] = {
@@ -85,7 +85,8 @@ class Family:
         architecture: our architecture.
         class_prefix: beginning of the names of its classes.
         tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
-        pretraining: whether a pre-training class with a quantizer is supported.
+        pretraining: whether its pre-training class is read with quantizer and objective; otherwise
+            such a class is read as its body.
     """
 
     model_type: str
@@ -188,7 +189,32 @@ class Data2Vec(Family):
         )
 
 
-FAMILIES: tuple[Family, ...] = (Wav2Vec2(), Hubert(), WavLM(), Data2Vec())
+class UniSpeech(Family):
+    """UniSpeech: wav2vec 2.0 under other names, without an adapter at its end."""
+
+    model_type = "unispeech"
+    architecture: Architecture = "unispeech"
+    class_prefix, tensor_prefix = "UniSpeech", "unispeech"
+
+    def context(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer; as in wav2vec 2.0, pre-norm blocks may have adapters."""
+        context = replace(super().context(settings), adapter=None)
+        if context.kind == "post_norm":
+            return context
+        return replace(context, language_adapter=settings.integer("adapter_attn_dim"))
+
+
+class UniSpeechSat(UniSpeech):
+    """UniSpeech-SAT: the same under another name."""
+
+    model_type, architecture = "unispeech-sat", "unispeech_sat"
+    class_prefix, tensor_prefix = "UniSpeechSat", "unispeech_sat"
+
+
+FAMILIES: tuple[Family, ...] = (
+    *(Wav2Vec2(), Hubert(), WavLM(), Data2Vec()),
+    *(UniSpeech(), UniSpeechSat()),
+)
 
 
 def family_of(path: Path | str, config: Mapping[str, Any]) -> Family:
@@ -227,21 +253,26 @@ def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[st
     Raises:
         CheckpointError: the class is not supported.
     """
-    classes = config.get("architectures")
+    family, classes = family_of(path, config), config.get("architectures")
     if not classes:
-        return next((kind for name, kind in HEAD_TENSORS.items() if name in names), "body")
-    if not isinstance(classes, list) or not isinstance(classes[0], str):
+        kind = next((kind for name, kind in HEAD_TENSORS.items() if name in names), "body")
+    elif isinstance(classes, list) and isinstance(classes[0], str):
+        kind = _kind_of_class(path, family, classes[0])
+    else:
         raise CheckpointError(
             f"{path}: architectures: expected a list of class names, found {classes!r:.60}"
         )
-    prefix = family_of(path, config).class_prefix
+    return "body" if kind == "pretraining" and not family.pretraining else kind
+
+
+def _kind_of_class(path: Path | str, family: Family, name: str) -> str:
     for ending, kind in CLASSES.items():
-        if classes[0] == prefix + ending:
+        if name == family.class_prefix + ending:
             return kind
     raise CheckpointError(
-        f"{path}: class {classes[0]!r:.60} is not supported; supported for this model_type: "
-        f"{', '.join(prefix + ending for ending in CLASSES)}; export what is known of it: "
-        f"--as {' or '.join(dict.fromkeys(CLASSES.values()))}"
+        f"{path}: class {name!r:.60} is not supported; supported for this model_type: "
+        f"{', '.join(family.class_prefix + ending for ending in CLASSES)}; export what is known of "
+        f"it: --as {' or '.join(dict.fromkeys(CLASSES.values()))}"
     )
 
 
