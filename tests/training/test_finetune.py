@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from w2v_edge.training.finetune import Finetuned
 
 Run = Callable[..., "Finetuned"]
+RATES = ("cer", "wer", "cer_as_written", "wer_as_written")
 SHORT = {"en-activated.flac": "activated", "en-conf-getpin.flac": None}
 
 
 def _manifest(folder: Path, texts: dict[str, str], name: str = "texts.tsv") -> Path:
-    path = folder / name
-    rows = [f"{data.FOLDER / clip}\t{text}" for clip, text in texts.items()]
+    return _table(folder / name, {data.FOLDER / clip: text for clip, text in texts.items()})
+
+
+def _table(path: Path, texts: dict[Path, str]) -> Path:
+    rows = [f"{clip}\t{text}" for clip, text in texts.items()]
     path.write_text("\n".join(["path\ttext", *rows]) + "\n", "utf-8")
     return path
 
@@ -53,7 +58,10 @@ def _written(model: SpeechModel, waveform: npt.NDArray[np.float32]) -> str:
 def test_a_model_learns_two_recordings_and_its_bundle_transcribes_them(
     finetune: Run, speech: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The transcripts are right; the bundle gives the text of PyTorch, and codes."""
+    """The transcripts are right; the bundle gives the text of PyTorch, and codes.
+
+    The error rates are zero against the text in the labels' form, not against the text as written.
+    """
     from w2v_edge_export import export
 
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
@@ -63,16 +71,23 @@ def test_a_model_learns_two_recordings_and_its_bundle_transcribes_them(
         "en-conf-getpin.flac": "Please enter the conference PIN number!",
     }
     save_checkpoint(build_model(preset("tiny"), seed=1), tmp_path / "tiny.pt")
+    shutil.copy(data.FOLDER / "en-activated.flac", tmp_path / "again.flac")
+    valid = _table(tmp_path / "valid.tsv", {tmp_path / "again.flac": "Activated."})
     done = finetune(
         tmp_path / "tiny.pt",
         "run",
         sources=[_manifest(tmp_path, texts)],
+        valid=[valid],
         updates=120,
         every=120,
         learning_rate=3e-3,
         task_options={"mask_time": 0.0, "mask_channels": 0.0},
     )
     assert done.trained.finished
+    (example,) = done.examples
+    assert [example.written, example.reference] == ["Activated.", "activated"]
+    rates = [done.trained.figures[f"held_out/{name}"] for name in RATES]
+    assert rates == pytest.approx([0, 0, 2 / len("Activated."), 1])
     model = load_checkpoint(tmp_path / "run" / "model.pt")
     said = {"en-activated": "activated", "en-conf-getpin": "please enter the conference pin number"}
     assert {name: _written(model, speech[name]) for name in said} == said
@@ -224,4 +239,4 @@ def test_unsuitable_recordings_are_left_out_and_counted(
         assert [x.split(":")[0] for x in said if reason in x] == ["left out 1 recordings"], said
     assert done.trained.figures["labels"] == len("please")
     assert [x.reference for x in done.examples] == ["je vais"]
-    assert {"held_out/cer", "held_out/wer", "held_out/loss"} <= done.trained.figures.keys()
+    assert {f"held_out/{name}" for name in ("loss", *RATES)} <= done.trained.figures.keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 
 from w2v_edge.errors import ConfigError
 from w2v_edge.model.config import CtcHeadConfig
-from w2v_edge.training.vocabulary import Vocabulary, head_for, normalise
+from w2v_edge.training.text_form import TextForm
+from w2v_edge.training.vocabulary import Vocabulary, head_for
+
+normalise = TextForm().normalise
 
 
 @settings(deadline=None, max_examples=300)
@@ -33,6 +38,10 @@ def test_normalisation_is_idempotent(text: str) -> None:
         ("STRASSE\u00ad Straße", "strasse straße"),
         ("?!", ""),
         ("नमस्ते दुनिया", "नमस्ते दुनिया"),
+        ("কি'রে 'কি'", "কি'রে কি"),
+        ("'\u0301a' \u0301", "a"),
+        ("İstanbul", "istanbul"),
+        ("ΛΟΓΟΣ", "λογος"),
         ("ﬁne №5", "fine no5"),
     ],
 )
@@ -80,6 +89,91 @@ def test_characters_without_a_label_are_named() -> None:
 def _vocabulary(*letters: str, delimiter: str | None = "|") -> Vocabulary:
     labels = ("<pad>", "<unk>", *([delimiter] if delimiter else []), *letters)
     return Vocabulary(CtcHeadConfig(len(labels), labels, 0, delimiter, ("<pad>", "<unk>")))
+
+
+def _decoded(vocabulary: Vocabulary, text: str) -> str:
+    """The transcript of a model that hears the labels of a text."""
+    path = [x for label in vocabulary.encode(text) for x in (label, 0)]
+    logits = np.full((len(path), vocabulary.head.size), -10.0, np.float32)
+    logits[np.arange(len(path)), path] = 10.0
+    return vocabulary.decode(logits)
+
+
+LATIN = "abcdefghijklmnopqrstuvwxyz"
+GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
+JAMO = "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎㄲㄸㅃㅆㅉㅏㅑㅓㅕㅗㅛㅜㅠㅡㅣㅐㅔㅘㅝ"
+CONJOINING = [
+    *map(chr, range(0x1100, 0x1113)),
+    *map(chr, range(0x1161, 0x1176)),
+    *map(chr, range(0x11A8, 0x11C3)),
+]
+ALPHABETS: dict[str, tuple[list[str], list[str]]] = {
+    # Labels, and the syllables that texts are made of; empty for the labels themselves.
+    "Latin": ([*LATIN, *"äöüßéà"], []),
+    "both cases": ([*LATIN, *LATIN.upper(), *"äöüÄÖÜß"], []),
+    "capitals": ([*LATIN.upper(), *"ÄÖÜÉ"], []),
+    "Turkish": ([*"abcçdefgğh\u0131ijklmnoöprsştuüvyz"], []),
+    "Turkish capitals": ([*"ABCÇDEFGĞHI\u0130JKLMNOÖPRSŞTUÜVYZ"], []),
+    "Greek": ([*GREEK, *"άέήίόύώς"], []),
+    "Greek capitals": ([*GREEK.upper()], []),
+    "Vietnamese letters": ([*LATIN, *"ăâđêôơưếềểễệấặộợữự"], []),
+    "Vietnamese tones": (
+        [*LATIN, *"ăâđêôơư", *"\u0300\u0301\u0303\u0309\u0323"],
+        [v + tone for v in "aăâeêioôơuưy" for tone in "\u0300\u0301\u0303\u0309\u0323"],
+    ),
+    "accents apart": ([*LATIN, *"\u0301\u0302\u0323"], ["e\u0323\u0302", "e\u0301", "o", "\u1ed9"]),
+    "Hindi": ([*"अआकखगड़ढ़क़जझटठडढण", "\u093c", *"ािीुूे्ं"], ["क", "का", "ड़ी", "ढ\u093cि", "क्क"]),
+    "Hindi with nukta letters": (["क", "\u0958", "\u095c", *"ाि"], ["क", "\u0958ा", "ड\u093cि"]),
+    "Bengali": (["য", "\u09df", "ড", "\u09dc", *"ািে"], ["\u09dfা", "য\u09bcে", "ড\u09bc", "য"]),
+    "Korean letters": ([*JAMO], []),
+    "Korean syllables of letters": ([*JAMO], ["한", "가", "국", "어", "까", "와"]),
+    "Korean conjoining letters": (CONJOINING, ["한", "가", "값", "어", "까", "와", "읽"]),
+    "Korean syllables": (["한", "국", "어", "가", "값"], []),
+    "Hebrew": ([*"אבגדהוזחטיכלמנסעפצקרשתםןףץך"], []),
+    "Hebrew with points": (
+        [*"אבגדהושלם", "\ufb2a", *"\u05b8\u05b9\u05bc"],
+        ["\u05e9\u05c1\u05b8", "ל", "\u05d5\u05b9", "ם"],
+    ),
+    "Arabic": ([*"ابتثجحخدذرزسشصضطظعغفقكلمنهويىةءآأؤإئ"], []),
+    "Arabic with vowels": (
+        [*"بسلم", *"\u064e\u064f\u0651"],
+        ["ب\u064e", "س\u0651\u064e", "ل", "م\u064f\u0651"],
+    ),
+    "Persian": ([*"ابپمیخهو", "\u200c"], ["می\u200cخ", "\u0647\u0627", "به"]),
+    "Sinhala": ([*"කරශීන්", "\u200d"], ["ශ්\u200dරී", "න"]),
+    "Thai": ([*"กขคงนมดอ", *"ะาิีุูเแ", *"\u0e48\u0e49"], ["กุ\u0e48", "น\u0e49า", "มี"]),
+    "several characters": ([*LATIN, "sch", "th", "ch", "qu"], []),
+    "punctuation": ([*LATIN, *".,?!-"], []),
+    "apostrophes": ([*LATIN, "'"], ["l'eau", "don't", "a"]),
+    "old marks": (["a", "b", "\u2019", "№", "ﬁ"], ["a\u2019b", "№", "aﬁ"]),
+}
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+@settings(deadline=None, max_examples=40)
+@given(choice=st.data())
+def test_texts_made_of_labels_are_spelled_back(alphabet: str, choice: st.DataObject) -> None:
+    """What labels spell is encoded, and decoded again, canonically the same."""
+    labels, syllables = ALPHABETS[alphabet]
+    vocabulary = _vocabulary(*labels)
+    word = st.lists(st.sampled_from(syllables or labels), min_size=1, max_size=6).map("".join)
+    text = " ".join(choice.draw(st.lists(word, min_size=1, max_size=3)))
+    assert not vocabulary.missing([text])
+    back = _decoded(vocabulary, text)
+    assert back == vocabulary.spell(text)
+    assert _same(back) == _same(text)
+    for other in ("NFC", "NFD"):
+        assert vocabulary.encode(unicodedata.normalize(other, text)) == vocabulary.encode(text)
+
+
+def _same(text: str) -> str:
+    """A text without differences that labels need not make: compatibility, and Korean letters."""
+    made = []
+    for char in unicodedata.normalize("NFKD", text):
+        name = unicodedata.name(char)
+        first = name.replace("HANGUL JONGSEONG", "HANGUL CHOSEONG")
+        made.append(char if first == name else unicodedata.lookup(first))
+    return "".join(made)
 
 
 def _spelled(vocabulary: Vocabulary, text: str) -> list[str]:
@@ -144,3 +238,13 @@ def test_what_no_label_spells_is_named_whole() -> None:
     assert vocabulary.missing([vocabulary.form.normalise("éxe")]) == ["é"]
     assert vocabulary.form.dropped("e, x! e,\u200d") == {",": 2, "!": 1, "\u200d": 1}
     assert not _vocabulary("e", ",", "!").form.dropped("e, e!")
+
+
+def test_turkish_texts_have_their_own_case() -> None:
+    """I is dotless where the texts' alphabet is Turkish; elsewhere it keeps its usual case."""
+    turkish = TextForm.of_texts(["Isparta \u0130zmir", "\u0131l\u0131k"])
+    assert turkish.turkic
+    assert turkish.normalise("Isparta \u0130zmir") == "\u0131sparta izmir"
+    mixed = TextForm.of_texts(["I saw Kad\u0131k\u00f6y"])
+    assert not mixed.turkic
+    assert mixed.normalise("I saw \u0130zmir") == "i saw izmir"

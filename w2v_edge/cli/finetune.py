@@ -80,9 +80,11 @@ def command(
     RUN/model-fp32.
 
     Texts are normalised to lower case without punctuation: letters, digits, apostrophes within
-    words. Labels are their characters, or the vocabulary of the checkpoint. Recordings longer than
-    --crop-seconds, without text, or with more text than frames are left out and counted. CER and
-    WER are measured on the validation recordings.
+    words. Labels are their characters, or the vocabulary of the checkpoint, whose case and
+    punctuation are kept. Recordings longer than --crop-seconds, without text, or with more text
+    than frames are left out and counted. On the validation recordings, held_out/cer and
+    held_out/wer are error rates against the texts in the labels' form, held_out/cer_as_written and
+    held_out/wer_as_written against the texts as the manifest has them.
 
     The feature encoder is frozen, so codes of the checkpoint are kept. Defaults of hyperparameters
     depend on the model's size. On several GPUs: torchrun, as for pretrain.
@@ -125,6 +127,8 @@ def _show(finetuned: Finetuned, output: Path, *, as_json: bool) -> None:
         print_json({"model": str(output / "model.pt"), **trained, "examples": examples})
         return
     for example in finetuned.examples:
+        if example.written != example.reference:
+            console().print(f"{'as written':>24}  {example.written}")
         console().print(f"{'reference':>24}  {example.reference}")
         console().print(f"{'hypothesis':>24}  {example.hypothesis}")
     show_trained(finetuned.trained, output, as_json=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class TextBatch:
 
     Attributes:
         audio: whole recordings.
-        texts: normalised texts by row; empty if this process has no recording.
+        texts: texts as written, by row; empty if this process has no recording.
         labels: (b, s) int64 labels of the texts, zero past their lengths.
         label_lengths: (b,) int64; 0 for a recording that could not be read.
     """
@@ -174,11 +175,13 @@ class Example:
     """A transcript of the validation split.
 
     Attributes:
-        reference: the normalised text.
+        reference: the text in the labels' form, what a perfect transcript is.
+        written: the text as its manifest has it, with single spaces.
         hypothesis: the model's greedy transcript.
     """
 
     reference: str
+    written: str
     hypothesis: str
 
 
@@ -205,7 +208,7 @@ class CtcTraining:
         Args:
             model: in either mode; frozen parameters need no gradient already.
             recipe: the hyperparameters.
-            data: recordings with normalised texts; those to train on must fit.
+            data: recordings with texts; those to train on must fit.
             augment: the masks.
             freeze_updates: number of updates for which only the head is trained.
             bad: handles recordings that cannot be read.
@@ -248,7 +251,11 @@ class CtcTraining:
         return Loss(output.loss, output.labels, metrics)
 
     def evaluate(self, processes: Processes, device: torch.device) -> Metrics:
-        """Return loss, CER and WER of greedy decoding on the validation split."""
+        """Return loss, CER and WER of greedy decoding on the validation split.
+
+        `cer` and `wer` are against the texts in the labels' form, `cer_as_written` and
+        `wer_as_written` against the texts of the manifest, with their case and punctuation.
+        """
         planned_batches = self._data.plan_validation(processes.rank, processes.world_size)
         if not planned_batches:
             return {}
@@ -286,31 +293,47 @@ class CtcTraining:
         return output
 
     def _examples(self, batch: TextBatch, output: CtcOutput) -> list[Example]:
-        logits = output.logits.cpu().numpy()
+        logits, vocabulary = output.logits.cpu().numpy(), self._vocabulary
         return [
-            Example(text, self._vocabulary.decode(logits[row, : int(output.frames[row])]))
+            Example(
+                vocabulary.spell(text),
+                " ".join(text.split()),
+                vocabulary.decode(logits[row, : int(output.frames[row])]),
+            )
             for row, text in enumerate(batch.texts)
             if batch.audio.lengths[row]
         ]
 
 
 def _error_rates(examples: Sequence[Example], device: torch.device) -> Metrics:
-    """Return the character and word error rates (CER, WER) over all processes."""
+    """Return character and word error rates (CER, WER) over all processes."""
     try:
         import jiwer
     except ImportError as error:
         raise MissingExtraError("fine-tuning", "jiwer", "train") from error
-    references = [x.reference for x in examples]
-    hypotheses = [x.hypothesis for x in examples]
-    counts = []
-    for process in (jiwer.process_characters, jiwer.process_words):
-        edits = length = 0
-        if references:
-            found = process(references, hypotheses)
-            edits = found.substitutions + found.deletions + found.insertions
-            length = found.hits + found.substitutions + found.deletions
-        counts.append((edits, length))
+    hypotheses = [_composed(x.hypothesis) for x in examples]
+    counts = {}
+    for ending, texts in (
+        ("", [x.reference for x in examples]),
+        ("_as_written", [x.written for x in examples]),
+    ):
+        references = [_composed(text) for text in texts]
+        for name, process in (("cer", jiwer.process_characters), ("wer", jiwer.process_words)):
+            edits = length = 0
+            if references:
+                found = process(references, hypotheses)
+                edits = found.substitutions + found.deletions + found.insertions
+                length = found.hits + found.substitutions + found.deletions
+            counts[name + ending] = (edits, length)
     # float32 is exact for whole numbers up to 16 million, and every device has it.
-    sums = all_reduce_sum(torch.tensor(counts, dtype=torch.float32, device=device)).tolist()
-    (cer, characters), (wer, words) = sums
-    return {"held_out/cer": cer / max(1.0, characters), "held_out/wer": wer / max(1.0, words)}
+    given = torch.tensor(list(counts.values()), dtype=torch.float32, device=device)
+    sums = all_reduce_sum(given).tolist()
+    return {
+        f"held_out/{name}": edits / max(1.0, length)
+        for name, (edits, length) in zip(counts, sums, strict=True)
+    }
+
+
+def _composed(text: str) -> str:
+    """Return a text in NFC: the encoding of an accent is no error."""
+    return unicodedata.normalize("NFC", text)

@@ -26,8 +26,9 @@ from w2v_edge.training.recipe import BASE_DIM, Callbacks, LoopOptions, Recipe, f
 from w2v_edge.training.recordings import BadRecordings
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
 from w2v_edge.training.spec_augment import SpecAugment
+from w2v_edge.training.text_form import TextForm
 from w2v_edge.training.transcripts import Transcribed, keep_fitting, measure_whole, read_transcripts
-from w2v_edge.training.vocabulary import PLAIN, TextForm, Vocabulary, head_for
+from w2v_edge.training.vocabulary import Vocabulary, head_for
 
 SMALL_MODEL_MASKS = SpecAugment(time=0.2, channels=0.1)
 """Masks of models below `base`."""
@@ -170,9 +171,11 @@ def finetune(
                 freeze_updates=chosen.freeze_updates,
                 bad=bad,
             )
-            digest = data_hash(
-                (f"{x.utterance.id}\0{x.utterance.text}", x.seconds) for x in (*clips, *validation)
+            texts = (
+                (x, vocabulary.form.normalise(x.utterance.text or ""))
+                for x in (*clips, *validation)
             )
+            digest = data_hash((f"{x.utterance.id}\0{text}", x.seconds) for x, text in texts)
             run = Run("finetune", model.config.to_dict(), recipe, digest, asdict(chosen))
             accelerator = open_accelerator(recipe.precision, cpu=cpu)
         with processes.together():
@@ -180,7 +183,7 @@ def finetune(
                 folder.resume(run)
             elif processes.is_main:
                 folder.begin(run, lambda path: save_checkpoint(model, path))
-                transcripts.report_dropped(warn)
+                transcripts.report(warn)
         trained = train(
             task, recipe, folder, processes, accelerator, options=options, callbacks=callbacks
         )
@@ -282,11 +285,11 @@ def _defaults(model: Wav2Vec2Model, recipe: Recipe, *, new_head: bool) -> dict[s
     return {"freeze_updates": min(MAX_FREEZE_UPDATES, recipe.updates // 2) if new_head else 0}
 
 
-def _text_form(model: Wav2Vec2Model, *, new_vocabulary: bool) -> TextForm:
-    """Return the form of texts that a model's labels can spell."""
+def _text_form(model: Wav2Vec2Model, *, new_vocabulary: bool) -> TextForm | None:
+    """Return the form of texts that a model's labels can spell; None without labels to keep."""
     head = model.config.head
     if new_vocabulary or not isinstance(head, CtcHeadConfig) or not head.labels:
-        return PLAIN
+        return None
     return Vocabulary(head).form
 
 
@@ -300,6 +303,6 @@ def _new_head(
     """
     head = model.config.head
     if always or not isinstance(head, CtcHeadConfig):
-        return head_for(x.text or "" for x in transcripts.train)
+        return head_for(transcripts.form.normalise(x.text or "") for x in transcripts.train)
     Vocabulary(head).check_covers(transcripts.texts)
     return None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 
 from w2v_edge.audio import Utterance, find_utterances
@@ -17,27 +17,32 @@ from w2v_edge.errors import InputError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.training.recipe import Recipe
 from w2v_edge.training.recordings import BadRecordings, Clip, measure, split_validation
-from w2v_edge.training.vocabulary import MAX_NAMED, PLAIN, TextForm, Vocabulary
+from w2v_edge.training.text_form import TextForm
+from w2v_edge.training.vocabulary import MAX_NAMED, Vocabulary
 
 Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Transcribed:
-    """Utterances with normalised texts, none of them empty.
+    """Utterances with their texts as written, none of them empty once normalised.
 
     Attributes:
         train: the training split.
         validation: the validation split; may be empty.
-        dropped: characters that normalising left out, of all texts.
+        form: the form that texts are normalised to.
+        dropped: characters that normalising leaves out, of all texts.
     """
 
     train: list[Utterance]
     validation: list[Utterance]
+    form: TextForm
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def report_dropped(self, warn: Warn) -> None:
-        """Say which characters were left out, if any, the most frequent first."""
+    def report(self, warn: Warn) -> None:
+        """Say which characters were left out, the most frequent first, and an unusual case."""
+        if self.form.turkic and not self.form.cased:
+            warn("I is \u0131 in lower case, as in Turkish: the alphabet has \u0131 and no w")
         if self.dropped:
             found = self.dropped.most_common(MAX_NAMED)
             few = " ".join(f"{char!r} {count}" for char, count in found)
@@ -46,7 +51,7 @@ class Transcribed:
 
     @property
     def texts(self) -> list[str]:
-        """All texts."""
+        """All texts, as written."""
         return [x.text or "" for x in (*self.train, *self.validation)]
 
 
@@ -55,7 +60,7 @@ def read_transcripts(
     valid: Sequence[Path],
     validation_fraction: float,
     warn: Warn,
-    form: TextForm = PLAIN,
+    form: TextForm | None = None,
 ) -> Transcribed:
     """Read manifests with texts.
 
@@ -64,40 +69,47 @@ def read_transcripts(
         valid: manifests of the validation split; if none, a fraction of `sources` is split off.
         validation_fraction: that fraction; the recordings are chosen by name.
         warn: receives the number of recordings that are left out, and why.
-        form: of the texts.
+        form: of the texts; None for that of new vocabularies.
 
     Raises:
         InputError: a manifest cannot be read, or has no texts.
     """
+    splits = [_with_texts(paths) for paths in (sources, valid) if paths]
+    form = form or TextForm.of_texts(x.text or "" for split in splits for x in split)
     dropped: Counter[str] = Counter()
-    found = _with_texts(sources, warn, form, dropped)
+    for utterance in chain(*splits):
+        dropped.update(form.dropped(utterance.text or ""))
+    found = _with_words(splits[0], sources, form, warn)
     if valid:
-        kept = _with_texts(valid, warn, form, dropped)
+        kept = _with_words(splits[1], valid, form, warn)
         paths = {x.path.resolve() for x in kept}
         train = [x for x in found if x.path.resolve() not in paths]
         if not train:
             raise InputError("found all recordings in --valid; name others to train on")
         _report(warn, len(found) - len(train), "they are in --valid")
-        return Transcribed(train, kept, dropped)
-    return Transcribed(*split_validation(found, validation_fraction), dropped)
+        return Transcribed(train, kept, form, dropped)
+    return Transcribed(*split_validation(found, validation_fraction), form, dropped)
 
 
-def _with_texts(
-    sources: Sequence[Path], warn: Warn, form: TextForm, dropped: Counter[str]
-) -> list[Utterance]:
-    """Return the utterances with a text, normalised, and count what that drops."""
+def _with_texts(sources: Sequence[Path]) -> list[Utterance]:
+    """Return the utterances of manifests, of which some have a text."""
     found = find_utterances(sources)
-    where = ", ".join(map(str, sources))
     if all(x.text is None for x in found):
+        where = ", ".join(map(str, sources))
         raise InputError(
             f"{where}: found no texts; name a .tsv with the columns 'path' and 'text', or a .jsonl "
             "with these keys"
         )
-    normalised = [replace(x, text=form.normalise(x.text or "")) for x in found]
-    for utterance in found:
-        dropped.update(form.dropped(utterance.text or ""))
-    kept = [x for x in normalised if x.text]
+    return found
+
+
+def _with_words(
+    found: Sequence[Utterance], sources: Sequence[Path], form: TextForm, warn: Warn
+) -> list[Utterance]:
+    """Return the utterances whose text is not empty once normalised."""
+    kept = [x for x in found if form.normalise(x.text or "")]
     if not kept:
+        where = ", ".join(map(str, sources))
         raise InputError(
             f"{where}: found {len(found)} empty texts, expected letters or digits in 'text'"
         )

@@ -1,25 +1,17 @@
-"""Vocabulary of a CTC head: normalisation of texts, and their conversion to labels and back.
-
-Texts are trained and scored as `TextForm.normalise` returns them:
-
-- Unicode is in NFKC, and in lower case unless the labels hold both cases;
-- letters, accents and digits stay: spell out numbers in the manifest;
-- apostrophes between letters stay, as `'`; others are quotation marks, and are removed;
-- punctuation, symbols and format characters that the labels hold stay; other punctuation and
-  symbols, hyphens too, become spaces, and other format characters are removed.
+"""Vocabulary of a CTC head: conversion of texts to labels and back.
 
 Texts and labels are compared decomposed (NFKD), the longest label first: labels of several
-characters, composed or decomposed letters, and Korean letters are all found.
+characters, composed or decomposed letters, accents in any order, and Korean letters are all found.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations, takewhile
 from typing import Any
 
 import numpy.typing as npt
@@ -29,73 +21,22 @@ from w2v_edge.errors import ConfigError
 from w2v_edge.model.config import CtcHeadConfig, ModelConfig
 from w2v_edge.text.decoding import GreedyDecoder
 from w2v_edge.text.spelling import Spelling
+from w2v_edge.training.text_form import DOTTED, TextForm
 
 BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
 SPECIAL = (BLANK, UNKNOWN)
 
-APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\uff07"), "'")
-_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)")
+SIGMA, FINAL_SIGMA = "\u03c3\u03c2"
+"""One letter of Greek, the second at the end of a word; capitals do not tell them apart."""
+
+ACCENTED = re.compile(r"\w[^\w\s]{2,}")
+"""A letter with what may be several accents, decomposed."""
+
 MAX_NAMED = 12
 """Most characters that an error names."""
 
-
-@dataclass(frozen=True)
-class TextForm:
-    """The form of texts that suits a vocabulary.
-
-    Attributes:
-        kept: punctuation, symbols and format characters that stay, in NFKC.
-        cased: whether the case of letters stays.
-    """
-
-    kept: frozenset[str] = frozenset()
-    cased: bool = False
-
-    @classmethod
-    def of_texts(cls, labels: Iterable[str]) -> TextForm:
-        """Return the form of texts that labels of these texts can spell."""
-        found = set(unicodedata.normalize("NFKC", "".join(labels))) - {" ", "'"}
-        letters = {x.lower() for x in found if x.lower() != x.upper()}
-        both = sum(x in found and x.upper() in found for x in letters)
-        kept = frozenset(x for x in found if unicodedata.category(x)[0] not in "LNM")
-        return cls(kept, cased=2 * both > len(letters))
-
-    def normalise(self, text: str) -> str:
-        """Return a normalised text; normalising again changes nothing."""
-        return self._normalise(text, Counter())
-
-    def dropped(self, text: str) -> Counter[str]:
-        """Return the characters of a text that normalising leaves out, spaces aside."""
-        counts: Counter[str] = Counter()
-        self._normalise(text, counts)
-        return counts
-
-    def _normalise(self, text: str, dropped: Counter[str]) -> str:
-        other = {code: x for code, x in APOSTROPHES.items() if chr(code) not in self.kept}
-        text = unicodedata.normalize("NFKC", text.translate(other))
-        text = text if self.cased else text.lower()
-        kept: list[str] = []
-        for char in unicodedata.normalize("NFKC", text):
-            kind = unicodedata.category(char)
-            marks = kind[0] == "M" and kept and kept[-1].strip()
-            if kind[0] in "LN" or char == "'" or char in self.kept or marks:
-                kept.append(char)
-                continue
-            if not char.isspace():
-                dropped[char] += 1
-            if kind != "Cf":
-                kept.append(" ")
-        words = unicodedata.normalize("NFKC", "".join(kept))
-        return " ".join(_QUOTES.sub(" ", words).split())
-
-
-PLAIN = TextForm()
-"""Letters, digits and apostrophes in lower case, the form of new vocabularies."""
-
-
-def normalise(text: str) -> str:
-    """Return a text in the form of new vocabularies."""
-    return PLAIN.normalise(text)
+MAX_MARKS = 4
+"""Most accents on one letter whose order is changed to find labels."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +63,7 @@ class Vocabulary:
     @cached_property
     def form(self) -> TextForm:
         """The form of texts that these labels can spell."""
-        return TextForm.of_texts(text for text in self._spelling.texts if text.strip())
+        return TextForm.of_labels(text for text in self._spelling.texts if text.strip())
 
     @cached_property
     def _spelling(self) -> Spelling:
@@ -141,19 +82,23 @@ class Vocabulary:
     def _labels(self) -> Mapping[str, int]:
         """Labels by decomposed text: of the same case first, then of the other."""
         found: dict[str, int] = {}
+        lower = self.form.lower
         lower_first = sorted(
             ((text, i) for i, text in enumerate(self._spelling.texts) if text),
-            key=lambda x: x[0] != x[0].lower(),
+            key=lambda x: (x[0] != x[0].lower(), DOTTED in x[0]),
         )
-        folds: tuple[Callable[[str], str], ...] = (str.lower,)
+        folds: tuple[Callable[[str], str], ...] = (lower,)
         if self.form.cased:
-            folds = (str, str.lower, str.upper)
+            folds = (str, lower, str.upper)
         for fold in folds:
             for text, index in lower_first:
                 # Some letters are two in the other case.
                 if len(fold(text)) == len(text):
                     for key in _decomposed(fold(text)):
-                        found.setdefault(key, index)
+                        # The capitals of a sign such as № show once it is decomposed.
+                        found.setdefault(fold(key), index)
+        if SIGMA in found:
+            found.setdefault(FINAL_SIGMA, found[SIGMA])
         return found
 
     @cached_property
@@ -170,38 +115,73 @@ class Vocabulary:
         return self.head.labels.index(UNKNOWN) if UNKNOWN in self.head.labels else None
 
     def _pieces(self, text: str) -> Iterator[tuple[str, int | None]]:
-        """Yield pieces of a decomposed text with their labels; None for a character without."""
+        """Yield pieces of a normalised text, decomposed, with their labels; None without one."""
         if any(key[0] == " " for key in self._labels if key != " "):
             # Pieces that begin a word begin with a space.
             text = " " + text
-        for match in self._pattern.finditer(unicodedata.normalize("NFKD", text)):
+        decomposed = ACCENTED.sub(self._in_order, unicodedata.normalize("NFKD", text))
+        for match in self._pattern.finditer(decomposed):
             piece = match.group()
-            yield piece, self._labels.get(piece, self._labels.get(piece.lower()))
+            yield piece, self._label_of(piece)
+
+    def _in_order(self, accented: re.Match[str]) -> str:
+        """Return a letter with its accents in the order that the fewest labels spell, if any does.
+
+        Unicode orders accents by their place, whatever the labels hold: an e with circumflex and
+        dot below is the label of an e with circumflex and another of the dot.
+        """
+        letter = accented.group()[0]
+        marks = list(takewhile(unicodedata.combining, accented.group()[1:]))
+        written = letter + "".join(marks)
+        if not 1 < len(marks) <= MAX_MARKS:
+            return accented.group()
+        orders = (letter + "".join(order) for order in permutations(marks))
+        equal = [x for x in orders if unicodedata.normalize("NFD", x) == written]
+        best = min(equal, key=self._cost, default=written)
+        return best + accented.group()[len(written) :]
+
+    def _cost(self, text: str) -> tuple[int, int]:
+        """Return the number of pieces of a decomposed text without a label, and of all."""
+        pieces = self._pattern.findall(text)
+        return sum(self._label_of(x) is None for x in pieces), len(pieces)
+
+    def _label_of(self, piece: str) -> int | None:
+        return self._labels.get(piece, self._labels.get(self.form.lower(piece)))
 
     def encode(self, text: str) -> list[int]:
-        """Return the labels of a normalised text.
+        """Return the labels of a text.
 
         A character without a label becomes the unknown label, or nothing if there is none. Spaces
         become nothing in a vocabulary without a word delimiter.
         """
         labels = []
-        for piece, index in self._pieces(text):
+        for piece, index in self._pieces(self.form.normalise(text)):
             label = index if index is not None or piece == " " else self._unknown
             if label is not None:
                 labels.append(label)
         return labels
 
+    def spell(self, text: str) -> str:
+        """Return a text as a perfect transcript of it has it: the texts of its labels.
+
+        Characters without a label stay as they are; spaces are lost without a word delimiter.
+        """
+        texts = self._spelling.texts
+        pieces = self._pieces(self.form.normalise(text))
+        spelled = (x.strip() if index is None else texts[index] for x, index in pieces)
+        return " ".join("".join(spelled).split())
+
     def decode(self, logits: npt.NDArray[Any]) -> str:
-        """Return the normalised text of logits (n, labels), by the runtime's greedy decoder.
+        """Return the text of logits (n, labels), by the runtime's greedy decoder.
 
         Raises:
             InputError: the logits are not finite.
         """
-        return self.form.normalise(self._decoder.decode(logits, 0.0).text)
+        return self._decoder.decode(logits, 0.0).text
 
     def missing(self, texts: Iterable[str]) -> list[str]:
-        """Return the characters of normalised texts that have no label."""
-        words = {word for text in texts for word in text.split()}
+        """Return the characters of texts, normalised, that have no label."""
+        words = {word for text in texts for word in self.form.normalise(text).split()}
         found: set[str] = set()
         for word in words:
             if not self._covers(word):
@@ -213,7 +193,7 @@ class Vocabulary:
         return all(index is not None or piece == " " for piece, index in self._pieces(word))
 
     def check_covers(self, texts: Iterable[str]) -> None:
-        """Check that the vocabulary has all characters of normalised texts.
+        """Check that the vocabulary has all characters of texts, normalised.
 
         Raises:
             ConfigError: a character has no label, or the labels are not letters.
