@@ -1,4 +1,4 @@
-"""Converts checkpoints of other toolkits: transformers folders and Hub models, fairseq, torchaudio.
+"""Converts checkpoints of other toolkits: transformers, fairseq, fairseq2 and torchaudio.
 
 A source checkpoint is converted in three steps: its settings become a `ModelConfig`, its tensors
 are renamed by a key table (`key_table.KeyMapping`), and both are checked against each other. Any
@@ -12,8 +12,7 @@ To add
 - a head of transformers: an entry in `CLASSES` and `HEAD_TENSORS` (`huggingface/families.py`), a
   branch in `_head` of `huggingface/settings.py`, and its mappings in `huggingface/names.py`;
 - a single-file format: a module like `torchaudio.py`, with `recognises(payload)`,
-  `read_NAME(path, payload)`, a table of default settings for `SourceSettings` and a key table, and
-  an entry in `READERS` (`source.py`);
+  `read_NAME(path, payload, labels=...)` and a key table, and an entry in `READERS` (`source.py`);
 - an architecture that the model does not have: its config in `model/config.py` (each number with
   its bounds), its modules with an initialisation rule in `model/initialisation.py`, and the
   exporter's twin.

@@ -6,22 +6,23 @@ WavLM's own files have the same layout, and s3prl's have it under other keys.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from torch import Tensor
 
+from w2v_edge.checkpoints.converted import Converted
+from w2v_edge.checkpoints.dictionary import Dictionary, find_dictionary
 from w2v_edge.checkpoints.key_table import (
-    Coverage,
     KeyMapping,
     convert,
     existing,
     weight_and_bias,
     with_projection,
 )
-from w2v_edge.checkpoints.restricted_pickle import StandIn, plain
+from w2v_edge.checkpoints.restricted_pickle import plain
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.checkpoints.tensors import is_tensors, modern_names
 from w2v_edge.errors import CheckpointError, ConfigError
@@ -40,7 +41,6 @@ from w2v_edge.model.config import (
     TemperatureSchedule,
     TransformerContextConfig,
 )
-from w2v_edge.model.speech_model import SpeechModel
 
 S3PRL = {"task_cfg", "model_cfg", "model_weight"}
 """Keys of a checkpoint that s3prl converted."""
@@ -79,12 +79,6 @@ DEFAULTS: dict[str, Any] = {
 NORMALISATION_EPS = 1e-5
 """fairseq normalises with a layer norm."""
 
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
-"""The first labels of every fairseq dictionary; the first is the CTC blank."""
-
-OVERWRITE = "#fairseq:overwrite"
-"""Optional flag after an entry of a dictionary."""
-
 MAX_LAYERS = 64
 
 IGNORED = {
@@ -104,13 +98,14 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def read_fairseq(
-    path: Path, payload: Mapping[str, Any], *, projection: bool = False
-) -> tuple[SpeechModel, Coverage]:
+    path: Path, payload: Mapping[str, Any], *, labels: bool = True, projection: bool = False
+) -> Converted:
     """Return the model of a checkpoint.
 
     Args:
-        path: the file, for errors.
+        path: the file; `dict.*.txt` may lie beside it.
         payload: its content.
+        labels: whether to read the labels of a CTC head.
         projection: read the final projection of the context.
 
     Raises:
@@ -123,8 +118,9 @@ def read_fairseq(
     ctc = any(name.startswith(CTC_PREFIX) for name in tensors)
     body = {name.removeprefix(CTC_PREFIX): tensor for name, tensor in tensors.items()}
     settings = _settings(path, payload)
+    dictionary = find_dictionary(path, payload) if ctc and labels else None
     try:
-        config = _config(path, settings, body, _labels(path, payload) if ctc else None, ctc=ctc)
+        config = _config(path, settings, body, dictionary, ctc=ctc)
         if projection:
             shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
             config = with_projection(path, config, shapes)
@@ -135,7 +131,8 @@ def read_fairseq(
     ignored = IGNORED if config.objective is None else {}
     rows = existing(_rows(config), expected)
     converted, coverage = convert(path, rows, expected, body, ignored)
-    return fill(path, empty, converted), coverage
+    remarks = () if dictionary is None else dictionary.remarks
+    return Converted(fill(path, empty, converted), coverage, remarks)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def _config(
     path: Path,
     settings: _Fairseq,
     body: Mapping[str, Tensor],
-    labels: tuple[str, ...] | None,
+    dictionary: Dictionary | None,
     *,
     ctc: bool,
 ) -> ModelConfig:
@@ -193,7 +190,7 @@ def _config(
         context=_context(settings),
         objective=_objective(settings) if trained else None,
         normalise=NormalisationConfig(NORMALISATION_EPS) if _normalised(settings) else None,
-        head=_head(path, body, labels) if ctc else None,
+        head=_head(path, body, dictionary) if ctc else None,
     )
 
 
@@ -274,43 +271,20 @@ def _objective(settings: _Fairseq) -> ObjectiveConfig:
     )
 
 
-def _head(path: Path, body: Mapping[str, Tensor], labels: tuple[str, ...] | None) -> CtcHeadConfig:
+def _head(path: Path, body: Mapping[str, Tensor], dictionary: Dictionary | None) -> CtcHeadConfig:
     weight = body.get("w2v_encoder.proj.weight")
     if weight is None or not weight.ndim:
         raise CheckpointError(f"{path}: missing tensor 'w2v_encoder.proj.weight'")
-    if labels is not None and len(labels) != len(weight):
+    if dictionary is None:
+        return CtcHeadConfig(len(weight), (), 0, None, ())
+    labels = dictionary.labels
+    if len(labels) != len(weight):
         raise CheckpointError(
-            f"{path}: expected a dictionary of {len(weight)} labels, found {len(labels)}"
+            f"{path}: expected a dictionary of {len(weight)} labels, found {len(labels)} in "
+            f"{dictionary.where}; put the right one there, or export without labels: --no-labels"
         )
-    delimiter = "|" if labels and "|" in labels else None
-    return CtcHeadConfig(len(weight), labels or (), 0, delimiter, SPECIAL if labels else ())
-
-
-def _labels(path: Path, payload: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the labels, from the checkpoint or from a `dict.*.txt` next to it, if any."""
-    state = payload.get("task_state")
-    dictionary = state.get("target_dictionary") if isinstance(state, Mapping) else None
-    if isinstance(dictionary, StandIn):
-        symbols = plain(vars(dictionary).get("symbols"))
-        if isinstance(symbols, list) and all(isinstance(x, str) for x in symbols):
-            return _stripped(symbols)
-    beside = sorted(path.parent.glob("dict.*.txt"))
-    if not beside:
-        return None
-    if len(beside) > 1:
-        names = ", ".join(x.name for x in beside[:4])
-        raise CheckpointError(f"{path}: expected one dictionary next to it, found {names}")
-    try:
-        lines = beside[0].read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{beside[0]}: expected text in UTF-8") from error
-    kept = (line.removesuffix(OVERWRITE).rstrip() for line in lines if line.strip())
-    return _stripped([*SPECIAL, *(line.rsplit(" ", maxsplit=1)[0] for line in kept)])
-
-
-def _stripped(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return labels without spaces around them, which some dictionaries carry along."""
-    return tuple(label.strip() or label for label in labels)
+    delimiter = "|" if "|" in labels else None
+    return CtcHeadConfig(len(weight), labels, dictionary.blank, delimiter, dictionary.special)
 
 
 def _parse_convolutions(path: Path, text: str) -> tuple[ConvLayer, ...]:

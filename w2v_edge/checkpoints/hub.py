@@ -121,6 +121,7 @@ class _Hub:
         )
 
 
+NO_CONFIG = f"no {CONFIG} in it; if it has a .pt file instead, download that"
 REASONS = {
     "LocalEntryNotFoundError": (
         "it cannot be reached, and the model is not completely cached (HF_HUB_OFFLINE=1 uses "
@@ -129,8 +130,8 @@ REASONS = {
     "GatedRepoError": "request access on the model's page (then: hf auth login)",
     "RepositoryNotFoundError": "no such model, or a private one (then: hf auth login)",
     "RevisionNotFoundError": "no such revision",
-    "EntryNotFoundError": f"no {CONFIG} in it",
-    "RemoteEntryNotFoundError": f"no {CONFIG} in it",
+    "EntryNotFoundError": NO_CONFIG,
+    "RemoteEntryNotFoundError": NO_CONFIG,
 }
 """Text for the library's errors, by class."""
 

@@ -6,10 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from w2v_edge.checkpoints import fairseq, torchaudio
+from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
+from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
@@ -35,7 +36,7 @@ class Source:
 
     Attributes:
         name: name of the file or folder, or on the Hub.
-        format: `w2v-edge`, `huggingface`, `fairseq` or `torchaudio`.
+        format: `w2v-edge`, `huggingface`, `fairseq`, `fairseq2` or `torchaudio`.
         model: in eval mode.
         sha256: hash of its files, see `source_hash`.
         coverage: use of a converted checkpoint's tensors; None for our own format.
@@ -78,8 +79,8 @@ def load_source(
     """Read a checkpoint.
 
     Args:
-        source: a `.pt` file of w2v-edge, fairseq or torchaudio; a transformers folder, its weight
-            file, or a LoRA folder of peft; or `owner/model` on the Hugging Face Hub.
+        source: a `.pt` file of w2v-edge, fairseq, fairseq2 or torchaudio; a transformers folder,
+            its weight file, or a LoRA folder of peft; or `owner/model` on the Hugging Face Hub.
         language: selects an adapter and a vocabulary of a multilingual model.
         kind: what to read a transformers folder as, such as `body` or `ctc`, whatever its class;
             tensors of anything else are left out.
@@ -230,16 +231,6 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     return remarks
 
 
-def _of_waveform(name: str, model: SpeechModel) -> tuple[str, ...]:
-    if name != "torchaudio" or model.config.normalise is not None:
-        return ()
-    remark = (
-        "a state dict does not specify waveform normalisation: none is applied; if the model was "
-        'trained with it, write {"normalize_waveform": true} into NAME.json next to it'
-    )
-    return (remark,)
-
-
 def _of_labels(model: SpeechModel, what: str, choices: _Choices) -> tuple[str, ...]:
     head = model.config.head
     if head is None or head.kind != "ctc" or head.labels or not choices.labels:
@@ -260,33 +251,45 @@ def _file(path: Path, choices: _Choices) -> Source:
     ):
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")
-    payload, sha256 = _peek(path), source_hash([path])
+    payload = _peek(path)
     if choices.projection:
         if not fairseq.recognises(payload):
             raise CheckpointError(f"{path}: found no final projection, which fairseq's files have")
-        model, coverage = fairseq.read_fairseq(path, payload, projection=True)
-        return Source(_name(path), "fairseq", model, sha256, coverage)
+        projected = partial(fairseq.read_fairseq, projection=True)
+        return _converted(path, "fairseq", projected, payload, choices)
     for name, (recognises, read) in READERS.items():
         if recognises(payload):
-            model, coverage = read(path, payload)
-            remarks = (*_of_waveform(name, model), *_of_labels(model, "labels", choices))
-            return Source(_name(path), name, model, sha256, coverage, remarks)
+            return _converted(path, name, read, payload, choices)
     model = load_checkpoint(path, mapped=True)
     converted = (model.origin or {}).get("format") == FORMAT
     remarks = _remarks(model, choices) if converted else _of_labels(model, "labels", choices)
-    return Source(_name(path), "w2v-edge", model, sha256, None, remarks)
+    return Source(_name(path), "w2v-edge", model, source_hash([path]), None, remarks)
+
+
+def _converted(
+    path: Path, name: str, read: Callable[..., Converted], payload: object, choices: _Choices
+) -> Source:
+    found = read(path, payload, labels=choices.labels)
+    remarks = (*found.remarks, *_of_labels(found.model, LABELS[name], choices))
+    return Source(_name(path), name, found.model, source_hash([path]), found.coverage, remarks)
 
 
 SPECIAL_NAME = re.compile(r"<.+>|\[.+\]")
 """Names of labels that are no text."""
 
-READERS: dict[
-    str, tuple[Callable[[object], bool], Callable[[Path, Any], tuple[SpeechModel, Coverage]]]
-] = {
+READERS: dict[str, tuple[Callable[[object], bool], Callable[..., Converted]]] = {
     "fairseq": (fairseq.recognises, fairseq.read_fairseq),
+    "fairseq2": (fairseq2.recognises, fairseq2.read_fairseq2),
     "torchaudio": (torchaudio.recognises, torchaudio.read_torchaudio),
 }
 """Detection and reader of each single-file format."""
+
+LABELS = {
+    "fairseq": "dict.*.txt",
+    "fairseq2": "tokens.txt or SentencePiece model beside the file",
+    "torchaudio": "labels",
+}
+"""Where the labels of each format are, for the remark that there are none."""
 
 
 def source_hash(files: Sequence[Path]) -> str:

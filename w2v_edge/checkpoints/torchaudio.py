@@ -13,18 +13,18 @@ from typing import Any, Literal, TypeGuard
 
 from torch import Tensor
 
+from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.key_table import (
-    Coverage,
     KeyMapping,
     convert,
     existing,
     weight_and_bias,
 )
+from w2v_edge.checkpoints.shapes import beside, convolutions, count, shape_of, wrong_key
 from w2v_edge.checkpoints.tensors import is_tensors, modern_names, read_json
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.config import (
-    ConvLayer,
     CtcHeadConfig,
     FeatureEncoderConfig,
     ModelConfig,
@@ -32,7 +32,6 @@ from w2v_edge.model.config import (
     RelativePositionConfig,
     TransformerContextConfig,
 )
-from w2v_edge.model.speech_model import SpeechModel
 
 TRANSFORMER = "encoder.transformer"
 WRAPPED = "model."
@@ -44,7 +43,6 @@ NORMALISATION_EPS = 1e-5
 POSITION = f"{TRANSFORMER}.pos_conv_embed.conv"
 NORMED = "parametrizations.weight"
 
-STRIDES = (5, 2, 2, 2, 2, 2, 2)
 HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
 """Attention heads by width, in every published model."""
 
@@ -78,11 +76,16 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechModel, Coverage]:
+def read_torchaudio(path: Path, payload: Mapping[str, Tensor], *, labels: bool = True) -> Converted:
     """Return the model of a state dict.
 
     `NAME.json` next to `NAME.pt` may hold the arguments of torchaudio's factory function, and
     `labels` as its pipelines list them.
+
+    Args:
+        path: the file, for errors.
+        payload: its content.
+        labels: whether to read the labels.
 
     Raises:
         CheckpointError: the tensors are of an unknown model or inconsistent.
@@ -92,19 +95,32 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor]) -> tuple[SpeechMo
     flat = next((name for name, x in tensors.items() if not x.ndim), None)
     if flat is not None and not flat.endswith("num_batches_tracked"):
         raise CheckpointError(f"{path}: tensor {flat!r} is a scalar, expected at least one axis")
-    beside = path.with_suffix(".json")
-    given = {"normalize_waveform": wrapped, **(read_json(beside) if beside.is_file() else {})}
-    _check_given(beside, given)
+    sidecar = beside(path)
+    given = {"normalize_waveform": wrapped, **(read_json(sidecar) if sidecar.is_file() else {})}
+    _check_given(sidecar, given)
+    if not labels:
+        given.pop("labels", None)
     tensors, given, cut = _without_unused_rows(tensors, given)
     try:
         config = _config(path, tensors, given)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    _check_agreement(beside, config, given)
+    _check_agreement(sidecar, config, given)
     empty = assemble_empty(path, config)
     expected = empty.state_dict()
     converted, coverage = convert(path, existing(_rows(config), expected), expected, tensors, {})
-    return fill(path, empty, converted), replace(coverage, ignored={**coverage.ignored, **cut})
+    coverage = replace(coverage, ignored={**coverage.ignored, **cut})
+    return Converted(fill(path, empty, converted), coverage, _remarks(config))
+
+
+def _remarks(config: ModelConfig) -> tuple[str, ...]:
+    if config.normalise is not None:
+        return ()
+    remark = (
+        "a state dict does not specify waveform normalisation: none is applied; if the model was "
+        'trained with it, write {"normalize_waveform": true} into NAME.json next to it'
+    )
+    return (remark,)
 
 
 def _without_unused_rows(
@@ -183,7 +199,13 @@ def _config(path: Path, tensors: Mapping[str, Tensor], given: Mapping[str, Any])
         sample_rate=16_000,
         feature_encoder=FeatureEncoderConfig(
             kind,
-            _convolutions(path, shapes, given),
+            convolutions(
+                path,
+                shapes,
+                "feature_extractor.conv_layers.",
+                given,
+                "extractor_conv_layer_config",
+            ),
             bias="feature_extractor.conv_layers.0.conv.bias" in shapes,
         ),
         quantizer=None,
@@ -211,15 +233,8 @@ def _head(path: Path, size: int, labels: object) -> CtcHeadConfig:
 def _context(
     path: Path, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Any], *, grouped: bool
 ) -> TransformerContextConfig:
-    dim = _shape(path, shapes, f"{TRANSFORMER}.layer_norm.weight")[0]
-    layers = 1 + max(
-        (
-            int(name.split(".")[3])
-            for name in shapes
-            if name.startswith(f"{TRANSFORMER}.layers.") and name.split(".")[3].isdigit()
-        ),
-        default=-1,
-    )
+    dim = shape_of(path, shapes, f"{TRANSFORMER}.layer_norm.weight")[0]
+    layers = count(shapes, f"{TRANSFORMER}.layers.")
     heads = given.get("encoder_num_heads", HEADS.get(dim))
     if type(heads) is not int:
         raise CheckpointError(
@@ -227,12 +242,12 @@ def _context(
             "is unknown; write "
             f'{{"encoder_num_heads": ...}} into {path.with_suffix(".json").name} beside it'
         )
-    inputs = _shape(path, shapes, f"{POSITION}.{NORMED}.original1")
+    inputs = shape_of(path, shapes, f"{POSITION}.{NORMED}.original1")
     hidden = f"{TRANSFORMER}.layers.0.feed_forward.intermediate_dense.weight"
     relative = shapes.get(f"{TRANSFORMER}.layers.0.attention.rel_attn_embed.weight")
     distance = given.get("encoder_max_distance", MAX_DISTANCE)
     if type(distance) is not int:
-        raise _wrong(path, "encoder_max_distance", "an integer", distance)
+        raise wrong_key(path, "encoder_max_distance", "an integer", distance)
     # In every published model with layer norms in its feature encoder, the blocks are pre-norm.
     first = given.get("encoder_layer_norm_first", not grouped)
     return TransformerContextConfig(
@@ -240,47 +255,13 @@ def _context(
         dim=dim,
         layers=layers,
         heads=heads,
-        feed_forward=_shape(path, shapes, hidden)[0],
+        feed_forward=shape_of(path, shapes, hidden)[0],
         position_kernel=inputs[2],
         position_groups=max(1, dim // max(1, inputs[1])),
         relative_position=(
             None if relative is None else RelativePositionConfig(relative[0], distance)
         ),
     )
-
-
-def _convolutions(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Any]
-) -> tuple[ConvLayer, ...]:
-    found: list[tuple[int, int]] = []
-    while (shape := shapes.get(f"feature_extractor.conv_layers.{len(found)}.conv.weight")) and len(
-        shape
-    ) == 3:  # noqa: PLR2004 - out, in, kernel
-        found.append((shape[0], shape[2]))
-    layers = given.get("extractor_conv_layer_config")
-    try:
-        strides = STRIDES if layers is None else tuple(int(layer[2]) for layer in layers)
-    except (TypeError, ValueError, LookupError) as error:
-        expected = "a list of [channels, kernel, stride]"
-        raise _wrong(path, "extractor_conv_layer_config", expected, layers) from error
-    if len(strides) != len(found):
-        raise CheckpointError(
-            f"{path}: expected {len(strides)} convolutions, found {len(found)}; write "
-            '{"extractor_conv_layer_config": [[channels, kernel, stride], ...]} into '
-            f"{path.with_suffix('.json').name} beside it"
-        )
-    return tuple(ConvLayer(*x, stride) for x, stride in zip(found, strides, strict=True))
-
-
-def _shape(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
-    if name not in shapes:
-        raise CheckpointError(f"{path}: missing tensor {name!r}")
-    return shapes[name]
-
-
-def _wrong(path: Path, key: str, expected: str, found: object) -> CheckpointError:
-    beside = path.with_suffix(".json")
-    return CheckpointError(f"{beside}: {key}: expected {expected}, found {found!r:.60}")
 
 
 def _rows(config: ModelConfig) -> Iterator[KeyMapping]:

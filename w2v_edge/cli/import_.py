@@ -49,8 +49,8 @@ def command(
     """Convert SOURCE to a checkpoint of w2v-edge, which can be trained and exported.
 
     SOURCE is a folder of Hugging Face transformers, a model name on the Hub, or a .pt file of
-    fairseq, torchaudio or w2v-edge. A missing or unexpected tensor is an error. --to huggingface
-    DIR converts in the other direction.
+    fairseq, fairseq2, torchaudio or w2v-edge. A missing or unexpected tensor is an error.
+    --to huggingface DIR converts in the other direction.
     """
     if target is not None and output is not None:
         raise click.UsageError("-o and --to exclude each other")
