@@ -276,10 +276,14 @@ def tutorial_reference() -> ModuleType:
 
 @contextmanager
 def _gate(longest: float, codes: int) -> Iterator[None]:
-    """Let exports in the block run a parity gate up to this length, with this many codes."""
+    """Let exports in the block run a parity gate up to this length, with this many codes.
+
+    Bundles are shared, so that the gate of the test that comes first must not shorten them.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 3.7)
         patch.setattr("w2v_edge_export.cases.LONG_SECONDS", longest)
-        patch.setattr("w2v_edge_export.parity.MIN_CODES", codes)
+        patch.setattr("w2v_edge_export.exact_gate.MIN_CODES", codes)
         yield
 
 

@@ -21,6 +21,8 @@ from w2v_edge.runtime.window import Window
 Floats = npt.NDArray[np.float32]
 Make = Callable[..., Any]
 
+LAYOUT = "bundle, in onnxruntime"
+
 NORMALISED = {
     "wav2vec2-pretraining": True,
     "mms": True,
@@ -56,7 +58,7 @@ def exported(
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-            patch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+            patch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
             # Small products are not faster in int8.
             export(source, folder, precision=precision, target=target, require_speedup=0.0)
 

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 Floats = npt.NDArray[np.float32]
 Make = Callable[..., Any]
 
+LAYOUT = "bundle, in onnxruntime"
+
 STABLE = ("hubert-large", "wavlm-ctc")
 POST_NORM = ("wav2vec2-pretraining", "hubert-batch-norm", "wavlm-few", "data2vec-ctc")
 
@@ -92,7 +94,7 @@ def test_a_bundle_of_units(
 ) -> None:
     """A bundle with layers, embedding and k-means codes: each code is the nearest centroid."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 100)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 100)
     (path, values), out = centroids, tmp_path / "out"
     source = hf_folder("hubert-large")
     given = ("--layer", "2", "--layers", "1,2", "--pool", "mean", "--kmeans", path)

@@ -17,7 +17,7 @@ def test_every_output_is_written(
 ) -> None:
     """The demo writes a checkpoint, two bundles, codes and a picture, also of random weights."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
     outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
     assert outcome.code == 0, outcome.err
     result = outcome.json

@@ -21,7 +21,7 @@ Verb = Callable[..., Any]
 def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the thorough set, which `verify --checkpoint` compares."""
     monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
-    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.THOROUGH_CODES", 4_000)
 
 
 def test_init_is_reproducible(w2v_edge: Verb, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_verify_against_its_checkpoint(
     """An intact bundle passes the gate against its checkpoint."""
     bundle("tutorial-small")
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 4_000)
     outcome = w2v_edge(
         "verify", bundle("tutorial-small"), "--checkpoint", checkpoint("tutorial-small"), "--json"
     )

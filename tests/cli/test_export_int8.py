@@ -37,7 +37,7 @@ INT8 = ("--precision", "int8", "--require-speedup", "0")
 def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the thorough set, which `verify --checkpoint` compares."""
     monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
-    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.THOROUGH_CODES", 4_000)
 
 
 def _explained(out: str) -> list[list[str]]:
@@ -54,7 +54,7 @@ def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
 
 
 @pytest.mark.usefixtures("short_gate")

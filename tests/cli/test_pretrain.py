@@ -28,7 +28,7 @@ def test_a_trained_checkpoint_exports_and_verifies(
 ) -> None:
     """The bundle verifies; --json prints the metrics."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 1)
     run = tmp_path / "run"
     options = ["--init", checkpoint("tutorial-small"), *QUICK[2:], "--validation-fraction", "0.4"]
     outcome = w2v_edge("pretrain", data.FOLDER, *options, "-o", run, "--json")

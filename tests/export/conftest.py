@@ -153,7 +153,7 @@ def ragged() -> Callable[..., dict[str, npt.NDArray[Any]]]:
 def short_thorough_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the thorough set, which `verify --checkpoint` compares."""
     monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5, 7.3))
-    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 4_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.THOROUGH_CODES", 4_000)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the parity gate, for tests that depend on its verdict only."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
     monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.1)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
 
 
 @pytest.fixture(scope="session")

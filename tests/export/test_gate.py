@@ -160,7 +160,7 @@ def test_little_memory_shortens_the_longest_case(
 ) -> None:
     """Where float64 of 20 s does not fit, the longest case is shorter, and a remark says so."""
     opened = load(bundle(NAME))
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
     monkeypatch.setattr("w2v_edge_export.parity.available_memory", lambda: 10**8)
     report = run_parity_gate(model, opened)
     assert report.passed
@@ -186,7 +186,7 @@ def test_one_large_graph_is_open_at_a_time(
     """Of `encoder` and `context`, which hold all weights, the gate never holds both."""
     opened = load(bundle(NAME))
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
     seen: list[set[str]] = []
     run = opened.session.run
 

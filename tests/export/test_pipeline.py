@@ -73,11 +73,11 @@ import sys
 import torch
 import w2v_edge
 from w2v_edge.errors import ParityError
-from w2v_edge_export import cases, export, parity
+from w2v_edge_export import cases, exact_gate, export
 from w2v_edge_export.deployable import context
 from w2v_edge_export.verification import verify_against
-cases.LONG_SECONDS, cases.SPEECH_SECONDS, parity.MIN_CODES = 1.1, 1.1, 100
-cases.THOROUGH_SECONDS, parity.THOROUGH_CODES = (1.0,), 100
+cases.LONG_SECONDS, cases.SPEECH_SECONDS, exact_gate.MIN_CODES = 1.1, 1.1, 100
+cases.THOROUGH_SECONDS, exact_gate.THOROUGH_CODES = (1.0,), 100
 checkpoint, output, broken = sys.argv[1:]
 print(__debug__)
 print(export(checkpoint, output, force=True).parity.passed)

@@ -43,7 +43,7 @@ def passed(peaked: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     checkpoint, folder = peaked, tmp_path_factory.mktemp("bundle") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
-        patch.setattr("w2v_edge_export.parity.MIN_CODES", 4_000)
+        patch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 4_000)
         report = export(checkpoint, folder).parity
     assert report.passed
     return checkpoint, folder
@@ -85,9 +85,9 @@ def test_no_verdict_without_consent(
     """Where PyTorch's own float32 says too little, only consent lets an export pass."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
     monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.1)
-    monkeypatch.setattr("w2v_edge_export.parity.EVALUATIONS", (1,))
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 600)
-    monkeypatch.setattr("w2v_edge_export.parity.MAX_ROUNDING", 1e-5)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.EVALUATIONS", (1,))
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MAX_ROUNDING", 1e-5)
     with pytest.raises(GateError) as refused:
         export(peaked, tmp_path / "bundle")
     assert refused.value.exit_code == 3
@@ -138,9 +138,9 @@ def test_the_quick_set_finds_what_the_thorough_set_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A small change of any weight fails both, in the same outputs."""
-    monkeypatch.setattr("w2v_edge_export.parity.EVALUATIONS", (1,))
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1_000)
-    monkeypatch.setattr("w2v_edge_export.parity.THOROUGH_CODES", 2_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.EVALUATIONS", (1,))
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 1_000)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.THOROUGH_CODES", 2_000)
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 2.0)
     monkeypatch.setattr("w2v_edge_export.cases.SPEECH_SECONDS", 1.5)
     monkeypatch.setattr("w2v_edge_export.cases.THOROUGH_SECONDS", (0.5,))

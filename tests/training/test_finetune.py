@@ -65,7 +65,7 @@ def test_a_model_learns_two_recordings_and_its_bundle_transcribes_them(
     from w2v_edge_export import export
 
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
-    monkeypatch.setattr("w2v_edge_export.parity.MIN_CODES", 1)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 1)
     texts = {
         "en-activated.flac": "Activated.",
         "en-conf-getpin.flac": "Please enter the conference PIN number!",

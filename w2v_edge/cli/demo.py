@@ -114,7 +114,7 @@ def _export(
 ) -> dict[str, Any]:
     """Write the trained checkpoint or a random one, export it and return the parity report."""
     from w2v_edge import data
-    from w2v_edge.cli.export import print_report
+    from w2v_edge.cli.export_output import print_report
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model import preset as load_preset
     from w2v_edge_export import export

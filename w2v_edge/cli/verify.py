@@ -87,7 +87,7 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
 
 def _verify_checkpoint(model: Model, checkpoint: str, *, as_json: bool, **sources: Any) -> None:
     require("verifying against a checkpoint", "export", "cpu")
-    from w2v_edge.cli.export import print_report
+    from w2v_edge.cli.export_output import print_report
     from w2v_edge_export.verification import verify_against
 
     with stages("verify") as shown:

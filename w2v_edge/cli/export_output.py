@@ -1,0 +1,126 @@
+"""Prints what an export found: tensors left out, graph passes, weight quantization, parity."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from w2v_edge.bundle import SourceInfo
+from w2v_edge.cli.output import console, print_comparison, print_table
+
+if TYPE_CHECKING:
+    from w2v_edge_export.graph_passes import PassRecorder
+    from w2v_edge_export.parity_report import ParityReport
+
+MAX_NAMED = 4
+"""Most tensors named with the reason for which they are left out; the manifest has all."""
+
+
+def print_source(source: SourceInfo) -> None:
+    """Print which tensors of a converted checkpoint were left out, and remarks."""
+    if source.training_only:
+        names = ", ".join(source.training_only)
+        console().print(f"not needed for inference: {names}", soft_wrap=True)
+    reasons: dict[str, list[str]] = {}
+    for name, why in source.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    for why, left_out in reasons.items():
+        more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
+        console().print(
+            f"left out: {', '.join(left_out[:MAX_NAMED])}{more} ({why})", soft_wrap=True
+        )
+    for remark in source.remarks:
+        console().print(f"note: {remark}", soft_wrap=True)
+
+
+def print_recorder(recorder: PassRecorder) -> None:
+    """Print nodes and size after each graph pass."""
+    print_table(
+        "graph passes, all parts together",
+        ("pass", ">nodes", ">change", ">MB", ">change"),
+        (
+            (
+                row.name,
+                row.nodes,
+                f"{row.nodes - before.nodes:+d}",
+                f"{row.size / 1e6:.3f}",
+                f"{(row.size - before.size) / 1e6:+.3f}",
+            )
+            for before, row in recorder.steps()
+        ),
+    )
+
+
+def print_quantization(quantization: dict[str, Any]) -> None:
+    """Print precision and noise of each layer, and the budgets."""
+    if quantization["layers"]:
+        _print_layers(quantization["layers"])
+    if quantization["largest_values"]:
+        _print_largest(quantization["largest_values"])
+    _print_budgets(quantization)
+
+
+def _print_largest(values: dict[str, float]) -> None:
+    print_table(
+        "largest activations; fp16 ends at 65504",
+        ("value", ">largest magnitude"),
+        ((name, f"{value:.4g}") for name, value in values.items()),
+    )
+
+
+def _print_layers(layers: list[dict[str, Any]]) -> None:
+    print_table(
+        "layers by sensitivity: noise over cost",
+        ("layer", "precision", "ranges", ">noise, dB", ">fraction of the work"),
+        (
+            (
+                layer["name"],
+                layer["precision"],
+                layer["ranges"] + (", balanced" if layer["balanced"] else ""),
+                f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}",
+                f"{layer['cost']:.2%}",
+            )
+            for layer in layers
+        ),
+    )
+
+
+def _print_budgets(quantization: dict[str, Any]) -> None:
+    measured, budgets = quantization["measured"], quantization["budgets"]
+    speed = measured["speedup"]
+    faster = "not measured here" if speed is None else f"{speed:.2f} times float32"
+    if speed is not None and budgets["require_speedup"]:
+        faster += f" (budget {budgets['require_speedup']:g})"
+    cosine = f"context cosine at the worst decile {measured['context_cosine']:.5f}"
+    found = [f"{cosine} (budget {budgets['min_cosine']:g})"]
+    if measured["codes"]:
+        found.append(
+            f"code drift {measured['code_drift']:.2%}, up to {measured['drift_bound']:.2%} on "
+            f"other audio (budget {budgets['max_code_drift']:.2%})"
+        )
+    if measured["label_drift"] is not None:
+        found.append(f"best labels that change {measured['label_drift']:.2%}")
+    console().print(", ".join([*found, f"speed {faster}"]))
+
+
+def print_report(report: ParityReport) -> None:
+    """Print a parity report: failures, or for each output the row nearest to its tolerance."""
+    failures = report.failures
+    if failures:
+        print_comparison("differs from PyTorch", failures, report.rounding)
+    else:
+        equal = "equal to PyTorch" if report.exact else "within the budgets"
+        title = f"{equal} in {len(report.rows)} comparisons; nearest to the tolerance:"
+        print_comparison(title, report.worst(), report.rounding)
+    if report.codes_compared:
+        verdict = (
+            f"{report.codes_wrong} wrong, {report.codes_tied} ties"
+            if report.exact
+            else f"{report.codes_wrong} changed"
+        )
+        console().print(
+            f"codes: {report.codes_compared:,} compared, {verdict}; distinct codes by group: "
+            f"{', '.join(map(str, report.distinct_codes))}"
+        )
+    for remark in report.remarks:
+        console().print(f"note: {remark}")
