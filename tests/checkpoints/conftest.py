@@ -37,6 +37,16 @@ FEW: dict[str, Any] = {"num_buckets": 8, "max_bucket_distance": 11}
 STACK: dict[str, Any] = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}
 VOCABULARY = [*"<pad> <s> </s> <unk> | ' é è ç à ü".split(), *"abcdefghijklmnopqrstuvwxyz"]
 BATCH_NORM: dict[str, Any] = {"feat_proj_layer_norm": False, "conv_pos_batch_norm": True}
+DISTILLED: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "feat_proj_layer_norm": False,
+    "feat_proj_dropout": 0.0,
+    "final_dropout": 0.0,
+    "layerdrop": 0.0,
+    "apply_spec_augment": False,
+    "mask_time_prob": 0.0,
+}
+"""What DistilHuBERT's config states beside the sizes."""
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("Wav2Vec2Model", {}),
@@ -66,6 +76,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert": ("HubertModel", {}),
     "hubert-large": ("HubertModel", {**LARGE, "conv_bias": True}),
     "hubert-batch-norm": ("HubertModel", BATCH_NORM),
+    "distilhubert": ("HubertModel", DISTILLED),
     "hubert-ctc": ("HubertForCTC", LARGE),
     "hubert-classes": ("HubertForSequenceClassification", {**BATCH_NORM, **LABELS}),
     "hubert-classes-mixed": (

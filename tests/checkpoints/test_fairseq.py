@@ -27,8 +27,9 @@ Make = Callable[..., Any]
 # From transformers' names to fairseq's.
 BLOCK = r"^encoder\.layers\.(\d+)\."
 FAIRSEQ = {
-    r"^(wav2vec2|hubert)\.": "",
+    r"^(wav2vec2|hubert|data2vec_audio)\.": "",
     r"conv_layers\.(\d+)\.conv\.": r"conv_layers.\1.0.",
+    r"^encoder\.pos_conv_embed\.layers\.(\d+)\.conv": r"encoder.pos_conv.\1.0",
     r"^feature_projection\.layer_norm": "layer_norm",
     r"^feature_projection\.projection": "post_extract_proj",
     r"^masked_spec_embed": "mask_emb",
@@ -381,3 +382,106 @@ def test_a_projection_of_the_context(
     found = ours(load_source(path, projection=True).model, waveform)
     expected = torch.nn.functional.linear(theirs(peer, waveform)["context"], weight, bias)
     equal(found["projected"][0], expected)
+
+
+DATA2VEC: dict[str, Any] = {**MODEL, "extractor_mode": "layer_norm", "pos_conv_depth": 3}
+
+
+def test_data2vec(hf: Make, same_as: Make, utterance: Make, tmp_path: Path) -> None:
+    """A stack of positional convolutions shares its width; the teacher's tensors are left out."""
+    peer, path = hf("data2vec"), tmp_path / "audio_base_ls.pt"
+    state: dict[str, Any] = _fairseq(peer.state_dict(), layer_norm=True)
+    state |= {"final_proj.weight": torch.ones(48, 48), "final_proj.bias": torch.ones(48)}
+    state["_ema"] = {"layers.0.fc1.weight": torch.ones(2, 2)}
+    settings = {"_name": "data2vec_audio", **DATA2VEC, "conv_pos": 23}
+    torch.save({**_settings("dict", settings, {"normalize": True}), "model": state}, path)
+    found = load_source(path)
+    config: Any = found.model.config
+    assert (config.architecture, config.normalise.eps) == ("data2vec", 1e-5)
+    # A third of 23, rounded down.
+    assert (config.context.position_kernel, config.context.position_layers) == (7, 3)
+    torch.save({**_settings("dict", settings, {}), "model": state}, path)
+    same_as(load_source(path).model, peer, utterance(9_000))
+
+
+def test_data2vec_with_ctc(hf: Make, same_as: Make, utterance: Make, tmp_path: Path) -> None:
+    """A fine-tuned data2vec is read like a wav2vec 2.0, kernels of even width too."""
+    peer, path = hf("data2vec-ctc"), tmp_path / "fine_tuned.pt"
+    inner = {"_name": "data2vec_audio", **DATA2VEC, "conv_pos": 12, "pos_conv_depth": 2}
+    outer = {"_name": "wav2vec_ctc", "w2v_args": {"model": {**inner, "conv_bias": True}}}
+    state = _fine_tuned(_fairseq(peer.state_dict(), layer_norm=True))
+    torch.save({**_settings("dict", outer, {}), "model": state}, path)
+    found = load_source(path)
+    assert found.model.config.architecture == "data2vec"
+    same_as(found.model, peer, utterance(9_000))
+
+
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"_name": "data2vec_multi"}, "a model of data2vec 2.0"),
+    ({"_name": "multires_hubert"}, "multi-resolution HuBERT"),
+    ({"layer_type": "conformer"}, "layer_type: expected 'transformer'"),
+    ({"crop_seq_to_multiple": 4}, "crop_seq_to_multiple: expected 1"),
+    ({"pos_conv_depth": 5, "layer_norm_first": True}, "pos_conv_depth: expected 1 unless"),
+    ({"pos_conv_depth": 5, "extractor_mode": "default"}, "pos_conv_depth: expected 1 unless"),
+]
+
+
+def test_other_arithmetic(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """Models and settings that change the arithmetic are refused by name, whatever the tensors."""
+    state = _fairseq(hf("wav2vec2-layer").state_dict(), layer_norm=True)
+    for changes, message in OTHERS:
+        settings = {"_name": "wav2vec2", **MODEL, "extractor_mode": "layer_norm", **changes}
+        path = tmp_path / "model.pt"
+        torch.save({**_settings("dict", settings, {}), "model": state}, path)
+        refuses(path, message)
+
+
+def test_files_of_a_distiller(
+    hf: Make, tmp_path: Path, same_as: Make, utterance: Make, refuses: Make
+) -> None:
+    """DistilHuBERT's file of s3prl has fairseq's names, and no norm of the features."""
+    peer, path = hf("distilhubert"), tmp_path / "distilhubert.ckpt"
+    state = _fairseq(peer.state_dict(), layer_norm=False)
+    state |= {"output_layer.0.weight": torch.ones(8, 48), "output_layer.2.bias": torch.ones(1, 1)}
+    given = {key: x for key, x in MODEL.items() if key != "conv_feature_layers"}
+    given |= {"extractor_conv_feature_layers": MODEL["conv_feature_layers"], "encoder_layers": 2}
+    for changes, message in [
+        ({}, ""),
+        ({"task_emb_type": "add"}, "task_emb_type 'add'"),
+        ({"attention_type": "sparse"}, "attention_type 'sparse'"),
+    ]:
+        config = {"distiller": {**given, **changes}, "task": {"sequence_length": 250_000}}
+        optimizer = {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}}
+        args = argparse.Namespace(upstream="distiller")
+        payload = {"Config": config, "Distiller": state, "Optimizer": optimizer, "Args": args}
+        torch.save({**payload, "Step": 200_000}, path)
+        if message:
+            refuses(path, path.name, message)
+            continue
+        found = load_source(path)
+        assert found.coverage is not None
+        assert set(found.coverage.ignored) == {"output_layer.0.weight", "output_layer.2.bias"}
+        same_as(found.model, peer, utterance(9_000))
+    torch.save({"Config": {}, "Distiller": state}, path)
+    refuses(path, "Config.distiller")
+
+
+def test_a_dictionary_beside_the_file(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """Labels that only lie beside the file are said to; of another number they are refused."""
+    state = _fine_tuned(_fairseq(hf("wav2vec2-ctc-large").state_dict(), layer_norm=True))
+    inner = {"_name": "wav2vec2", **MODEL, **LARGE}
+    settings = _settings("dict", {"_name": "wav2vec_ctc", "w2v_args": {"model": inner}}, {})
+    path = tmp_path / "model.pt"
+    torch.save({**settings, "model": state}, path)
+    letters = ["|", *(chr(ord("A") + i) for i in range(31)), "madeupword0000"]
+    dictionary = tmp_path / "dict.ltr.txt"
+    dictionary.write_text("".join(f"{x} 1\n" for x in letters))
+    found = load_source(path)
+    assert found.remarks == (
+        "labels are those of dict.ltr.txt beside the file, which has none itself",
+    )
+    head: Any = found.model.config.head
+    assert head.special == ("<s>", "<pad>", "</s>", "<unk>", "madeupword0000")
+    dictionary.write_text("| 1\nA 1\n")
+    refuses(path, "dictionary of 37 labels, found 6 in dict.ltr.txt", "--no-labels")
+    assert load_source(path, labels=False).model.config.head is not None

@@ -417,3 +417,18 @@ def test_decisions_are_shown(
     assert "never spelled: [PAD]" in " ".join(out.replace("│", " ").split())
     code, out, err = command("verify", tmp_path / "b", "--checkpoint", folder)
     assert code == 0, (out, err)
+
+
+def test_what_distillation_leaves_behind(
+    fresh: Make, tmp_path: Path, same_as: Make, utterance: Make
+) -> None:
+    """DistilHuBERT is a HuBERT of two layers; heads that predict its teacher are left out."""
+    peer, folder = fresh("distilhubert"), tmp_path / "distilhubert"
+    peer.save_pretrained(folder)
+    weights = load_file(folder / WEIGHTS)
+    more = {"output_layer.0.weight": torch.ones(8, 48), "output_layer.2.bias": torch.ones(1, 1, 3)}
+    save_file({**weights, **more}, folder / WEIGHTS)
+    found = load_source(folder)
+    assert found.coverage is not None
+    assert set(found.coverage.ignored) == set(more)
+    same_as(found.model, peer, utterance(9_000))

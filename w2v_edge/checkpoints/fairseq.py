@@ -1,11 +1,10 @@
-"""fairseq's `.pt` files: wav2vec 2.0 and HuBERT, pre-trained or fine-tuned with CTC.
+"""fairseq's `.pt` files: wav2vec 2.0, HuBERT and data2vec, pre-trained or fine-tuned with CTC.
 
 WavLM's own files have the same layout, and s3prl's have it under other keys.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeGuard
 from torch import Tensor
 
 from w2v_edge.checkpoints.converted import Converted
+from w2v_edge.checkpoints.convolutions import parse_convolutions
 from w2v_edge.checkpoints.dictionary import Dictionary, find_dictionary
 from w2v_edge.checkpoints.key_table import (
     KeyMapping,
@@ -23,12 +23,13 @@ from w2v_edge.checkpoints.key_table import (
     with_projection,
 )
 from w2v_edge.checkpoints.restricted_pickle import plain
+from w2v_edge.checkpoints.s3prl import NAME as DISTILLER
+from w2v_edge.checkpoints.s3prl import as_fairseq
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.checkpoints.tensors import is_tensors, modern_names
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.config import (
-    ConvLayer,
     CtcHeadConfig,
     FeatureEncoderConfig,
     GumbelQuantizerConfig,
@@ -42,8 +43,16 @@ from w2v_edge.model.config import (
     TransformerContextConfig,
 )
 
-S3PRL = {"task_cfg", "model_cfg", "model_weight"}
-"""Keys of a checkpoint that s3prl converted."""
+PLACES = {"model": {"cfg", "args"}, "model_weight": {"model_cfg"}, "Distiller": {"Config"}}
+"""Where files have their settings, by where they have their tensors."""
+
+TEACHER = "_ema"
+OTHERS = {
+    "data2vec_multi": "data2vec 2.0",
+    "wav2vec": "wav2vec 1.0",
+    "multires_hubert": "multi-resolution HuBERT",
+}
+"""Names of models that are not read."""
 
 CTC_PREFIX = "w2v_encoder.w2v_model."
 DEFAULTS: dict[str, Any] = {
@@ -58,6 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "encoder_ffn_embed_dim": 3072,
     "conv_pos": 128,
     "conv_pos_groups": 16,
+    "pos_conv_depth": 1,
     "dropout": 0.1,
     "encoder_layerdrop": 0.0,
     "final_dim": 0,
@@ -73,17 +83,18 @@ DEFAULTS: dict[str, Any] = {
     "num_buckets": 320,
     "max_distance": 1280,
     "gru_rel_pos": False,
+    "layer_type": "transformer",
+    "crop_seq_to_multiple": 1,
 }
 """Defaults of fairseq for settings that a checkpoint omits."""
 
 NORMALISATION_EPS = 1e-5
 """fairseq normalises with a layer norm."""
 
-MAX_LAYERS = 64
-
 IGNORED = {
     r"label_embs_concat": "HuBERT's target embeddings",
-    r"final_proj\.(weight|bias)": "HuBERT's target prediction",
+    r"final_proj\.(weight|bias)": "predicts the targets of pre-training",
+    r"output_layer\..*": "predicts the layers of a teacher",
 }
 """Tensors of the pre-training objective that are dropped: reason by pattern, without prefix."""
 
@@ -92,9 +103,16 @@ def recognises(payload: object) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a file's content is a fairseq checkpoint."""
     if not isinstance(payload, Mapping):
         return False
-    s3prl = payload.keys() >= S3PRL
-    settings = s3prl or {"args", "cfg"} & payload.keys() != set()
-    return settings and is_tensors(payload["model_weight"] if s3prl else payload.get("model"))
+    for tensors, settings in PLACES.items():
+        if tensors in payload and settings & payload.keys():
+            found = payload[tensors]
+            return isinstance(found, Mapping) and is_tensors(_without_teacher(found))
+    return False
+
+
+def _without_teacher(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors without those of data2vec's teacher, which are a mapping among them."""
+    return {name: x for name, x in tensors.items() if not str(name).endswith(TEACHER)}
 
 
 def read_fairseq(
@@ -111,10 +129,11 @@ def read_fairseq(
     Raises:
         CheckpointError: settings are not supported or do not match the tensors.
     """
-    if payload.keys() >= S3PRL:
-        both = {"model": payload["model_cfg"], "task": payload["task_cfg"]}
-        payload = {"cfg": both, "model": payload["model_weight"]}
-    tensors = modern_names(payload["model"])
+    try:
+        payload = as_fairseq(payload)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    tensors = modern_names(_without_teacher(payload["model"]))
     ctc = any(name.startswith(CTC_PREFIX) for name in tensors)
     body = {name.removeprefix(CTC_PREFIX): tensor for name, tensor in tensors.items()}
     settings = _settings(path, payload)
@@ -170,28 +189,49 @@ def _config(
     *,
     ctc: bool,
 ) -> ModelConfig:
-    settings.model.require("activation_fn", "gelu")
+    _check_supported(settings.model)
     if settings.model["extractor_mode"] not in {"default", "layer_norm"}:
         raise settings.model.error("extractor_mode", "'default' or 'layer_norm'")
     layer_normed = settings.model["extractor_mode"] == "layer_norm"
     kind: Literal["group_norm", "layer_norm"] = "layer_norm" if layer_normed else "group_norm"
     wavlm = settings.model["relative_position_embedding"]
-    convolutions = _parse_convolutions(path, settings.model["conv_feature_layers"])
+    convolutions = parse_convolutions(path, settings.model["conv_feature_layers"])
     trained = "quantizer.vars" in body
-    hubert = "label_embs_concat" in body or "hubert" in str(
-        settings.model.values.get("_name", settings.model.values.get("arch", ""))
-    )
+    context, name = _context(settings), _name(settings.model)
+    stacked = context.position == "output_norm"
+    if stacked and (not layer_normed or context.kind == "pre_norm"):
+        raise settings.model.error("pos_conv_depth", "1 unless the model is a data2vec")
+    hubert = "label_embs_concat" in body or "hubert" in name or name == DISTILLER
     return ModelConfig(
-        architecture="wavlm" if wavlm else "hubert" if hubert else "wav2vec2",
+        architecture=(
+            "wavlm" if wavlm else "data2vec" if stacked else "hubert" if hubert else "wav2vec2"
+        ),
         sample_rate=_sample_rate(settings),
         feature_encoder=FeatureEncoderConfig(kind, convolutions, bias=settings.model["conv_bias"]),
         quantizer=_quantizer(settings) if trained else None,
         masking=_masking(settings) if "mask_emb" in body else None,
-        context=_context(settings),
+        context=context,
         objective=_objective(settings) if trained else None,
         normalise=NormalisationConfig(NORMALISATION_EPS) if _normalised(settings) else None,
+        feature_norm=name != DISTILLER,
         head=_head(path, body, dictionary) if ctc else None,
     )
+
+
+def _name(model: SourceSettings) -> str:
+    return str(model.values.get("_name", model.values.get("arch", "")))
+
+
+def _check_supported(model: SourceSettings) -> None:
+    """Refuse models and settings with another arithmetic."""
+    if _name(model) in OTHERS:
+        raise CheckpointError(
+            f"{model.path}: found a model of {OTHERS[_name(model)]}, which is not supported; "
+            "export the transformers folder of a model of another family"
+        )
+    model.require("activation_fn", "gelu")
+    model.require("layer_type", "transformer")
+    model.require("crop_seq_to_multiple", 1)
 
 
 def _normalised(settings: _Fairseq) -> bool:
@@ -220,16 +260,22 @@ def _context(settings: _Fairseq) -> TransformerContextConfig:
         relative = RelativePositionConfig(
             settings.model["num_buckets"], settings.model["max_distance"]
         )
+    depth = settings.model["pos_conv_depth"]
+    # The kernels of a stack add up to `conv_pos`.
+    kernel = settings.model["conv_pos"]
+    kernel = max(3, kernel // depth) if depth > 1 else kernel
     return TransformerContextConfig(
         "pre_norm" if settings.model["layer_norm_first"] else "post_norm",
         dim=settings.model["encoder_embed_dim"],
         layers=settings.model["encoder_layers"],
         heads=settings.model["encoder_attention_heads"],
         feed_forward=settings.model["encoder_ffn_embed_dim"],
-        position_kernel=settings.model["conv_pos"],
+        position_kernel=kernel,
         position_groups=settings.model["conv_pos_groups"],
         dropout=float(settings.model["dropout"]),
         layer_drop=float(settings.model["encoder_layerdrop"]),
+        position="output_norm" if depth > 1 else "weight_norm",
+        position_layers=max(1, depth),
         relative_position=relative,
     )
 
@@ -287,40 +333,6 @@ def _head(path: Path, body: Mapping[str, Tensor], dictionary: Dictionary | None)
     return CtcHeadConfig(len(weight), labels, dictionary.blank, delimiter, dictionary.special)
 
 
-def _parse_convolutions(path: Path, text: str) -> tuple[ConvLayer, ...]:
-    """Parse layers written as a Python expression: lists of tuples, added and multiplied."""
-    try:
-        layers = _list(ast.parse(text.strip(), mode="eval").body)
-        return tuple(ConvLayer(*layer) for layer in layers)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise CheckpointError(
-            f"{path}: conv_feature_layers: expected a list of (channels, kernel, stride), found "
-            f"{text!r:.80}"
-        ) from error
-
-
-def _list(node: ast.expr) -> list[tuple[int, int, int]]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        layers = _list(node.left) + _list(node.right)
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = ast.literal_eval(node.right)
-        if type(times) is not int or not 0 <= times <= MAX_LAYERS:
-            raise ValueError
-        layers = _list(node.left) * times
-    else:
-        layers = [_layer(x) for x in ast.literal_eval(node)]
-    if len(layers) > MAX_LAYERS:
-        raise ValueError
-    return layers
-
-
-def _layer(values: Any) -> tuple[int, int, int]:
-    channels, kernel, stride = values
-    if not all(type(x) is int for x in values):
-        raise TypeError
-    return channels, kernel, stride
-
-
 def _rows(config: ModelConfig) -> Iterator[KeyMapping]:
     normed = config.feature_encoder.kind == "layer_norm"
     for i in range(len(config.feature_encoder.layers)):
@@ -336,6 +348,9 @@ def _rows(config: ModelConfig) -> Iterator[KeyMapping]:
     for part in ("original0", "original1"):
         name = f"{normed_weight}.{part}"
         yield KeyMapping(f"{position}.{name}", (f"encoder.pos_conv.0.{name}",))
+    for i in range(getattr(config.context, "position_layers", 1)):
+        ours = f"context_network.position.layers.{i}"
+        yield from weight_and_bias(ours, f"encoder.pos_conv.{i}.0")
     yield from weight_and_bias("context_network.norm", "encoder.layer_norm")
     yield KeyMapping(
         "context_network.relative_position.weight",

@@ -54,7 +54,7 @@ class SourceSettings:
             raise self.error(key, "an integer")
         return value
 
-    def require(self, key: str, supported: str) -> None:
+    def require(self, key: str, supported: object) -> None:
         """Check that a setting has the only supported value.
 
         Raises:

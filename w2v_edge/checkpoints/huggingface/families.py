@@ -32,7 +32,7 @@ CLASSES = {
 """Kind of model by the ending of its class's name."""
 
 PRETRAINING = r"(quantizer|project_q|project_hid|ctc_proj|speaker_proj|layer_norm_for_extract)\..*"
-OTHER_TARGETS = r"(final_proj\..*|label_embs_concat|label_embeddings_concat)"
+OTHER_TARGETS = r"(final_proj\..*|label_embs_concat|label_embeddings_concat|output_layer\..*)"
 HEADS = r"(lm_head|projector|classifier)\..*|layer_weights"
 
 UNUSED: dict[str, dict[str, str]] = {
