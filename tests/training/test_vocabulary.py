@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from w2v_edge.errors import ConfigError
 from w2v_edge.model.config import CtcHeadConfig
-from w2v_edge.training.text_form import TextForm
+from w2v_edge.text.text_form import TextForm
 from w2v_edge.training.vocabulary import Vocabulary, head_for
 
 normalise = TextForm().normalise

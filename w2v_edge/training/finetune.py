@@ -18,6 +18,7 @@ from w2v_edge.model import load_checkpoint, save_checkpoint
 from w2v_edge.model.build import build_model
 from w2v_edge.model.config import CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
+from w2v_edge.text.text_form import TextForm
 from w2v_edge.training.batches import ClipData
 from w2v_edge.training.ctc import CtcTraining, Example
 from w2v_edge.training.distributed import join_processes, open_accelerator
@@ -26,7 +27,6 @@ from w2v_edge.training.recipe import BASE_DIM, Callbacks, LoopOptions, Recipe, f
 from w2v_edge.training.recordings import BadRecordings
 from w2v_edge.training.run_folder import Run, RunFolder, data_hash
 from w2v_edge.training.spec_augment import SpecAugment
-from w2v_edge.training.text_form import TextForm
 from w2v_edge.training.transcripts import Transcribed, keep_fitting, measure_whole, read_transcripts
 from w2v_edge.training.vocabulary import Vocabulary, head_for
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from w2v_edge.audio import Utterance, find_utterances
 from w2v_edge.errors import InputError
 from w2v_edge.model.config import ModelConfig
+from w2v_edge.text.text_form import TextForm
 from w2v_edge.training.recipe import Recipe
 from w2v_edge.training.recordings import BadRecordings, Clip, measure, split_validation
-from w2v_edge.training.text_form import TextForm
 from w2v_edge.training.vocabulary import MAX_NAMED, Vocabulary
 
 Warn = Callable[[str], None]
