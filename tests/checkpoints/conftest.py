@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -301,6 +302,25 @@ def write_processor() -> Callable[..., Any]:
         return processor
 
     return write
+
+
+@pytest.fixture(scope="session")
+def cached() -> Callable[..., None]:
+    """`cached(cache, name, source)`: put a folder's files into a cache of the Hub."""
+
+    def put(cache: Path, name: str, source: Path) -> None:
+        model = cache / f"models--{name.replace('/', '--')}"
+        commit = "0123456789" * 4
+        snapshot = model / "snapshots" / commit
+        for folder in (snapshot, model / "refs", model / "blobs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (model / "refs" / "main").write_text(commit)
+        for i, path in enumerate(sorted(source.iterdir())):
+            blob = model / "blobs" / f"{i:040}"
+            shutil.copy(path, blob)
+            (snapshot / path.name).symlink_to(blob)
+
+    return put
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,22 +24,13 @@ import w2v_edge_export.parity
 w2v_edge_export.cases.LONG_SECONDS = 1.0
 sys.exit(run(sys.argv[1:]))
 """
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def cache(hf_folder: Callable[[str], Path], tmp_path: Path) -> Path:
+def cache(hf_folder: Callable[[str], Path], cached: Make, tmp_path: Path) -> Path:
     """A cache that holds one model, as the Hub's library lays it out."""
-    model = tmp_path / "cache/models--owner--small-model"
-    snapshot = model / "snapshots" / REVISION
-    for folder in (snapshot, model / "refs", model / "blobs"):
-        folder.mkdir(parents=True)
-    (model / "refs/main").write_text(REVISION)
-    for i, path in enumerate(sorted(hf_folder("wav2vec2-layer").iterdir())):
-        blob = model / "blobs" / f"{i:040}"
-        shutil.copy(path, blob)
-        (snapshot / path.name).symlink_to(blob)
-    return model.parent
+    cached(tmp_path / "cache", "owner/small-model", hf_folder("wav2vec2-layer"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

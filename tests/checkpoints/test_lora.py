@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from w2v_edge.checkpoints import load_source
+from w2v_edge.model import save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -107,3 +108,49 @@ def test_loras_that_cannot_be_merged(lora: Make, hf_folder: Make, refuses: Make)
     path.write_text(json.dumps(CONFIG))
     (folder / "adapter_model.safetensors").unlink()
     refuses(folder, "adapter_model.safetensors or adapter_model.bin", base=base)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty cache of the Hub, which cannot be reached."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"
+
+
+def test_a_base_on_the_hub(
+    lora: Make, offline: Path, cached: Make, same_as: Make, refuses: Make, utterance: Make
+) -> None:
+    """The base is read by its name and revision; where it cannot be, --base is the way out."""
+    folder, base, merged = lora(base_model_name_or_path="owner/base")
+    refuses(folder, "a LoRA, whose base owner/base: cannot be downloaded", "--base")
+    cached(offline, "owner/base", base)
+    found = load_source(folder)
+    assert "a LoRA, merged into owner/base" in found.remarks
+    same_as(found.model, merged, utterance(5_000))
+    path = folder / "adapter_config.json"
+    config = {**CONFIG, "base_model_name_or_path": "owner/base"}
+    path.write_text(json.dumps({**config, "revision": "v2"}))
+    refuses(folder, "owner/base@v2", "--base")
+    references = offline / "models--owner--base/refs"
+    shutil.copy(references / "main", references / "v2")
+    assert "a LoRA, merged into owner/base@v2" in load_source(folder).remarks
+
+
+def test_a_lora_on_the_hub(
+    lora: Make, offline: Path, cached: Make, same_as: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """A LoRA is read by its name, and so is its base; the saved model says so too."""
+    folder, base, merged = lora(base_model_name_or_path="owner/base")
+    cached(offline, "owner/base", base)
+    cached(offline, "owner/lora", folder)
+    found = load_source("owner/lora")
+    assert found.name == "owner/lora"
+    assert "a LoRA, merged into owner/base" in found.remarks
+    same_as(found.model, merged, utterance(5_000))
+    cached(offline, "owner/other", base)
+    other = load_source("owner/lora", base="owner/other")
+    assert "a LoRA, merged into owner/other" in other.remarks
+    save_checkpoint(other.model, tmp_path / "saved.pt")
+    assert "a LoRA, merged into owner/other" in load_source(tmp_path / "saved.pt").remarks

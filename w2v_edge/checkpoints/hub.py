@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_edge.checkpoints.huggingface.folder import ADAPTERS, JSON_FILES
+from w2v_edge.checkpoints.huggingface.lora import LORA_CONFIG, LORA_WEIGHTS
 from w2v_edge.checkpoints.huggingface.settings import CONFIG
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS, read_json
 from w2v_edge.errors import CheckpointError, MissingExtraError
@@ -67,11 +68,13 @@ class _Hub:
     revision: str
 
     def folder(self, language: str | None) -> Path:
-        """Fetch all files of a model and return their folder."""
-        folder = self.fetch(CONFIG).parent
+        """Fetch all files of a model, or of a LoRA, and return their folder."""
+        config = self.fetch_if_there(CONFIG)
         for file in JSON_FILES[1:]:
             self.fetch_if_there(file)
-        self.fetch_weights()
+        if not self.fetch_weights():
+            return self.lora(config)
+        folder = self.fetch(CONFIG).parent
         for pattern in ADAPTERS if language is not None else ():
             if self.fetch_if_there(pattern.format(language)):
                 break
@@ -106,16 +109,30 @@ class _Hub:
         found = try_to_load_from_cache(self.name, file, revision=self.revision or None)
         return found is _CACHED_NO_EXIST
 
-    def fetch_weights(self) -> None:
-        """Fetch the weights, including all shards."""
+    def fetch_weights(self) -> bool:
+        """Fetch the weights, including all shards, and return whether there are any."""
         for file in (SAFETENSORS, BIN):
             if self.fetch_if_there(file):
-                return
+                return True
             index = self.fetch_if_there(f"{file}.index.json")
             if index:
                 for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
                     self.fetch(shard)
-                return
+                return True
+        return False
+
+    def lora(self, config: Path | None) -> Path:
+        """Fetch a LoRA and return its folder.
+
+        Args:
+            config: the config of a model without weights, if there is one.
+        """
+        adapter = self.fetch_if_there(LORA_CONFIG)
+        if adapter is not None:
+            any(self.fetch_if_there(file) for file in LORA_WEIGHTS)
+            return adapter.parent
+        if config is None:
+            self.fetch(CONFIG)
         raise CheckpointError(
             f"{self.name}: expected weights, {SAFETENSORS} or {BIN}, found neither"
         )

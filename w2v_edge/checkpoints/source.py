@@ -122,6 +122,7 @@ def _decided(source: str | Path, found: Source, choices: _Choices) -> Source:
         raise CheckpointError(f"{source}: found no CTC head, which alone has a blank and labels")
     if choices.blank is not None:
         head = with_blank(source, head, choices.blank)
+        found.model.origin = {**(found.model.origin or {}), "blank": choices.blank}
     if not choices.labels:
         head = replace(head, labels=(), word_delimiter=None, special=())
     found.model.config = replace(config, head=head)
@@ -174,7 +175,8 @@ def _load(source: str | Path, choices: _Choices) -> Source:
 def _folder(folder: Path, name: str, choices: _Choices) -> Source:
     lora = None
     if is_lora(folder):
-        lora, folder = folder, _base(folder, choices)
+        lora = folder
+        folder, base = _base(lora, choices)
     elif choices.base is not None:
         raise CheckpointError(f"{folder}: found no LoRA, which alone has a --base")
     if not (folder / CONFIG).is_file():
@@ -192,31 +194,37 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         labels=choices.labels,
     )
     sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora))
-    remarks = _remarks(model, choices)
     if lora is not None:
-        remarks = (f"a LoRA, merged into {_name(folder.resolve())}", *remarks)
-    return Source(name, FORMAT, model, sha256, coverage, remarks)
+        model.origin = {**(model.origin or {}), "base": base}
+    return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
 
 
-def _base(lora: Path, choices: _Choices) -> Path:
-    """Return the folder of the model that a LoRA was trained on."""
-    name = choices.base or base_of(lora)
+def _base(lora: Path, choices: _Choices) -> tuple[Path, str]:
+    """Return the folder of the model that a LoRA was trained on, and its name."""
+    name, revision = base_of(lora) if choices.base is None else (choices.base, None)
     for folder in (Path(name), lora / name):
         if folder.is_dir():
-            return folder
-    if is_hub_name(name):
-        return download(name, choices.language)
+            return folder, _name(folder.resolve())
+    pinned = name if revision is None or "@" in name else f"{name}@{revision}"
+    if is_hub_name(pinned):
+        try:
+            return download(pinned, choices.language), pinned
+        except CheckpointError as error:
+            raise CheckpointError(f"{lora}: a LoRA, whose base {error}: --base") from error
     raise CheckpointError(
         f"{lora}: a LoRA of {name!r:.80}, which is not there; name the folder: --base"
     )
 
 
 def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
-    files = (model.origin or {}).get("files", {})
-    remarks = _of_labels(model, VOCABULARY, choices)
+    origin = model.origin or {}
+    files = origin.get("files", {})
+    merged = (f"a LoRA, merged into {origin['base']}",) if "base" in origin else ()
+    remarks: tuple[str, ...] = merged + _of_labels(model, VOCABULARY, choices)
     if isinstance(model.config.head, CtcHeadConfig) and choices.labels:
         found = labels_of(files, model.config.head)
-        remarks += found.remarks if choices.blank is not None else found.doubts + found.remarks
+        decided = choices.blank is not None or "blank" in origin
+        remarks += found.remarks if decided else found.doubts + found.remarks
     given = preprocessor(files)
     if given is None:
         rate = model.config.sample_rate

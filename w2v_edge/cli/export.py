@@ -17,12 +17,10 @@ from w2v_edge.cli.export_output import (
 )
 from w2v_edge.cli.options import (
     FiniteRange,
-    base_option,
     force_option,
     json_option,
-    language_option,
     list_option,
-    processor_option,
+    reading_options,
     verb,
 )
 from w2v_edge.cli.output import (
@@ -32,7 +30,7 @@ from w2v_edge.cli.output import (
     require,
     stages,
 )
-from w2v_edge.names import Kind, Precision, TargetName
+from w2v_edge.names import Precision, TargetName
 
 
 class _LayerNumber(click.ParamType[int | str]):
@@ -55,22 +53,7 @@ class _LayerNumber(click.ParamType[int | str]):
     show_default="CHECKPOINT-PRECISION beside the checkpoint; for Hub models, here",
     help="Folder of the bundle.",
 )
-@language_option
-@click.option(
-    "--as",
-    "read_as",
-    type=click.Choice(get_args(Kind)),
-    show_default="by its class",
-    help="Read a transformers folder as this, whatever its class, and leave the rest out.",
-)
-@processor_option
-@base_option
-@click.option(
-    "--blank",
-    metavar="LABEL|INDEX",
-    show_default="as the files say",
-    help="The CTC blank, where the files do not say it or are wrong.",
-)
+@reading_options
 @click.option(
     "--no-labels", is_flag=True, help="Leave labels out: a CTC model then gives logits alone."
 )
@@ -163,11 +146,7 @@ class _LayerNumber(click.ParamType[int | str]):
 def command(
     checkpoint: str,
     output: Path | None,
-    language: str | None,
-    read_as: Kind | None,
-    processor: Path | None,
-    base: str | None,
-    blank: str | None,
+    read_with: dict[str, Any],
     no_labels: bool,
     layer: int | None,
     layers: tuple[int | Literal["all"], ...],
@@ -222,11 +201,6 @@ def command(
                 output,
                 precision=precision,
                 target=target,
-                language=language,
-                read_as=read_as,
-                processor=processor,
-                base=base,
-                blank=blank,
                 labels=not no_labels,
                 layer=layer,
                 layers="all" if "all" in layers else [x for x in layers if x != "all"],
@@ -244,6 +218,8 @@ def command(
                 use_cache=not no_cache,
                 stages=shown,
                 recorder=recorder if explain else None,
+                read_as=read_with.pop("kind", None),
+                **read_with,
             )
     except GateError as error:
         if as_json:

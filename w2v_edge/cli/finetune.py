@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.options import json_option, language_option, verb
+from w2v_edge.cli.options import json_option, reading_options, verb
 from w2v_edge.cli.output import console, print_json, progress, require, warn
 from w2v_edge.cli.pretrain import show_trained
 from w2v_edge.cli.training_options import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     help="Manifest for validation, instead of --validation-fraction; may be repeated.",
 )
 @click.option("--new-vocabulary", is_flag=True, help="Discard the labels of the checkpoint.")
-@language_option
+@reading_options
 @click.option(
     "--train-feature-encoder",
     is_flag=True,
@@ -65,7 +65,7 @@ def command(
     manifest: tuple[Path, ...],
     valid: tuple[Path, ...],
     new_vocabulary: bool,
-    language: str | None,
+    read_with: dict[str, Any],
     train_feature_encoder: bool | None,
     run: dict[str, Any],
     overrides: dict[str, Any],
@@ -74,7 +74,8 @@ def command(
 ) -> None:
     """Fine-tune CHECKPOINT for speech recognition with the transcripts of MANIFEST.
 
-    CHECKPOINT is a transformer in any format that w2v-edge export reads, with or without a head.
+    CHECKPOINT is a transformer in any format that w2v-edge export reads, with or without a head;
+    --as body leaves its head out.
     MANIFEST is a .tsv with the columns `path` and `text`, or a .jsonl with these keys. The loss is
     CTC. RUN/model.pt is the checkpoint: w2v-edge export RUN/model.pt, w2v-edge transcribe
     RUN/model-fp32.
@@ -112,7 +113,7 @@ def command(
             overrides=overrides,
             task_options={name: value for name, value in given.items() if value is not None},
             new_vocabulary=new_vocabulary,
-            language=language,
+            read_with=read_with,
             callbacks=callbacks,
             **run,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.options import force_option, json_option, language_option, verb
+from w2v_edge.cli.options import force_option, json_option, reading_options, verb
 from w2v_edge.cli.output import console, megabytes, print_json, require
 from w2v_edge.errors import OutputExistsError
 from w2v_edge.files import check_absent
@@ -28,7 +28,7 @@ EPS_OF_TRANSFORMERS = 1e-7
     show_default="the name of SOURCE with .pt, here",
     help="Checkpoint to write.",
 )
-@language_option
+@reading_options
 @click.option(
     "--to",
     "target",
@@ -41,7 +41,7 @@ EPS_OF_TRANSFORMERS = 1e-7
 def command(
     source: str,
     output: Path | None,
-    language: str | None,
+    read_with: dict[str, Any],
     target: tuple[str, Path] | None,
     force: bool,
     as_json: bool,
@@ -63,7 +63,7 @@ def command(
     check_absent(written, force=force)
     if Path(source).exists() and written.exists() and written.samefile(source):
         raise OutputExistsError(f"{written} is the source itself; choose another output")
-    found = load_source(source, language)
+    found = load_source(source, **read_with)
     if target is not None:
         write_folder(found.model, written, force=force)
     else:

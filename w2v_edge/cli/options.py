@@ -14,7 +14,7 @@ import click
 from w2v_edge.cli.output import warn
 from w2v_edge.errors import InputError
 from w2v_edge.files import check_writable
-from w2v_edge.names import Power, Provider
+from w2v_edge.names import Kind, Power, Provider
 from w2v_edge.providers import ProviderChoice
 
 if TYPE_CHECKING:
@@ -181,6 +181,39 @@ base_option = click.option(
     show_default="as its config says",
     help="The model that a LoRA folder is merged into.",
 )
+read_as_option = click.option(
+    "--as",
+    "read_as",
+    type=click.Choice(get_args(Kind)),
+    show_default="by its class",
+    help="Read a transformers folder as this, whatever its class, and leave the rest out.",
+)
+blank_option = click.option(
+    "--blank",
+    metavar="LABEL|INDEX",
+    show_default="as the files say",
+    help="The CTC blank, where the files do not say it or are wrong.",
+)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options of reading a checkpoint; the command gets them as a dict, `read_with`.
+
+    The dict has the options of `w2v_edge.checkpoints.load_source` that were given.
+    """
+
+    @wraps(command)
+    def collected(*arguments: Any, **options: Any) -> Any:
+        names = {"language": "language", "kind": "read_as"}
+        names |= {name: name for name in ("processor", "base", "blank")}
+        given = {name: options.pop(option) for name, option in names.items()}
+        read_with = {name: value for name, value in given.items() if value is not None}
+        return command(*arguments, read_with=read_with, **options)
+
+    added = base_option(blank_option(collected))
+    return language_option(read_as_option(processor_option(added)))
+
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),

@@ -47,6 +47,7 @@ class FinetuneOptions:
         freeze_updates: number of updates for which only the head is trained.
         mask_time: share of the frames in masks; see `SpecAugment`.
         mask_channels: share of the channels in masks.
+        language, kind, processor, base, blank: how the checkpoint was read; see `load_source`.
     """
 
     checkpoint: str
@@ -54,6 +55,11 @@ class FinetuneOptions:
     freeze_updates: int = 0
     mask_time: float = SpecAugment.time
     mask_channels: float = SpecAugment.channels
+    language: str | None = None
+    kind: str | None = None
+    processor: str | None = None
+    base: str | None = None
+    blank: str | None = None
 
     @property
     def augment(self) -> SpecAugment:
@@ -83,7 +89,7 @@ def finetune(
     overrides: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
     new_vocabulary: bool = False,
-    language: str | None = None,
+    read_with: Mapping[str, Any] | None = None,
     resume: bool = False,
     skip_bad: bool = False,
     cpu: bool = False,
@@ -101,7 +107,7 @@ def finetune(
         overrides: values of the recipe that replace the defaults for the model's size.
         task_options: values of `FinetuneOptions` that replace the defaults.
         new_vocabulary: whether to replace the checkpoint's labels by the texts' characters.
-        language: selects a vocabulary, in a checkpoint with several.
+        read_with: options of `load_source` for the checkpoint.
         resume: whether to continue the run in `output`.
         skip_bad: whether to leave out files that cannot be read.
         cpu: whether to train on the CPU.
@@ -119,7 +125,10 @@ def finetune(
             failed.
     """
     overrides = overrides or {}
+    read_with = read_with or {}
     given = {**(task_options or {}), "checkpoint": Path(checkpoint).name}
+    given |= {name: str(value) for name, value in read_with.items()}
+    remarks: tuple[str, ...] = ()
     with join_processes(cpu=cpu) as processes:
         with processes.together():
             folder = RunFolder(output)
@@ -134,7 +143,8 @@ def finetune(
                 )
             else:
                 callbacks.show("reading the checkpoint", 0.0)
-                model = require_head(load_source(checkpoint, language).model)
+                source = load_source(checkpoint, **read_with)
+                model, remarks = require_head(source.model), source.remarks
                 recipe = replace(finetuning_recipe(model.config.context.dim), **overrides)
                 transcripts = read_transcripts(
                     sources,
@@ -183,6 +193,8 @@ def finetune(
                 folder.resume(run)
             elif processes.is_main:
                 folder.begin(run, lambda path: save_checkpoint(model, path))
+                for remark in remarks:
+                    warn(remark)
                 transcripts.report(warn)
         trained = train(
             task, recipe, folder, processes, accelerator, options=options, callbacks=callbacks

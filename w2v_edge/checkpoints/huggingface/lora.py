@@ -48,18 +48,19 @@ def lora_weights(folder: Path) -> Path:
     raise CheckpointError(f"{folder}: expected {' or '.join(LORA_WEIGHTS)}, found neither")
 
 
-def base_of(folder: Path) -> str:
-    """Return the name of the model that a LoRA was trained on: a folder, or a name on the Hub.
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """Return the model that a LoRA was trained on: a folder or a name on the Hub, and a revision.
 
     Raises:
         CheckpointError: its config does not say.
     """
-    name = read_json(folder / LORA_CONFIG).get("base_model_name_or_path")
+    config = read_json(folder / LORA_CONFIG)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(name, str) or not name:
         raise CheckpointError(
             f"{folder}: a LoRA that does not say which model it was trained on; name it: --base"
         )
-    return name
+    return name, revision if isinstance(revision, str) and revision else None
 
 
 def merge(folder: Path, base: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
