@@ -16,6 +16,7 @@ from w2v_edge_export.graph_builder import (
     GraphBuilder,
     TilePlan,
     at_least,
+    ceil_div,
     known,
     over_tiles,
     size,
@@ -207,8 +208,20 @@ class GraphAssembler:
     def _context(
         self, g: GraphBuilder, features: ir.Value, frame_lengths: ir.Value
     ) -> dict[str, ir.Value]:
+        frames, squeeze = size(g, features, 1), self.config.squeeze
+        if squeeze > 1:
+            surplus = g.op("Sub", g.op("Mul", ceil_div(g, frames, squeeze), squeeze), frames)
+            pads = g.op("Concat", [0] * 4, g.op("Reshape", surplus, [1]), [0], axis=0)
+            features = g.op("Pad", features, pads)
         given = {"features": features, "frame_lengths": frame_lengths}
-        return self._splice(g, "context", given)
+        made = self._splice(g, "context", given)
+        if squeeze == 1:
+            return made
+        end = g.op("Reshape", frames, [1])
+        return {
+            name: g.op("Slice", x, [0], end, [1]) if self._axes(name)[0] == "frames" else x
+            for name, x in made.items()
+        }
 
     def _quantizer(
         self, g: GraphBuilder, features: ir.Value | None = None, context: ir.Value | None = None

@@ -13,7 +13,6 @@ from torch import nn
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
-from w2v_edge_export.deployable.context import context_twin
 from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
 from w2v_edge_export.deployable.heads import QuantizerTwin
 from w2v_edge_export.deployable.statistics import (
@@ -21,6 +20,7 @@ from w2v_edge_export.deployable.statistics import (
     UtteranceStatistics,
     WindowMoments,
 )
+from w2v_edge_export.deployable.twins import context_twin
 from w2v_edge_export.graph_passes import PassRecorder, run_passes
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
@@ -76,14 +76,18 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         inputs = {"frames": torch.zeros(2, 12, width)}
         twin = QuantizerTwin(model.quantizer)
         made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, PART_OUTPUTS["quantizer"]))
-    context = context_twin(model)
+    context, frames = context_twin(model), 6 * config.squeeze
     made.append(
         Part(
             "context",
             context,
-            {"features": torch.zeros(2, 12, channels), "frame_lengths": torch.tensor([12, 7])},
+            {
+                "features": torch.zeros(2, frames, channels),
+                "frame_lengths": torch.tensor([frames, 4]),
+            },
             {"features": FRAMES, "frame_lengths": BATCH},
             context.outputs,
+            multiples={"frames": (config.squeeze, 0)},
         )
     )
     return {part.name: part for part in made}

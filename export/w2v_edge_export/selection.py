@@ -141,7 +141,7 @@ def with_layers(selection: Selection, config: ModelConfig) -> Selection:
 
 def _transformer(config: ModelConfig) -> TransformerContextConfig:
     if not isinstance(config.context, TransformerContextConfig):
-        raise ConfigError("architecture 'tutorial' has no layers to choose from")
+        raise ConfigError(f"architecture {config.architecture!r} has no layers to choose from")
     return config.context
 
 

@@ -116,6 +116,30 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+CONVOLUTIONS: dict[str, Any] = {
+    "conv_dim": [16, *[24] * 4, *[32] * 8],
+    "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
+    "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
+}
+SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
+    "sew": ("SEWModel", CONVOLUTIONS),
+    "sew-layer": ("SEWModel", {**CONVOLUTIONS, "feat_extract_norm": "layer", "conv_bias": True}),
+    "sew-thirds": (
+        "SEWModel",
+        {**CONVOLUTIONS, "squeeze_factor": 3, "num_conv_pos_embeddings": 15},
+    ),
+    "sew-ctc": ("SEWForCTC", {**CONVOLUTIONS, "hidden_size": 32}),
+    "sew-classes": ("SEWForSequenceClassification", {**CONVOLUTIONS, **LABELS}),
+}
+"""Models whose transformer has fewer frames, and which transformers does not run on one frame."""
+
+
+@pytest.fixture(scope="session", params=SQUEEZED)
+def squeezed(request: pytest.FixtureRequest) -> str:
+    """Every kind of model whose transformer has fewer frames."""
+    name: str = request.param
+    return name
+
 
 @pytest.fixture(scope="session", params=MODELS)
 def family(request: pytest.FixtureRequest) -> str:
@@ -129,7 +153,7 @@ def fresh() -> Callable[..., Any]:
     """`fresh(name, seed=0, **changes)`: a model in eval mode, every parameter in play."""
 
     def make(name: str, seed: int = 0, **changes: Any) -> Any:
-        cls, settings = MODELS[name]
+        cls, settings = (MODELS | SQUEEZED)[name]
         model_class = getattr(transformers, cls)
         torch.manual_seed(seed)
         model = model_class(model_class.config_class(**{**SIZES, **settings, **changes}))
@@ -168,7 +192,8 @@ def theirs() -> Callable[[Any, Floats], dict[str, Tensor]]:
     def run(model: Any, waveform: Floats) -> dict[str, Tensor]:
         body, batch = model.base_model, torch.from_numpy(waveform)[None]
         features = body.feature_extractor(batch).transpose(1, 2)
-        norm = getattr(body.feature_projection, "layer_norm", None)
+        norm = getattr(body, "layer_norm", None)
+        norm = norm or getattr(body.feature_projection, "layer_norm", None)
         made = {"features": features if norm is None else norm(features)}
         made["context"] = body(batch).last_hidden_state
         if body is not model and not hasattr(model, "quantizer"):

@@ -25,6 +25,7 @@ from w2v_edge.training.recipe import LoopOptions
         "hubert-batch-norm",
         "wavlm-classes",
         "data2vec-ctc",
+        "sew-ctc",
     ],
 )
 def test_every_family_learns(family: str, hf_folder: Callable[[str], Path], tmp_path: Path) -> None:

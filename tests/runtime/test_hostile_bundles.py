@@ -122,6 +122,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"sample_rate": 10**18},
     {"longest_context_seconds": HUGE},
     {"config": {"context": 3}},
+    {"config": {"context": {"squeeze": 0}}},
+    {"config": {"context": {"squeeze": HUGE}}},
     {"config": {"context": {"adapter": []}}},
     {"config": {"context": {"adapter": {"layers": 10**9, "kernel": 1, "stride": 1, "padding": 0}}}},
     {"config": {"context": {"adapter": {"layers": 8, "kernel": 1, "stride": HUGE, "padding": 0}}}},

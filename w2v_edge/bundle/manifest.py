@@ -107,6 +107,9 @@ _GEOMETRY_BOUNDS = {
 _ADAPTER_BOUNDS = {"layers": (1, 8), "kernel": (1, 64), "stride": (1, 64), "padding": (0, 64)}
 """Bounds of the strided convolutions at the end of a context network."""
 
+_MOST_SQUEEZED = 16
+"""Most frames that are one frame of a transformer."""
+
 _PARITY_TYPES: dict[str, type] = {
     "passed": bool,
     "comparisons": int,
@@ -313,6 +316,11 @@ class Manifest:
         return Geometry(self.hop, self.receptive_field, self.left_padding, self.right_padding)
 
     @property
+    def squeeze(self) -> int:
+        """Feature frames that are one frame of the transformer."""
+        return int(self.config.get("context", {}).get("squeeze", 1))
+
+    @property
     def decisions(self) -> str:
         """What was decided about text and audio, in one line."""
         parts = []
@@ -417,6 +425,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     context = config.get("context", {})
     if not isinstance(context, Mapping):
         raise ConfigError(f"config.context: expected a mapping, found {context!r:.40}")
+    check_range("config.context.squeeze", context.get("squeeze", 1), 1, _MOST_SQUEEZED)
     adapter = context.get("adapter")
     if adapter is None:
         return

@@ -16,8 +16,14 @@ from w2v_edge.model.heads import build_head
 from w2v_edge.model.initialisation import initialise
 from w2v_edge.model.masking import MASKERS
 from w2v_edge.model.quantizer import QUANTIZERS
+from w2v_edge.model.sew import SqueezedContextNetwork
+from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
-from w2v_edge.model.transformer import CONTEXT_NETWORKS, QuerySoftmaxContextNetwork
+from w2v_edge.model.transformer import (
+    CONTEXT_NETWORKS,
+    QuerySoftmaxContextNetwork,
+    TransformerContextNetwork,
+)
 
 
 def build_model(config: ModelConfig, *, seed: int | None = 0) -> SpeechModel:
@@ -57,11 +63,15 @@ def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> Tutori
     )
 
 
-def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec2Model:
+def _wav2vec2(
+    config: ModelConfig, context: TransformerContextConfig | SqueezedContextConfig
+) -> Wav2Vec2Model:
     channels = config.feature_encoder.channels
     quantizer, objective = config.quantizer, config.objective
     inputs = context.output_dim if config.quantizer_input == "context" else channels
-    masking, adapter = config.masking, context.adapter
+    masking, adapter = config.masking, getattr(context, "adapter", None)
+    # SEW projects features only to another width.
+    projected = isinstance(context, TransformerContextConfig) or channels != context.dim
     return Wav2Vec2Model(
         config,
         feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
@@ -72,9 +82,9 @@ def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec
             if objective is not None and quantizer is not None
             else None
         ),
-        feature_projection=nn.Linear(channels, context.dim),
+        feature_projection=nn.Linear(channels, context.dim) if projected else None,
         masker=None if masking is None else MASKERS[masking.kind](context.dim, masking),
-        context_network=CONTEXT_NETWORKS[context.kind](context),
+        context_network=_context_network(context),
         adapter=None if adapter is None else ConvAdapter(context.dim, adapter),
         prediction_projection=(
             None if objective is None else nn.Linear(context.dim, objective.projection_dim)
@@ -91,3 +101,11 @@ def _wav2vec2(config: ModelConfig, context: TransformerContextConfig) -> Wav2Vec
         ),
         dropout=nn.Dropout(context.dropout),
     )
+
+
+def _context_network(
+    context: TransformerContextConfig | SqueezedContextConfig,
+) -> TransformerContextNetwork:
+    if isinstance(context, SqueezedContextConfig):
+        return SqueezedContextNetwork(context)
+    return CONTEXT_NETWORKS[context.kind](context)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from w2v_edge import strict
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.validation import (
     MAX_LAYERS,
     Decay,
@@ -236,7 +237,7 @@ class TransformerContextConfig:
         return self.dim if self.adapter is None else self.adapter.dim
 
 
-ContextConfig = QuerySoftmaxContextConfig | TransformerContextConfig
+ContextConfig = QuerySoftmaxContextConfig | TransformerContextConfig | SqueezedContextConfig
 
 
 @dataclass(frozen=True)
@@ -383,13 +384,13 @@ class ModelConfig:
     """
 
     architecture: Literal[
-        "tutorial", "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat"
+        "tutorial", "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat", "sew"
     ]
     sample_rate: Positive
     feature_encoder: FeatureEncoderConfig
     quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None
     masking: FixedSpansConfig | ProbableSpansConfig | None
-    context: QuerySoftmaxContextConfig | TransformerContextConfig
+    context: QuerySoftmaxContextConfig | TransformerContextConfig | SqueezedContextConfig
     objective: ObjectiveConfig | None
     normalise: NormalisationConfig | None = None
     feature_norm: bool = True
@@ -411,6 +412,11 @@ class ModelConfig:
         if self.quantizer is None:
             return None
         return "context" if self.quantizer.kind == "nearest" else "features"
+
+    @property
+    def squeeze(self) -> int:
+        """Number of frames that are one frame of the transformer."""
+        return int(getattr(self.context, "squeeze", 1))
 
     def context_frames(self, frames: int) -> int:
         """Return the context frames of an utterance of `frames` feature frames."""

@@ -158,7 +158,7 @@ class Wav2Vec2Model(SpeechModel):
         feature_norm: nn.LayerNorm | None,
         quantizer: VectorQuantizer | None,
         target_projection: nn.Linear | None,
-        feature_projection: nn.Linear,
+        feature_projection: nn.Linear | None,
         masker: SpanMasker | None,
         context_network: TransformerContextNetwork,
         adapter: ConvAdapter | None,
@@ -262,8 +262,8 @@ class Wav2Vec2Model(SpeechModel):
         return Frames(zero_padding(self.feature_norm(raw.values), raw.lengths), raw.lengths)
 
     def _project(self, features: Frames) -> Frames:
-        projected = self.dropout(self.feature_projection(features.values))
-        return Frames(projected, features.lengths)
+        x, project = features.values, self.feature_projection
+        return Frames(self.dropout(x if project is None else project(x)), features.lengths)
 
 
 def _sample(

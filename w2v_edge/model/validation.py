@@ -191,6 +191,12 @@ def _check_outputs(config: ModelConfig) -> None:
         )
     if config.architecture == "tutorial" and (head or config.outputs.layers or config.normalise):
         raise ConfigError("architecture 'tutorial' has no head, layer outputs or normalisation")
+    mixed = getattr(head, "weighted_layers", False)
+    if config.context.kind == "squeezed" and (mixed or config.outputs.layers):
+        raise ConfigError(
+            f"architecture {config.architecture!r} has no layer outputs: inside, its frames are "
+            "means of several"
+        )
     if head is not None and head.kind == "ctc":
         _check_labels(head.labels, head.size, head.blank)
 

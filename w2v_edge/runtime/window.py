@@ -83,7 +83,7 @@ def check_window(window: object, manifest: Manifest) -> Window:
 
 @dataclass(frozen=True)
 class FrameWindow:
-    """A window in feature frames, each a whole number of context frames.
+    """A window in feature frames, each a whole number of context frames and of groups.
 
     Attributes:
         step, left, right: as in `Window`.
@@ -107,7 +107,8 @@ class FrameWindow:
                 "utterance, so its context cannot be computed in windows; tokenize takes any length"
             )
         check_window(window, manifest)
-        hop = FrameTimes.of_manifest(manifest).context.hop
+        # The transformer of SEW sees groups of frames, which begin with those of the recording.
+        hop = FrameTimes.of_manifest(manifest).context.hop * manifest.squeeze
         seconds = hop * manifest.hop / manifest.sample_rate
         # In floating point a multiple of a frame's length is often slightly more.
         step, left, right = (

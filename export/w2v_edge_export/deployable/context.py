@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge.model.config import ModelConfig
-from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
+from w2v_edge.model.speech_model import TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import (
     FeedForward,
     PreNormContextNetwork,
     QuerySoftmaxBlock,
     TransformerBlock,
+    TransformerContextNetwork,
 )
 from w2v_edge_export.deployable.attention import (
     DistancesTwin,
@@ -28,7 +29,6 @@ from w2v_edge_export.deployable.convolutions import (
 )
 from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
 from w2v_edge_export.deployable.layers import Linear, Norm
-from w2v_edge_export.graph_builder import ExportError
 
 
 class FeedForwardTwin(nn.Module):
@@ -135,23 +135,14 @@ class TutorialContextTwin(ContextTwin):
 
 
 class Wav2Vec2ContextTwin(ContextTwin):
-    """Feature projection, transformer, adapter and head of the wav2vec 2.0 families."""
+    """Feature projection, blocks, adapter and head; subclasses run the blocks."""
 
     def __init__(self, model: Wav2Vec2Model) -> None:
         super().__init__()
         self.outputs = context_outputs(model.config)
         self.layers = model.config.outputs.layers
-        network = model.context_network
-        self.pre_norm = isinstance(network, PreNormContextNetwork)
-        self.feature_projection = Linear(model.feature_projection)
-        self.position = position_twin(network.position)
-        self.norm = None if network.norm is None else Norm(network.norm)
-        relative = network.relative_position
-        self.distances = None if relative is None else DistancesTwin(relative)
-        block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
-        self.blocks = nn.ModuleList(
-            block(cast("TransformerBlock", source)) for source in network.blocks
-        )
+        projection = model.feature_projection
+        self.feature_projection = None if projection is None else Linear(projection)
         self.adapter = None if model.adapter is None else ConvAdapterTwin(model.adapter)
         self.head = None if model.head is None else head_twin(model.head)
         projection = model.final_projection
@@ -160,14 +151,9 @@ class Wav2Vec2ContextTwin(ContextTwin):
     def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
         """Map features to the context and further outputs; see `ContextTwin`."""
         features, valid = _clean(features, frame_lengths)
-        x = self.feature_projection(features) * valid
-        x = x + self.position(x, valid)
-        x = x if self.pre_norm or self.norm is None else self.norm(x)
-        distances = None if self.distances is None else self.distances(x)
-        states = [x]
-        for block in self.blocks:
-            states.append(block(states[-1], valid, distances))
-        x = self.norm(states[-1]) if self.pre_norm and self.norm is not None else states[-1]
+        project = self.feature_projection
+        states = self.states(features if project is None else project(features) * valid, valid)
+        x = self.finish(states[-1])
         made = {f"layer_{i}": states[i] * valid for i in self.layers}
         x = x * valid
         lengths = frame_lengths
@@ -181,6 +167,52 @@ class Wav2Vec2ContextTwin(ContextTwin):
         if "embedding" in self.outputs:
             made["embedding"] = mean_over_frames(x, valid)
         return tuple(made[name] for name in self.outputs)
+
+    def states(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        """Return the first block's input and each block's output, (b, n, d).
+
+        Args:
+            x: (b, n, d) projected features, zero at padding.
+            valid: (b, n, 1) 0 at padding, else 1.
+        """
+        raise NotImplementedError
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Return the context of the last hidden state (b, n, d)."""
+        return x
+
+
+class TransformerContextTwin(Wav2Vec2ContextTwin):
+    """The transformer of wav2vec 2.0 and its variants."""
+
+    def __init__(self, model: Wav2Vec2Model, network: TransformerContextNetwork) -> None:
+        super().__init__(model)
+        self.pre_norm = isinstance(network, PreNormContextNetwork)
+        self.position = position_twin(network.position)
+        self.norm = None if network.norm is None else Norm(network.norm)
+        relative = network.relative_position
+        self.distances = None if relative is None else DistancesTwin(relative)
+        block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
+        self.blocks = nn.ModuleList(
+            block(cast("TransformerBlock", source)) for source in network.blocks
+        )
+
+    def states(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        """Return the hidden states; see `Wav2Vec2ContextTwin`."""
+        return self.run(x + self.position(x, valid), valid)
+
+    def run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        """Return the hidden states of frames and their positions, x (b, n, d)."""
+        x = x if self.pre_norm or self.norm is None else self.norm(x)
+        distances = None if self.distances is None else self.distances(x)
+        states = [x]
+        for block in self.blocks:
+            states.append(block(states[-1], valid, distances))
+        return states
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Norm the last hidden state (b, n, d) of a pre-norm network, unless it was cut."""
+        return self.norm(x) if self.pre_norm and self.norm is not None else x
 
 
 def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,12 +233,3 @@ def context_outputs(config: ModelConfig) -> tuple[str, ...]:
         *(["projected"] if config.outputs.projected is not None else []),
         *(["embedding"] if config.outputs.pooled is not None else []),
     )
-
-
-def context_twin(model: SpeechModel) -> ContextTwin:
-    """Return the twin of the context network of `model`."""
-    if isinstance(model, TutorialModel):
-        return TutorialContextTwin(model)
-    if isinstance(model, Wav2Vec2Model):
-        return Wav2Vec2ContextTwin(model)
-    raise ExportError(f"no inference twin for {type(model).__name__}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
@@ -18,8 +18,11 @@ from w2v_edge.model.config import (
     RelativePositionConfig,
     TransformerContextConfig,
 )
+from w2v_edge.model.sew_config import SqueezedContextConfig
 
-Architecture = Literal["wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat"]
+Architecture = Literal[
+    "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat", "sew"
+]
 
 CLASSES = {
     "Model": "body",
@@ -87,6 +90,7 @@ class Family:
         tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
         pretraining: whether its pre-training class is read with quantizer and objective; otherwise
             such a class is read as its body.
+        defaults: defaults of its settings, where they are not those of wav2vec 2.0.
     """
 
     model_type: str
@@ -94,6 +98,7 @@ class Family:
     class_prefix: str
     tensor_prefix: str
     pretraining = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def encoder_norm(self, settings: SourceSettings) -> str:
         """Return the norm of the feature encoder, 'group' or 'layer'."""
@@ -104,8 +109,12 @@ class Family:
         """Return whether the features are layer-normed."""
         return True
 
-    def context(self, settings: SourceSettings) -> TransformerContextConfig:
-        """Return the transformer of a model."""
+    def context(self, settings: SourceSettings) -> TransformerContextConfig | SqueezedContextConfig:
+        """Return the context network of a model."""
+        return self.transformer(settings)
+
+    def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer of wav2vec 2.0 with the settings of a model."""
         kernel = settings.integer("num_conv_pos_embeddings")
         return TransformerContextConfig(
             "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
@@ -131,7 +140,7 @@ class Wav2Vec2(Family):
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer, with MMS's language adapters if configured."""
-        context = super().context(settings)
+        context = self.transformer(settings)
         if context.kind == "post_norm":
             # transformers ignores the setting here: only its pre-norm blocks have these adapters.
             return context
@@ -151,7 +160,7 @@ class Hubert(Family):
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer; its positional convolution may have a batch norm."""
-        context = replace(super().context(settings), adapter=None)
+        context = replace(self.transformer(settings), adapter=None)
         normed = settings["conv_pos_batch_norm"]
         return replace(context, position="batch_norm") if normed else context
 
@@ -165,7 +174,7 @@ class WavLM(Family):
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer, with a relative position bias."""
         relative = RelativePositionConfig(settings["num_buckets"], settings["max_bucket_distance"])
-        return replace(super().context(settings), relative_position=relative)
+        return replace(self.transformer(settings), relative_position=relative)
 
 
 class Data2Vec(Family):
@@ -181,7 +190,7 @@ class Data2Vec(Family):
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer, post-norm, with a stack of positional convolutions."""
         return replace(
-            super().context(settings),
+            self.transformer(settings),
             kind="post_norm",
             position="output_norm",
             position_kernel=settings["conv_pos_kernel_size"],
@@ -198,7 +207,7 @@ class UniSpeech(Family):
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer; as in wav2vec 2.0, pre-norm blocks may have adapters."""
-        context = replace(super().context(settings), adapter=None)
+        context = replace(self.transformer(settings), adapter=None)
         if context.kind == "post_norm":
             return context
         return replace(context, language_adapter=settings.integer("adapter_attn_dim"))
@@ -211,9 +220,39 @@ class UniSpeechSat(UniSpeech):
     class_prefix, tensor_prefix = "UniSpeechSat", "unispeech_sat"
 
 
+class Sew(Family):
+    """SEW: a transformer on means of frames."""
+
+    model_type, architecture = "sew", "sew"
+    class_prefix, tensor_prefix = "SEW", "sew"
+    defaults: ClassVar = {
+        "conv_dim": [64, *[128] * 4, *[256] * 4, *[512] * 4],
+        "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
+        "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
+        "squeeze_factor": 2,
+    }
+
+    def context(self, settings: SourceSettings) -> SqueezedContextConfig:
+        """Return the context network."""
+        block = self.transformer(settings)
+        return SqueezedContextConfig(
+            dim=block.dim,
+            layers=block.layers,
+            heads=block.heads,
+            feed_forward=block.feed_forward,
+            position_kernel=block.position_kernel,
+            position_groups=block.position_groups,
+            squeeze=settings["squeeze_factor"],
+            dropout=block.dropout,
+            layer_drop=block.layer_drop,
+            norm_eps=block.norm_eps,
+        )
+
+
 FAMILIES: tuple[Family, ...] = (
     *(Wav2Vec2(), Hubert(), WavLM(), Data2Vec()),
     *(UniSpeech(), UniSpeechSat()),
+    Sew(),
 )
 
 

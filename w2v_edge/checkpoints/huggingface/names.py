@@ -8,7 +8,12 @@ from torch import Tensor
 
 from w2v_edge.checkpoints.key_table import KeyMapping, existing, weight_and_bias
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.config import ModelConfig, TransformerContextConfig
+from w2v_edge.model.config import (
+    ModelConfig,
+    QuerySoftmaxContextConfig,
+    TransformerContextConfig,
+)
+from w2v_edge.model.sew_config import SqueezedContextConfig
 
 NORMED = "parametrizations.weight"
 
@@ -26,17 +31,34 @@ def key_table(config: ModelConfig, expected: Mapping[str, Tensor], prefix: str) 
 
 def _body(config: ModelConfig, prefix: str) -> Iterator[KeyMapping]:
     context = config.context
-    if not isinstance(context, TransformerContextConfig):
+    if isinstance(context, QuerySoftmaxContextConfig):
         raise CheckpointError("architecture 'tutorial' has no class in transformers")
     for i in range(len(config.feature_encoder.layers)):
         ours, theirs = f"feature_encoder.blocks.{i}", f"{prefix}feature_extractor.conv_layers.{i}"
         yield from weight_and_bias(f"{ours}.conv", f"{theirs}.conv")
         yield from weight_and_bias(f"{ours}.norm", f"{theirs}.layer_norm")
+    yield KeyMapping("masker.vector", (f"{prefix}masked_spec_embed",))
+    if isinstance(context, SqueezedContextConfig):
+        yield from _sew(context, prefix)
+    else:
+        yield from _wav2vec2(context, prefix)
+
+
+def _sew(context: SqueezedContextConfig, prefix: str) -> Iterator[KeyMapping]:
+    yield from weight_and_bias("feature_norm", f"{prefix}layer_norm")
+    yield from weight_and_bias("feature_projection", f"{prefix}feature_projection")
+    yield from _position(1, f"{prefix}encoder.pos_conv_embed")
+    yield from weight_and_bias("context_network.norm", f"{prefix}encoder.layer_norm")
+    for i in range(context.layers):
+        yield from _block(f"context_network.blocks.{i}", f"{prefix}encoder.layers.{i}")
+    yield from weight_and_bias("context_network.upsample", f"{prefix}encoder.upsample.projection")
+
+
+def _wav2vec2(context: TransformerContextConfig, prefix: str) -> Iterator[KeyMapping]:
     projection = f"{prefix}feature_projection"
     yield from weight_and_bias("feature_norm", f"{projection}.layer_norm")
     yield from weight_and_bias("feature_projection", f"{projection}.projection")
-    yield KeyMapping("masker.vector", (f"{prefix}masked_spec_embed",))
-    yield from _position(context, f"{prefix}encoder.pos_conv_embed")
+    yield from _position(context.position_layers, f"{prefix}encoder.pos_conv_embed")
     yield from weight_and_bias("context_network.norm", f"{prefix}encoder.layer_norm")
     yield KeyMapping(
         "context_network.relative_position.weight",
@@ -50,14 +72,14 @@ def _body(config: ModelConfig, prefix: str) -> Iterator[KeyMapping]:
         yield from weight_and_bias(f"adapter.layers.{i}", f"{prefix}adapter.layers.{i}.conv")
 
 
-def _position(context: TransformerContextConfig, theirs: str) -> Iterator[KeyMapping]:
+def _position(layers: int, theirs: str) -> Iterator[KeyMapping]:
     ours = "context_network.position"
     yield from weight_and_bias(f"{ours}.conv", f"{theirs}.conv")
     for part in ("original0", "original1"):
         yield KeyMapping(f"{ours}.conv.{NORMED}.{part}", (f"{theirs}.conv.{NORMED}.{part}",))
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         yield KeyMapping(f"{ours}.norm.{name}", (f"{theirs}.batch_norm.{name}",))
-    for i in range(context.position_layers):
+    for i in range(layers):
         yield from weight_and_bias(f"{ours}.layers.{i}", f"{theirs}.layers.{i}.conv")
 
 

@@ -114,7 +114,8 @@ def model_config(
         CheckpointError: settings are not supported or inconsistent.
     """
     family = family_of(path, files[CONFIG])
-    settings = SourceSettings(path, files[CONFIG], DEFAULTS, null_is_default=True)
+    defaults = {**DEFAULTS, **family.defaults}
+    settings = SourceSettings(path, files[CONFIG], defaults, null_is_default=True)
     kind = kind or model_kind(path, files[CONFIG], shapes)
     encoder = _feature_encoder(settings, family)
     normalise, rate = _waveform(path, files)

@@ -31,10 +31,12 @@ from w2v_edge.files import check_overwritable, replacing_folder
 from w2v_edge.model.config import (
     CtcHeadConfig,
     ModelConfig,
+    QuerySoftmaxContextConfig,
     SampledDistractorsConfig,
     TransformerContextConfig,
     UtteranceHeadConfig,
 )
+from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -102,9 +104,9 @@ def _class_kind(config: ModelConfig) -> str:
         CheckpointError: there is no such class.
     """
     context = config.context
-    if not isinstance(context, TransformerContextConfig) or config.architecture == "tutorial":
+    if isinstance(context, QuerySoftmaxContextConfig):
         raise CheckpointError("architecture 'tutorial' has no class in transformers")
-    if config.quantizer_input == "context" or not context.final_norm:
+    if config.quantizer_input == "context" or not getattr(context, "final_norm", True):
         raise CheckpointError(
             "found a model that was cut at a layer or has k-means units, which has no class in "
             "transformers; write the whole model"
@@ -129,7 +131,7 @@ def _describe(config: ModelConfig, kind: str) -> dict[str, dict[str, Any]]:
 def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     context = config.context
     family = family_for(config.architecture)
-    if not isinstance(context, TransformerContextConfig):
+    if isinstance(context, QuerySoftmaxContextConfig):
         raise CheckpointError("architecture 'tutorial' has no class in transformers")
     layers = config.feature_encoder.layers
     ending = next(ending for ending, x in CLASSES.items() if x == kind)
@@ -153,31 +155,31 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
         "conv_stride": [layer.stride for layer in layers],
         "conv_bias": config.feature_encoder.bias,
         "num_feat_extract_layers": len(layers),
-        "do_stable_layer_norm": context.kind == "pre_norm",
+        "num_conv_pos_embeddings": context.position_kernel,
         "num_conv_pos_embedding_groups": context.position_groups,
         "feat_proj_layer_norm": config.feature_norm,
-        "conv_pos_batch_norm": context.position == "batch_norm",
     }
     return {
         **settings,
-        **_position(context),
-        **_extras(context),
+        **(_squeezed(context) if isinstance(context, SqueezedContextConfig) else _extras(context)),
         **_training(config),
         **_head_settings(config),
     }
 
 
-def _position(context: TransformerContextConfig) -> dict[str, Any]:
-    if context.position == "output_norm":
-        return {
-            "conv_pos_kernel_size": context.position_kernel,
-            "num_conv_pos_embeddings": context.position_layers,
-        }
-    return {"num_conv_pos_embeddings": context.position_kernel}
+def _squeezed(context: SqueezedContextConfig) -> dict[str, Any]:
+    return {"squeeze_factor": context.squeeze}
 
 
 def _extras(context: TransformerContextConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {"adapter_attn_dim": context.language_adapter}
+    found: dict[str, Any] = {
+        "do_stable_layer_norm": context.kind == "pre_norm",
+        "conv_pos_batch_norm": context.position == "batch_norm",
+        "adapter_attn_dim": context.language_adapter,
+    }
+    if context.position == "output_norm":
+        found["conv_pos_kernel_size"] = context.position_kernel
+        found["num_conv_pos_embeddings"] = context.position_layers
     if context.relative_position is not None:
         found["num_buckets"] = context.relative_position.buckets
         found["max_bucket_distance"] = context.relative_position.max_distance

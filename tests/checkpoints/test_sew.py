@@ -1,0 +1,74 @@
+"""SEW gives the outputs of transformers, of every length."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from w2v_edge.checkpoints import load_source
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+Make = Callable[..., Any]
+
+TWO_FRAMES, THREE_FRAMES = 720, 1_040
+
+
+def test_outputs_equal_transformers(
+    squeezed: str, hf: Make, hf_folder: Make, same_as: Make, utterance: Make
+) -> None:
+    """All lengths have transformers' outputs, with whatever is left of the last group of frames."""
+    model, peer = load_source(hf_folder(squeezed)).model, hf(squeezed)
+    lengths = range(THREE_FRAMES, THREE_FRAMES + 4 * 320, 320)
+    for samples in (*lengths, 16_000, 160_000):
+        same_as(model, peer, utterance(samples))
+
+
+def test_batches(
+    squeezed: str,
+    hf: Make,
+    hf_folder: Make,
+    theirs: Make,
+    ours: Make,
+    equal: Make,
+    utterance: Make,
+) -> None:
+    """Outputs are those of each utterance alone, whatever is in the padding."""
+    model, peer = load_source(hf_folder(squeezed)).model, hf(squeezed)
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 1_100, 3_999))]
+    batch = ours(model, *waveforms, extra=1_234)
+    for i, waveform in enumerate(waveforms):
+        for name, expected in theirs(peer, waveform).items():
+            found = batch[name][i]
+            if found.ndim == 2:
+                assert not found[len(expected) :].any()
+                found = found[: len(expected)]
+            equal(found, expected)
+
+
+def test_frames_that_fill_no_group(
+    hf_folder: Make, hf: Make, ours: Make, theirs: Make, equal: Make, utterance: Make
+) -> None:
+    """A frame left over has no context: its logits are the bias, of a single frame too."""
+    model, bias = load_source(hf_folder("sew-ctc")).model, hf("sew-ctc").lm_head.bias
+    for samples, frames in ((400, 1), (THREE_FRAMES, 3), (16_000, 49)):
+        found = ours(model, utterance(samples))
+        assert found["context"].shape[1] == found["features"].shape[1] == frames
+        assert not found["context"][0, -1].any()
+        equal(found["logits"][0, -1], bias)
+    assert ours(model, utterance(399))["context"].shape[1] == 0
+    batch = ours(model, utterance(400), utterance(9_000), utterance(399))
+    equal(batch["logits"][0, 0], bias)
+    equal(batch["logits"][1], theirs(hf("sew-ctc"), utterance(9_000))["logits"])
+    assert not batch["logits"][2].any()
+
+
+def test_hidden_states(hf_folder: Make, refuses: Make, tmp_path: Path, edit: Make) -> None:
+    """Mixes of hidden states, which have fewer frames, are refused."""
+    folder = shutil.copytree(hf_folder("sew-classes"), tmp_path / "sew")
+    edit(folder / "config.json", use_weighted_layer_sum=True)
+    refuses(folder, "architecture 'sew' has no layer outputs")

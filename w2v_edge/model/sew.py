@@ -1,0 +1,60 @@
+"""SEW's context network: a transformer at a lower frame rate.
+
+Source: SEW (arXiv 2109.06870), section 4.3, as in its authors' code and in transformers.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor, nn
+
+from w2v_edge.model.config import TransformerContextConfig
+from w2v_edge.model.padding import Frames, zero_padding
+from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.transformer import PostNormContextNetwork
+
+
+class SqueezedContextNetwork(PostNormContextNetwork):
+    """SEW: post-norm blocks on means of frames, and a linear layer back to the rate of frames."""
+
+    def __init__(self, config: SqueezedContextConfig) -> None:
+        """Create the network."""
+        super().__init__(_transformer(config))
+        self.squeeze = config.squeeze
+        self.upsample = nn.Linear(config.dim, config.dim * config.squeeze)
+
+    def states(self, frames: Frames) -> list[Tensor]:
+        """Return the context alone, (b, n, d): hidden states have fewer frames, and no output."""
+        lengths = frames.lengths.div(self.squeeze, rounding_mode="floor")
+        squeezed = self.dropout(self.normed(self.embed(frames)))
+        widened = F.gelu(self.upsample(self.run_blocks(squeezed, lengths)[-1]))
+        context = rearrange(widened, "b m (s d) -> b (m s) d", s=self.squeeze)
+        context = zero_padding(context, lengths * self.squeeze)
+        return [F.pad(context, (0, 0, 0, frames.values.shape[1] - context.shape[1]))]
+
+    def embed(self, frames: Frames) -> Tensor:
+        """Return the first block's input (b, m, d): means of frames, and their positions."""
+        x, size = zero_padding(frames.values, frames.lengths), self.squeeze
+        groups = x.shape[1] // size
+        means: Tensor = reduce(x[:, : groups * size], "b (m s) d -> b m d", "mean", s=size)
+        if not groups:
+            return means
+        # The convolution has a stride of `squeeze`.
+        positions: Tensor = self.position(Frames(x, frames.lengths))
+        return means + positions[:, : groups * size : size]
+
+
+def _transformer(config: SqueezedContextConfig) -> TransformerContextConfig:
+    return TransformerContextConfig(
+        "post_norm",
+        dim=config.dim,
+        layers=config.layers,
+        heads=config.heads,
+        feed_forward=config.feed_forward,
+        position_kernel=config.position_kernel,
+        position_groups=config.position_groups,
+        dropout=config.dropout,
+        layer_drop=config.layer_drop,
+        norm_eps=config.norm_eps,
+    )
