@@ -21,12 +21,22 @@ from w2v_edge.errors import ProviderError
 
 Verb = Callable[..., Any]
 
-OF_BUNDLE = ("verify", "inspect", "encode", "transcribe", "classify", "stream", "bench", "tune")
+OF_BUNDLE = (
+    "verify",
+    "inspect",
+    "encode",
+    "transcribe",
+    "align",
+    "classify",
+    "stream",
+    "bench",
+    "tune",
+)
 IMPERATIVES = (
     "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Show "
     "Stream Transcribe"
 ).split()
-WITH_AUDIO = ("encode", "transcribe", "classify", "stream")
+WITH_AUDIO = ("encode", "transcribe", "align", "classify", "stream")
 
 
 def _command(verb: str) -> click.Command:
@@ -35,8 +45,9 @@ def _command(verb: str) -> click.Command:
     return command
 
 
-def _arguments(verb: str, bundle: Path, audio: Path) -> list[Path]:
-    return [bundle, audio] if verb in WITH_AUDIO else [bundle]
+def _arguments(verb: str, bundle: Path, audio: Path) -> list[Path | str]:
+    text = ["--text", "a"] if verb == "align" else []
+    return [bundle, audio, *text] if verb in WITH_AUDIO else [bundle]
 
 
 @pytest.fixture

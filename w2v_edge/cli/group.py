@@ -25,6 +25,7 @@ VERBS = (
     "inspect",
     "encode",
     "transcribe",
+    "align",
     "classify",
     "stream",
     "bench",
@@ -68,6 +69,7 @@ def cli() -> None:
     w2v-edge export owner/model                export a model of the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       encode speech to codes
     w2v-edge transcribe asr-fp32 speech.wav    transcribe speech, with a CTC head
+    w2v-edge align asr-fp32 speech.wav a.txt   find when its words are spoken
     w2v-edge stream asr-fp32 -                 transcribe raw PCM on standard input, live
     w2v-edge bench ckpt-fp32                   measure latency on this device
 

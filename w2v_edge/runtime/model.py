@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.bundle import Bundle, Manifest, Tensors
-from w2v_edge.errors import GraphMissingError
+from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.names import Power
 from w2v_edge.providers import Placement, ProviderChoice, choose
 from w2v_edge.providers.tuned import find_tuning
@@ -30,6 +30,7 @@ from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
 from w2v_edge.runtime.stream import Stream
 from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
+from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
 from w2v_edge.text.spelling import Spelling
 
@@ -289,6 +290,83 @@ class Model:
         seconds = self.context_frame_seconds
         logits = self._run(audio, sample_rate, "logits", window)
         return _gather(audio, ((i, decoder.decode(x["logits"], seconds)) for i, x in logits))
+
+    @overload
+    def align(
+        self,
+        audio: Audio,
+        text: str,
+        sample_rate: int | None = None,
+        *,
+        unknown: Unknown = "star",
+        romanize: Callable[[str], str] | None = None,
+        strict: bool = False,
+        window: Window | None = None,
+    ) -> Alignment: ...
+    @overload
+    def align(
+        self,
+        audio: Sequence[Audio],
+        text: Sequence[str],
+        sample_rate: int | None = None,
+        *,
+        unknown: Unknown = "star",
+        romanize: Callable[[str], str] | None = None,
+        strict: bool = False,
+        window: Window | None = None,
+    ) -> list[Alignment]: ...
+    def align(
+        self,
+        audio: Audio | Sequence[Audio],
+        text: str | Sequence[str],
+        sample_rate: int | None = None,
+        *,
+        unknown: Unknown = "star",
+        romanize: Callable[[str], str] | None = None,
+        strict: bool = False,
+        window: Window | None = None,
+    ) -> Alignment | list[Alignment]:
+        """Find the times of a known text's lines, words and labels in a recording.
+
+        The result is the likeliest CTC path, in memory that does not grow with the product of text
+        and audio; see `w2v_edge.text.alignment`. Errors as for `encode`, and these.
+
+        Args:
+            audio: see `Model`.
+            text: what is spoken; a list of texts for a list of recordings.
+            sample_rate: Hz of waveforms; None for the model's.
+            unknown: what characters without a label do, such as digits: `star` takes any label's
+                frames, `skip` none, `error` raises.
+            romanize: applied to each word first, such as `uroman.Uroman().romanize_string`.
+            strict: raise an error for words that get no time.
+            window: as for `encode`.
+
+        Raises:
+            HeadMissingError: the model has no CTC head.
+            BundleError: the bundle has no labels.
+            InputError: a text without words, with more labels than the audio has frames, or with
+                characters or words that `unknown` and `strict` refuse.
+        """
+        aligner = Aligner(self.spelling, self.manifest.labels, unknown, romanize, strict)
+        texts = [text] if isinstance(text, str) else list(text)
+        if is_list(audio) == isinstance(text, str) or (is_list(audio) and len(texts) != len(audio)):
+            found = len(audio) if is_list(audio) else 1
+            raise InputError(
+                f"found {found} recordings and {len(texts)} texts, expected one text for each "
+                "recording: a text for one, a list of texts for a list"
+            )
+        seconds = self.context_frame_seconds
+
+        def aligned(i: int, logits: npt.NDArray[Any]) -> Alignment:
+            try:
+                return aligner.align(logits, texts[i], seconds)
+            except InputError as error:
+                if not is_list(audio):
+                    raise
+                raise type(error)(f"item {i} of the list: {error}") from error
+
+        logits = self._run(audio, sample_rate, "logits", window)
+        return _gather(audio, ((i, aligned(i, x["logits"])) for i, x in logits))
 
     @overload
     def classify(

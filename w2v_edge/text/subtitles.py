@@ -52,7 +52,12 @@ def cues(transcription: Transcription) -> list[Cue]:
 
 
 def subtitles(transcription: Transcription, kind: Format) -> str:
-    """Write a transcription as the text of an `.srt` or `.vtt` file.
+    """Write a transcription as the text of an `.srt` or `.vtt` file; errors as for `write_cues`."""
+    return write_cues(cues(transcription), kind)
+
+
+def write_cues(made: Iterable[Cue], kind: Format) -> str:
+    """Write cues as the text of an `.srt` or `.vtt` file.
 
     Raises:
         MissingExtraError: pysubs2 is not installed.
@@ -62,7 +67,7 @@ def subtitles(transcription: Transcription, kind: Format) -> str:
     except ImportError as error:
         raise MissingExtraError("writing subtitles", "pysubs2", "cli") from error
     file = SSAFile()
-    for cue in cues(transcription):
+    for cue in made:
         event = SSAEvent(start=cue.start, end=cue.end)
         text = "\n".join(cue.lines)
         # Text must not become WebVTT markup.

@@ -1,0 +1,150 @@
+"""Alignments as files: subtitles, Praat's TextGrid and NIST's CTM; and texts to align."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from w2v_edge.errors import InputError, MissingExtraError
+from w2v_edge.files import open_regular
+from w2v_edge.text.aligner import AlignedLine, Alignment
+from w2v_edge.text.decoding import Transcription, Word
+from w2v_edge.text.subtitles import Cue, cues, write_cues
+
+Format = Literal["srt", "vtt", "textgrid", "ctm"]
+
+SUBTITLES = {".srt", ".vtt"}
+"""Endings of texts that are subtitles: each is a line, whatever its times are."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text to align: of a text file, or one for each subtitle.
+
+    Raises:
+        InputError: the file cannot be read.
+        MissingExtraError: pysubs2 is not installed.
+    """
+    try:
+        with open_regular(path) as stream:
+            text = stream.readall().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the text ({error.strerror or error})") from error
+    if path.suffix.lower() not in SUBTITLES:
+        return text.splitlines()
+    try:
+        from pysubs2 import Pysubs2Error, SSAFile
+    except ImportError as error:
+        raise MissingExtraError("reading subtitles", "pysubs2", "cli") from error
+    try:
+        found = SSAFile.from_string(text, format_=path.suffix.lower().removeprefix("."))
+    except (Pysubs2Error, ValueError) as error:
+        raise InputError(f"{path}: cannot read the subtitles ({error!s:.80})") from error
+    return [" ".join(event.plaintext.split()) for event in found if not event.is_comment]
+
+
+def write_alignment(alignment: Alignment, kind: Format, name: str, *, lines: bool) -> str:
+    """Return an alignment as the text of a file.
+
+    Args:
+        alignment: the alignment.
+        kind: `srt` or `vtt` for subtitles, `textgrid` for tiers of lines, words and labels, `ctm`
+            for a line for each word.
+        name: of the recording, for `ctm`.
+        lines: whether each line of the text is one subtitle; otherwise words are grouped anew.
+
+    Raises:
+        MissingExtraError: pysubs2 is not installed.
+    """
+    if kind == "ctm":
+        return "".join(
+            f"{'_'.join(name.split())} 1 {x.start:.3f} {x.end - x.start:.3f} {x.word} "
+            f"{x.score:.3f}\n"
+            for x in alignment.words
+        )
+    if kind == "textgrid":
+        return _textgrid(alignment)
+    if lines:
+        return write_cues(_of_lines(alignment.lines), kind)
+    words = tuple(Word(x.word, x.start, x.end, x.score) for x in alignment.words)
+    return write_cues(cues(Transcription("", words, alignment.score)), kind)
+
+
+def _of_lines(lines: Iterable[AlignedLine]) -> list[Cue]:
+    """Return a cue for each line, none before the end of the one before."""
+    made: list[Cue] = []
+    for line in lines:
+        start = max(round(1000 * line.start), made[-1].end if made else 0)
+        made.append(Cue((line.text,), start, max(round(1000 * line.end), start + 1)))
+    return made
+
+
+def _textgrid(alignment: Alignment) -> str:
+    """Return Praat's long text format; its intervals cover all time, so gaps are empty ones."""
+    end = max(x.end for x in alignment.labels)
+    tiers: dict[str, list[tuple[float, float, str]]] = {
+        "lines": [(x.start, x.end, x.text) for x in alignment.lines],
+        "words": [(x.start, x.end, x.word) for x in alignment.words],
+        "labels": [(x.start, x.end, x.label) for x in alignment.labels],
+    }
+    written = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {end:g}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, spans) in enumerate(tiers.items(), 1):
+        intervals = _without_gaps(spans, end)
+        written += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f'        name = "{name}"',
+            "        xmin = 0",
+            f"        xmax = {end:g}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for i, (start, stop, text) in enumerate(intervals, 1):
+            quoted = text.replace('"', '""')
+            written += [
+                f"        intervals [{i}]:",
+                f"            xmin = {start:g}",
+                f"            xmax = {stop:g}",
+                f'            text = "{quoted}"',
+            ]
+    return "\n".join(written) + "\n"
+
+
+def _without_gaps(
+    spans: Iterable[tuple[float, float, str]], end: float
+) -> list[tuple[float, float, str]]:
+    made, at = [], 0.0
+    for start, stop, text in spans:
+        if start > at:
+            made.append((at, start, ""))
+        made.append((start, stop, text))
+        at = stop
+    if end > at:
+        made.append((at, end, ""))
+    return made
+
+
+def as_json(path: str, alignment: Alignment) -> dict[str, Any]:
+    """Return an alignment as one JSON object for a recording."""
+    return {
+        "path": path,
+        "score": alignment.score,
+        "words": [vars(x) for x in alignment.words],
+        "labels": [vars(x) for x in alignment.labels],
+        "lines": [
+            {"text": x.text, "start": x.start, "end": x.end, "score": x.score}
+            for x in alignment.lines
+        ],
+        "unaligned": list(alignment.unaligned),
+        "remarks": alignment.remarks,
+    }
