@@ -485,3 +485,13 @@ def test_a_dictionary_beside_the_file(hf: Make, tmp_path: Path, refuses: Make) -
     dictionary.write_text("| 1\nA 1\n")
     refuses(path, "dictionary of 37 labels, found 6 in dict.ltr.txt", "--no-labels")
     assert load_source(path, labels=False).model.config.head is not None
+
+
+def test_a_weight_of_the_blank(hf: Make, tmp_path: Path, refuses: Make) -> None:
+    """Fairseq may add a constant to the blank's logit, which is refused."""
+    state = _fine_tuned(_fairseq(hf("wav2vec2-ctc-large").state_dict(), layer_norm=True))
+    inner = {"_name": "wav2vec2", **MODEL, **LARGE}
+    outer = {"_name": "wav2vec_ctc", "w2v_args": {"model": inner}, "blank_weight": 0.5}
+    path = tmp_path / "model.pt"
+    torch.save({**_settings("dict", outer, {}), "model": state}, path)
+    refuses(path, "blank_weight: expected 0, found 0.5")

@@ -134,7 +134,8 @@ def test_normalisation_of_torchaudio(said: bool | None, hf: Make, tmp_path: Path
     torch.save(tensors, path)
     found = load_source(path)
     assert (found.model.config.normalise is not None) == (said is True)
-    assert bool(found.remarks) == (said is not True)
+    said_so = [x for x in found.remarks if "normalisation" in x]
+    assert bool(said_so) == (said is not True)
     torch.save({f"model.{name}": x for name, x in tensors.items()}, path)
     assert (load_source(path).model.config.normalise is not None) == (said is not False)
 
@@ -186,3 +187,16 @@ def test_a_star_that_is_a_label(fresh: Make, tmp_path: Path, refuses: Make) -> N
     for labels in (["-", "|", "a"], ["-", "|", "a", "b", "c", "d"], []):
         path.with_suffix(".json").write_text(json.dumps({**beside, "labels": labels}))
         refuses(path, "labels: expected 5 strings")
+
+
+def test_norms_that_no_published_model_tells(hf: Make, tmp_path: Path) -> None:
+    """Where the norms are follows from the size of a published model, or is said to be assumed."""
+    path = tmp_path / "model.pt"
+    torch.save(_torchaudio(hf("wav2vec2-ctc-large").state_dict(), wavlm=False), path)
+    given: dict[str, Any] = {"encoder_num_heads": 4, "normalize_waveform": True}
+    path.with_suffix(".json").write_text(json.dumps(given))
+    (remark,) = (x for x in load_source(path).remarks if "norms" in x)
+    assert "before each layer" in remark
+    assert '{"encoder_layer_norm_first": false}' in remark
+    path.with_suffix(".json").write_text(json.dumps({**given, "encoder_layer_norm_first": True}))
+    assert not [x for x in load_source(path).remarks if "norms" in x]

@@ -189,7 +189,7 @@ def _config(
     *,
     ctc: bool,
 ) -> ModelConfig:
-    _check_supported(settings.model)
+    _check_supported(settings)
     if settings.model["extractor_mode"] not in {"default", "layer_norm"}:
         raise settings.model.error("extractor_mode", "'default' or 'layer_norm'")
     layer_normed = settings.model["extractor_mode"] == "layer_norm"
@@ -222,8 +222,11 @@ def _name(model: SourceSettings) -> str:
     return str(model.values.get("_name", model.values.get("arch", "")))
 
 
-def _check_supported(model: SourceSettings) -> None:
+def _check_supported(settings: _Fairseq) -> None:
     """Refuse models and settings with another arithmetic."""
+    model, weight = settings.model, settings.task.get("blank_weight")
+    if weight:
+        raise CheckpointError(f"{model.path}: blank_weight: expected 0, found {weight!r:.40}")
     if _name(model) in OTHERS:
         raise CheckpointError(
             f"{model.path}: found a model of {OTHERS[_name(model)]}, which is not supported; "

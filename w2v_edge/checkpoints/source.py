@@ -12,6 +12,7 @@ from pathlib import Path
 from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
 from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
+from w2v_edge.checkpoints.huggingface.doubts import doubts_of
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
 from w2v_edge.checkpoints.huggingface.settings import (
@@ -221,6 +222,7 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     files = origin.get("files", {})
     merged = (f"a LoRA, merged into {origin['base']}",) if "base" in origin else ()
     remarks: tuple[str, ...] = merged + _of_labels(model, VOCABULARY, choices)
+    remarks += doubts_of(files.get(CONFIG, {}), model.config)
     if isinstance(model.config.head, CtcHeadConfig) and choices.labels:
         found = labels_of(files, model.config.head)
         decided = choices.blank is not None or "blank" in origin

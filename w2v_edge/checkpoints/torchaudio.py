@@ -46,6 +46,15 @@ NORMED = "parametrizations.weight"
 HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
 """Attention heads by width, in every published model."""
 
+PUBLISHED = {
+    (768, "group_norm"),
+    (1024, "group_norm"),
+    (1024, "layer_norm"),
+    (1280, "layer_norm"),
+    (1920, "layer_norm"),
+}
+"""Widths and norms of feature encoders of published models; the second tells where norms are."""
+
 MAX_DISTANCE = 800
 """WavLM's largest relative distance, in frames."""
 
@@ -110,17 +119,23 @@ def read_torchaudio(path: Path, payload: Mapping[str, Tensor], *, labels: bool =
     expected = empty.state_dict()
     converted, coverage = convert(path, existing(_rows(config), expected), expected, tensors, {})
     coverage = replace(coverage, ignored={**coverage.ignored, **cut})
-    return Converted(fill(path, empty, converted), coverage, _remarks(config))
+    return Converted(fill(path, empty, converted), coverage, tuple(_remarks(config, given)))
 
 
-def _remarks(config: ModelConfig) -> tuple[str, ...]:
-    if config.normalise is not None:
-        return ()
-    remark = (
-        "a state dict does not specify waveform normalisation: none is applied; if the model was "
-        'trained with it, write {"normalize_waveform": true} into NAME.json next to it'
-    )
-    return (remark,)
+def _remarks(config: ModelConfig, given: Mapping[str, Any]) -> Iterator[str]:
+    if config.normalise is None:
+        yield (
+            "a state dict does not specify waveform normalisation: none is applied; if the model "
+            'was trained with it, write {"normalize_waveform": true} into NAME.json next to it'
+        )
+    size = (config.context.dim, config.feature_encoder.kind)
+    if "encoder_layer_norm_first" not in given and size not in PUBLISHED:
+        first = config.context.kind == "pre_norm"
+        yield (
+            f"norms are taken to be {'before' if first else 'after'} each layer, which no "
+            "published model of this size confirms; if they are not, write "
+            f'{{"encoder_layer_norm_first": {str(not first).lower()}}} into NAME.json next to it'
+        )
 
 
 def _without_unused_rows(

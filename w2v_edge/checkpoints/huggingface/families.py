@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from w2v_edge.checkpoints.huggingface.doubts import one_kind
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
@@ -295,8 +296,9 @@ def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[st
     family, classes = family_of(path, config), config.get("architectures")
     if not classes:
         kind = next((kind for name, kind in HEAD_TENSORS.items() if name in names), "body")
-    elif isinstance(classes, list) and isinstance(classes[0], str):
-        kind = _kind_of_class(path, family, classes[0])
+    elif isinstance(classes, list) and all(isinstance(x, str) for x in classes):
+        kinds = [_kind_of_class(path, family, name) for name in classes]
+        kind = one_kind(path, kinds, names, HEAD_TENSORS)
     else:
         raise CheckpointError(
             f"{path}: architectures: expected a list of class names, found {classes!r:.60}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
 from w2v_edge.checkpoints.huggingface.families import Family, clip_share, family_of, model_kind
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings
@@ -116,6 +117,7 @@ def model_config(
     family = family_of(path, files[CONFIG])
     defaults = {**DEFAULTS, **family.defaults}
     settings = SourceSettings(path, files[CONFIG], defaults, null_is_default=True)
+    check_never_null(settings)
     kind = kind or model_kind(path, files[CONFIG], shapes)
     encoder = _feature_encoder(settings, family)
     normalise, rate = _waveform(path, files)
@@ -260,8 +262,8 @@ def _normed_mix(settings: SourceSettings) -> bool:
 
     It does in transformers before version 5, where such checkpoints were trained.
     """
-    version = str(settings["transformers_version"]).split(".", maxsplit=1)[0]
-    return settings["do_stable_layer_norm"] and version.isdigit() and int(version) < 5  # noqa: PLR2004
+    version = major_version(settings.values)
+    return settings["do_stable_layer_norm"] and version is not None and version < 5  # noqa: PLR2004
 
 
 def _labels(settings: SourceSettings, rows: int) -> tuple[str, ...]:
