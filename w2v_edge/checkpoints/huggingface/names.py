@@ -37,11 +37,11 @@ def _body(config: ModelConfig, prefix: str) -> Iterator[KeyMapping]:
         ours, theirs = f"feature_encoder.blocks.{i}", f"{prefix}feature_extractor.conv_layers.{i}"
         yield from weight_and_bias(f"{ours}.conv", f"{theirs}.conv")
         yield from weight_and_bias(f"{ours}.norm", f"{theirs}.layer_norm")
-    yield KeyMapping("masker.vector", (f"{prefix}masked_spec_embed",))
     if isinstance(context, SqueezedContextConfig):
         yield from _sew(context, prefix)
     else:
         yield from _wav2vec2(context, prefix)
+    yield KeyMapping("masker.vector", (f"{prefix}masked_spec_embed",))
 
 
 def _sew(context: SqueezedContextConfig, prefix: str) -> Iterator[KeyMapping]:
