@@ -43,7 +43,8 @@ def test_json_of_one_recording(
     text.write_text(TEXT, encoding="utf-8")
     (found,) = w2v_edge("align", ctc_bundle, recording, text, "--json").json
     assert found["path"] == str(recording)
-    assert found["words"] == [vars(x) for x in expected.words]
+    for word, other in zip(found["words"], expected.words, strict=True):
+        assert word == {name: getattr(other, name) for name in ("word", "start", "end", "score")}
     assert found["labels"] == [vars(x) for x in expected.labels]
     assert [x["text"] for x in found["lines"]] == TEXT.splitlines()
     assert found["unaligned"] == []

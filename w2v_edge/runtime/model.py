@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import Bundle, Manifest, Tensors
+from w2v_edge.bundle import Bundle, Tensors
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.names import Power
-from w2v_edge.providers import Placement, ProviderChoice, choose
+from w2v_edge.providers import ProviderChoice, choose
 from w2v_edge.providers.tuned import find_tuning
 from w2v_edge.runtime.classification import (
     Classification,
@@ -23,8 +22,8 @@ from w2v_edge.runtime.classification import (
     classify_utterance,
 )
 from w2v_edge.runtime.encoding import Encoding, FrameTimes, Times
+from w2v_edge.runtime.graphs import Graphs
 from w2v_edge.runtime.inference import encode_blocks, measure_statistics, run_recordings
-from w2v_edge.runtime.inputs import check_inputs
 from w2v_edge.runtime.recordings import Audio, is_list, prepare, prepare_one
 from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
@@ -32,6 +31,7 @@ from w2v_edge.runtime.stream import Stream
 from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
+from w2v_edge.text.pronunciation import Pronunciation, score_pronunciation
 from w2v_edge.text.spelling import Spelling
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def load(
     return Model(Session(opened, tuning.applied(execution, threads)), tuning.batch_seconds)
 
 
-class Model:
+class Model(Graphs):
     """A model ready to run, from `w2v_edge.load`. Safe to use from many threads at once.
 
     Audio is a waveform (samples,) of floats in [-1, 1] or int16; or an `AudioSource` such as
@@ -95,53 +95,8 @@ class Model:
             session: of the bundle.
             batch_seconds: audio in a batch; None for the provider's default.
         """
-        self.session = session
+        super().__init__(session)
         self._batch_seconds = batch_seconds
-
-    def close(self) -> None:
-        """Release the graphs; any later run raises `InferenceError`."""
-        self.session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle on disk."""
-        return self.session.bundle
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.session.manifest
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate that the model takes, in Hz."""
-        return self.manifest.sample_rate
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that was requested."""
-        return self.session.execution.provider
-
-    @property
-    def threads(self) -> int:
-        """Intra-op threads."""
-        return self.session.execution.threads
-
-    @property
-    def placement(self) -> dict[str, Placement]:
-        """Where each graph opened so far runs."""
-        return self.session.placement
 
     @property
     def spelling(self) -> Spelling:
@@ -368,6 +323,28 @@ class Model:
         logits = self._run(audio, sample_rate, "logits", window)
         return _gather(audio, ((i, aligned(i, x["logits"])) for i, x in logits))
 
+    def score(
+        self,
+        audio: Audio,
+        text: str,
+        sample_rate: int | None = None,
+        *,
+        romanize: Callable[[str], str] | None = None,
+        window: Window | None = None,
+    ) -> Pronunciation:
+        """Score how well each label and word of a known text is spoken in one recording.
+
+        For labels of phonemes the text is phonemes, parted by spaces. The measure is the goodness
+        of pronunciation of `w2v_edge.text.pronunciation`. Arguments and errors as for `align`.
+        """
+        spelling, names = self.spelling, self.manifest.labels
+        aligner = Aligner(spelling, names, romanize=romanize)
+        prepare_one(audio, sample_rate, self.manifest)
+        ((_, outputs),) = self._run(audio, sample_rate, "logits", window)
+        logits = outputs["logits"]
+        alignment = aligner.align(logits, text, self.context_frame_seconds)
+        return score_pronunciation(logits, alignment, names, spelling.blank)
+
     @overload
     def classify(
         self,
@@ -486,66 +463,6 @@ class Model:
         recording = prepare_one(audio, sample_rate, self.manifest)
         found, _ = measure_statistics(self.session, recording)
         return np.zeros(0, dtype=np.float32) if found is None else found
-
-    def prepare(self, graph: str) -> None:
-        """Open a graph now rather than when it is first run.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            BundleIntegrityError: a file of it is missing or damaged.
-            ProviderError: it does not run on the requested provider.
-        """
-        self.session.open(graph)
-
-    def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
-        """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InputError: tensors are missing, or do not fit the graph or each other.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        info = self.manifest.graphs.get(graph)
-        # A missing graph is an error of `Session.run`.
-        if info is not None:
-            check_inputs(graph, info.inputs, tensors)
-        return self.session.run(graph, tensors)
-
-    def run_on_device(self, graph: str, **tensors: Any) -> dict[str, Any]:
-        """Run one graph as `run` does, and leave its outputs on the provider's device.
-
-        Args:
-            graph: its name.
-            tensors: by name, each an `onnxruntime.OrtValue`, a numpy array, or anything else with
-                `__dlpack__`, such as a torch tensor.
-
-        Returns:
-            An `onnxruntime.OrtValue` for each output: an input for the next graph, without a copy,
-            or `.numpy()`.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            InputError: another type, or tensors that do not fit the graph or each other.
-            InferenceError: onnxruntime refused the inputs.
-        """
-        return self.session.run_on_device(graph, tensors)
-
-    def prove(self, graph: str) -> Placement:
-        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
-
-        Raises:
-            GraphMissingError: the model has no such graph.
-            ProviderError: it does not run on the requested provider.
-        """
-        return self.session.prove(graph)
-
-    def profile(self, graph: str, runs: int, **tensors: npt.NDArray[Any]) -> list[dict[str, Any]]:
-        """Run a graph `runs` times in a separate session with profiling enabled.
-
-        Returns:
-            onnxruntime's events. Errors as for `run`.
-        """
-        return self.session.profile(graph, runs, tensors)
 
     def times(self, frames: int) -> Times:
         """Return the centers of the receptive fields of feature frames, (frames,) seconds."""

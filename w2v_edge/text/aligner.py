@@ -52,12 +52,21 @@ class AlignedLabel:
 
 @dataclass(frozen=True)
 class AlignedWord:
-    """One word as it is written; see `AlignedLabel` for the attributes."""
+    """One word as it is written, from its first label to its last.
+
+    Attributes:
+        word: the word.
+        start: seconds.
+        end: seconds.
+        score: in [0, 1]; see `AlignedLabel`.
+        labels: its labels.
+    """
 
     word: str
     start: float
     end: float
     score: float
+    labels: tuple[AlignedLabel, ...]
 
 
 @dataclass(frozen=True)
@@ -274,7 +283,9 @@ def _collect(targets: _Targets, path: LabelPath, seconds: float) -> Alignment:
         return mean_probability(float(sums[end] - sums[first]), frames)
 
     words = tuple(
-        AlignedWord(word, labels[first].start, labels[end - 1].end, score(first, end))
+        AlignedWord(
+            word, labels[first].start, labels[end - 1].end, score(first, end), labels[first:end]
+        )
         for word, first, end in targets.words
     )
     lines = []

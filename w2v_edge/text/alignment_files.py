@@ -139,7 +139,10 @@ def as_json(path: str, alignment: Alignment) -> dict[str, Any]:
     return {
         "path": path,
         "score": alignment.score,
-        "words": [vars(x) for x in alignment.words],
+        "words": [
+            {"word": x.word, "start": x.start, "end": x.end, "score": x.score}
+            for x in alignment.words
+        ],
         "labels": [vars(x) for x in alignment.labels],
         "lines": [
             {"text": x.text, "start": x.start, "end": x.end, "score": x.score}
