@@ -25,6 +25,9 @@ DEFAULT_NAMES = {
 }
 """Special tokens where no file names them."""
 
+MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
+"""Lists of special tokens; the second is transformers 5's name, and may be a mapping."""
+
 SPECIAL_KEYS = tuple(DEFAULT_NAMES)
 NUMBERED = ("bos_token", "eos_token", "unk_token", "pad_token")
 """Order in which transformers numbers special tokens that the vocabulary lacks."""
@@ -84,7 +87,7 @@ def read_labels(
     named = _named(path, {**files.get(SPECIAL, {}), **tokenizer})
     rows = _Rows(size)
     rows.add_all(tokens)
-    rows.add_all(_added(path, files))
+    rows.add_free(_added(path, files))
     if not any(rows.labels):
         raise CheckpointError(
             f"{path}: {VOCABULARY}: expected labels of the model's {size} outputs, found none; "
@@ -99,6 +102,9 @@ def read_labels(
     phonemes = kind == PHONEMES
     delimiter = _content(path, tokenizer.get("word_delimiter_token", None if phonemes else "|"))
     never = [rows.labels[blank], *named.values(), *_special(path, files), *rows.blanks]
+    between = " " if phonemes else tokenizer.get("replace_word_delimiter_char", " ")
+    if not between:
+        delimiter, never = None, [*never, delimiter]
     special = dict.fromkeys(x for x in never if x in rows.labels and x != delimiter)
     head = CtcHeadConfig(
         size,
@@ -110,7 +116,10 @@ def read_labels(
         separator=" " if phonemes else "",
         lowercase=tokenizer.get("do_lower_case") is True,
     )
-    return Labels(head, tuple(doubts), tuple(rows.remarks()))
+    remarks = list(rows.remarks())
+    if delimiter in rows.labels and between != " ":
+        remarks.append(f"words are parted by spaces, not by {between!r:.20} as {TOKENIZER} says")
+    return Labels(head, tuple(doubts), tuple(remarks))
 
 
 @dataclass
@@ -140,6 +149,16 @@ class _Rows:
             if before not in {"", token}:
                 self.shared.append(f"{before!r} and {token!r} ({index})")
             self.labels[index] = token
+
+    def add_free(self, tokens: Mapping[str, int]) -> None:
+        """Give tokens their rows unless these have labels: the vocabulary's come first."""
+        for token, index in tokens.items():
+            taken = 0 <= index < self.size and self.labels[index] not in {"", token}
+            if taken:
+                self.index.setdefault(token, index)
+                self.shared.append(f"{token!r} and {self.labels[index]!r} ({index})")
+            else:
+                self.add_all({token: index})
 
     def add_missing(self, token: str) -> None:
         """Give a token the next index, as a tokenizer does, if its row exists and has no label."""
@@ -201,11 +220,19 @@ def _named(path: Path | str, special: Mapping[str, Any]) -> dict[str, str | None
 
 
 def _special(path: Path | str, files: JsonFiles) -> list[str]:
-    """Return the added tokens that are marked as special."""
+    """Return the tokens that are special besides the named ones.
+
+    Added tokens that are marked as special are no text, also where transformers spells them
+    because no list of special tokens has them.
+    """
     decoder = files.get(TOKENIZER, {}).get("added_tokens_decoder", {})
     added = [*decoder.values(), *files.get(FAST_TOKENIZER, {}).get("added_tokens", [])]
-    marked = [x for x in added if isinstance(x, Mapping) and x.get("special") is True]
-    return [_content(path, token) or "" for token in marked]
+    found = [x for x in added if isinstance(x, Mapping) and x.get("special") is True]
+    for file in (TOKENIZER, SPECIAL):
+        for key in MORE_SPECIAL:
+            more = files.get(file, {}).get(key) or []
+            found += more.values() if isinstance(more, Mapping) else more
+    return [_content(path, token) or "" for token in found]
 
 
 def languages(vocabulary: Mapping[str, Any]) -> list[str]:
