@@ -89,6 +89,20 @@ def test_json(w2v_edge: Verb, ctc_bundle: Path, recordings: Path, expected: Tran
         assert word == pytest.approx(vars(other))
 
 
+def test_alternatives(w2v_edge: Verb, ctc_bundle: Path, recordings: Path) -> None:
+    """--n-best lists other texts in JSON; a hotword takes its place in the text."""
+    whole = recordings / "whole.wav"
+    search = ("--beam-width", "20", "--n-best", "3")
+    (found,) = w2v_edge("transcribe", ctc_bundle, whole, *search, "--json").json
+    texts = [found["text"], *(x["text"] for x in found["alternatives"])]
+    assert len(texts) == len(set(texts)) == 3
+    hotword = next(x for text in texts[1:] for x in text.split() if x not in texts[0].split())
+    weighed = ("--hotwords", hotword.lower(), "--hotword-weight", "100")
+    (favoured,) = w2v_edge("transcribe", ctc_bundle, whole, *search, *weighed, "--json").json
+    assert hotword in favoured["text"].split()
+    assert w2v_edge("transcribe", ctc_bundle, whole, "--hotword-weight", "2").code == 2
+
+
 def test_subtitles(
     w2v_edge: Verb, ctc_bundle: Path, recordings: Path, expected: Transcription, tmp_path: Path
 ) -> None:

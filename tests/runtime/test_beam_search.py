@@ -245,3 +245,47 @@ def test_alignment_without_room() -> None:
     scores = log_softmax(np.zeros((2, 3)))
     assert emission_score(scores, np.array([1, 2]), 0)[1] == 2
     assert emission_score(scores, np.array([1, 1]), 0)[0] == -np.inf
+
+
+def _near(*texts: str, first: float) -> npt.NDArray[np.float32]:
+    """Logits in which the first of two texts of letters is likelier by `first` nats."""
+    ids = [[LABELS.index(x) for x in text.replace(" ", "|")] for text in texts]
+    logits = _logits([x for pair in ids[0] for x in (pair, BLANK)], 40.0)
+    for i, (one, other) in enumerate(zip(*ids, strict=True)):
+        if one != other:
+            logits[2 * i, other] = logits[2 * i, one] - first
+    return logits
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_alternatives_and_hotwords(pieces: bool) -> None:
+    """Texts come in order of likelihood, once each; a hotword is preferred by its weight."""
+    spelling, logits = SPELLING, _near("BAD TAB", "BAT TAB", first=3.0)
+    if pieces:
+        labels = ("<pad>", "▁BA", "D", "T", "▁TAB")
+        spelling = Spelling.of(labels, CtcInfo(0, None, ("<pad>",)))
+        logits = np.full((7, 5), -40.0, np.float32)
+        logits[[0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 0, 0, 4, 0]] = 0.0
+        logits[2, 3] = -3.0
+    many = BeamSearch(spelling, n_best=9).decode(logits, FRAME)
+    assert [many.text, *(x.text for x in many.alternatives)][:2] == ["BAD TAB", "BAT TAB"]
+    texts = [many.text, *(x.text for x in many.alternatives)]
+    assert len(set(texts)) == len(texts) <= 9
+    assert many.alternatives[0].words[1].start == many.words[1].start
+    assert not BeamSearch(spelling).decode(logits, FRAME).alternatives
+    for weight, text in ((0.0, "BAD TAB"), (1.0, "BAD TAB"), (9.0, "BAT TAB")):
+        search = BeamSearch(spelling, hotwords=["bat"], hotword_weight=weight)
+        assert search.decode(logits, FRAME).text == text
+    plain = BeamSearch(spelling, hotwords=["tab"], hotword_weight=9.0).decode(logits, FRAME)
+    assert plain.text == "BAD TAB"
+    assert plain.confidence == pytest.approx(many.confidence)
+
+
+def test_hotwords_that_cannot_be_spelled() -> None:
+    """They are named with the letters that no label has; numbers out of range too."""
+    with pytest.raises(InputError, match=r"'bäd', .*\(ä\)"):
+        BeamSearch(SPELLING, hotwords=["bat", "bäd"])
+    with pytest.raises(InputError, match="number of texts of 0"):
+        BeamSearch(SPELLING, n_best=0)
+    with pytest.raises(InputError, match="hotword weight nan"):
+        BeamSearch(SPELLING, hotwords=["bat"], hotword_weight=np.nan)

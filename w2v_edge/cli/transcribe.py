@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge import strict
-from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
+from w2v_edge.cli.options import (
+    force_option,
+    json_option,
+    list_option,
+    load_options,
+    verb,
+    window_option,
+)
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, name_outputs, run_per_file
 from w2v_edge.files import check_absent, replacing
@@ -45,8 +52,20 @@ FOLDER = Path("transcripts")
 @click.option(
     "--beam-width",
     type=click.IntRange(min=1),
-    show_default="100 with --lm, else greedy decoding",
+    show_default="100 with --lm, --n-best or --hotwords, else greedy decoding",
     help="Beam width.",
+)
+@click.option(
+    "--n-best",
+    type=click.IntRange(min=1),
+    show_default="1",
+    help="Texts for each file; all but the best are in --json.",
+)
+@list_option(
+    "--hotwords", of=click.STRING, help="Words that are expected, such as names: anna,brno."
+)
+@click.option(
+    "--hotword-weight", type=float, show_default="10", help="Bonus for each hotword, in nats."
 )
 @window_option()
 @load_options
@@ -62,6 +81,9 @@ def command(
     alpha: float | None,
     beta: float | None,
     beam_width: int | None,
+    n_best: int | None,
+    hotwords: tuple[str, ...],
+    hotword_weight: float | None,
     window: Window | None,
     load_with: dict[str, Any],
     force: bool,
@@ -74,12 +96,15 @@ def command(
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
     kinds = [kind for kind, wanted in asked.items() if wanted]
-    search = {"alpha": alpha, "beta": beta, "beam_width": beam_width}
+    search: dict[str, Any] = {"alpha": alpha, "beta": beta, "beam_width": beam_width}
+    search |= {"n_best": n_best, "hotwords": hotwords or None, "hotword_weight": hotword_weight}
     search = {name: value for name, value in search.items() if value is not None}
     if output is not None and not kinds:
         raise click.UsageError("-o needs --srt or --vtt.")
-    if lm is None and search.keys() - {"beam_width"}:
+    if lm is None and search.keys() & {"alpha", "beta"}:
         raise click.UsageError("--alpha and --beta need --lm.")
+    if hotword_weight is not None and not hotwords:
+        raise click.UsageError("--hotword-weight needs --hotwords.")
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
@@ -132,6 +157,8 @@ def _transcribe_one(
         with replacing(path) as temporary:
             temporary.write_text(subtitles(found, kind), encoding="utf-8")
     result: Result = strict.to_plain(found)
+    if not found.alternatives:
+        del result["alternatives"]
     return result | ({"outputs": [str(path) for path in outputs.values()]} if outputs else {})
 
 

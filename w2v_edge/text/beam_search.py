@@ -10,7 +10,8 @@ delimiter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from w2v_edge.errors import BundleError, InputError
 from w2v_edge.text.alignment import emission_score
 from w2v_edge.text.decoding import Transcription, Word, mean_probability
+from w2v_edge.text.hotwords import Hotwords, in_case_of
 from w2v_edge.text.language_model import (
     Case,
     LanguageModel,
@@ -28,7 +30,7 @@ from w2v_edge.text.language_model import (
     choose_case,
     read_vocabulary,
 )
-from w2v_edge.text.piece_search import search
+from w2v_edge.text.piece_search import WordScorer, search
 from w2v_edge.text.segmentation import likeliest_labels
 from w2v_edge.text.spelling import Spelling, log_softmax
 
@@ -41,7 +43,8 @@ SUBWORD_MARKS = ("##", "▁")
 Spans = list[tuple[str, tuple[int, int]]]
 """Words with their first frames and ends."""
 
-Find = Callable[[npt.NDArray[Any]], Spans]
+Find = Callable[[npt.NDArray[Any]], list[Spans]]
+"""Finds texts in scores (frames, columns), the likeliest first; at least one."""
 
 
 class BeamSearch:
@@ -55,6 +58,9 @@ class BeamSearch:
         alpha: float = 0.5,
         beta: float = 1.5,
         beam_width: int = 100,
+        n_best: int = 1,
+        hotwords: Sequence[str] = (),
+        hotword_weight: float = 10.0,
     ) -> None:
         """Load the language model and build the library's decoder.
 
@@ -65,14 +71,22 @@ class BeamSearch:
             alpha: weight of the language model.
             beta: bonus per word, which offsets the language model's preference for short texts.
             beam_width: hypotheses kept per frame.
+            n_best: texts to find; all but the first are a transcription's `alternatives`. There are
+                fewer where the beam holds no more.
+            hotwords: words that are expected, such as names; phrases are words one by one. They may
+                differ from the labels in case.
+            hotword_weight: bonus for each, a natural logarithm: at 0 they have no effect.
 
         Raises:
             MissingExtraError: ctc-beam-decoder is not installed.
-            InputError: a file that is not a language model, a language model whose words these
-                labels cannot spell, or an invalid width or weight.
+            InputError: a file that is not a language model, a language model or hotwords that these
+                labels cannot spell, or an invalid width, number or weight.
             BundleError: labels that contain spaces, or are all marked as inner pieces of words.
         """
-        _check_numbers(alpha, beta, beam_width)
+        _check_numbers(
+            {"beam width": beam_width, "number of texts": n_best},
+            {"alpha": alpha, "beta": beta, "hotword weight": hotword_weight},
+        )
         self._spelling = spelling
         members: dict[str, list[int]] = {"": []}
         for i, text in enumerate(spelling.texts):
@@ -84,15 +98,24 @@ class BeamSearch:
         case: Case = str if path is None or words is None else _case_of(path, self._texts, words)
         weights = {"alpha": alpha, "beta": beta}
         texts = self._texts
+        favoured = in_case_of(texts, hotwords)
         if _has_pieces(texts):
-            scorer = None
+            scorer: WordScorer | None = None
             if path is not None:
                 scorer = LanguageModel(path, words, "".join(texts), case=case, **weights)
-            self._find: Find = partial(search, texts=texts, beam_width=beam_width, scorer=scorer)
+            if favoured:
+                scorer = Hotwords(favoured, hotword_weight, scorer)
+            self._find: Find = partial(
+                search, texts=texts, beam_width=beam_width, scorer=scorer, count=n_best
+            )
         else:
             texts = tuple(case(text) for text in texts)
             library = build_decoder(list(texts), path, unigrams=words, **weights)
-            self._find = partial(_search_letters, library, beam_width)
+            options: dict[str, Any] = {"beam_width": beam_width}
+            if favoured:
+                cased = [case(word) for word in favoured]
+                options |= {"hotwords": cased, "hotword_weight": hotword_weight}
+            self._find = partial(_search_letters, library, n_best, options)
         columns = {text: i for i, text in enumerate(texts) if text.strip()}
         self._first = {text[1:]: i for text, i in columns.items() if text.startswith(" ")}
         self._inner = {text: i for text, i in columns.items() if not text.startswith(" ")}
@@ -100,7 +123,7 @@ class BeamSearch:
     def decode(self, logits: npt.NDArray[Any], frame_seconds: float) -> Transcription:
         """Decode logits (frames, labels) with `frame_seconds` between frames.
 
-        Word times are those of the search. Confidences are computed from the logits alone, over the
+        Word times come from the search. Confidences are computed from the logits alone, over the
         frames that emit the word on its most likely path.
 
         Raises:
@@ -110,7 +133,15 @@ class BeamSearch:
         if not len(logits):
             return Transcription("", (), 0.0)
         scores = self._fold(log_softmax(logits))
-        spans = self._find(scores)
+        best, *others = [
+            self._transcription(scores, spans, frame_seconds) for spans in self._find(scores)
+        ]
+        return replace(best, alternatives=tuple(others))
+
+    def _transcription(
+        self, scores: npt.NDArray[np.floating[Any]], spans: Spans, frame_seconds: float
+    ) -> Transcription:
+        """Return a text of the search with times and confidences."""
         if not spans:
             silent = [column for column, text in enumerate(self._texts) if not text.strip()]
             score = float(scores[:, silent].max(axis=1).sum())
@@ -152,12 +183,11 @@ class BeamSearch:
         return np.stack(columns, axis=1)
 
 
-def _check_numbers(alpha: float, beta: float, beam_width: int) -> None:
-    if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
-        raise InputError(
-            f"found a beam width of {beam_width!r:.40}, expected a whole number from 1"
-        )
-    for name, weight in (("alpha", alpha), ("beta", beta)):
+def _check_numbers(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"found a {name} of {count!r:.40}, expected a whole number from 1")
+    for name, weight in weights.items():
         if not math.isfinite(weight):
             raise InputError(f"found {name} {weight}, expected a finite number")
 
@@ -204,7 +234,11 @@ def _case_of(lm: Path, texts: tuple[str, ...], words: list[str]) -> Case:
     return case
 
 
-def _search_letters(library: Any, beam_width: int, scores: npt.NDArray[Any]) -> Spans:
-    """Return the words of the library's best text."""
-    beams = library.decode_beams(scores, beam_width=beam_width)
-    return list(beams[0][2]) if beams else []
+def _search_letters(
+    library: Any, count: int, options: Mapping[str, Any], scores: npt.NDArray[Any]
+) -> list[Spans]:
+    """Return the words of the library's best texts; equal ones once."""
+    found: dict[str, Spans] = {}
+    for text, _, spans, *_ in library.decode_beams(scores, **options):
+        found.setdefault(text, list(spans))
+    return list(found.values())[:count] or [[]]

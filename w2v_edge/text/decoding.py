@@ -45,11 +45,13 @@ class Transcription:
             at spaces inside labels.
         confidence: like a word's, over the frames of all words. Without words, over all frames; 0
             without frames.
+        alternatives: other texts in order of likelihood, if a beam search was asked for them.
     """
 
     text: str
     words: tuple[Word, ...]
     confidence: float
+    alternatives: tuple[Transcription, ...] = ()
 
 
 class Decoder(Protocol):

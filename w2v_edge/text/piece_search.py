@@ -120,8 +120,9 @@ def search(
     texts: Sequence[str],
     beam_width: int,
     scorer: WordScorer | None = None,
-) -> list[tuple[str, tuple[int, int]]]:
-    """Find the likeliest text.
+    count: int = 1,
+) -> list[list[tuple[str, tuple[int, int]]]]:
+    """Find the likeliest texts.
 
     Args:
         scores: (frames, columns) log-probabilities.
@@ -129,9 +130,10 @@ def search(
             with a space begins a word.
         beam_width: hypotheses kept per frame.
         scorer: the language model.
+        count: most texts to return, of those that the beam holds.
 
     Returns:
-        Its words with their first frames and ends.
+        For each text, the likeliest first, its words with their first frames and ends.
     """
     beams: dict[Key, _Paths] = {(_Words(scorer), "", BLANK): _Paths(0.0)}
     for frame, row in enumerate(scores):
@@ -142,7 +144,7 @@ def search(
             for column, score in labels:
                 _merge(grown, *_grow(key, paths, column, texts[column], score, frame))
         beams = _prune(grown, beam_width, scorer)
-    return _best(beams, scorer)
+    return _best(beams, scorer, count)
 
 
 def _grow(
@@ -188,8 +190,10 @@ def _prune(
     return dict(item for score, item in scored[:beam_width] if score >= least)
 
 
-def _best(beams: dict[Key, _Paths], scorer: WordScorer | None) -> list[tuple[str, tuple[int, int]]]:
-    """Return the words of the best text, once all its words are complete."""
+def _best(
+    beams: dict[Key, _Paths], scorer: WordScorer | None, count: int
+) -> list[list[tuple[str, tuple[int, int]]]]:
+    """Return the words of the best texts, once all their words are complete."""
     complete: dict[_Words, _Paths] = {}
     for (words, part, _), paths in beams.items():
         times = (paths.times, (paths.start, paths.end)) if part else paths.times
@@ -199,10 +203,13 @@ def _best(beams: dict[Key, _Paths], scorer: WordScorer | None) -> list[tuple[str
         end = 0.0 if scorer is None else scorer.end(words.context)
         return complete[words].score + words.score + end
 
-    best = max(complete, key=total)
-    found, times = list(best), complete[best].times
+    best = sorted(complete, key=total, reverse=True)[:count]
+    return [_with_times(words, complete[words].times) for words in best]
+
+
+def _with_times(words: _Words, times: Times) -> list[tuple[str, tuple[int, int]]]:
     spans: list[tuple[int, int]] = []
     while times is not None:
         times, span = times
         spans.append(span)
-    return list(zip(found[::-1], spans[::-1], strict=True))
+    return list(zip(list(words)[::-1], spans[::-1], strict=True))
