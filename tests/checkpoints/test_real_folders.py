@@ -415,6 +415,7 @@ def test_decisions_are_shown(
     assert f"outputs without a label, which spell nothing: {size - 1}" in out
     code, out, err = command("inspect", tmp_path / "b")
     assert "never spelled: [PAD]" in " ".join(out.replace("│", " ").split())
+    assert f"note: outputs without a label, which spell nothing: {size - 1}" in out
     code, out, err = command("verify", tmp_path / "b", "--checkpoint", folder)
     assert code == 0, (out, err)
 

@@ -62,6 +62,8 @@ def test_export_beside_the_checkpoint(w2v_edge: Verb, checkpoint: Verb, tmp_path
     assert parity["codes_wrong"] == 0
     inspected = w2v_edge("inspect", folder, "--json").json
     assert inspected["parity"]["passed"]
+    assert inspected["decisions"] == outcome.json["decisions"]
+    assert outcome.json["source"] == inspected["source"]
     assert set(inspected["file_states"].values()) == {"ok"}
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import click
 from click.core import ParameterSource
 
+from w2v_edge import strict
 from w2v_edge.bundle import read_manifest
 from w2v_edge.cli.export_output import (
     print_quantization,
@@ -239,6 +240,7 @@ def command(
     seconds = {stage.name: round(stage.seconds or 0.0, 2) for stage in shown.stages}
     if as_json:
         result = {"bundle": str(output), "parity": report.to_dict(), "seconds": seconds}
+        result |= {"decisions": manifest.decisions, "source": strict.to_plain(manifest.source)}
         result |= {"weight_quantization": quantization} if quantization else {}
         result |= {"ort_format": str(beside)} if beside else {}
         print_json(result | ({"passes": recorder.rows} if explain else {}))

@@ -8,6 +8,7 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.bundle import Bundle, Manifest, TensorInfo
+from w2v_edge.cli.export_output import print_source
 from w2v_edge.cli.options import json_option, verb
 from w2v_edge.cli.output import console, megabytes, print_json, print_table
 from w2v_edge.errors import BundleIntegrityError
@@ -17,11 +18,12 @@ from w2v_edge.errors import BundleIntegrityError
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Show the contents of BUNDLE: graphs, tensors, operators, files and their state, parity."""
+    """Show the contents of BUNDLE: decisions, graphs, operators, files and their state, parity."""
     opened = Bundle.open(bundle)
     states = {name: _state(opened, name) for name in opened.manifest.files}
     if as_json:
-        print_json({**strict.to_plain(opened.manifest), "file_states": states})
+        decided = {"decisions": opened.manifest.decisions, "file_states": states}
+        print_json({**strict.to_plain(opened.manifest), **decided})
     else:
         _print(opened.manifest, states)
     broken = [name for name, state in states.items() if state != "ok"]
@@ -43,6 +45,7 @@ def _print(manifest: Manifest, states: dict[str, str]) -> None:
         ),
     )
     _print_parity(manifest)
+    print_source(manifest.source)
 
 
 def _print_summary(manifest: Manifest) -> None:
