@@ -69,10 +69,14 @@ class Labelling:
         longest_first = sorted(self._labels, key=len, reverse=True)
         return re.compile("|".join([*map(re.escape, longest_first), "."]), re.DOTALL)
 
+    @cached_property
+    def _spaced(self) -> bool:
+        """Whether labels that begin a word begin with a space."""
+        return any(key[0] == " " for key in self._labels if key != " ")
+
     def pieces(self, text: str) -> Iterator[tuple[str, int | None]]:
         """Yield pieces of a normalised text, decomposed, with their labels; None without one."""
-        if any(key[0] == " " for key in self._labels if key != " "):
-            # Pieces that begin a word begin with a space.
+        if self._spaced:
             text = " " + text
         decomposed = ACCENTED.sub(self._in_order, unicodedata.normalize("NFKD", text))
         for match in self._pattern.finditer(decomposed):
@@ -101,7 +105,8 @@ class Labelling:
         return sum(self._label_of(x) is None for x in pieces), len(pieces)
 
     def _label_of(self, piece: str) -> int | None:
-        return self._labels.get(piece, self._labels.get(self.form.lower(piece)))
+        found = self._labels.get(piece)
+        return self._labels.get(self.form.lower(piece)) if found is None else found
 
 
 def _decomposed(text: str) -> Iterator[str]:

@@ -74,14 +74,15 @@ class TextForm:
         text = text if self.cased else self.lower(text)
         kept: list[str] = []
         for char in unicodedata.normalize("NFKC", text):
-            if char == "'" or self._stays(char, kept):
+            # Most characters are letters, which need no look at their category.
+            if char.isalnum() or char in " '" or self._stays(char, kept):
                 kept.append(char)
                 continue
             if not char.isspace():
                 dropped[char] += 1
             if unicodedata.category(char) != "Cf":
                 kept.append(" ")
-        quotes = _quotes(kept)
+        quotes = _quotes(kept) if "'" in kept else set()
         dropped.update("'" for _ in quotes)
         words = "".join(" " if i in quotes else char for i, char in enumerate(kept))
         return " ".join(unicodedata.normalize("NFKC", words).split())
