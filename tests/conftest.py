@@ -348,7 +348,7 @@ def _sha256(data: bytes) -> str:
 @cache
 def _small_config(name: str) -> ModelConfig:
     from w2v_edge.model import preset
-    from w2v_edge.model.config import NormalisationConfig
+    from w2v_edge.model.config import FeatureEncoderConfig, NormalisationConfig
 
     if name == "tiny":
         return preset("tiny")
@@ -357,6 +357,7 @@ def _small_config(name: str) -> ModelConfig:
     architecture = name.removesuffix("-small")
     assert architecture in {"tutorial", "base", "large"}, name
     config = preset(architecture)
+    assert isinstance(config.feature_encoder, FeatureEncoderConfig)
     convolutions = tuple(replace(x, channels=32) for x in config.feature_encoder.layers)
     context: dict[str, Any] = {
         "dim": 48,

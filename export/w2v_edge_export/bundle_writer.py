@@ -29,6 +29,7 @@ from w2v_edge.bundle import (
     file_info,
 )
 from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.conformer_config import DistancePositionConfig, SinusoidPositionConfig
 from w2v_edge_export.graph_builder import ExportError, known
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.selection import Selection
@@ -61,7 +62,10 @@ FILES = {
 """Data file by the prefix of an initializer's name."""
 
 
-STORED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8, ir.DataType.UINT8)
+STORED = (
+    *(ir.DataType.DOUBLE, ir.DataType.FLOAT, ir.DataType.FLOAT16),
+    *(ir.DataType.INT8, ir.DataType.UINT8),
+)
 """Element types of weights; int64 is left to shapes."""
 
 
@@ -258,12 +262,12 @@ def _logits_axes(config: ModelConfig) -> tuple[str, ...]:
 
 def _statistics(config: ModelConfig) -> StatisticsInfo | None:
     encoder = config.feature_encoder
-    layer = encoder.layers[0]
-    channels = layer.channels if encoder.kind == "group_norm" else 0
+    layer, channels = encoder.layers[0], encoder.measured_channels
     normalised = config.normalise is not None
     if not channels and not normalised:
         return None
-    return StatisticsInfo(normalised, channels, layer.kernel, layer.stride)
+    unbiased = encoder.kind == "log_mel"
+    return StatisticsInfo(normalised, channels, layer.kernel, layer.stride, unbiased)
 
 
 def _ctc(config: ModelConfig) -> CtcInfo | None:
@@ -283,14 +287,24 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 def longest_context(config: ModelConfig, target: Target) -> float:
     """Return the longest full-attention length in seconds, by memory, or by time where fused."""
     shape = config.context
-    # 3 * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES
-    frames = math.sqrt(ATTENTION_BYTES / (12 * shape.heads))
-    fused = CONTRIB in target.domains and getattr(shape, "relative_position", None) is None
+    # matrices * heads * frames ** 2 * 4 bytes = ATTENTION_BYTES
+    matrices, biased = _attention_matrices(config)
+    frames = math.sqrt(ATTENTION_BYTES / (4 * matrices * shape.heads))
+    fused = CONTRIB in target.domains and not biased
     if fused and config.architecture != "tutorial":
         # 2 * frames * dim multiplications against 4 * dim ** 2 + 2 * dim * feed_forward.
         frames = max(frames, ATTENTION_SHARE * (2 * shape.dim + shape.feed_forward))
     seconds = frames * config.squeeze * config.geometry.hop / config.sample_rate
     return float(math.floor(seconds)) if seconds > 10 else round(seconds, 3)  # noqa: PLR2004
+
+
+def _attention_matrices(config: ModelConfig) -> tuple[int, bool]:
+    """Return how many (heads, frames, frames) are held at once, and whether a bias is added."""
+    position = getattr(config.context, "position", None)
+    if isinstance(position, SinusoidPositionConfig | DistancePositionConfig):
+        # Scores of twice as many distances as frames, and copies of them.
+        return 8, True
+    return 3, getattr(config.context, "relative_position", None) is not None
 
 
 def _operator(node: ir.Node) -> str:

@@ -22,7 +22,7 @@ from w2v_edge_export.graph_builder import (
     size,
     walk,
 )
-from w2v_edge_export.parts import PART_OUTPUTS, statistics_width
+from w2v_edge_export.parts import PART_OUTPUTS, moment_shapes, statistics_width
 from w2v_edge_export.targets import Target
 
 TAKE_EMPTY_BATCHES = ("quantizer",)
@@ -170,7 +170,7 @@ class GraphAssembler:
             given["samples"] = at_least(g, lengths, 1)
         if "moments" in self.parts:
             layer = self.config.feature_encoder.layers[0]
-            shapes = {"total": [layer.kernel], "products": [layer.kernel, layer.kernel]}
+            shapes = moment_shapes(self.config)
             given |= self._sums(g, waveform, lengths, "moments", layer, shapes)
             windows = _count(g, lengths, hop=layer.stride, receptive_field=layer.kernel)
             given["windows"] = at_least(g, windows, 1)

@@ -10,17 +10,20 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from w2v_edge.model.config import ModelConfig
-from w2v_edge.model.feature_encoder import GroupNormFeatureEncoder
+from w2v_edge.model.config import LogMelConfig, ModelConfig
+from w2v_edge.model.feature_encoder import ConvFeatureEncoder, GroupNormFeatureEncoder
+from w2v_edge.model.mel import LogMelFeatureEncoder
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
-from w2v_edge_export.deployable.frontend import FRONTEND_TILES, overlap
+from w2v_edge_export.deployable.frontend import FRONTEND_TILES, FrontendTile, overlap
 from w2v_edge_export.deployable.heads import QuantizerTwin
+from w2v_edge_export.deployable.mel import LogMelFrontendTile, MelMoments, MelStatistics
 from w2v_edge_export.deployable.statistics import (
     SampleMoments,
     UtteranceStatistics,
     WindowMoments,
 )
 from w2v_edge_export.deployable.twins import context_twin
+from w2v_edge_export.graph_builder import ExportError
 from w2v_edge_export.graph_passes import PassRecorder, run_passes
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
@@ -48,7 +51,6 @@ def parts(model: SpeechModel) -> dict[str, Part]:
     """Return the twins of `model` with example inputs, by name, in the order of the data flow."""
     config = model.config
     geometry, channels = config.geometry, config.feature_encoder.channels
-    encoder = model.feature_encoder
     lengths = torch.tensor([9 * geometry.hop, 5 * geometry.hop])
     extra = overlap(config.feature_encoder.layers)
     frontend_inputs = {
@@ -59,7 +61,7 @@ def parts(model: SpeechModel) -> dict[str, Part]:
     made = _statistics_parts(model, lengths)
     if made:
         frontend_inputs["statistics"] = torch.ones(2, statistics_width(config))
-    frontend = FRONTEND_TILES[type(encoder)](encoder, _feature_norm(model), config.normalise)
+    frontend = _frontend(model)
     dynamic = {"tile": TILE, "lengths": BATCH, "statistics": BATCH}
     made.append(
         Part(
@@ -76,14 +78,15 @@ def parts(model: SpeechModel) -> dict[str, Part]:
         inputs = {"frames": torch.zeros(2, 12, width)}
         twin = QuantizerTwin(model.quantizer)
         made.append(Part("quantizer", twin, inputs, {"frames": FRAMES}, PART_OUTPUTS["quantizer"]))
-    context, frames = context_twin(model), 6 * config.squeeze
+    # Enough frames for an adapter to leave two: the tracer takes a single one for a constant.
+    context, frames = context_twin(model), 12 * config.squeeze
     made.append(
         Part(
             "context",
             context,
             {
                 "features": torch.zeros(2, frames, channels),
-                "frame_lengths": torch.tensor([frames, 4]),
+                "frame_lengths": torch.tensor([frames, 7]),
             },
             {"features": FRAMES, "frame_lengths": BATCH},
             context.outputs,
@@ -95,13 +98,26 @@ def parts(model: SpeechModel) -> dict[str, Part]:
 
 def statistics_width(config: ModelConfig) -> int:
     """Return the width of the statistics vector that the front end needs."""
-    encoder = config.feature_encoder
-    channels = encoder.layers[0].channels if encoder.kind == "group_norm" else 0
+    channels = config.feature_encoder.measured_channels
     return 2 * channels + (0 if config.normalise is None else 2)
 
 
-def _feature_norm(model: SpeechModel) -> nn.LayerNorm | None:
-    return model.feature_norm if isinstance(model, Wav2Vec2Model) else None
+def moment_shapes(config: ModelConfig) -> dict[str, list[int]]:
+    """Return the shape, after the batch, of each output of the part `moments`."""
+    width = config.feature_encoder.layers[0].kernel
+    if isinstance(config.feature_encoder, LogMelConfig):
+        return {"total": [config.feature_encoder.bins], "products": [config.feature_encoder.bins]}
+    return {"total": [width], "products": [width, width]}
+
+
+def _frontend(model: SpeechModel) -> FrontendTile:
+    norm = model.feature_norm if isinstance(model, Wav2Vec2Model) else None
+    encoder = model.feature_encoder
+    if isinstance(encoder, ConvFeatureEncoder):
+        return FRONTEND_TILES[type(encoder)](encoder, norm, model.config.normalise)
+    if isinstance(encoder, LogMelFeatureEncoder):
+        return LogMelFrontendTile(encoder, norm)
+    raise ExportError(f"no inference twin for {type(encoder).__name__}")
 
 
 def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
@@ -112,21 +128,24 @@ def _statistics_parts(model: SpeechModel, lengths: torch.Tensor) -> list[Part]:
     tile["lengths"] = lengths
     dynamic = {"tile": TILE, "lengths": BATCH}
     sums: dict[str, torch.Tensor] = {}
-    conv = None
+    twin: nn.Module = UtteranceStatistics(None)
     if model.config.normalise is not None:
         made.append(Part("samples", SampleMoments(), tile, dynamic, PART_OUTPUTS["samples"]))
         sums |= {name: torch.zeros(2, 1, dtype=torch.float64) for name in ("sums", "squares")}
         sums["samples"] = torch.ones(2, dtype=torch.int64)
+    moments: nn.Module | None = None
     if isinstance(encoder, GroupNormFeatureEncoder):
-        conv = encoder.convolutions[0]
+        moments, twin = WindowMoments(layer), UtteranceStatistics(encoder.convolutions[0])
+    elif isinstance(encoder, LogMelFeatureEncoder):
+        moments, twin = MelMoments(encoder.config.bins), MelStatistics()
+    if moments is not None:
         multiples = {"samples": (layer.stride, 0)}
         outputs = PART_OUTPUTS["moments"]
-        made.append(Part("moments", WindowMoments(layer), tile, dynamic, outputs, multiples))
-        sums["total"] = torch.zeros(2, layer.kernel, dtype=torch.float64)
-        sums["products"] = torch.zeros(2, layer.kernel, layer.kernel, dtype=torch.float64)
+        made.append(Part("moments", moments, tile, dynamic, outputs, multiples))
+        for name, shape in moment_shapes(model.config).items():
+            sums[name] = torch.zeros(2, *shape, dtype=torch.float64)
         sums["windows"] = torch.ones(2, dtype=torch.int64)
     if sums:
-        twin = UtteranceStatistics(conv)
         made.append(
             Part("statistics", twin, sums, dict.fromkeys(sums, BATCH), PART_OUTPUTS["statistics"])
         )

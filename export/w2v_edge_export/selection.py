@@ -25,8 +25,11 @@ from w2v_edge.model.config import (
     ModelConfig,
     NearestQuantizerConfig,
     OutputsConfig,
+    QuerySoftmaxContextConfig,
     TransformerContextConfig,
 )
+from w2v_edge.model.conformer_config import AnyConformerConfig
+from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -139,8 +142,8 @@ def with_layers(selection: Selection, config: ModelConfig) -> Selection:
     return replace(selection, layers=tuple(range(highest + 1)))
 
 
-def _transformer(config: ModelConfig) -> TransformerContextConfig:
-    if not isinstance(config.context, TransformerContextConfig):
+def _transformer(config: ModelConfig) -> TransformerContextConfig | AnyConformerConfig:
+    if isinstance(config.context, QuerySoftmaxContextConfig | SqueezedContextConfig):
         raise ConfigError(f"architecture {config.architecture!r} has no layers to choose from")
     return config.context
 
@@ -220,20 +223,11 @@ def select(model: SpeechModel, selection: Selection) -> SpeechModel:
 
 def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
     selection = with_layers(selection, config)
-    context = config.context
     if selection.layer is not None or selection.layers:
-        context = _transformer(config)
-    if selection.layer is not None and isinstance(context, TransformerContextConfig):
-        if not 1 <= selection.layer <= context.layers:
-            raise ConfigError(
-                f"--layer: expected a layer from 1 to {context.layers}, found {selection.layer}"
-            )
-        # As in fairseq: the layer's output without a norm after it. The head was trained on the
-        # last layer and is dropped.
-        context = replace(
-            context, layers=selection.layer, final_norm=context.kind == "post_norm", adapter=None
-        )
-        config = replace(config, context=context, head=None, objective=None)
+        network = _transformer(config)
+        if selection.layer is not None:
+            config = _cut(config, network, selection.layer)
+    context = config.context
     layers = _checked_layers(selection, context.layers)
     if selection.centroids is not None:
         entries, width = selection.centroids.shape
@@ -246,6 +240,15 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
         config = replace(config, quantizer=quantizer, objective=None)
     outputs = OutputsConfig(layers, selection.pool, config.outputs.projected)
     return replace(config, outputs=outputs)
+
+
+def _cut(
+    config: ModelConfig, context: TransformerContextConfig | AnyConformerConfig, layer: int
+) -> ModelConfig:
+    if not 1 <= layer <= context.layers:
+        raise ConfigError(f"--layer: expected a layer from 1 to {context.layers}, found {layer}")
+    # The head was trained on the last layer and is dropped.
+    return replace(config, context=context.cut(layer), head=None, objective=None)
 
 
 def _checked_layers(selection: Selection, highest: int) -> tuple[int, ...]:

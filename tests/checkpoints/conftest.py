@@ -49,6 +49,9 @@ DISTILLED: dict[str, Any] = {
 }
 """What DistilHuBERT's config states beside the sizes."""
 
+WITH_FIRST = {"use_intermediate_ffn_before_adapter": True, "adapter_act": "swish"}
+NEAR = {"left_max_position_embeddings": 5, "right_max_position_embeddings": 2}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("Wav2Vec2Model", {}),
     "wav2vec2-stable": ("Wav2Vec2Model", {"do_stable_layer_norm": True, "conv_bias": True}),
@@ -112,6 +115,36 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "unispeech-sat-classes": ("UniSpeechSatForSequenceClassification", LABELS),
     "unispeech-sat-frames": (
         "UniSpeechSatForAudioFrameClassification",
+        {**LABELS, "use_weighted_layer_sum": True},
+    ),
+    "conformer": ("Wav2Vec2ConformerModel", {}),
+    "conformer-rotary": ("Wav2Vec2ConformerModel", {"position_embeddings_type": "rotary"}),
+    "conformer-plain": ("Wav2Vec2ConformerModel", {"position_embeddings_type": None}),
+    "conformer-pretraining": (
+        "Wav2Vec2ConformerForPreTraining",
+        {"hidden_act": "swish", "layer_norm_eps": 1e-3, "rotary_embedding_base": 500},
+    ),
+    "conformer-ctc": (
+        "Wav2Vec2ConformerForCTC",
+        {"add_adapter": True, "feat_extract_norm": "layer", "conv_depthwise_kernel_size": 7},
+    ),
+    "conformer-classes-mixed": (
+        "Wav2Vec2ConformerForSequenceClassification",
+        {**LABELS, "use_weighted_layer_sum": True},
+    ),
+    "conformer-frames": ("Wav2Vec2ConformerForAudioFrameClassification", LABELS),
+    "bert": ("Wav2Vec2BertModel", NEAR),
+    "bert-relative": ("Wav2Vec2BertModel", {"position_embeddings_type": "relative"}),
+    "bert-rotary": ("Wav2Vec2BertModel", {"position_embeddings_type": "rotary"}),
+    "bert-plain": ("Wav2Vec2BertModel", {"position_embeddings_type": None, "hidden_act": "gelu"}),
+    "bert-adapter": ("Wav2Vec2BertModel", {"add_adapter": True, "output_hidden_size": 28}),
+    "bert-ctc": (
+        "Wav2Vec2BertForCTC",
+        {**WITH_FIRST, "add_adapter": True, "num_adapter_layers": 2, "layer_norm_eps": 1e-3},
+    ),
+    "bert-classes": ("Wav2Vec2BertForSequenceClassification", LABELS),
+    "bert-frames-mixed": (
+        "Wav2Vec2BertForAudioFrameClassification",
         {**LABELS, "use_weighted_layer_sum": True},
     ),
 }
@@ -185,13 +218,30 @@ def hf_folder(
 
 
 @pytest.fixture(scope="session")
-def theirs() -> Callable[[Any, Floats], dict[str, Tensor]]:
+def prepared() -> Callable[[Any, Floats], Tensor]:
+    """`prepared(model, waveform)`: the input of a model of transformers, without padding."""
+    extractor: Any = transformers.SeamlessM4TFeatureExtractor()  # type: ignore[no-untyped-call]
+
+    def prepare(model: Any, waveform: Floats) -> Tensor:
+        if model.config.model_type != "wav2vec2-bert":
+            return torch.from_numpy(waveform)[None]
+        found = extractor(waveform, sampling_rate=16_000, return_tensors="pt")
+        features: Tensor = found["input_features"]
+        return features[:, : int(found["attention_mask"].sum())]
+
+    return prepare
+
+
+@pytest.fixture(scope="session")
+def theirs(prepared: Callable[[Any, Floats], Tensor]) -> Callable[[Any, Floats], dict[str, Tensor]]:
     """`theirs(model, waveform)`: the outputs of transformers for one utterance, unpadded."""
 
     @torch.no_grad()
     def run(model: Any, waveform: Floats) -> dict[str, Tensor]:
-        body, batch = model.base_model, torch.from_numpy(waveform)[None]
-        features = body.feature_extractor(batch).transpose(1, 2)
+        body, features = model.base_model, prepared(model, waveform)
+        batch = features
+        if hasattr(body, "feature_extractor"):
+            features = body.feature_extractor(batch).transpose(1, 2)
         norm = getattr(body, "layer_norm", None)
         norm = norm or getattr(body.feature_projection, "layer_norm", None)
         made = {"features": features if norm is None else norm(features)}
@@ -360,7 +410,7 @@ def _roughen(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or "embed_positions" in name:
                 continue
             noise = torch.empty_like(tensor).normal_(generator=generator)
             if name.endswith("running_var"):

@@ -23,6 +23,7 @@ from w2v_edge.model import SpeechModel, preset
 from w2v_edge.model.checkpoint import assemble_empty
 from w2v_edge.model.config import TransformerContextConfig
 from w2v_edge.model.speech_model import Wav2Vec2Model
+from w2v_edge_export.selection import Selection, select
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -44,9 +45,10 @@ def test_outputs_equal_transformers(
 ) -> None:
     """Outputs are batch-invariant and those of transformers, from one frame on; padding gives 0."""
     model, peer = _load(hf_folder(family)), hf(family)
-    for samples in (401, 720):
+    shortest = model.config.geometry.min_samples
+    for samples in (shortest + 1, shortest + 320):
         same_as(model, peer, utterance(samples))
-    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400, 3_999))]
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, shortest, 3_999))]
     batch = ours(model, *waveforms, extra=1_234)
     for i, waveform in enumerate(waveforms):
         for name, expected in theirs(peer, waveform).items():
@@ -55,6 +57,35 @@ def test_outputs_equal_transformers(
                 assert not found[len(expected) :].any()
                 found = found[: len(expected)]
             equal(found, expected)
+
+
+CONFORMERS = ["conformer", "conformer-rotary", "conformer-plain"]
+BERTS = ["bert", "bert-relative", "bert-rotary", "bert-plain", "bert-adapter"]
+
+
+@pytest.mark.parametrize("name", [*CONFORMERS, *BERTS])
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_positions(
+    name: str, seconds: int, hf: Make, hf_folder: Make, same_as: Make, utterance: Make
+) -> None:
+    """Beyond the distances that share a vector, and where angles are large, positions agree."""
+    same_as(_load(hf_folder(name)), hf(name), utterance(16_000 * seconds))
+
+
+@pytest.mark.parametrize("name", ["bert", "conformer-rotary"])
+def test_hidden_states(
+    name: str, hf: Make, hf_folder: Make, prepared: Make, ours: Make, equal: Make, utterance: Make
+) -> None:
+    """Each block's output is the hidden state of its number in transformers."""
+    peer, waveform = hf(name), utterance(9_000)
+    states = peer(prepared(peer, waveform), output_hidden_states=True).hidden_states
+    model = select(_load(hf_folder(name)), Selection(layers="all"))
+    found = ours(model, waveform, waveform[:3_000])
+    assert len(states) == 4
+    for i, state in enumerate(states):
+        equal(found[f"layer_{i}"][0], state[0])
+    cut = select(_load(hf_folder(name)), Selection(layer=2))
+    equal(ours(cut, waveform)["context"], states[2])
 
 
 @pytest.mark.parametrize("name", ["wav2vec2-pretraining", "wav2vec2-pretraining-large"])

@@ -41,6 +41,9 @@ ALL_PARTS = (
     "wavlm-classes",
     "data2vec",
     "wav2vec2-classes-mixed",
+    "conformer",
+    "bert-adapter",
+    "bert-ctc",
 )
 """Models that together have every module."""
 
@@ -53,6 +56,20 @@ def test_defaults_are_those_of_transformers() -> None:
         values = [list(value) if isinstance(value, tuple) else value for value in values]
         assert values, key
         assert default in values or key in NOT_CONSTANT, key
+
+
+@pytest.mark.parametrize("name", ["wav2vec2-conformer", "wav2vec2-bert"])
+def test_defaults_of_a_family(name: str) -> None:
+    """A family whose defaults are its own has transformers', each of them."""
+    family = next(x for x in FAMILIES if x.model_type == name)
+    config = transformers.CONFIG_MAPPING[name]()
+    read = {**DEFAULTS, **family.defaults}
+    shared = {key: getattr(config, key) for key in read if hasattr(config, key)}
+    assert family.defaults.keys() <= shared.keys()
+    # Without a head, transformers has no vocabulary either.
+    for key in shared.keys() - {*NOT_CONSTANT, "vocab_size"}:
+        value = shared[key]
+        assert (list(value) if isinstance(value, tuple) else value) == read[key], key
 
 
 def test_each_setting_of_fairseq_is_read(hf_folder: Make, tmp_path: Path) -> None:

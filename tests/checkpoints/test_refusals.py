@@ -59,7 +59,7 @@ def test_configs_that_contradict_the_weights(copied: Make, edit: Make, refuses: 
         refuses(folder, str(folder), message)
 
 
-@pytest.mark.parametrize("name", ["wavlm-frames", "data2vec-ctc"])
+@pytest.mark.parametrize("name", ["wavlm-frames", "data2vec-ctc", "bert-ctc"])
 def test_any_value_of_any_setting(name: str, copied: Make, edit: Make) -> None:
     """A model with any value in any setting is read or refused in one line."""
     folder = copied(name)

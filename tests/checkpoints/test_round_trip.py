@@ -27,6 +27,7 @@ MODELS = (
     *("wav2vec2-adapter-ctc", "mms", "hubert-batch-norm", "hubert-classes-mixed", "wavlm-ctc"),
     *("wavlm-frames", "data2vec-ctc", "data2vec-classes", "unispeech-ctc", "unispeech-sat-frames"),
     "sew-ctc",
+    *("bert", "bert-relative", "bert-ctc", "bert-frames-mixed"),
 )
 """Each family, head and optional module at least once."""
 
@@ -64,6 +65,28 @@ def test_settings_are_written_without_the_source(name: str, hf: Make, tmp_path: 
     assert not any(info.values())
     assert _same(again.state_dict(), peer.state_dict())
     assert load_source(tmp_path / "back").model.config == model.config
+
+
+@pytest.mark.parametrize("name", ["conformer-rotary", "conformer-ctc", "conformer-pretraining"])
+def test_conformers_lose_only_what_no_output_depends_on(
+    name: str, hf: Make, tmp_path: Path, theirs: Make, equal: Make, utterance: Make
+) -> None:
+    """Without the positional convolution that transformers builds and never runs, all is equal."""
+    peer = hf(name)
+    peer.save_pretrained(tmp_path / "source")
+    model = load_source(tmp_path / "source").model
+    assert run(["import", str(tmp_path / "source"), "-o", str(tmp_path / "ckpt.pt")]) == 0
+    for origin in (model.origin, None):
+        model.origin = origin
+        write_folder(model, tmp_path / "back", force=True)
+        again, info = type(peer).from_pretrained(tmp_path / "back", output_loading_info=True)
+        missing = info.pop("missing_keys")
+        assert all("pos_conv_embed" in x or "inv_freq" in x for x in missing)
+        assert not any(info.values())
+        assert load_source(tmp_path / "back").model.config == model.config
+        waveform = utterance(5_000)
+        for key, values in theirs(peer, waveform).items():
+            equal(theirs(again.eval(), waveform)[key], values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

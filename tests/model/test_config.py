@@ -106,3 +106,51 @@ def test_inconsistent_values_are_named() -> None:
         with pytest.raises(ConfigError) as caught:
             ModelConfig.from_dict(_changed(name, path, value))
         assert message in str(caught.value)
+
+
+def _conformer(**changes: Any) -> dict[str, Any]:
+    """Return the plain values of a w2v-BERT; `context` in changes is merged in."""
+    context: dict[str, Any] = {"dim": 24, "layers": 1, "heads": 4, "feed_forward": 8, "kernel": 3}
+    context |= {"kind": "causal_conformer", "activation": "swish", "position": None}
+    context |= changes.pop("context", {})
+    return {
+        "architecture": "wav2vec2_bert",
+        "sample_rate": 16_000,
+        "feature_encoder": {"kind": "log_mel", "bins": 80},
+        "quantizer": None,
+        "masking": None,
+        "context": context,
+        "objective": None,
+        **changes,
+    }
+
+
+def test_a_conformer_comes_back() -> None:
+    """A w2v-BERT's configuration, with all its parts, is the same from its plain values."""
+    adapter = {"dim": 16, "layers": 1, "kernel": 3, "stride": 2, "padding": 1, "feed_forward": 8}
+    position = {"kind": "relative_key", "left": 4, "right": 2}
+    config = ModelConfig.from_dict(_conformer(context={"adapter": adapter, "position": position}))
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    assert config.context_frames(9) == 5
+    assert (config.geometry.receptive_field, config.geometry.hop) == (560, 320)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "wav2vec2"}, "architecture 'wav2vec2' does not go with"),
+        ({"architecture": "wav2vec2_conformer"}, "does not go with feature encoder 'log_mel'"),
+        ({"normalise": {"eps": 1e-7}}, "normalise: expected none"),
+        ({"context": {"kernel": 4}}, "context.kernel: expected an odd number, found 4"),
+        (
+            {"context": {"dim": 12, "position": {"kind": "rotary", "base": 10.0}}},
+            "context.position: 'rotary' needs an even width, found 3",
+        ),
+        ({"context": {"heads": 5}}, "context.dim by context.heads"),
+    ],
+)
+def test_inconsistent_conformers_are_named(changes: dict[str, Any], message: str) -> None:
+    """Values that exclude each other are an error that names them."""
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig.from_dict(_conformer(**changes))
+    assert message in str(caught.value)

@@ -165,12 +165,14 @@ class StatisticsInfo:
         channels: channels whose means come next, followed by their variances; 0 for none.
         kernel: samples that one value of a channel is computed from.
         stride: samples from one value to the next.
+        unbiased: whether the channels' sums of squares are divided by the number of values minus 1.
     """
 
     waveform: bool
     channels: int
     kernel: int
     stride: int
+    unbiased: bool = False
 
 
 @dataclass(frozen=True)
@@ -326,9 +328,16 @@ class Manifest:
         parts = []
         if self.ctc is not None:
             parts += self._label_decisions(self.ctc)
-        normalised = "normalised" if self.config.get("normalise") else "not normalised"
-        parts += [f"waveform {normalised}", f"{self.sample_rate / 1000:g} kHz", "padding masked"]
+        parts += [self._waveform, f"{self.sample_rate / 1000:g} kHz", "padding masked"]
         return " · ".join(parts)
+
+    @property
+    def _waveform(self) -> str:
+        """What the front end does with the waveform."""
+        encoder = self.config.get("feature_encoder")
+        if isinstance(encoder, Mapping) and encoder.get("kind") == "log_mel":
+            return f"{encoder.get('bins')} mel bins, normalised"
+        return "waveform normalised" if self.config.get("normalise") else "waveform not normalised"
 
     def _label_decisions(self, ctc: CtcInfo) -> list[str]:
         if not self.labels:

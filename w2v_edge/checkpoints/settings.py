@@ -68,3 +68,8 @@ class SourceSettings:
         return CheckpointError(
             f"{self.path}: {key}: expected {expected}, found {self.values.get(key)!r:.60}"
         )
+
+
+def clip_share(value: float) -> float:
+    """Clip a setting to [0, 1]; for those that only training uses."""
+    return min(1.0, max(0.0, float(value)))

@@ -27,7 +27,7 @@ from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint, own_weights
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.config import CtcHeadConfig, LogMelConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -228,6 +228,10 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
         decided = choices.blank is not None or "blank" in origin
         remarks += found.remarks if decided else found.doubts + found.remarks
     given = preprocessor(files)
+    if isinstance(model.config.feature_encoder, LogMelConfig):
+        bins = model.config.feature_encoder.bins
+        doubt = f"no {PREPROCESSOR}: {bins} mel bins, as w2v-BERT 2.0 has them"
+        return (doubt, *remarks) if given is None else remarks
     if given is None:
         rate = model.config.sample_rate
         remark = (

@@ -181,12 +181,14 @@ def _check_given(path: Path, given: Mapping[str, Any]) -> None:
 
 def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) -> None:
     """Check that arguments agree with the tensors."""
-    layers, context = config.feature_encoder.layers, config.context
-    relative = getattr(context, "relative_position", None)
+    encoder, context = config.feature_encoder, config.context
+    assert isinstance(encoder, FeatureEncoderConfig)
+    assert isinstance(context, TransformerContextConfig)
+    relative = context.relative_position
     facts = {
-        "extractor_conv_layer_config": [[x.channels, x.kernel, x.stride] for x in layers],
-        "extractor_conv_bias": config.feature_encoder.bias,
-        "extractor_mode": config.feature_encoder.kind,
+        "extractor_conv_layer_config": [[x.channels, x.kernel, x.stride] for x in encoder.layers],
+        "extractor_conv_bias": encoder.bias,
+        "extractor_mode": encoder.kind,
         "encoder_embed_dim": context.dim,
         "encoder_num_layers": context.layers,
         "encoder_pos_conv_kernel": context.position_kernel,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from w2v_edge.model.config import ConvAdapterConfig
+from w2v_edge.model.conformer_config import ConvAdapterConfig
 from w2v_edge.model.padding import Frames, zero_padding
 
 

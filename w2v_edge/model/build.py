@@ -6,23 +6,33 @@ import torch
 from torch import nn
 
 from w2v_edge.model.adapters import ConvAdapter
+from w2v_edge.model.attention_adapter import AttentionAdapter
 from w2v_edge.model.config import (
+    FeatureEncoderConfig,
+    LogMelConfig,
     ModelConfig,
     QuerySoftmaxContextConfig,
     TransformerContextConfig,
 )
-from w2v_edge.model.feature_encoder import FEATURE_ENCODERS
+from w2v_edge.model.conformer import CausalConformerContextNetwork, ConformerContextNetwork
+from w2v_edge.model.conformer_config import (
+    AnyConformerConfig,
+    CausalConformerContextConfig,
+    ConformerContextConfig,
+)
+from w2v_edge.model.feature_encoder import FEATURE_ENCODERS, FeatureEncoder
 from w2v_edge.model.heads import build_head
 from w2v_edge.model.initialisation import initialise
 from w2v_edge.model.masking import MASKERS
+from w2v_edge.model.mel import LogMelFeatureEncoder
 from w2v_edge.model.quantizer import QUANTIZERS
 from w2v_edge.model.sew import SqueezedContextNetwork
 from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import (
     CONTEXT_NETWORKS,
+    ContextNetwork,
     QuerySoftmaxContextNetwork,
-    TransformerContextNetwork,
 )
 
 
@@ -55,7 +65,7 @@ def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> Tutori
     channels = config.feature_encoder.channels
     return TutorialModel(
         config,
-        feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
+        feature_encoder=_feature_encoder(config.feature_encoder),
         quantizer=QUANTIZERS[config.quantizer.kind](channels, config.quantizer),
         masker=MASKERS[config.masking.kind](channels, config.masking),
         context_network=QuerySoftmaxContextNetwork(channels, context),
@@ -64,17 +74,18 @@ def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> Tutori
 
 
 def _wav2vec2(
-    config: ModelConfig, context: TransformerContextConfig | SqueezedContextConfig
+    config: ModelConfig,
+    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
 ) -> Wav2Vec2Model:
     channels = config.feature_encoder.channels
     quantizer, objective = config.quantizer, config.objective
     inputs = context.output_dim if config.quantizer_input == "context" else channels
-    masking, adapter = config.masking, getattr(context, "adapter", None)
+    masking = config.masking
     # SEW projects features only to another width.
-    projected = isinstance(context, TransformerContextConfig) or channels != context.dim
+    projected = not isinstance(context, SqueezedContextConfig) or channels != context.dim
     return Wav2Vec2Model(
         config,
-        feature_encoder=FEATURE_ENCODERS[config.feature_encoder.kind](config.feature_encoder),
+        feature_encoder=_feature_encoder(config.feature_encoder),
         feature_norm=nn.LayerNorm(channels, eps=context.norm_eps) if config.feature_norm else None,
         quantizer=None if quantizer is None else QUANTIZERS[quantizer.kind](inputs, quantizer),
         target_projection=(
@@ -85,7 +96,7 @@ def _wav2vec2(
         feature_projection=nn.Linear(channels, context.dim) if projected else None,
         masker=None if masking is None else MASKERS[masking.kind](context.dim, masking),
         context_network=_context_network(context),
-        adapter=None if adapter is None else ConvAdapter(context.dim, adapter),
+        adapter=_adapter(context),
         prediction_projection=(
             None if objective is None else nn.Linear(context.dim, objective.projection_dim)
         ),
@@ -103,9 +114,29 @@ def _wav2vec2(
     )
 
 
+def _feature_encoder(config: FeatureEncoderConfig | LogMelConfig) -> FeatureEncoder:
+    if isinstance(config, LogMelConfig):
+        return LogMelFeatureEncoder(config)
+    return FEATURE_ENCODERS[config.kind](config)
+
+
 def _context_network(
-    context: TransformerContextConfig | SqueezedContextConfig,
-) -> TransformerContextNetwork:
+    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
+) -> ContextNetwork:
     if isinstance(context, SqueezedContextConfig):
         return SqueezedContextNetwork(context)
+    if isinstance(context, ConformerContextConfig):
+        return ConformerContextNetwork(context)
+    if isinstance(context, CausalConformerContextConfig):
+        return CausalConformerContextNetwork(context)
     return CONTEXT_NETWORKS[context.kind](context)
+
+
+def _adapter(
+    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
+) -> ConvAdapter | AttentionAdapter | None:
+    if isinstance(context, SqueezedContextConfig) or context.adapter is None:
+        return None
+    if isinstance(context, CausalConformerContextConfig):
+        return AttentionAdapter(context, context.adapter)
+    return ConvAdapter(context.dim, context.adapter)

@@ -7,11 +7,16 @@ number are part of its type (`Positive`, `Share`, ...); `validation` checks them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from w2v_edge import strict
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.model.conformer_config import (
+    CausalConformerContextConfig,
+    ConformerContextConfig,
+    ConvAdapterConfig,
+)
 from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.validation import (
     MAX_LAYERS,
@@ -56,6 +61,47 @@ class FeatureEncoderConfig:
     def channels(self) -> int:
         """Channels of the features."""
         return self.layers[-1].channels
+
+    @property
+    def measured_channels(self) -> int:
+        """Channels of the first layer whose statistics over the utterance the features need."""
+        return self.layers[0].channels if self.kind == "group_norm" else 0
+
+    @property
+    def geometry(self) -> Geometry:
+        """Hop, receptive field and padding of the frames, in samples."""
+        return Geometry.of_convolutions((x.kernel, x.stride, x.padding) for x in self.layers)
+
+
+MEL_WINDOW, MEL_HOP = 400, 160
+"""Samples of a mel frame, and from one to the next: 25 and 10 ms at 16 kHz."""
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Logarithmic mel energies, normalised over the utterance, two frames side by side (w2v-BERT).
+
+    Attributes:
+        bins: mel bins of a frame.
+    """
+
+    bins: Positive
+    kind: Literal["log_mel"] = "log_mel"
+
+    @property
+    def layers(self) -> tuple[ConvLayer, ...]:
+        """The steps over time, as convolutions: frames of the waveform, then pairs of frames."""
+        return ConvLayer(self.bins, MEL_WINDOW, MEL_HOP), ConvLayer(2 * self.bins, 2, 2)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the features."""
+        return 2 * self.bins
+
+    @property
+    def measured_channels(self) -> int:
+        """Channels of the first layer whose statistics over the utterance the features need."""
+        return self.bins
 
     @property
     def geometry(self) -> Geometry:
@@ -165,32 +211,6 @@ class RelativePositionConfig:
 
 
 @dataclass(frozen=True)
-class ConvAdapterConfig:
-    """Strided gated convolutions after the transformer, which downsample its frames.
-
-    Attributes:
-        dim: channels; a linear projection precedes if the transformer has another width.
-        layers: number of convolutions.
-        kernel: width in frames.
-        stride: in frames.
-        padding: in frames, on both sides.
-    """
-
-    dim: Positive
-    layers: Layers
-    kernel: Positive
-    stride: Positive
-    padding: Natural = 1
-
-    def frames(self, frames: int) -> int:
-        """Return the output frames of `frames` input frames."""
-        for _ in range(self.layers):
-            room = frames + 2 * self.padding - self.kernel
-            frames = room // self.stride + 1 if frames and room >= 0 else 0
-        return frames
-
-
-@dataclass(frozen=True)
 class TransformerContextConfig:
     """The transformer of wav2vec 2.0, HuBERT, WavLM and data2vec.
 
@@ -236,8 +256,21 @@ class TransformerContextConfig:
         """Channels of the context."""
         return self.dim if self.adapter is None else self.adapter.dim
 
+    def cut(self, layers: int) -> TransformerContextConfig:
+        """Return the network of the first `layers` blocks, with no norm after them, as in fairseq.
 
-ContextConfig = QuerySoftmaxContextConfig | TransformerContextConfig | SqueezedContextConfig
+        Post-norm networks keep their norm, which comes before the blocks.
+        """
+        return replace(self, layers=layers, final_norm=self.kind == "post_norm", adapter=None)
+
+
+ContextConfig = (
+    QuerySoftmaxContextConfig
+    | TransformerContextConfig
+    | SqueezedContextConfig
+    | ConformerContextConfig
+    | CausalConformerContextConfig
+)
 
 
 @dataclass(frozen=True)
@@ -372,7 +405,7 @@ class ModelConfig:
     Attributes:
         architecture: selects the model class.
         sample_rate: of the waveform, in Hz.
-        feature_encoder: the strided convolutions.
+        feature_encoder: what makes features of the waveform.
         quantizer: maps features or context to codes, if any.
         masking: span masking for pre-training, if any.
         context: the transformer.
@@ -384,13 +417,22 @@ class ModelConfig:
     """
 
     architecture: Literal[
-        "tutorial", "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat", "sew"
+        "tutorial",
+        "wav2vec2",
+        "hubert",
+        "wavlm",
+        "data2vec",
+        "unispeech",
+        "unispeech_sat",
+        "sew",
+        "wav2vec2_conformer",
+        "wav2vec2_bert",
     ]
     sample_rate: Positive
-    feature_encoder: FeatureEncoderConfig
+    feature_encoder: FeatureEncoderConfig | LogMelConfig
     quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None
     masking: FixedSpansConfig | ProbableSpansConfig | None
-    context: QuerySoftmaxContextConfig | TransformerContextConfig | SqueezedContextConfig
+    context: ContextConfig
     objective: ObjectiveConfig | None
     normalise: NormalisationConfig | None = None
     feature_norm: bool = True

@@ -1,4 +1,4 @@
-"""Feature encoders: strided convolutions from waveform to features, one class per published kind.
+"""Feature encoders: from waveform to features, one class per published kind.
 
 Source: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), section 2 and 4.2; the norms as in
 fairseq's `ConvFeatureExtractionModel` ("default" and "layer_norm" modes).
@@ -13,12 +13,32 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 
-from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig
+from w2v_edge.model.config import ConvLayer, FeatureEncoderConfig, LogMelConfig
 from w2v_edge.model.padding import Frames, frame_lengths, valid_steps, zero_padding
 
 
 class FeatureEncoder(nn.Module):
-    """Base of all feature encoders: applies the blocks and tracks valid lengths."""
+    """Base of all feature encoders."""
+
+    config: FeatureEncoderConfig | LogMelConfig
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """Encode a padded batch.
+
+        Args:
+            waveform: (b, t) PCM in [-1, 1]; samples past `lengths` are ignored.
+            lengths: (b,) valid samples of each utterance.
+
+        Returns:
+            Features (b, n, d), n the frames of t samples, and their valid lengths (b,).
+        """
+        raise NotImplementedError
+
+
+class ConvFeatureEncoder(FeatureEncoder):
+    """Base of strided convolutions: applies the blocks and tracks valid lengths."""
+
+    config: FeatureEncoderConfig
 
     def __init__(self, config: FeatureEncoderConfig) -> None:
         super().__init__()
@@ -45,15 +65,7 @@ class FeatureEncoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Encode a padded batch.
-
-        Args:
-            waveform: (b, t) PCM in [-1, 1]; samples past `lengths` are ignored.
-            lengths: (b,) valid samples of each utterance.
-
-        Returns:
-            Features (b, n, d), n the frames of t samples, and their valid lengths (b,).
-        """
+        """Encode a padded batch; see `FeatureEncoder.forward`."""
         geometry = self.config.geometry
         frames = geometry.frames(waveform.shape[1])
         # Pad to the receptive field, the shortest input of the convolutions; the frames that this
@@ -93,7 +105,7 @@ class _PaddedBlock(nn.Module):
         return F.gelu(self.conv(torch.where(valid, x, 0.0)))
 
 
-class PaddedFeatureEncoder(FeatureEncoder):
+class PaddedFeatureEncoder(ConvFeatureEncoder):
     """The `tutorial` architecture: zero-padded convolutions with GELU, without norms."""
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:  # noqa: ARG002
@@ -139,7 +151,7 @@ class _GroupNormBlock(nn.Module):
         return F.gelu(x)
 
 
-class GroupNormFeatureEncoder(FeatureEncoder):
+class GroupNormFeatureEncoder(ConvFeatureEncoder):
     """BASE: a group norm over the whole utterance after the first convolution."""
 
     def build_block(self, index: int, inputs: int, layer: ConvLayer) -> nn.Module:
@@ -184,7 +196,7 @@ def convolve_rows(x: Tensor, conv: nn.Conv1d) -> Tensor:
     return y
 
 
-class LayerNormFeatureEncoder(FeatureEncoder):
+class LayerNormFeatureEncoder(ConvFeatureEncoder):
     """LARGE: a layer norm after each convolution, no statistics over the utterance."""
 
     def enter(self, waveform: Tensor) -> Tensor:
@@ -200,7 +212,7 @@ class LayerNormFeatureEncoder(FeatureEncoder):
         return _LayerNormBlock(inputs, layer, bias=self.config.bias)
 
 
-FEATURE_ENCODERS: dict[str, type[FeatureEncoder]] = {
+FEATURE_ENCODERS: dict[str, type[ConvFeatureEncoder]] = {
     "padded": PaddedFeatureEncoder,
     "group_norm": GroupNormFeatureEncoder,
     "layer_norm": LayerNormFeatureEncoder,

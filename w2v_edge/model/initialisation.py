@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.model.feature_encoder import FeatureEncoder, MaskedChannelNorm
+from w2v_edge.model.conformer_attention import SinusoidAttention
+from w2v_edge.model.feature_encoder import ConvFeatureEncoder, MaskedChannelNorm
 from w2v_edge.model.heads import Head
 from w2v_edge.model.masking import SpanMasker
 from w2v_edge.model.position import PositionalConv, RelativePositionBias, RelativePositionGate
@@ -68,17 +69,26 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
         module.reset_running_stats()
         module.weight.fill_(1.0)
         module.bias.fill_(0.0)
-    elif isinstance(module, RelativePositionBias):
+    elif isinstance(module, Head) and module.layer_weights is not None:
+        module.layer_weights.fill_(1 / len(module.layer_weights))
+    else:
+        _draw_position(module, generator)
+
+
+def _draw_position(module: nn.Module, generator: torch.Generator) -> None:
+    """Initialise a module's own parameters if it encodes positions."""
+    if isinstance(module, RelativePositionBias | nn.Embedding):
         module.weight.normal_(generator=generator)
     elif isinstance(module, RelativePositionGate):
         module.scale.fill_(1.0)
-    elif isinstance(module, Head) and module.layer_weights is not None:
-        module.layer_weights.fill_(1 / len(module.layer_weights))
+    elif isinstance(module, SinusoidAttention):
+        module.content_bias.fill_(0.0)
+        module.distance_bias.fill_(0.0)
 
 
 def _refine(module: nn.Module, generator: torch.Generator) -> None:
     """Rescale parameters whose scale depends on the module's place in the model."""
-    if isinstance(module, FeatureEncoder):
+    if isinstance(module, ConvFeatureEncoder):
         module.convolutions[0].weight.mul_(SPEECH_GAIN / GELU_GAIN)
     elif isinstance(module, PositionalConv):
         _positional(module, generator)
@@ -93,7 +103,8 @@ def _refine(module: nn.Module, generator: torch.Generator) -> None:
 
 def _linear(module: nn.Linear, generator: torch.Generator) -> None:
     module.weight.normal_(std=1 / math.sqrt(module.in_features), generator=generator)
-    module.bias.fill_(0.0)
+    if module.bias is not None:
+        module.bias.fill_(0.0)
 
 
 def _conv(module: nn.Conv1d, generator: torch.Generator) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from w2v_edge.errors import ConfigError
 from w2v_edge.model.adapters import ConvAdapter
+from w2v_edge.model.attention_adapter import AttentionAdapter
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.feature_encoder import FeatureEncoder
 from w2v_edge.model.heads import Head
@@ -29,7 +30,7 @@ from w2v_edge.model.pretraining import (
 )
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.random import fresh_seeds
-from w2v_edge.model.transformer import QuerySoftmaxContextNetwork, TransformerContextNetwork
+from w2v_edge.model.transformer import ContextNetwork, QuerySoftmaxContextNetwork
 
 
 class SpeechModel(nn.Module):
@@ -145,7 +146,7 @@ class TutorialModel(SpeechModel):
 
 
 class Wav2Vec2Model(SpeechModel):
-    """wav2vec 2.0, and HuBERT, WavLM, data2vec and UniSpeech, which have a subset of its parts.
+    """wav2vec 2.0, and its relatives, which have a subset of its parts or others in their place.
 
     Quantizes the layer-normed features; masks the projected ones.
     """
@@ -160,8 +161,8 @@ class Wav2Vec2Model(SpeechModel):
         target_projection: nn.Linear | None,
         feature_projection: nn.Linear | None,
         masker: SpanMasker | None,
-        context_network: TransformerContextNetwork,
-        adapter: ConvAdapter | None,
+        context_network: ContextNetwork,
+        adapter: ConvAdapter | AttentionAdapter | None,
         prediction_projection: nn.Linear | None,
         head: Head | None,
         final_projection: nn.Linear | None,

@@ -8,6 +8,7 @@ architecture.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from w2v_edge.model.adapters import LanguageAdapter
 from w2v_edge.model.config import QuerySoftmaxContextConfig, TransformerContextConfig
+from w2v_edge.model.conformer_config import Activation, AnyConformerConfig
 from w2v_edge.model.padding import Frames, valid_steps, zero_padding
 from w2v_edge.model.position import (
     PositionalConv,
@@ -24,18 +26,25 @@ from w2v_edge.model.position import (
     build_positional_conv,
 )
 
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "swish": F.silu,
+}
+
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear."""
+    """Linear, activation, linear."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, activation: Activation = "gelu") -> None:
         super().__init__()
         self.expand = nn.Linear(dim, hidden)
         self.contract = nn.Linear(hidden, dim)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, n, d) to the same shape."""
-        projected: Tensor = self.contract(F.gelu(self.expand(x)))
+        projected: Tensor = self.contract(ACTIVATIONS[self.activation](self.expand(x)))
         return projected
 
 
@@ -172,22 +181,11 @@ class PreNormBlock(TransformerBlock):
         return self.adapt(x + self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
 
-class TransformerContextNetwork(nn.Module):
-    """Positional convolution and transformer blocks; subclasses place the norms."""
+class ContextNetwork(nn.Module):
+    """Base of networks of residual blocks, from projected features to context."""
 
-    block: type[TransformerBlock]
-
-    def __init__(self, config: TransformerContextConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.position = build_positional_conv(config)
-        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else None
-        self.dropout = nn.Dropout(config.dropout)
-        relative = config.relative_position
-        self.relative_position = (
-            None if relative is None else RelativePositionBias(config.heads, relative)
-        )
-        self.blocks = nn.ModuleList(self.block(config) for _ in range(config.layers))
+    config: TransformerContextConfig | AnyConformerConfig
+    blocks: nn.ModuleList
 
     def forward(self, frames: Frames) -> Tensor:
         """Map projected features (b, n, d) to context (b, n, d), zero past the lengths."""
@@ -204,6 +202,40 @@ class TransformerContextNetwork(nn.Module):
         """Return the context of the last hidden state (b, n, d)."""
         return x
 
+    def run(self, x: Tensor, *arguments: Tensor | None) -> list[Tensor]:
+        """Return the hidden states of x (b, n, d), with layer drop in training.
+
+        Args:
+            x: the first block's input.
+            arguments: further arguments of every block.
+        """
+        states = [x]
+        for block in self.blocks:
+            # Drawn on the host: no device synchronisation.
+            dropped = self.training and torch.rand(()).item() < self.config.layer_drop
+            x = x if dropped else block(x, *arguments)
+            states.append(x)
+        return states
+
+
+class TransformerContextNetwork(ContextNetwork):
+    """Positional convolution and transformer blocks; subclasses place the norms."""
+
+    config: TransformerContextConfig
+    block: type[TransformerBlock]
+
+    def __init__(self, config: TransformerContextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.position = build_positional_conv(config)
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else None
+        self.dropout = nn.Dropout(config.dropout)
+        relative = config.relative_position
+        self.relative_position = (
+            None if relative is None else RelativePositionBias(config.heads, relative)
+        )
+        self.blocks = nn.ModuleList(self.block(config) for _ in range(config.layers))
+
     def normed(self, x: Tensor) -> Tensor:
         """Apply the network's norm, if any, to x (b, n, d)."""
         return x if self.norm is None else self.norm(x)
@@ -214,17 +246,10 @@ class TransformerContextNetwork(nn.Module):
         return x + self.position(Frames(x, frames.lengths)) if x.shape[1] else x
 
     def run_blocks(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return the hidden states of x (b, n, d), with layer drop in training."""
-        valid = valid_steps(lengths, x.shape[1])
+        """Return the hidden states of x (b, n, d)."""
         relative = self.relative_position
         distances = None if relative is None else relative(x.shape[1])
-        states = [x]
-        for block in self.blocks:
-            # Drawn on the host: no device synchronisation.
-            dropped = self.training and torch.rand(()).item() < self.config.layer_drop
-            x = x if dropped else block(x, valid, distances)
-            states.append(x)
-        return states
+        return self.run(x, valid_steps(lengths, x.shape[1]), distances)
 
 
 class PostNormContextNetwork(TransformerContextNetwork):

@@ -16,6 +16,10 @@ from w2v_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from w2v_edge.model.config import ModelConfig
+    from w2v_edge.model.conformer_config import AnyConformerConfig
+
+CONFORMERS = {"wav2vec2_conformer": "conformer", "wav2vec2_bert": "causal_conformer"}
+"""Kind of the context network by architecture, of architectures with a conformer."""
 
 MAX_LAYERS = 1000
 """Each layer is a module to build, before the weights show that a config claims too many."""
@@ -65,6 +69,7 @@ def validate(config: ModelConfig) -> None:
     _check_ranges(config)
     _check_convolutions(config)
     _check_divisions(config)
+    _check_conformer(config)
     _check_kinds(config)
     _check_training(config)
     _check_outputs(config)
@@ -122,10 +127,12 @@ def _check_convolutions(config: ModelConfig) -> None:
 
 def _check_divisions(config: ModelConfig) -> None:
     context, quantizer = config.context, config.quantizer
-    pairs = [
-        (context.dim, context.heads, "context.dim by context.heads"),
-        (context.dim, context.position_groups, "context.dim by context.position_groups"),
-    ]
+    pairs = [(context.dim, context.heads, "context.dim by context.heads")]
+    if context.kind == "causal_conformer":
+        pairs.append((context.output_dim, context.heads, "context.adapter.dim by context.heads"))
+    elif context.kind != "conformer":
+        groups = context.position_groups
+        pairs.append((context.dim, groups, "context.dim by context.position_groups"))
     if quantizer is not None:
         pairs.append(
             (quantizer.vector_dim, quantizer.groups, "quantizer.vector_dim by quantizer.groups")
@@ -135,22 +142,44 @@ def _check_divisions(config: ModelConfig) -> None:
             raise ConfigError(f"{where}: {whole} is not divisible by {part}")
 
 
+def _check_conformer(config: ModelConfig) -> None:
+    if not config.context.kind.endswith("conformer"):
+        return
+    context = typing.cast("AnyConformerConfig", config.context)
+    if context.kernel % 2 == 0:
+        raise ConfigError(f"context.kernel: expected an odd number, found {context.kernel}")
+    kind = None if context.position is None else context.position.kind
+    width = {"rotary": context.dim // context.heads, "relative": context.dim}.get(str(kind), 0)
+    if width % 2:
+        raise ConfigError(f"context.position: {kind!r} needs an even width, found {width}")
+
+
 def _check_kinds(config: ModelConfig) -> None:
     tutorial = config.architecture == "tutorial"
     padded = config.feature_encoder.kind == "padded"
-    over_queries = config.context.kind == "query_softmax"
-    if not tutorial == padded == over_queries:
+    kind = config.context.kind
+    over_queries = kind == "query_softmax"
+    mel = config.feature_encoder.kind == "log_mel"
+    conformer = kind if kind.endswith("conformer") else None
+    consistent = (
+        tutorial == padded == over_queries
+        and conformer == CONFORMERS.get(config.architecture)
+        and mel == (kind == "causal_conformer")
+    )
+    if not consistent:
         raise ConfigError(
             f"architecture {config.architecture!r} does not go with feature encoder "
             f"{config.feature_encoder.kind!r} and context network {config.context.kind!r}"
         )
+    if mel and config.normalise is not None:
+        raise ConfigError("normalise: expected none, since mel energies are normalised themselves")
     relative = getattr(config.context, "relative_position", None)
     if relative is not None and relative.max_distance <= relative.buckets // 4:
         raise ConfigError(
             "context.relative_position.max_distance: expected more than a quarter of the buckets "
             f"({relative.buckets}), found {relative.max_distance}"
         )
-    if over_queries and config.context.position_kernel % 2 == 0:
+    if over_queries and getattr(config.context, "position_kernel", 1) % 2 == 0:
         raise ConfigError("context.position_kernel: expected an odd number for 'query_softmax'")
 
 

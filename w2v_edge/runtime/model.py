@@ -437,9 +437,9 @@ class Model(Graphs):
         Args:
             sample_rate: Hz of the blocks; None for the model's.
             statistics: for front ends that need statistics of the whole utterance (group norm,
-                normalised input; others ignore it): frozen ones from `statistics`, of the same
-                speaker and microphone; or "running", over the audio so far, updated every second;
-                or `RunningStatistics` with another period.
+                mel energies, normalised input; others ignore it): frozen ones from `statistics`, of
+                the same speaker and microphone; or "running", over the audio so far, updated every
+                second; or `RunningStatistics` with another period.
             context: window of attention, which sets its latency; True for steps of 320 ms with 4 s
                 before and 320 ms after; False to leave the transformer out. By default it is left
                 out if codes are computed from features.

@@ -116,8 +116,12 @@ class GrowingStatistics:
     def value(self) -> Statistics:
         """Return the statistics (k,)."""
         parts = [self._samples.mean, self._samples.variance]
-        parts += [self._windows.mean, self._windows.variance]
+        parts += [self._windows.mean, self._windows.variance * self._unbiased(self._windows.count)]
         return np.concatenate(parts).astype(np.float32)
+
+    def _unbiased(self, count: int) -> float:
+        """Return the variance that the model takes, over the variance, of `count` values."""
+        return count / (count - 1) if self._info.unbiased and count > 1 else 1.0
 
     def _add_windows(self) -> None:
         """Run `statistics.onnx` on the windows that are complete, each window once."""
@@ -132,7 +136,7 @@ class GrowingStatistics:
         statistics = self._session.run("statistics", inputs)["statistics"][0]
         measured = statistics[-2 * self._info.channels :]
         mean, variance = np.split(measured.astype(np.float64), 2)
-        self._windows += Moments(count, mean, variance)
+        self._windows += Moments(count, mean, variance / self._unbiased(count))
         self._buffer.release(begin + count * stride)
 
 

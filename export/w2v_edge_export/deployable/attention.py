@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.model.conformer_attention import ConformerAttention
 from w2v_edge.model.position import (
     GATE_PARTS,
     RelativePositionBias,
@@ -20,7 +21,9 @@ from w2v_edge_export.deployable.ops import MASKED, attend, lookup
 class AttentionTwin(nn.Module):
     """Base of the attention twins: the projections."""
 
-    def __init__(self, source: SelfAttention | QuerySoftmaxAttention, divisor: float) -> None:
+    def __init__(
+        self, source: SelfAttention | QuerySoftmaxAttention | ConformerAttention, divisor: float
+    ) -> None:
         super().__init__()
         self.heads = source.heads
         self.query, self.key, self.value = (Linear(x) for x in _thirds(source.qkv))

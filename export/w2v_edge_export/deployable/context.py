@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.model.adapters import ConvAdapter
+from w2v_edge.model.attention_adapter import AttentionAdapter
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import (
-    FeedForward,
     PreNormContextNetwork,
     QuerySoftmaxBlock,
     TransformerBlock,
@@ -22,27 +23,14 @@ from w2v_edge_export.deployable.attention import (
     QuerySoftmaxAttentionTwin,
     SelfAttentionTwin,
 )
+from w2v_edge_export.deployable.attention_adapter import AttentionAdapterTwin
 from w2v_edge_export.deployable.convolutions import (
     ConvAdapterTwin,
     LanguageAdapterTwin,
     position_twin,
 )
 from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
-from w2v_edge_export.deployable.layers import Linear, Norm
-
-
-class FeedForwardTwin(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, source: FeedForward) -> None:
-        super().__init__()
-        self.expand = Linear(source.expand)
-        self.contract = Linear(source.contract)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (b, n, d) to the same shape."""
-        contracted: Tensor = self.contract(nn.functional.gelu(self.expand(x)))
-        return contracted
+from w2v_edge_export.deployable.layers import FeedForwardTwin, Linear, Norm
 
 
 class QuerySoftmaxBlockTwin(nn.Module):
@@ -143,7 +131,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
         self.layers = model.config.outputs.layers
         projection = model.feature_projection
         self.feature_projection = None if projection is None else Linear(projection)
-        self.adapter = None if model.adapter is None else ConvAdapterTwin(model.adapter)
+        self.adapter = None if model.adapter is None else _adapter_twin(model.adapter)
         self.head = None if model.head is None else head_twin(model.head)
         projection = model.final_projection
         self.final_projection = None if projection is None else Linear(projection)
@@ -213,6 +201,12 @@ class TransformerContextTwin(Wav2Vec2ContextTwin):
     def finish(self, x: Tensor) -> Tensor:
         """Norm the last hidden state (b, n, d) of a pre-norm network, unless it was cut."""
         return self.norm(x) if self.pre_norm and self.norm is not None else x
+
+
+def _adapter_twin(source: ConvAdapter | AttentionAdapter) -> nn.Module:
+    if isinstance(source, AttentionAdapter):
+        return AttentionAdapterTwin(source)
+    return ConvAdapterTwin(source)
 
 
 def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from w2v_edge.model.adapters import ConvAdapter, LanguageAdapter
 from w2v_edge.model.position import BatchNormPositionalConv, PositionalConv, PositionalConvStack
 from w2v_edge_export.deployable.layers import GroupedConv, Linear, Norm
-from w2v_edge_export.graph_builder import ExportError
+from w2v_edge_export.graph_builder import ExportError, known
 
 
 class _Convolution(nn.Module):
@@ -98,20 +98,44 @@ class LanguageAdapterTwin(nn.Module):
         return expanded
 
 
+class GatedPool(nn.Module):
+    """A strided, gated convolution over frames."""
+
+    def __init__(self, source: nn.Conv1d) -> None:
+        super().__init__()
+        self.kernel, self.stride = source.kernel_size[0], source.stride[0]
+        self.padding = cast("int", source.padding[0])
+        # Some runtimes fail on an empty output: extra steps are computed and cut off.
+        self.surplus = max(1, -(-(self.kernel - 2 * self.padding) // self.stride))
+        self.weight = _frozen(source.weight)
+        self.bias = _frozen(known(source.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, d), zero at padding, to fewer frames (b, m, d)."""
+        right = self.padding + self.surplus * self.stride
+        padded = nn.functional.pad(x, (0, 0, self.padding, right)).transpose(1, 2)
+        y = nn.functional.conv1d(padded, self.weight, self.bias, stride=self.stride)
+        values, gates = y.chunk(2, dim=1)
+        return (values * torch.sigmoid(gates))[:, :, : -self.surplus].transpose(1, 2)
+
+    def valid(self, lengths: Tensor, steps: int) -> Tensor:
+        """Return a (b, steps) mask of the frames made of `lengths` (b,) frames.
+
+        There is no division, which exporters compute in float32.
+        """
+        index = torch.arange(steps, device=lengths.device)
+        reach = index * self.stride + (self.kernel - 2 * self.padding)
+        return (reach <= lengths.unsqueeze(1)) & (lengths.unsqueeze(1) > 0)
+
+
 class ConvAdapterTwin(nn.Module):
     """Strided, gated convolutions over context vectors."""
 
     def __init__(self, source: ConvAdapter) -> None:
         super().__init__()
-        config = source.config
         self.projection = None if source.projection is None else Linear(source.projection)
         self.norm = None if source.norm is None else Norm(source.norm)
-        self.kernel, self.stride, self.padding = config.kernel, config.stride, config.padding
-        # Some runtimes fail on an empty output: extra steps are computed and cut off.
-        self.surplus = -(-(config.kernel - 2 * config.padding) // config.stride)
-        convs = [cast("nn.Conv1d", x) for x in source.layers]
-        self.weights = nn.ParameterList(_frozen(x.weight) for x in convs)
-        self.biases = nn.ParameterList(_frozen(cast("Tensor", x.bias)) for x in convs)
+        self.layers = nn.ModuleList(GatedPool(cast("nn.Conv1d", x)) for x in source.layers)
 
     def forward(self, x: Tensor, valid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map x (b, n, d) to fewer frames (b, m, d), zero at padding.
@@ -126,26 +150,13 @@ class ConvAdapterTwin(nn.Module):
         """
         if self.projection is not None and self.norm is not None:
             x = self.norm(self.projection(x)) * valid
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = self._convolve(x, weight, bias)
-            mask = self._valid(lengths, x.shape[1])
+        for layer in self.layers:
+            x = layer(x)
+            mask = cast("GatedPool", layer).valid(lengths, x.shape[1])
             lengths = mask.sum(dim=1)
             valid = mask.unsqueeze(2).to(x.dtype)
             x = x * valid
         return x, valid, lengths
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        right = self.padding + self.surplus * self.stride
-        padded = nn.functional.pad(x, (0, 0, self.padding, right)).transpose(1, 2)
-        y = nn.functional.conv1d(padded, weight, bias, stride=self.stride)
-        values, gates = y.chunk(2, dim=1)
-        return (values * torch.sigmoid(gates))[:, :, : -self.surplus].transpose(1, 2)
-
-    def _valid(self, lengths: Tensor, steps: int) -> Tensor:
-        """Return a (b, steps) mask, without a division, which exporters compute in float32."""
-        index = torch.arange(steps, device=lengths.device)
-        reach = index * self.stride + (self.kernel - 2 * self.padding)
-        return (reach <= lengths.unsqueeze(1)) & (lengths.unsqueeze(1) > 0)
 
 
 def _frozen(x: Tensor) -> nn.Parameter:

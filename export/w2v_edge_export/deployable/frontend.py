@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.model.config import ConvLayer, NormalisationConfig
 from w2v_edge.model.feature_encoder import (
-    FeatureEncoder,
+    ConvFeatureEncoder,
     GroupNormFeatureEncoder,
     LayerNormFeatureEncoder,
     MaskedChannelNorm,
@@ -39,16 +39,9 @@ class FrontendTile(nn.Module):
     multiple of its stride and no extra frame has to be cut off.
     """
 
-    def __init__(
-        self,
-        encoder: FeatureEncoder,
-        feature_norm: nn.LayerNorm | None,
-        normalisation: NormalisationConfig | None,
-    ) -> None:
+    def __init__(self, geometry: Geometry, feature_norm: nn.LayerNorm | None) -> None:
         super().__init__()
-        self.normalisation = normalisation
-        self.geometry = encoder.config.geometry
-        self.conv = nn.ModuleList(Conv(conv) for conv in encoder.convolutions)
+        self.geometry = geometry
         self.feature_norm = None if feature_norm is None else Norm(feature_norm)
 
     def finish(self, x: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
@@ -59,12 +52,26 @@ class FrontendTile(nn.Module):
         return torch.where(valid.unsqueeze(2), x, torch.zeros((), dtype=x.dtype))
 
 
-class PaddedFrontendTile(FrontendTile):
+class ConvFrontendTile(FrontendTile):
+    """Base of strided convolutions."""
+
+    def __init__(
+        self,
+        encoder: ConvFeatureEncoder,
+        feature_norm: nn.LayerNorm | None,
+        normalisation: NormalisationConfig | None,
+    ) -> None:
+        super().__init__(encoder.config.geometry, feature_norm)
+        self.normalisation = normalisation
+        self.conv = nn.ModuleList(Conv(conv) for conv in encoder.convolutions)
+
+
+class PaddedFrontendTile(ConvFrontendTile):
     """Zero-padded convolutions: each layer's input is zeroed outside the utterance."""
 
     def __init__(
         self,
-        encoder: FeatureEncoder,
+        encoder: ConvFeatureEncoder,
         feature_norm: nn.LayerNorm | None,
         normalisation: NormalisationConfig | None,
     ) -> None:
@@ -87,7 +94,7 @@ class PaddedFrontendTile(FrontendTile):
         return self.finish(x, start, lengths)
 
 
-class GroupNormFrontendTile(FrontendTile):
+class GroupNormFrontendTile(ConvFrontendTile):
     """BASE's front end: given its statistics, the norm after convolution 0 is an affine map.
 
     The last 2 d columns of `statistics` are each channel's mean and variance over the utterance,
@@ -97,7 +104,7 @@ class GroupNormFrontendTile(FrontendTile):
 
     def __init__(
         self,
-        encoder: FeatureEncoder,
+        encoder: ConvFeatureEncoder,
         feature_norm: nn.LayerNorm | None,
         normalisation: NormalisationConfig | None,
     ) -> None:
@@ -130,12 +137,12 @@ class GroupNormFrontendTile(FrontendTile):
         return self.finish(x, start, lengths)
 
 
-class LayerNormFrontendTile(FrontendTile):
+class LayerNormFrontendTile(ConvFrontendTile):
     """LARGE's front end: a layer norm over channels after each convolution."""
 
     def __init__(
         self,
-        encoder: FeatureEncoder,
+        encoder: ConvFeatureEncoder,
         feature_norm: nn.LayerNorm | None,
         normalisation: NormalisationConfig | None,
     ) -> None:
@@ -168,7 +175,7 @@ def _valid(geometry: Geometry, lengths: Tensor, first: Tensor, steps: int) -> Te
     return valid_steps(lengths, first, steps, geometry.hop, geometry.receptive_field - padding)
 
 
-FRONTEND_TILES: dict[type[FeatureEncoder], type[FrontendTile]] = {
+FRONTEND_TILES: dict[type[ConvFeatureEncoder], type[ConvFrontendTile]] = {
     PaddedFeatureEncoder: PaddedFrontendTile,
     GroupNormFeatureEncoder: GroupNormFrontendTile,
     LayerNormFeatureEncoder: LayerNormFrontendTile,

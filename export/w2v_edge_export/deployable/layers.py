@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.model.transformer import ACTIVATIONS, FeedForward
 from w2v_edge_export.deployable.ops import grouped_conv, windows
 from w2v_edge_export.graph_builder import known
 
@@ -18,11 +19,30 @@ class Linear(nn.Module):
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()
         self.weight = nn.Parameter(source.weight.detach().T, requires_grad=False)
-        self.bias = nn.Parameter(source.bias.detach().clone(), requires_grad=False)
+        bias: Tensor | None = source.bias
+        self.bias = (
+            None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, n, inputs) to (b, n, outputs)."""
-        return torch.matmul(x, self.weight) + self.bias
+        y = torch.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class FeedForwardTwin(nn.Module):
+    """Linear, activation, linear."""
+
+    def __init__(self, source: FeedForward) -> None:
+        super().__init__()
+        self.expand = Linear(source.expand)
+        self.contract = Linear(source.contract)
+        self.activation = source.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, d) to the same shape."""
+        contracted: Tensor = self.contract(ACTIVATIONS[self.activation](self.expand(x)))
+        return contracted
 
 
 class Norm(nn.Module):

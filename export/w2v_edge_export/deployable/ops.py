@@ -49,17 +49,18 @@ def attend(
     """Compute attention, with a softmax over keys of scaled products.
 
     `Attention` takes q, k, v (b, n, d), channels head-major, and `valid` (b, n, 1), 0 at masked
-    keys, else 1; it returns (b, n, d). The product of the optional `distances` (h, n, n) and `gate`
-    (b, h, n, 1) is added to the scaled products of queries and keys.
+    keys, else 1; it returns (b, n, d). To the scaled products of queries and keys are added the
+    optional `distances`: (b, h, n, n), or with a `gate` (b, h, n, 1), by which they are multiplied,
+    (h, n, n).
     """
-    biases = [] if distances is None or gate is None else [distances, gate]
+    biases = [x for x in (distances, gate) if x is not None]
     if torch.onnx.is_in_onnx_export():
         inputs = (q, k, v, valid, *biases)
         return _node("Attention", inputs, {"heads": heads, "scale": scale}, q.shape)
     q, k, v = (torch.unflatten(x, 2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     bias = (1 - valid).transpose(1, 2).unsqueeze(1) * MASKED
-    if biases:
-        bias = bias + biases[0] * biases[1]
+    if distances is not None:
+        bias = bias + (distances if gate is None else distances * gate)
     weights = (torch.matmul(q * scale, k.transpose(2, 3)) + bias).softmax(dim=3)
     return torch.matmul(weights, v).transpose(1, 2).flatten(2)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from w2v_edge.model.conformer import ConformerNetwork
 from w2v_edge.model.sew import SqueezedContextNetwork
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
+from w2v_edge.model.transformer import TransformerContextNetwork
+from w2v_edge_export.deployable.conformer_context import ConformerContextTwin
 from w2v_edge_export.deployable.context import (
     ContextTwin,
     TransformerContextTwin,
@@ -21,5 +24,8 @@ def context_twin(model: SpeechModel) -> ContextTwin:
         network = model.context_network
         if isinstance(network, SqueezedContextNetwork):
             return SqueezedContextTwin(model, network)
-        return TransformerContextTwin(model, network)
+        if isinstance(network, ConformerNetwork):
+            return ConformerContextTwin(model, network)
+        if isinstance(network, TransformerContextNetwork):
+            return TransformerContextTwin(model, network)
     raise ExportError(f"no inference twin for {type(model).__name__}")

@@ -5,8 +5,8 @@ With onnxruntime's own operators it becomes one MultiHeadAttention, whose CPU ke
 channels: a constant in the queries, a large negative number in the keys of padding. An `If` leaves
 the extra channels out of batches without padding.
 
-Elsewhere it is written out in standard operators. A gated bias of distances needs a
-(frames, frames) matrix for each head in any case; padded keys are masked in that.
+Elsewhere it is written out in standard operators. A bias of distances needs a (frames, frames)
+matrix for each head in any case; padded keys are masked in that.
 """
 
 from __future__ import annotations
@@ -79,16 +79,19 @@ def _biased(
     valid: ir.Value,
     padded: ir.Value,
     distances: ir.Value,
-    gate: ir.Value,
+    gate: ir.Value | None = None,
     *,
     heads: int,
     scale: float,
 ) -> ir.Value:
-    bias = g.branch(
-        padded,
-        lambda inner: inner.op("Add", inner.op("Mul", gate, distances), _hidden(inner, valid)),
-        lambda inner: inner.op("Mul", gate, distances),
-    )
+    if gate is None:
+        bias = g.op("Add", distances, _hidden(g, valid))
+    else:
+        bias = g.branch(
+            padded,
+            lambda inner: inner.op("Add", inner.op("Mul", gate, distances), _hidden(inner, valid)),
+            lambda inner: inner.op("Mul", gate, distances),
+        )
     # Its inputs: query, key, value, bias of the projections, key mask, attention bias.
     return g.op(
         f"{CONTRIB}::MultiHeadAttention", q, k, v, None, None, bias, num_heads=heads, scale=scale
@@ -131,8 +134,9 @@ def _written_out(
 
     q = g.op("Mul", q, g.floats(scale))
     logits = g.op("MatMul", split(q, [0, 2, 1, 3]), split(k, [0, 2, 3, 1]))
-    if distances is not None and gate is not None:
-        logits = g.op("Add", logits, g.op("Mul", gate, distances))
+    if distances is not None:
+        bias = distances if gate is None else g.op("Mul", gate, distances)
+        logits = g.op("Add", logits, bias)
     weights = g.op("Softmax", g.op("Add", logits, _hidden(g, valid)), axis=3)
     mixed = g.op("MatMul", weights, split(v, [0, 2, 1, 3]))
     return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), [0, 0, dim])

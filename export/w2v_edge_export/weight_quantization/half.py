@@ -76,8 +76,10 @@ class _Rewrite:
     def _becomes_half(self, node: ir.Node) -> bool:
         weight = node.inputs[1] if len(node.inputs) > 1 else None
         weighted = weight is not None and weight.is_initializer()
-        if node.op_type in {"MatMul", "Conv"} and weighted:
-            return weight is not None and not str(weight.name).startswith(FLOAT_WEIGHTS)
+        if node.op_type in {"MatMul", "Conv"} and weight is not None and weighted:
+            # Products in float64 are there for their precision.
+            exact = weight.dtype == ir.DataType.DOUBLE
+            return not exact and not str(weight.name).startswith(FLOAT_WEIGHTS)
         if node.op_type not in FOLLOWS or self.halves.isdisjoint(node.inputs):
             return False
         # A sum of two activations is the residual stream, or the bias that hides padding.

@@ -20,6 +20,9 @@ NEVER_NULL = (
     "conv_stride",
     "num_buckets",
     "max_bucket_distance",
+    "left_max_position_embeddings",
+    "right_max_position_embeddings",
+    "rotary_embedding_base",
 )
 """Settings that no tensor confirms: a default in place of null would be a guess."""
 
@@ -33,7 +36,8 @@ def major_version(config: Mapping[str, Any]) -> int | None:
 def doubts_of(config: Mapping[str, Any], model: ModelConfig) -> tuple[str, ...]:
     """Return a remark if it is open where the final norm is in a mix of layers."""
     mixed = getattr(model.head, "weighted_layers", False)
-    if not mixed or model.context.kind != "pre_norm" or major_version(config) is not None:
+    normed = model.context.kind in {"pre_norm", "conformer"}
+    if not mixed or not normed or major_version(config) is not None:
         return ()
     stated = config.get("transformers_version")
     remark = (

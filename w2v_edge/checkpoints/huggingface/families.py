@@ -11,18 +11,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from w2v_edge.checkpoints.huggingface.conformer_settings import (
+    attention_adapter,
+    conformer,
+    conv_adapter,
+    position,
+)
 from w2v_edge.checkpoints.huggingface.doubts import one_kind
-from w2v_edge.checkpoints.settings import SourceSettings
+from w2v_edge.checkpoints.settings import SourceSettings, clip_share
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.config import (
-    ConvAdapterConfig,
-    RelativePositionConfig,
-    TransformerContextConfig,
+from w2v_edge.model.config import RelativePositionConfig, TransformerContextConfig
+from w2v_edge.model.conformer_config import (
+    AnyConformerConfig,
+    CausalConformerContextConfig,
+    ConformerContextConfig,
 )
 from w2v_edge.model.sew_config import SqueezedContextConfig
 
 Architecture = Literal[
-    "wav2vec2", "hubert", "wavlm", "data2vec", "unispeech", "unispeech_sat", "sew"
+    "wav2vec2",
+    "hubert",
+    "wavlm",
+    "data2vec",
+    "unispeech",
+    "unispeech_sat",
+    "sew",
+    "wav2vec2_conformer",
+    "wav2vec2_bert",
 ]
 
 CLASSES = {
@@ -69,6 +84,7 @@ NEVER_READ = {
     r"(.*\.)?mask_feature_emb_vector": "an early mask vector",
     r"(.*\.)?masked_spec_embed": "the mask vector",
     r"(.*\.)?position_ids": "indices",
+    r"(.*\.)?embed_positions\.(inv_freq|pe)": "follows from the config",
 }
 """The same for every kind."""
 
@@ -91,7 +107,9 @@ class Family:
         tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
         pretraining: whether its pre-training class is read with quantizer and objective; otherwise
             such a class is read as its body.
+        log_mel: whether the features are mel energies, and not strided convolutions.
         defaults: defaults of its settings, where they are not those of wav2vec 2.0.
+        unused: reason by pattern of further tensors that no class reads.
     """
 
     model_type: str
@@ -99,7 +117,9 @@ class Family:
     class_prefix: str
     tensor_prefix: str
     pretraining = False
+    log_mel = False
     defaults: ClassVar[Mapping[str, Any]] = {}
+    unused: ClassVar[Mapping[str, str]] = {}
 
     def encoder_norm(self, settings: SourceSettings) -> str:
         """Return the norm of the feature encoder, 'group' or 'layer'."""
@@ -110,12 +130,20 @@ class Family:
         """Return whether the features are layer-normed."""
         return True
 
-    def context(self, settings: SourceSettings) -> TransformerContextConfig | SqueezedContextConfig:
+    def final_norm(self, settings: SourceSettings) -> bool:
+        """Return whether a norm follows the last block."""
+        stable: bool = settings["do_stable_layer_norm"]
+        return stable
+
+    def context(
+        self, settings: SourceSettings
+    ) -> TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig:
         """Return the context network of a model."""
         return self.transformer(settings)
 
     def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer of wav2vec 2.0 with the settings of a model."""
+        settings.require("hidden_act", "gelu")
         kernel = settings.integer("num_conv_pos_embeddings")
         return TransformerContextConfig(
             "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
@@ -128,7 +156,7 @@ class Family:
             dropout=clip_share(settings["hidden_dropout"]),
             layer_drop=clip_share(settings["layerdrop"]),
             norm_eps=float(settings["layer_norm_eps"]),
-            adapter=_conv_adapter(settings),
+            adapter=conv_adapter(settings),
         )
 
 
@@ -250,10 +278,63 @@ class Sew(Family):
         )
 
 
+class Wav2Vec2Conformer(Family):
+    """wav2vec2-Conformer."""
+
+    model_type, architecture = "wav2vec2-conformer", "wav2vec2_conformer"
+    class_prefix, tensor_prefix = "Wav2Vec2Conformer", "wav2vec2_conformer"
+    pretraining = True
+    unused: ClassVar = {r"(.*\.)?encoder\.pos_conv_embed\..*": "no output depends on it"}
+
+    def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable
+        """Return True."""
+        return True
+
+    def context(self, settings: SourceSettings) -> ConformerContextConfig:
+        """Return the conformer."""
+        return ConformerContextConfig(
+            **conformer(settings),
+            position=position(settings, ("relative", "rotary")),
+            adapter=conv_adapter(settings),
+        )
+
+
+class Wav2Vec2Bert(Family):
+    """w2v-BERT 2.0."""
+
+    model_type, architecture = "wav2vec2-bert", "wav2vec2_bert"
+    class_prefix, tensor_prefix = "Wav2Vec2Bert", "wav2vec2_bert"
+    log_mel = True
+    defaults: ClassVar = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "hidden_act": "swish",
+        "hidden_dropout": 0.0,
+        "classifier_proj_size": 768,
+        "num_adapter_layers": 1,
+        "position_embeddings_type": "relative_key",
+    }
+
+    def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable
+        """Return False."""
+        return False
+
+    def context(self, settings: SourceSettings) -> CausalConformerContextConfig:
+        """Return the conformer, with an attention adapter if configured."""
+        return CausalConformerContextConfig(
+            **conformer(settings),
+            position=position(settings, ("relative_key", "relative", "rotary")),
+            adapter=attention_adapter(settings),
+        )
+
+
 FAMILIES: tuple[Family, ...] = (
     *(Wav2Vec2(), Hubert(), WavLM(), Data2Vec()),
     *(UniSpeech(), UniSpeechSat()),
     Sew(),
+    *(Wav2Vec2Conformer(), Wav2Vec2Bert()),
 )
 
 
@@ -314,20 +395,4 @@ def _kind_of_class(path: Path | str, family: Family, name: str) -> str:
         f"{path}: class {name!r:.60} is not supported; supported for this model_type: "
         f"{', '.join(family.class_prefix + ending for ending in CLASSES)}; export what is known of "
         f"it: --as {' or '.join(dict.fromkeys(CLASSES.values()))}"
-    )
-
-
-def clip_share(value: float) -> float:
-    """Clip a setting to [0, 1]; for those that only training uses."""
-    return min(1.0, max(0.0, float(value)))
-
-
-def _conv_adapter(settings: SourceSettings) -> ConvAdapterConfig | None:
-    if not settings["add_adapter"]:
-        return None
-    return ConvAdapterConfig(
-        dim=settings.integer("output_hidden_size") or settings["hidden_size"],
-        layers=settings["num_adapter_layers"],
-        kernel=settings["adapter_kernel_size"],
-        stride=settings["adapter_stride"],
     )

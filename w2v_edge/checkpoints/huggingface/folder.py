@@ -43,8 +43,9 @@ from w2v_edge.model.speech_model import SpeechModel
 FORMAT = "huggingface"
 TOKENIZER_FILES = (VOCABULARY, ADDED, TOKENIZER, SPECIAL, FAST_TOKENIZER)
 JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
-BODY = r"(feature_extractor|feature_projection|encoder|adapter)"
-FIRST = "feature_extractor.conv_layers.0.conv.weight"
+BODY = r"(feature_extractor|feature_projection|encoder|adapter|intermediate_ffn)"
+FIRST = ("feature_extractor.conv_layers.0.conv.weight", "feature_projection.projection.weight")
+"""Tensors of a body, of which each has one; they tell the beginning of its names."""
 ADAPTERS = ("adapter.{}.safetensors", "adapter.{}.bin")
 
 
@@ -116,7 +117,7 @@ def _convert(
     empty = assemble_empty(folder, config)
     expected = empty.state_dict()
     prefix = _prefix(tensors, f"{family_for(config.architecture).tensor_prefix}.", kind, chosen)
-    unused = UNUSED[kind] | NEVER_READ
+    unused = {**UNUSED[kind], **NEVER_READ, **family_of(folder, files[CONFIG]).unused}
     if chosen is not None:
         unused |= {rf"(?!{re.escape(prefix)}{BODY}\.).*": f"not of the model read as {chosen}"}
     table = key_table(config, expected, prefix)
@@ -126,7 +127,9 @@ def _convert(
 
 def _prefix(tensors: Mapping[str, Tensor], usual: str, kind: str, chosen: str | None) -> str:
     """Return the beginning of the names of the body's tensors; a body alone has none."""
-    found = {name.removesuffix(FIRST) for name in tensors if name.endswith(FIRST)}
+    found = {
+        name.removesuffix(first) for first in FIRST for name in tensors if name.endswith(first)
+    }
     if usual in found or not found:
         return usual
     if kind == "body" and "" in found:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from w2v_edge.checkpoints.huggingface.conformer_names import conformer_names
 from w2v_edge.checkpoints.key_table import KeyMapping, existing, weight_and_bias
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
@@ -13,6 +14,7 @@ from w2v_edge.model.config import (
     QuerySoftmaxContextConfig,
     TransformerContextConfig,
 )
+from w2v_edge.model.conformer_config import AnyConformerConfig, ConvAdapterConfig
 from w2v_edge.model.sew_config import SqueezedContextConfig
 
 NORMED = "parametrizations.weight"
@@ -54,10 +56,24 @@ def _sew(context: SqueezedContextConfig, prefix: str) -> Iterator[KeyMapping]:
     yield from weight_and_bias("context_network.upsample", f"{prefix}encoder.upsample.projection")
 
 
-def _wav2vec2(context: TransformerContextConfig, prefix: str) -> Iterator[KeyMapping]:
+def _wav2vec2(
+    context: TransformerContextConfig | AnyConformerConfig, prefix: str
+) -> Iterator[KeyMapping]:
     projection = f"{prefix}feature_projection"
     yield from weight_and_bias("feature_norm", f"{projection}.layer_norm")
     yield from weight_and_bias("feature_projection", f"{projection}.projection")
+    if isinstance(context, TransformerContextConfig):
+        yield from _transformer(context, prefix)
+    else:
+        yield from conformer_names(context, prefix)
+    yield from weight_and_bias("adapter.projection", f"{prefix}adapter.proj")
+    yield from weight_and_bias("adapter.norm", f"{prefix}adapter.proj_layer_norm")
+    if isinstance(context.adapter, ConvAdapterConfig):
+        for i in range(context.adapter.layers):
+            yield from weight_and_bias(f"adapter.layers.{i}", f"{prefix}adapter.layers.{i}.conv")
+
+
+def _transformer(context: TransformerContextConfig, prefix: str) -> Iterator[KeyMapping]:
     yield from _position(context.position_layers, f"{prefix}encoder.pos_conv_embed")
     yield from weight_and_bias("context_network.norm", f"{prefix}encoder.layer_norm")
     yield KeyMapping(
@@ -66,10 +82,6 @@ def _wav2vec2(context: TransformerContextConfig, prefix: str) -> Iterator[KeyMap
     )
     for i in range(context.layers):
         yield from _block(f"context_network.blocks.{i}", f"{prefix}encoder.layers.{i}")
-    yield from weight_and_bias("adapter.projection", f"{prefix}adapter.proj")
-    yield from weight_and_bias("adapter.norm", f"{prefix}adapter.proj_layer_norm")
-    for i in range(context.adapter.layers if context.adapter else 0):
-        yield from weight_and_bias(f"adapter.layers.{i}", f"{prefix}adapter.layers.{i}.conv")
 
 
 def _position(layers: int, theirs: str) -> Iterator[KeyMapping]:

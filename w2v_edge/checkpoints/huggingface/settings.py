@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
-from w2v_edge.checkpoints.huggingface.families import Family, clip_share, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.families import Family, family_of, model_kind
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
-from w2v_edge.checkpoints.settings import SourceSettings
+from w2v_edge.checkpoints.settings import SourceSettings, clip_share
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
     ConvLayer,
@@ -18,6 +18,7 @@ from w2v_edge.model.config import (
     FrameHeadConfig,
     GumbelQuantizerConfig,
     HeadConfig,
+    LogMelConfig,
     Meaning,
     ModelConfig,
     NormalisationConfig,
@@ -38,6 +39,14 @@ CONFIG, PREPROCESSOR, PROCESSOR = (
 )
 NORMALISATION_EPS = 1e-7
 SAMPLE_RATE = 16_000
+
+MEL_DEFAULTS: dict[str, Any] = {
+    "feature_extractor_type": "SeamlessM4TFeatureExtractor",
+    "sampling_rate": SAMPLE_RATE,
+    "num_mel_bins": 80,
+    "stride": 2,
+}
+"""Settings of the preprocessor of mel energies."""
 
 PROBLEMS: dict[str, Meaning] = {
     "single_label_classification": "one_of",
@@ -91,6 +100,14 @@ DEFAULTS: dict[str, Any] = {
     "max_bucket_distance": 800,
     "conv_pos_kernel_size": 19,
     "pad_token_id": None,
+    "feature_projection_input_dim": 160,
+    "conv_depthwise_kernel_size": 31,
+    "position_embeddings_type": "relative",
+    "rotary_embedding_base": 10_000,
+    "left_max_position_embeddings": 64,
+    "right_max_position_embeddings": 8,
+    "adapter_act": "relu",
+    "use_intermediate_ffn_before_adapter": False,
 }
 """Defaults of transformers for settings that a config omits."""
 
@@ -119,8 +136,12 @@ def model_config(
     settings = SourceSettings(path, files[CONFIG], defaults, null_is_default=True)
     check_never_null(settings)
     kind = kind or model_kind(path, files[CONFIG], shapes)
-    encoder = _feature_encoder(settings, family)
-    normalise, rate = _waveform(path, files)
+    encoder: FeatureEncoderConfig | LogMelConfig
+    if family.log_mel:
+        encoder, normalise, rate = _log_mel(settings, files), False, SAMPLE_RATE
+    else:
+        encoder = _feature_encoder(settings, family)
+        normalise, rate = _waveform(path, files)
     pretrained = kind == "pretraining"
     if pretrained and not family.pretraining:
         raise CheckpointError(
@@ -138,7 +159,7 @@ def model_config(
         objective=_objective(settings, grouped=grouped) if pretrained else None,
         normalise=NormalisationConfig(NORMALISATION_EPS) if normalise else None,
         feature_norm=family.feature_norm(settings),
-        head=_head(settings, kind, files, shapes, language),
+        head=_head(settings, family, kind, files, shapes, language),
     )
 
 
@@ -179,7 +200,6 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
 
 def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoderConfig:
     settings.require("feat_extract_activation", "gelu")
-    settings.require("hidden_act", "gelu")
     lists = [settings[key] for key in ("conv_dim", "conv_kernel", "conv_stride")]
     numbers = [x for values in lists for x in values]
     if len({len(x) for x in lists}) > 1 or any(type(x) is not int or x < 1 for x in numbers):
@@ -193,6 +213,22 @@ def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoder
         raise settings.error("feat_extract_norm", "'group' or 'layer'")
     kind: Literal["group_norm", "layer_norm"] = "group_norm" if norm == "group" else "layer_norm"
     return FeatureEncoderConfig(kind, layers, bias=settings["conv_bias"])
+
+
+def _log_mel(settings: SourceSettings, files: JsonFiles) -> LogMelConfig:
+    """Return the mel energies that the preprocessor computes, by default with 80 bins."""
+    given = SourceSettings(
+        f"{settings.path}: {PREPROCESSOR}", preprocessor(files) or {}, MEL_DEFAULTS, True
+    )
+    for key in ("feature_extractor_type", "sampling_rate", "stride"):
+        given.require(key, MEL_DEFAULTS[key])
+    bins = given["num_mel_bins"]
+    if bins * given["stride"] != settings["feature_projection_input_dim"]:
+        raise settings.error(
+            "feature_projection_input_dim",
+            f"{given['stride']} frames of {bins} mel bins, as {PREPROCESSOR} says",
+        )
+    return LogMelConfig(bins)
 
 
 def _quantizer(settings: SourceSettings) -> GumbelQuantizerConfig:
@@ -223,6 +259,7 @@ def _objective(settings: SourceSettings, *, grouped: bool) -> ObjectiveConfig:
 
 def _head(
     settings: SourceSettings,
+    family: Family,
     kind: str,
     files: JsonFiles,
     shapes: Mapping[str, tuple[int, ...]],
@@ -240,7 +277,7 @@ def _head(
     weighted = settings["use_weighted_layer_sum"]
     if settings["add_adapter"]:
         raise CheckpointError(f"{settings.path}: classifiers on an adapter are not supported")
-    normed = _normed_mix(settings)
+    normed = _normed_mix(settings, family)
     if kind == "utterance":
         hidden = settings["classifier_proj_size"]
         return UtteranceHeadConfig(labels, hidden, weighted, normed, _meaning(settings, labels))
@@ -257,13 +294,13 @@ def _meaning(settings: SourceSettings, labels: tuple[str, ...]) -> Meaning:
     return PROBLEMS[problem]
 
 
-def _normed_mix(settings: SourceSettings) -> bool:
+def _normed_mix(settings: SourceSettings, family: Family) -> bool:
     """Return whether the final norm applies to the last hidden state in a mix of layers.
 
     It does in transformers before version 5, where such checkpoints were trained.
     """
     version = major_version(settings.values)
-    return settings["do_stable_layer_norm"] and version is not None and version < 5  # noqa: PLR2004
+    return family.final_norm(settings) and version is not None and version < 5  # noqa: PLR2004
 
 
 def _labels(settings: SourceSettings, rows: int) -> tuple[str, ...]:

@@ -14,10 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from w2v_edge.checkpoints.huggingface.conformer_settings import adapter_values, conformer_values
 from w2v_edge.checkpoints.huggingface.families import CLASSES, family_for
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
 from w2v_edge.checkpoints.huggingface.names import key_table
-from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROBLEMS, model_config
+from w2v_edge.checkpoints.huggingface.settings import (
+    CONFIG,
+    MEL_DEFAULTS,
+    PREPROCESSOR,
+    PROBLEMS,
+    model_config,
+)
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     PHONEMES,
     SPECIAL_KEYS,
@@ -30,6 +37,7 @@ from w2v_edge.errors import CheckpointError, MissingExtraError
 from w2v_edge.files import check_overwritable, replacing_folder
 from w2v_edge.model.config import (
     CtcHeadConfig,
+    LogMelConfig,
     ModelConfig,
     QuerySoftmaxContextConfig,
     SampledDistractorsConfig,
@@ -115,7 +123,7 @@ def _class_kind(config: ModelConfig) -> str:
         return config.head.kind
     if config.quantizer is None:
         return "body"
-    if config.objective is None or config.architecture != "wav2vec2":
+    if config.objective is None or not family_for(config.architecture).pretraining:
         raise CheckpointError("found a quantizer without objective, which no class has")
     return "pretraining"
 
@@ -133,7 +141,6 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     family = family_for(config.architecture)
     if isinstance(context, QuerySoftmaxContextConfig):
         raise CheckpointError("architecture 'tutorial' has no class in transformers")
-    layers = config.feature_encoder.layers
     ending = next(ending for ending, x in CLASSES.items() if x == kind)
     settings: dict[str, Any] = {
         "architectures": [family.class_prefix + ending],
@@ -142,40 +149,60 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
         "num_hidden_layers": context.layers,
         "num_attention_heads": context.heads,
         "intermediate_size": context.feed_forward,
-        "hidden_act": "gelu",
         "hidden_dropout": context.dropout,
         "attention_dropout": context.dropout,
         "activation_dropout": context.dropout,
         "layerdrop": context.layer_drop,
         "layer_norm_eps": context.norm_eps,
-        "feat_extract_activation": "gelu",
-        "feat_extract_norm": config.feature_encoder.kind.removesuffix("_norm"),
-        "conv_dim": [layer.channels for layer in layers],
-        "conv_kernel": [layer.kernel for layer in layers],
-        "conv_stride": [layer.stride for layer in layers],
-        "conv_bias": config.feature_encoder.bias,
-        "num_feat_extract_layers": len(layers),
-        "num_conv_pos_embeddings": context.position_kernel,
-        "num_conv_pos_embedding_groups": context.position_groups,
-        "feat_proj_layer_norm": config.feature_norm,
     }
+    if isinstance(context, TransformerContextConfig):
+        settings |= _transformer(context)
+    elif isinstance(context, SqueezedContextConfig):
+        settings |= _squeezed(context)
+    else:
+        settings |= conformer_values(context)
     return {
         **settings,
-        **(_squeezed(context) if isinstance(context, SqueezedContextConfig) else _extras(context)),
+        **_feature_encoder(config),
         **_training(config),
         **_head_settings(config),
     }
 
 
 def _squeezed(context: SqueezedContextConfig) -> dict[str, Any]:
-    return {"squeeze_factor": context.squeeze}
+    return {
+        "hidden_act": "gelu",
+        "num_conv_pos_embeddings": context.position_kernel,
+        "num_conv_pos_embedding_groups": context.position_groups,
+        "squeeze_factor": context.squeeze,
+    }
 
 
-def _extras(context: TransformerContextConfig) -> dict[str, Any]:
+def _feature_encoder(config: ModelConfig) -> dict[str, Any]:
+    encoder = config.feature_encoder
+    if isinstance(encoder, LogMelConfig):
+        return {"feature_projection_input_dim": encoder.channels}
+    return {
+        "feat_extract_activation": "gelu",
+        "feat_extract_norm": encoder.kind.removesuffix("_norm"),
+        "conv_dim": [layer.channels for layer in encoder.layers],
+        "conv_kernel": [layer.kernel for layer in encoder.layers],
+        "conv_stride": [layer.stride for layer in encoder.layers],
+        "conv_bias": encoder.bias,
+        "num_feat_extract_layers": len(encoder.layers),
+        "feat_proj_layer_norm": config.feature_norm,
+    }
+
+
+def _transformer(context: TransformerContextConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
+        "hidden_act": "gelu",
         "do_stable_layer_norm": context.kind == "pre_norm",
+        "num_conv_pos_embedding_groups": context.position_groups,
         "conv_pos_batch_norm": context.position == "batch_norm",
+        "num_conv_pos_embeddings": context.position_kernel,
         "adapter_attn_dim": context.language_adapter,
+        **adapter_values(context.adapter),
     }
     if context.position == "output_norm":
         found["conv_pos_kernel_size"] = context.position_kernel
@@ -183,14 +210,6 @@ def _extras(context: TransformerContextConfig) -> dict[str, Any]:
     if context.relative_position is not None:
         found["num_buckets"] = context.relative_position.buckets
         found["max_bucket_distance"] = context.relative_position.max_distance
-    if context.adapter is not None:
-        found |= {
-            "add_adapter": True,
-            "output_hidden_size": context.adapter.dim,
-            "num_adapter_layers": context.adapter.layers,
-            "adapter_kernel_size": context.adapter.kernel,
-            "adapter_stride": context.adapter.stride,
-        }
     return found
 
 
@@ -238,6 +257,16 @@ def _head_settings(config: ModelConfig) -> dict[str, Any]:
 
 
 def _preprocessor(config: ModelConfig) -> dict[str, Any]:
+    if isinstance(config.feature_encoder, LogMelConfig):
+        bins = config.feature_encoder.bins
+        return {
+            **MEL_DEFAULTS,
+            "num_mel_bins": bins,
+            "feature_size": bins,
+            "padding_value": 0.0,
+            "padding_side": "right",
+            "return_attention_mask": True,
+        }
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,

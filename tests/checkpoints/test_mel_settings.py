@@ -1,0 +1,90 @@
+"""Settings of w2v-BERT and wav2vec2-Conformer that differ from the handled ones are refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from w2v_edge.checkpoints import load_source
+from w2v_edge.model.config import LogMelConfig
+
+Make = Callable[..., Any]
+
+REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "another extractor": (
+        "bert",
+        "preprocessor_config.json",
+        {"feature_extractor_type": "Wav2Vec2FeatureExtractor"},
+        "feature_extractor_type: expected 'SeamlessM4TFeatureExtractor'",
+    ),
+    "another rate": ("bert", "preprocessor_config.json", {"sampling_rate": 8000}, "expected 16000"),
+    "frames that are not pairs": (
+        "bert",
+        "preprocessor_config.json",
+        {"stride": 1},
+        "stride: expected 2",
+    ),
+    "bins that do not fit": (
+        "bert",
+        "preprocessor_config.json",
+        {"num_mel_bins": 40},
+        "feature_projection_input_dim: expected 2 frames of 40 mel bins",
+    ),
+    "an activation": (
+        "bert",
+        "config.json",
+        {"hidden_act": "gelu_new"},
+        "hidden_act: expected one of gelu, relu, silu, swish",
+    ),
+    "an activation of the adapter": (
+        "bert-ctc",
+        "config.json",
+        {"adapter_act": "selu"},
+        "adapter_act: expected one of",
+    ),
+    "padding that is counted otherwise": (
+        "bert-ctc",
+        "config.json",
+        {"adapter_stride": 4},
+        "adapter_kernel_size",
+    ),
+    "a first layer without an adapter": (
+        "bert",
+        "config.json",
+        {"use_intermediate_ffn_before_adapter": True},
+        "use_intermediate_ffn_before_adapter",
+    ),
+    "an even kernel": ("bert", "config.json", {"conv_depthwise_kernel_size": 30}, "context.kernel"),
+    "positions": (
+        "conformer",
+        "config.json",
+        {"position_embeddings_type": "relative_key"},
+        "position_embeddings_type: expected one of relative, rotary, or null",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_handled_is_refused_by_name(
+    case: str, hf_folder: Make, tmp_path: Path, edit: Make, refuses: Make
+) -> None:
+    """The setting is named, with what is expected of it."""
+    name, file, changes, message = REFUSED[case]
+    folder = shutil.copytree(hf_folder(name), tmp_path / "changed")
+    transformers.SeamlessM4TFeatureExtractor().save_pretrained(folder)  # type: ignore[no-untyped-call]
+    load_source(folder)
+    edit(folder / file, **changes)
+    refuses(folder, file if file != "config.json" else str(folder), message)
+
+
+def test_without_a_preprocessor(hf_folder: Make) -> None:
+    """Mel energies are those of the extractor's defaults, and a remark says so."""
+    source = load_source(hf_folder("bert"))
+    assert source.model.config.feature_encoder == LogMelConfig(80)
+    assert source.model.config.normalise is None
+    assert source.remarks == ("no preprocessor_config.json: 80 mel bins, as w2v-BERT 2.0 has them",)
