@@ -49,6 +49,7 @@ def export(
     read_as: Kind | None = None,
     processor: str | Path | None = None,
     base: str | Path | None = None,
+    heads: Sequence[str] = (),
     blank: str | None = None,
     labels: bool = True,
     layer: int | None = None,
@@ -82,6 +83,9 @@ def export(
             are left out.
         processor: folder with the files of the preprocessor and the tokenizer, if it is another.
         base: the model that a LoRA folder is merged into; None goes by its config.
+        heads: heads of a class that is in no library, each `[NAME=]TENSORS[:WORD...]`: the
+            beginning of the names of its tensors (`TENSORS.dense`, `TENSORS.out_proj`), and `mean`,
+            `sum` or `max` over frames, and `values`, `softmax` or `sigmoid`.
         blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
         labels: whether to read labels; without them a CTC model gives logits alone.
         layer: transformer layer whose output becomes the context, from 1; the layers above it are
@@ -149,6 +153,7 @@ def export(
             blank=blank,
             no_labels=not labels,
             projection=projection,
+            heads=tuple(heads),
         ),
         processor=processor,
         base=base,

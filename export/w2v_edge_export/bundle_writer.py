@@ -22,6 +22,7 @@ from w2v_edge.bundle import (
     CtcInfo,
     FileInfo,
     GraphInfo,
+    HeadInfo,
     Manifest,
     SourceInfo,
     StatisticsInfo,
@@ -30,6 +31,7 @@ from w2v_edge.bundle import (
 )
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.conformer_config import DistancePositionConfig, SinusoidPositionConfig
+from w2v_edge.model.head_config import LOGITS, PooledHeadConfig
 from w2v_edge_export.graph_builder import ExportError, known
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.selection import Selection
@@ -248,6 +250,8 @@ def describe(
         parity=None,
         weight_quantization=weight_quantization,
         logits_meaning=getattr(config.head, "meaning", None),
+        heads=_heads(config),
+        embedding_min_frames=getattr(config.head, "min_frames", None),
         ctc=_ctc(config),
         selection=selection.to_dict(),
         statistics=_statistics(config),
@@ -255,9 +259,18 @@ def describe(
 
 
 def _logits_axes(config: ModelConfig) -> tuple[str, ...]:
-    if config.head is None:
+    head = config.head
+    if head is None or LOGITS not in head.outputs:
         return ()
-    return ("batch", "labels") if config.head.kind == "utterance" else ("batch", "frames", "labels")
+    return ("batch", "frames", "labels") if head.by_frame else ("batch", "labels")
+
+
+def _heads(config: ModelConfig) -> dict[str, HeadInfo]:
+    """Return the heads whose outputs have names."""
+    head = config.head
+    if not isinstance(head, PooledHeadConfig):
+        return {}
+    return {x.name: HeadInfo(x.labels, x.meaning) for x in head.branches if x.name}
 
 
 def _statistics(config: ModelConfig) -> StatisticsInfo | None:

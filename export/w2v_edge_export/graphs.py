@@ -271,8 +271,8 @@ class GraphAssembler:
         context = "context_frames" if "context_lengths" in context_outputs(config) else "frames"
         if name.startswith("layer_"):
             return ["frames", config.context.dim]
-        if name == "logits" and head is not None:
-            return [head.size] if head.kind == "utterance" else [context, head.size]
+        if head is not None and name in head.outputs:
+            return [*([context] if head.by_frame else []), head.outputs[name]]
         if name in {"codes", "vectors"} and quantizer is not None:
             frames = context if config.quantizer_input == "context" else "frames"
             return [frames, quantizer.groups if name == "codes" else quantizer.vector_dim]

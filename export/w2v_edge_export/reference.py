@@ -323,8 +323,8 @@ def standard_deviations(reference: Reference) -> Tensors:
 
 def lengths_of(config: ModelConfig, name: str) -> str | None:
     """Return the lengths tensor that an output goes by; None for one vector an utterance."""
-    pooled = config.head is not None and config.head.kind == "utterance"
-    if name == "embedding" or (name == "logits" and pooled):
+    head = config.head
+    if name == "embedding" or (head is not None and name in head.outputs and not head.by_frame):
         return None
     of_features = config.quantizer_input == "features"
     if name in {"codes", "vectors", "margins", "scores"}:

@@ -49,6 +49,7 @@ class Selection:
         blank: the CTC blank, a label or its index, in place of what the files say.
         no_labels: whether labels were left out.
         projection: whether the checkpoint's final projection is an output.
+        heads: heads of a class that is in no library, as `load_source` takes them.
     """
 
     layer: int | None = None
@@ -60,6 +61,7 @@ class Selection:
     blank: str | None = None
     no_labels: bool = False
     projection: bool = False
+    heads: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any] | None:
         """Return the selection as a manifest holds it; None for the whole model."""
@@ -74,6 +76,7 @@ class Selection:
             "blank": self.blank,
             "no_labels": self.no_labels,
             "projection": self.projection,
+            "heads": list(self.heads),
         }
         return {key: value for key, value in chosen.items() if value} or None
 
@@ -95,6 +98,7 @@ class Selection:
             data.get("blank"),
             data.get("no_labels", False),
             data.get("projection", False),
+            tuple(data.get("heads", ())),
         )
         digest = data.get("centroids_sha256")
         if digest is not None and kmeans is None:
@@ -106,7 +110,7 @@ class Selection:
 
 EVERYTHING = Selection()
 
-OF_READING = {"language", "kind", "blank", "no_labels", "projection"}
+OF_READING = {"language", "kind", "blank", "no_labels", "projection", "heads"}
 """What is selected when a checkpoint is read."""
 
 
@@ -126,6 +130,7 @@ def read_source(
         labels=not selection.no_labels,
         projection=selection.projection,
         base=base,
+        heads=selection.heads,
         mapped=True,
     )
 

@@ -51,6 +51,12 @@ DISTILLED: dict[str, Any] = {
 
 WITH_FIRST = {"use_intermediate_ffn_before_adapter": True, "adapter_act": "swish"}
 NEAR = {"left_max_position_embeddings": 5, "right_max_position_embeddings": 2}
+TDNN: dict[str, Any] = {
+    "tdnn_dim": [32, 24, 24, 20, 40],
+    "tdnn_kernel": [5, 3, 3, 1, 1],
+    "tdnn_dilation": [1, 2, 3, 1, 1],
+    "xvector_output_dim": 16,
+}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("Wav2Vec2Model", {}),
@@ -174,6 +180,30 @@ def squeezed(request: pytest.FixtureRequest) -> str:
     return name
 
 
+XVECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wav2vec2-xvector": ("Wav2Vec2ForXVector", TDNN),
+    "wav2vec2-mixed-xvector": (
+        "Wav2Vec2ForXVector",
+        {**TDNN, **LARGE, "use_weighted_layer_sum": True},
+    ),
+    "wavlm-xvector": ("WavLMForXVector", TDNN),
+    "unispeech-sat-mixed-xvector": (
+        "UniSpeechSatForXVector",
+        {**TDNN, "use_weighted_layer_sum": True},
+    ),
+    "data2vec-xvector": ("Data2VecAudioForXVector", {**TDNN, **STACK}),
+    "conformer-mixed-xvector": (
+        "Wav2Vec2ConformerForXVector",
+        {**TDNN, "use_weighted_layer_sum": True},
+    ),
+    "bert-mixed-xvector": (
+        "Wav2Vec2BertForXVector",
+        {**TDNN, **NEAR, "use_weighted_layer_sum": True},
+    ),
+}
+"""Models of `hf` and `fresh` beside `MODELS`, whose head gives an embedding."""
+
+
 @pytest.fixture(scope="session", params=MODELS)
 def family(request: pytest.FixtureRequest) -> str:
     """Every kind of model."""
@@ -186,7 +216,7 @@ def fresh() -> Callable[..., Any]:
     """`fresh(name, seed=0, **changes)`: a model in eval mode, every parameter in play."""
 
     def make(name: str, seed: int = 0, **changes: Any) -> Any:
-        cls, settings = (MODELS | SQUEEZED)[name]
+        cls, settings = (MODELS | SQUEEZED | XVECTORS)[name]
         model_class = getattr(transformers, cls)
         torch.manual_seed(seed)
         model = model_class(model_class.config_class(**{**SIZES, **settings, **changes}))

@@ -15,7 +15,7 @@ from w2v_edge.checkpoints import load_source
 from w2v_edge.cli.export import command as export_command
 from w2v_edge.cli.finetune import command as finetune_command
 from w2v_edge.cli.import_ import command as import_command
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.training.metrics import read_log
 
 Make = Callable[..., Any]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.checkpoints import Source, load_source
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.text.decoding import GreedyDecoder, StreamDecoder
 from w2v_edge.text.spelling import Spelling
 

@@ -87,11 +87,14 @@ def test_families_that_are_not_supported(tmp_path: Path, refuses: Make) -> None:
     refuses(tmp_path, "model_type 'speecht5' is not supported", "wav2vec2, hubert, wavlm, data2vec")
 
 
-def test_classes_that_are_not_supported(tmp_path: Path, hf: Make, refuses: Make) -> None:
+def test_classes_that_are_not_supported(
+    tmp_path: Path, hf: Make, refuses: Make, edit: Make
+) -> None:
     """An unsupported class is refused, even if its body could be read."""
     config = hf("wavlm").config
-    transformers.WavLMForXVector(config).save_pretrained(tmp_path)
-    refuses(tmp_path, "class 'WavLMForXVector' is not supported", "ForSequenceClassification")
+    transformers.WavLMModel(config).save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", architectures=["WavLMForMusic"])
+    refuses(tmp_path, "class 'WavLMForMusic' is not supported", "ForSequenceClassification")
 
 
 def test_names_of_tensors(copied: Make, refuses: Make) -> None:

@@ -25,7 +25,7 @@ from w2v_edge.bundle.graph_check import check_graph
 from w2v_edge.bundle.manifest import NUMPY_TYPES
 from w2v_edge.bundle.npz import read_npz
 from w2v_edge.errors import BundleError, InputError, W2VEdgeError
-from w2v_edge.runtime.classification import class_names
+from w2v_edge.runtime.classification import classifiers
 from w2v_edge.text.spelling import Spelling
 
 MODEL_RATE = 16_000
@@ -114,7 +114,7 @@ def _use(found: Manifest) -> None:
         for tensor in (*info.inputs, *info.outputs):
             assert tensor.type in NUMPY_TYPES
             assert {axis for axis in tensor.axes if isinstance(axis, str)} <= AXES
-    for read in (Spelling.of_manifest, class_names):
+    for read in (Spelling.of_manifest, classifiers):
         try:
             read(found)
         except W2VEdgeError as error:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.text.text_form import TextForm
 from w2v_edge.training.vocabulary import Vocabulary, head_for
 

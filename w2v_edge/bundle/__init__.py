@@ -11,11 +11,12 @@ tensor names are the same in every language.
     context.onnx     features, frame_lengths            -> context (, ...)
     statistics.onnx  waveform, lengths                  -> statistics
 
-The dots stand for optional outputs: `logits`, (batch, frames, labels) or (batch,
-labels); `layer_K`, the output of transformer layer K (batch, frames, dim); `embedding`, the mean of
-the context over each utterance (batch, dim); and, where the context has fewer frames than the
-features, `context_lengths`, the number of valid frames of the context and of all outputs computed
-from it. The manifest lists all axes.
+The dots stand for optional outputs: `logits`, (batch, frames, labels) or (batch, labels), or
+`logits_NAME` of each of several classifiers (batch, labels); `layer_K`, the output of transformer
+layer K (batch, frames, dim); `embedding`, the mean of the context over each utterance, or an
+x-vector (batch, dim); and, where the context has fewer frames than the features, `context_lengths`,
+the number of valid frames of the context and of all outputs computed from it. The manifest lists
+all axes.
 
 Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64; features
 (batch, frames, channels), context (batch, frames, dim), vectors (batch, frames, vector_dim)
@@ -43,6 +44,7 @@ from w2v_edge.bundle.manifest import (
     CtcInfo,
     FileInfo,
     GraphInfo,
+    HeadInfo,
     Manifest,
     SourceInfo,
     StatisticsInfo,
@@ -67,6 +69,7 @@ __all__ = [
     "FileInfo",
     "Geometry",
     "GraphInfo",
+    "HeadInfo",
     "Manifest",
     "SourceInfo",
     "StatisticsInfo",

@@ -122,11 +122,24 @@ def compare_outputs_closely(
     rows = []
     for name, lengths in outputs_of(model, graph).items():
         sides = as_frames(found[name], expected, name, lengths)
-        if name == "logits":
+        meaning = _meaning(model.manifest, name)
+        if meaning in {"one_of", "any_of"}:
             rows.append(compare_labels(case, name, *sides, tolerances["code_drift"]))
-        else:
-            rows.append(compare_frames(case, name, *sides, tolerances["cosine"]))
+            continue
+        if meaning == "values" and lengths is None:
+            # A few values have no stable direction: those of all utterances are one vector.
+            one, other, _ = sides
+            sides = one.reshape(1, 1, -1), other.reshape(1, 1, -1), np.ones(1, dtype=np.int64)
+        rows.append(compare_frames(case, name, *sides, tolerances["cosine"]))
     return rows
+
+
+def _meaning(manifest: Manifest, name: str) -> str | None:
+    """Return the meaning of an output that is logits; None for others."""
+    if name == "logits":
+        return manifest.logits_meaning or "one_of"
+    head = manifest.heads.get(name.removeprefix("logits_")) if "_" in name else None
+    return None if head is None else head.meaning
 
 
 def _compare_codes_closely(

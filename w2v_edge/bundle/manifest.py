@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge import strict
+from w2v_edge.bundle.decisions import decisions
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.errors import ConfigError
 
@@ -46,7 +47,9 @@ GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
     "context": ("context",),
     "statistics": ("statistics",),
 }
-EXTRA_OUTPUTS = re.compile(r"context_lengths|logits|layer_(0|[1-9]\d{0,2})|projected|embedding")
+EXTRA_OUTPUTS = re.compile(
+    r"context_lengths|logits(_[A-Za-z][A-Za-z0-9_]{0,31})?|layer_(0|[1-9]\d{0,2})|projected|embedding"
+)
 """Optional outputs of `encoder` and `context`."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
@@ -80,6 +83,7 @@ _SIGNATURES: dict[str, tuple[str, tuple[tuple[tuple[str, ...], ...], ...]]] = {
     "vectors": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "codes": ("int64", ((_CONTEXT_FRAMES, _WIDTH),)),
     "logits": ("float", ((_CONTEXT_FRAMES, _WIDTH), (_WIDTH,))),
+    "logits_": ("float", ((_WIDTH,),)),
     "embedding": ("float", ((_WIDTH,),)),
 }
 """Element type of each tensor, and its possible axes after the batch, with their possible names."""
@@ -197,6 +201,19 @@ class CtcInfo:
 
 
 @dataclass(frozen=True)
+class HeadInfo:
+    """A classifier whose output has a name, `logits_NAME`.
+
+    Attributes:
+        labels: names of its last axis.
+        meaning: of the logits, as `Manifest.logits_meaning`.
+    """
+
+    labels: tuple[str, ...]
+    meaning: Literal["one_of", "any_of", "values"]
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """The checkpoint that a bundle was exported from.
 
@@ -238,6 +255,10 @@ class Manifest:
         logits_meaning: meaning of a classifier's logits: exactly one label holds (`one_of`,
             softmax), any number may (`any_of`, sigmoid), or regression `values`.
         ctc: how the labels spell text; None without a CTC head.
+        heads: classifiers of an utterance by name, where there are several; each has an output
+            `logits_NAME`.
+        embedding_min_frames: fewest frames that an x-vector is computed from; with fewer it is
+            zero. None for models without one.
         longest_context_seconds: longest full-attention length. Beyond it the attention matrix
             takes more than about 4 GB; where attention is fused and keeps no such matrix, it takes
             more than four times the time of the rest.
@@ -279,6 +300,8 @@ class Manifest:
     ctc: CtcInfo | None = None
     selection: dict[str, Any] | None = None
     statistics: StatisticsInfo | None = None
+    heads: dict[str, HeadInfo] = field(default_factory=dict)
+    embedding_min_frames: int | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -290,6 +313,8 @@ class Manifest:
         _check_config(self.config)
         if self.parity is not None:
             _check_parity(self.parity)
+        if self.embedding_min_frames is not None:
+            check_range("embedding_min_frames", self.embedding_min_frames, 1, LONGEST_SPAN)
         if not 0 < self.longest_context_seconds < math.inf:
             raise ConfigError("longest_context_seconds: expected a number above 0")
         for name, graph in self.graphs.items():
@@ -309,6 +334,8 @@ class Manifest:
         by_context_frames = any("context_frames" in tensor.axes for tensor in graph.outputs)
         if name in {"encoder", "context"} and by_context_frames != ("context_lengths" in outputs):
             raise ConfigError(f"{where}.outputs: expected context_lengths beside context_frames")
+        if name == "encoder" and not {f"logits_{x}" for x in self.heads} <= set(outputs):
+            raise ConfigError(f"{where}.outputs: expected logits_NAME of {', '.join(self.heads)}")
         if not set(graph.data) <= set(DATA_FILES):
             raise ConfigError(f"{where}.data: expected some of {', '.join(DATA_FILES)}")
 
@@ -325,34 +352,7 @@ class Manifest:
     @property
     def decisions(self) -> str:
         """What was decided about text and audio, in one line."""
-        parts = []
-        if self.ctc is not None:
-            parts += self._label_decisions(self.ctc)
-        parts += [self._waveform, f"{self.sample_rate / 1000:g} kHz", "padding masked"]
-        return " · ".join(parts)
-
-    @property
-    def _waveform(self) -> str:
-        """What the front end does with the waveform."""
-        encoder = self.config.get("feature_encoder")
-        if isinstance(encoder, Mapping) and encoder.get("kind") == "log_mel":
-            return f"{encoder.get('bins')} mel bins, normalised"
-        return "waveform normalised" if self.config.get("normalise") else "waveform not normalised"
-
-    def _label_decisions(self, ctc: CtcInfo) -> list[str]:
-        if not self.labels:
-            return [f"blank {ctc.blank}", "no labels"]
-        parts = [f"blank {self.labels[ctc.blank]!r} ({ctc.blank})"]
-        if ctc.word_delimiter is not None:
-            parts.append(f"words parted by {ctc.word_delimiter!r}")
-        never = [x for x in ctc.special if x != self.labels[ctc.blank]]
-        if never:
-            parts.append(f"never spelled: {' '.join(never)}")
-        if "" in self.labels:
-            parts.append(f"{self.labels.count('')} without a label")
-        if ctc.lowercase:
-            parts.append("in lower case")
-        return parts
+        return decisions(self)
 
     @property
     def context_outputs(self) -> dict[str, str | None]:
@@ -392,6 +392,7 @@ def _are_outputs(name: str, outputs: tuple[str, ...]) -> bool:
 def _check_tensor(where: str, tensor: TensorInfo) -> None:
     """Check the element type and the axes that the format gives a tensor's name."""
     name = "layer" if tensor.name.startswith("layer_") else tensor.name
+    name = "logits_" if name.startswith("logits_") else name
     kind, signatures = _SIGNATURES[name]
     if tensor.type != kind:
         raise ConfigError(f"{where}.type: expected {kind!r}, found {tensor.type!r:.40}")

@@ -30,7 +30,6 @@ from w2v_edge.checkpoints.tensors import is_tensors, modern_names
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.config import (
-    CtcHeadConfig,
     FeatureEncoderConfig,
     GumbelQuantizerConfig,
     ModelConfig,
@@ -42,6 +41,7 @@ from w2v_edge.model.config import (
     TemperatureSchedule,
     TransformerContextConfig,
 )
+from w2v_edge.model.head_config import CtcHeadConfig
 
 PLACES = {"model": {"cfg", "args"}, "model_weight": {"model_cfg"}, "Distiller": {"Config"}}
 """Where files have their settings, by where they have their tensors."""

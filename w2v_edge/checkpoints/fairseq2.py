@@ -29,7 +29,6 @@ from w2v_edge.checkpoints.tensors import is_tensors, modern_names, read_json
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.config import (
-    CtcHeadConfig,
     FeatureEncoderConfig,
     GumbelQuantizerConfig,
     ModelConfig,
@@ -40,6 +39,7 @@ from w2v_edge.model.config import (
     TemperatureSchedule,
     TransformerContextConfig,
 )
+from w2v_edge.model.head_config import CtcHeadConfig
 
 FRONTEND = "encoder_frontend"
 FIRST = f"{FRONTEND}.post_extract_layer_norm.weight"

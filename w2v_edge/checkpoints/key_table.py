@@ -72,6 +72,7 @@ def convert(
     expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
     ignored: Mapping[str, str],
+    advice: str = MISMATCH,
 ) -> tuple[dict[str, Tensor], Coverage]:
     """Convert a source checkpoint's tensors to ours.
 
@@ -81,6 +82,7 @@ def convert(
         expected: our tensors by name, for their shapes and types.
         found: the source tensors.
         ignored: reason by regular expression of source names that may be dropped.
+        advice: appended to errors about missing and unexpected tensors.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected or has another shape; it is named.
@@ -100,7 +102,7 @@ def convert(
         if re.fullmatch(pattern, name)
     }
     rest = {name: tensor for name, tensor in found.items() if name not in left_out}
-    check_names(where, needed, rest, MISMATCH)
+    check_names(where, needed, rest, advice)
     converted = {row.ours: _concatenate(where, row, expected[row.ours], found) for row in table}
     training = tuple(
         name for row in table if row.ours.startswith(TRAINING_ONLY) for name in row.theirs

@@ -13,8 +13,10 @@ from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
 from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.doubts import doubts_of
+from w2v_edge.checkpoints.huggingface.families import POOLED
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
+from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, parse_heads, reading
 from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     PREPROCESSOR,
@@ -27,7 +29,8 @@ from w2v_edge.checkpoints.restricted_pickle import read_restricted
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
 from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint, own_weights
-from w2v_edge.model.config import CtcHeadConfig, LogMelConfig
+from w2v_edge.model.config import LogMelConfig
+from w2v_edge.model.head_config import CtcHeadConfig, PooledHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -63,6 +66,7 @@ class _Choices:
     labels: bool
     projection: bool
     base: str | None
+    heads: tuple[HeadChoice, ...]
 
 
 def load_source(
@@ -75,6 +79,7 @@ def load_source(
     labels: bool = True,
     projection: bool = False,
     base: str | Path | None = None,
+    heads: Sequence[str] = (),
     mapped: bool = False,
 ) -> Source:
     """Read a checkpoint.
@@ -91,6 +96,9 @@ def load_source(
         projection: read the final projection of the context, `final_proj` in HuBERT and ContentVec.
         base: the model that a LoRA folder is merged into, a folder or a Hub name; None goes by
             its config.
+        heads: heads of a class that is in no library, each `[NAME=]TENSORS[:WORD...]`: the
+            beginning of the names of its tensors, and `mean`, `sum` or `max` over frames, and
+            `values`, `softmax` or `sigmoid`, where the config does not say so.
         mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
@@ -99,7 +107,11 @@ def load_source(
         MissingExtraError: a package that reads it is not installed.
     """
     merged_into = None if base is None else str(base)
-    choices = _Choices(language, kind, processor, blank, labels, projection, merged_into)
+    if heads and kind not in {None, POOLED}:
+        raise CheckpointError(f"{source}: found --as {kind}, expected none beside --head")
+    choices = _Choices(
+        *(language, kind, processor, blank, labels, projection, merged_into), parse_heads(heads)
+    )
     try:
         found = _decided(source, _load(source, choices), choices)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -193,10 +205,13 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         projection=choices.projection,
         lora=lora,
         labels=choices.labels,
+        heads=choices.heads,
     )
     sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora))
     if lora is not None:
         model.origin = {**(model.origin or {}), "base": base}
+    if choices.heads:
+        model.origin = {**(model.origin or {}), "heads": [head.name for head in choices.heads]}
     return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
 
 
@@ -227,6 +242,8 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
         found = labels_of(files, model.config.head)
         decided = choices.blank is not None or "blank" in origin
         remarks += found.remarks if decided else found.doubts + found.remarks
+    if isinstance(model.config.head, PooledHeadConfig) and "heads" not in origin:
+        remarks += (reading(files.get(CONFIG, {}), model.config.head),)
     given = preprocessor(files)
     if isinstance(model.config.feature_encoder, LogMelConfig):
         bins = model.config.feature_encoder.bins
@@ -262,6 +279,7 @@ def _file(path: Path, choices: _Choices) -> Source:
         ("--as", choices.kind),
         ("--processor", choices.processor),
         ("--base", choices.base),
+        ("--head", choices.heads or None),
     ):
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")

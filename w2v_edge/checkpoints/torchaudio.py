@@ -25,13 +25,13 @@ from w2v_edge.checkpoints.tensors import is_tensors, modern_names, read_json
 from w2v_edge.errors import CheckpointError, ConfigError
 from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.config import (
-    CtcHeadConfig,
     FeatureEncoderConfig,
     ModelConfig,
     NormalisationConfig,
     RelativePositionConfig,
     TransformerContextConfig,
 )
+from w2v_edge.model.head_config import LOGITS, CtcHeadConfig
 
 TRANSFORMER = "encoder.transformer"
 WRAPPED = "model."
@@ -195,7 +195,7 @@ def _check_agreement(path: Path, config: ModelConfig, given: Mapping[str, Any]) 
         "encoder_pos_conv_groups": context.position_groups,
         "encoder_ff_interm_features": context.feed_forward,
         "encoder_num_buckets": None if relative is None else relative.buckets,
-        "aux_num_out": None if config.head is None else config.head.size,
+        "aux_num_out": None if config.head is None else config.head.outputs[LOGITS],
     }
     for key, fact in facts.items():
         value = given.get(key, fact)

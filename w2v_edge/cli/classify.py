@@ -15,7 +15,7 @@ from w2v_edge.cli.output import require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 
 if TYPE_CHECKING:
-    from w2v_edge.runtime.classification import FrameClassification
+    from w2v_edge.runtime.classification import Classification, FrameClassification
     from w2v_edge.runtime.model import Model
     from w2v_edge.runtime.window import Window
 
@@ -37,45 +37,62 @@ def command(
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
 
-    Prints the most probable labels of each file with their probabilities, or the values of a
-    regression. For a model that classifies frames it prints the fraction of frames of each label;
-    --json adds segments with their times in seconds. A file that fails is reported, the others are
-    classified, and the exit code is 1.
+    Prints the most probable labels of each file with their probabilities, or all values of a
+    regression; of several classifiers each under its name. For a model that classifies frames it
+    prints the fraction of frames of each label; --json adds segments with their times in seconds. A
+    file that fails is reported, the others are classified, and the exit code is 1.
     """
     require("classifying audio files", "cpu", "audio")
     import w2v_edge
-    from w2v_edge.runtime.classification import class_names
+    from w2v_edge.runtime.classification import classifiers
 
     model = w2v_edge.load(bundle, **load_with)
-    class_names(model.manifest)
+    classifiers(model.manifest)
     files = files_of(audio)
 
     def classify(_: int, source: Path) -> Result:
         return _classify_one(model, window, source, top)
 
     def show(result: Result) -> None:
-        scores = (entry.values() for entry in result["top"])
-        plain = model.manifest.logits_meaning == "values"
-        labels = ", ".join(
-            f"{label} {value:.4g}" if plain else f"{label} {100 * value:.1f}%"
-            for label, value in scores
+        heads = result.get("heads", {"": result})
+        labels = "; ".join(
+            f"{name}: {_text(found)}" if name else _text(found) for name, found in heads.items()
         )
         click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
 
     run_per_file("classify", files, classify, show, as_json=as_json)
 
 
+def _text(result: Result) -> str:
+    """Return labels with their values or, in percent, probabilities or shares."""
+    return ", ".join(
+        f"{x['label']} {x['value']:.4g}"
+        if "value" in x
+        else f"{x['label']} {100 * next(v for k, v in x.items() if k != 'label'):.1f}%"
+        for x in result["top"]
+    )
+
+
 def _classify_one(model: Model, window: Window | None, source: Path, top: int) -> Result:
     from w2v_edge.audio.audio_file import AudioFile
-    from w2v_edge.runtime.classification import Classification
+    from w2v_edge.runtime.classification import FrameClassification
 
     found = model.classify(AudioFile(source, model.sample_rate), window=window)
-    if isinstance(found, Classification):
-        plain = model.manifest.logits_meaning == "values"
-        what = "value" if plain else "probability"
-        return {"label": found.label, "top": _named(what, found.top(top))}
-    segments = list(_segments(found, model.context_frame_seconds))
-    return {"top": _named("share", _shares(found)[:top]), "segments": segments}
+    if isinstance(found, FrameClassification):
+        segments = list(_segments(found, model.context_frame_seconds))
+        return {"top": _named("share", _shares(found)[:top]), "segments": segments}
+    if isinstance(found, dict):
+        heads = model.manifest.heads
+        return {"heads": {x: _utterance(y, heads[x].meaning, top) for x, y in found.items()}}
+    return _utterance(found, model.manifest.logits_meaning, top)
+
+
+def _utterance(found: Classification, meaning: str | None, top: int) -> Result:
+    if meaning == "values":
+        # Values have no order of likelihood: all are given, in the order of the model.
+        values = list(zip(found.labels, map(float, found.scores), strict=True))
+        return {"top": _named("value", values)}
+    return {"label": found.label, "top": _named("probability", found.top(top))}
 
 
 def _named(what: str, scores: list[tuple[str, float]]) -> list[Result]:

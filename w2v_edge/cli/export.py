@@ -19,6 +19,7 @@ from w2v_edge.cli.export_output import (
 from w2v_edge.cli.options import (
     FiniteRange,
     force_option,
+    head_option,
     json_option,
     list_option,
     reading_options,
@@ -55,6 +56,7 @@ class _LayerNumber(click.ParamType[int | str]):
     help="Folder of the bundle.",
 )
 @reading_options
+@head_option
 @click.option(
     "--no-labels", is_flag=True, help="Leave labels out: a CTC model then gives logits alone."
 )
@@ -148,6 +150,7 @@ def command(
     checkpoint: str,
     output: Path | None,
     read_with: dict[str, Any],
+    heads: tuple[str, ...],
     no_labels: bool,
     layer: int | None,
     layers: tuple[int | Literal["all"], ...],
@@ -202,6 +205,7 @@ def command(
                 output,
                 precision=precision,
                 target=target,
+                heads=heads,
                 labels=not no_labels,
                 layer=layer,
                 layers="all" if "all" in layers else [x for x in layers if x != "all"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.options import force_option, json_option, reading_options, verb
+from w2v_edge.cli.options import force_option, head_option, json_option, reading_options, verb
 from w2v_edge.cli.output import console, megabytes, print_json, require
 from w2v_edge.errors import OutputExistsError
 from w2v_edge.files import check_absent
@@ -29,6 +29,7 @@ EPS_OF_TRANSFORMERS = 1e-7
     help="Checkpoint to write.",
 )
 @reading_options
+@head_option
 @click.option(
     "--to",
     "target",
@@ -42,6 +43,7 @@ def command(
     source: str,
     output: Path | None,
     read_with: dict[str, Any],
+    heads: tuple[str, ...],
     target: tuple[str, Path] | None,
     force: bool,
     as_json: bool,
@@ -63,7 +65,7 @@ def command(
     check_absent(written, force=force)
     if Path(source).exists() and written.exists() and written.samefile(source):
         raise OutputExistsError(f"{written} is the source itself; choose another output")
-    found = load_source(source, **read_with)
+    found = load_source(source, heads=heads, **read_with)
     if target is not None:
         write_folder(found.model, written, force=force)
     else:
@@ -100,7 +102,7 @@ def _result(found: Source, written: Path) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in files),
         "quantizer": config.quantizer is not None,
         "head": None if config.head is None else config.head.kind,
-        "labels": 0 if config.head is None else config.head.size,
+        "labels": 0 if config.head is None else sum(config.head.outputs.values()),
         "normalised": config.normalise is not None,
         "tensors_used": None if coverage is None else coverage.used,
         "tensors_for_training_only": [] if coverage is None else list(coverage.training),

@@ -80,6 +80,11 @@ def _print_summary(manifest: Manifest) -> None:
 
 
 def _head(manifest: Manifest) -> str:
+    if manifest.heads:
+        return "; ".join(
+            f"{name} [batch, labels], {len(x.labels)} labels: {' '.join(x.labels[:10])}"
+            for name, x in manifest.heads.items()
+        )
     if not manifest.logits_axes:
         return "none"
     kind = "CTC" if manifest.ctc else "classes"

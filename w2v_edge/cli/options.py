@@ -214,6 +214,14 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return language_option(read_as_option(processor_option(added)))
 
 
+head_option = list_option(
+    "--head",
+    "heads",
+    of=click.STRING,
+    metavar="[NAME=]TENSORS[:WORD...]",
+    help="Read a head of a class that is in no library: the beginning of the names of its tensors; "
+    "mean, sum or max over frames; values, softmax or sigmoid. All else but the body is left out.",
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),

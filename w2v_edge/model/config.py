@@ -17,6 +17,13 @@ from w2v_edge.model.conformer_config import (
     ConformerContextConfig,
     ConvAdapterConfig,
 )
+from w2v_edge.model.head_config import (
+    CtcHeadConfig,
+    FrameHeadConfig,
+    PooledHeadConfig,
+    UtteranceHeadConfig,
+    XVectorHeadConfig,
+)
 from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.validation import (
     MAX_LAYERS,
@@ -301,82 +308,6 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class CtcHeadConfig:
-    """CTC: a linear layer from each context vector to the logits of `size` labels.
-
-    Attributes:
-        size: number of labels.
-        labels: the labels in order of their indices, empty for outputs without one; none if
-            unknown.
-        blank: index of the CTC blank.
-        word_delimiter: the label between words, if any.
-        special: labels that are removed from a transcription, the blank included.
-        language: language of the labels, in a multilingual checkpoint.
-        separator: text between labels, such as a space between phonemes.
-        lowercase: whether transcriptions are lowercased.
-    """
-
-    size: Positive
-    labels: tuple[str, ...]
-    blank: Natural
-    word_delimiter: str | None
-    special: tuple[str, ...]
-    language: str | None = None
-    separator: str = ""
-    lowercase: bool = False
-    kind: Literal["ctc"] = "ctc"
-
-
-Meaning = Literal["one_of", "any_of", "values"]
-"""Meaning of a classifier's logits: `one_of` the labels applies (softmax), `any_of` them may apply
-(sigmoid), or the logits are `values` of a regression."""
-
-
-@dataclass(frozen=True)
-class UtteranceHeadConfig:
-    """Utterance classifier: projection, mean over frames, linear layer.
-
-    Attributes:
-        labels: the labels in order of their indices.
-        hidden: width of the projection.
-        weighted_layers: the input is a learned mix of all hidden states, not the context alone.
-        normed_mix: the final norm applies to the last hidden state of that mix.
-        meaning: interpretation of the logits.
-    """
-
-    labels: tuple[str, ...]
-    hidden: Positive
-    weighted_layers: bool
-    normed_mix: bool = False
-    meaning: Literal["one_of", "any_of", "values"] = "one_of"
-    kind: Literal["utterance"] = "utterance"
-
-    @property
-    def size(self) -> int:
-        """Number of labels."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class FrameHeadConfig:
-    """Frame classifier; see `UtteranceHeadConfig` for the attributes."""
-
-    labels: tuple[str, ...]
-    weighted_layers: bool
-    normed_mix: bool = False
-    meaning: Literal["one_of", "any_of", "values"] = "one_of"
-    kind: Literal["frame"] = "frame"
-
-    @property
-    def size(self) -> int:
-        """Number of labels."""
-        return len(self.labels)
-
-
-HeadConfig = CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig
-
-
-@dataclass(frozen=True)
 class NormalisationConfig:
     """Zero mean and unit variance for each waveform; `eps` is added to the variance."""
 
@@ -436,7 +367,14 @@ class ModelConfig:
     objective: ObjectiveConfig | None
     normalise: NormalisationConfig | None = None
     feature_norm: bool = True
-    head: CtcHeadConfig | UtteranceHeadConfig | FrameHeadConfig | None = None
+    head: (
+        CtcHeadConfig
+        | UtteranceHeadConfig
+        | FrameHeadConfig
+        | PooledHeadConfig
+        | XVectorHeadConfig
+        | None
+    ) = None
     outputs: OutputsConfig = OutputsConfig()
 
     def __post_init__(self) -> None:

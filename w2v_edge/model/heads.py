@@ -1,19 +1,34 @@
-"""Heads: context representations to logits."""
+"""Heads: context representations to logits, or to an embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from w2v_edge.model.config import (
+from w2v_edge.model.head_config import (
+    EMBEDDING,
+    LOGITS,
+    BranchConfig,
     CtcHeadConfig,
     FrameHeadConfig,
+    FramePooling,
     HeadConfig,
+    PooledHeadConfig,
+    TdnnLayerConfig,
     UtteranceHeadConfig,
+    XVectorHeadConfig,
 )
-from w2v_edge.model.padding import Frames, mean_over_frames, zero_padding
+from w2v_edge.model.padding import (
+    Frames,
+    mean_over_frames,
+    pool_frames,
+    valid_steps,
+    zero_padding,
+)
 
 
 class Head(nn.Module):
@@ -40,8 +55,16 @@ class Head(nn.Module):
             mixed = mixed + weight * state
         return mixed
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
-        """Return logits for the context (b, n, d) and the hidden states, each (b, n, d)."""
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the outputs by name.
+
+        Args:
+            context: (b, n, d).
+            states: the hidden states, each (b, n, d).
+
+        Returns:
+            As `outputs` of the head's config: (b, n, width) each, zero at padding, or (b, width).
+        """
         raise NotImplementedError
 
 
@@ -52,9 +75,10 @@ class CtcHead(Head):
         super().__init__(None)
         self.classifier = nn.Linear(dim, config.size)
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the logits of each frame; see `Head`."""
-        return zero_padding(self.classifier(self.read(context.values, states)), context.lengths)
+        logits = self.classifier(self.read(context.values, states))
+        return {LOGITS: zero_padding(logits, context.lengths)}
 
 
 class FrameHead(Head):
@@ -62,11 +86,12 @@ class FrameHead(Head):
 
     def __init__(self, dim: int, config: FrameHeadConfig, layers: int) -> None:
         super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
-        self.classifier = nn.Linear(dim, config.size)
+        self.classifier = nn.Linear(dim, len(config.labels))
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the logits of each frame; see `Head`."""
-        return zero_padding(self.classifier(self.read(context.values, states)), context.lengths)
+        logits = self.classifier(self.read(context.values, states))
+        return {LOGITS: zero_padding(logits, context.lengths)}
 
 
 class UtteranceHead(Head):
@@ -75,14 +100,105 @@ class UtteranceHead(Head):
     def __init__(self, dim: int, config: UtteranceHeadConfig, layers: int) -> None:
         super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
         self.projection = nn.Linear(dim, config.hidden)
-        self.classifier = nn.Linear(config.hidden, config.size)
+        self.classifier = nn.Linear(config.hidden, len(config.labels))
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> Tensor:
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the logits of each utterance; see `Head`."""
         projected = self.projection(self.read(context.values, states))
         pooled = mean_over_frames(Frames(projected, context.lengths))
-        logits: Tensor = self.classifier(pooled)
+        return {LOGITS: self.classifier(pooled)}
+
+
+class Branch(nn.Module):
+    """Linear, tanh, linear."""
+
+    def __init__(self, dim: int, config: BranchConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, config.hidden)
+        self.projection = nn.Linear(config.hidden, len(config.labels))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map pooled context vectors (b, d) to logits (b, labels)."""
+        logits: Tensor = self.projection(torch.tanh(self.dense(pooled)))
         return logits
+
+
+class PooledHead(Head):
+    """Logits (b, labels) of each branch, from one pooling of the context over frames.
+
+    Source: the classification heads of audeering's emotion and age-gender models, and of the
+    recipes whose classes are called `...ForSpeechClassification`; transformers has none of them.
+    """
+
+    def __init__(self, dim: int, config: PooledHeadConfig) -> None:
+        super().__init__(None)
+        self.pooling: FramePooling = config.pooling
+        self.names = [branch.output for branch in config.branches]
+        self.branches = nn.ModuleList(Branch(dim, branch) for branch in config.branches)
+
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the logits of each utterance; see `Head`."""
+        pooled = pool(Frames(self.read(context.values, states), context.lengths), self.pooling)
+        branches = (cast("Branch", branch) for branch in self.branches)
+        return {name: branch(pooled) for name, branch in zip(self.names, branches, strict=True)}
+
+
+class TdnnLayer(nn.Module):
+    """A time-delay layer and ReLU."""
+
+    def __init__(self, inputs: int, config: TdnnLayerConfig) -> None:
+        super().__init__()
+        self.kernel, self.dilation = config.kernel, config.dilation
+        self.linear = nn.Linear(config.kernel * inputs, config.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, n, inputs) to (b, n, channels); the last frames see zeros past the end."""
+        frames = x.shape[1]
+        padded = nn.functional.pad(x, (0, 0, 0, self.dilation * (self.kernel - 1)))
+        starts = range(0, self.dilation * self.kernel, self.dilation)
+        seen = torch.cat([padded[:, start : start + frames] for start in starts], dim=2)
+        return nn.functional.relu(self.linear(seen))
+
+
+class XVectorHead(Head):
+    """An embedding (b, size).
+
+    Statistics are of the frames whose windows lie within the utterance, as in transformers for an
+    utterance alone; in a padded batch, transformers ignores dilation when it counts them. An
+    utterance with fewer than two of them has an embedding of zeros.
+    """
+
+    def __init__(self, dim: int, config: XVectorHeadConfig, layers: int) -> None:
+        super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
+        self.lost_frames = config.lost_frames
+        self.projection = nn.Linear(dim, config.hidden)
+        widths = [config.hidden, *(layer.channels for layer in config.layers)]
+        self.layers = nn.ModuleList(map(TdnnLayer, widths, config.layers))
+        self.embedding = nn.Linear(2 * widths[-1], config.size)
+
+    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the embedding of each utterance; see `Head`."""
+        x = self.projection(self.read(context.values, states))
+        for layer in self.layers:
+            x = layer(x)
+        lengths = (context.lengths - self.lost_frames).clamp(min=0)
+        embedding = self.embedding(pool_frames(Frames(x, lengths), std=True))
+        return {EMBEDDING: torch.where(rearrange(lengths > 1, "b -> b 1"), embedding, 0.0)}
+
+
+def pool(frames: Frames, pooling: FramePooling) -> Tensor:
+    """Return frames (b, n, d) pooled over valid ones, (b, d); zeros for an utterance without."""
+    if pooling == "mean":
+        return mean_over_frames(frames)
+    valid = rearrange(valid_steps(frames.lengths, frames.values.shape[1]), "b n -> b n 1")
+    if pooling == "sum":
+        return torch.where(valid, frames.values, 0.0).sum(dim=1)
+    # One more frame, since a maximum needs one.
+    padded = nn.functional.pad(
+        torch.where(valid, frames.values, -torch.inf), (0, 0, 0, 1), value=-torch.inf
+    )
+    largest = padded.amax(dim=1)
+    return torch.where(rearrange(frames.lengths > 0, "b -> b 1"), largest, 0.0)
 
 
 def build_head(dim: int, layers: int, config: HeadConfig) -> Head:
@@ -91,4 +207,8 @@ def build_head(dim: int, layers: int, config: HeadConfig) -> Head:
         return CtcHead(dim, config)
     if isinstance(config, UtteranceHeadConfig):
         return UtteranceHead(dim, config, layers)
+    if isinstance(config, PooledHeadConfig):
+        return PooledHead(dim, config)
+    if isinstance(config, XVectorHeadConfig):
+        return XVectorHead(dim, config, layers)
     return FrameHead(dim, config, layers)

@@ -52,6 +52,26 @@ def mean_over_frames(frames: Frames) -> Tensor:
     return total / rearrange(frames.lengths.clamp(min=1), "b -> b 1")
 
 
+def pool_frames(frames: Frames, *, std: bool) -> Tensor:
+    """Return the mean over valid frames (b, n, d), with `std` the standard deviation beside it.
+
+    The standard deviation is unbiased, as in the x-vectors of s3prl and transformers, but 0 for a
+    single frame, where theirs is NaN.
+
+    Returns:
+        (b, d) or (b, 2 * d); zeros for an utterance without frames.
+    """
+    mean = mean_over_frames(frames)
+    if not std:
+        return mean
+    valid = valid_steps(frames.lengths, frames.values.shape[1])
+    centred = frames.values - rearrange(mean, "b d -> b 1 d")
+    squares = torch.where(rearrange(valid, "b n -> b n 1"), centred.square(), 0.0)
+    others = rearrange((frames.lengths - 1).clamp(min=1), "b -> b 1")
+    variance = reduce(squares, "b n d -> b d", "sum") / others
+    return torch.cat((mean, variance.sqrt()), dim=1)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Return x in float32 if it is in half precision, as under autocast; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()

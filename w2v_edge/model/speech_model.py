@@ -60,9 +60,9 @@ class SpeechModel(nn.Module):
         """Return all outputs for unmasked features (b, n, d), under their names in a bundle.
 
         Returns:
-            `context` (b, m, d), m given by `ModelConfig.context_frames`; with a head `logits`,
-            (b, m, labels) or (b, labels); as configured, hidden states `layer_K` (b, n, d) and
-            `embedding` (b, d). Frames past an utterance's end are zero.
+            `context` (b, m, d), m given by `ModelConfig.context_frames`; with a head its outputs,
+            such as `logits`, (b, m, labels) or (b, labels); as configured, hidden states `layer_K`
+            (b, n, d) and `embedding` (b, d). Frames past an utterance's end are zero.
         """
         raise NotImplementedError
 
@@ -203,7 +203,7 @@ class Wav2Vec2Model(SpeechModel):
             context = self.adapter(context)
         made = {"context": context.values}
         if self.head is not None:
-            made["logits"] = self.head(context, states)
+            made |= self.head(context, states)
         for layer in self.config.outputs.layers:
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
         if self.final_projection is not None:

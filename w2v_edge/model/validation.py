@@ -226,6 +226,11 @@ def _check_outputs(config: ModelConfig) -> None:
             f"architecture {config.architecture!r} has no layer outputs: inside, its frames are "
             "means of several"
         )
+    if head is not None and "embedding" in head.outputs and config.outputs.pooled is not None:
+        raise ConfigError(
+            "outputs.pooled (--pool): found an x-vector head, whose output `embedding` already is; "
+            "leave --pool out, or read the body alone: --as body"
+        )
     if head is not None and head.kind == "ctc":
         _check_labels(head.labels, head.size, head.blank)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import Manifest
+from w2v_edge.bundle import HeadInfo, Manifest
 from w2v_edge.errors import HeadMissingError, InputError
 from w2v_edge.text.spelling import log_softmax
 
@@ -69,36 +69,37 @@ class FrameClassification:
         return _sigmoid(self.logits)
 
 
-def class_names(manifest: Manifest) -> tuple[str, ...]:
-    """Return the labels of a classifier; empty if the checkpoint does not name them.
+def classifiers(manifest: Manifest) -> dict[str, HeadInfo]:
+    """Return the classifiers of a model by the names of their outputs.
 
     Raises:
-        HeadMissingError: the model has no classifier.
+        HeadMissingError: the model has none.
     """
+    if manifest.heads:
+        return {f"logits_{name}": head for name, head in manifest.heads.items()}
     if manifest.logits_axes and manifest.ctc is None:
-        return manifest.labels
+        return {"logits": HeadInfo(manifest.labels, manifest.logits_meaning or "one_of")}
     what = "transcribes (call transcribe)" if manifest.ctc is not None else "has no head"
+    if manifest.embedding_min_frames is not None:
+        what = "gives embeddings of speakers (call encode)"
     raise HeadMissingError(
         f"this model {what}, so it cannot classify; export a checkpoint with a classifier, such "
         "as a Wav2Vec2ForSequenceClassification"
     )
 
 
-def classify_utterance(
-    logits: npt.NDArray[Any], names: tuple[str, ...], meaning: str | None
-) -> Classification:
+def classify_utterance(logits: npt.NDArray[Any], head: HeadInfo) -> Classification:
     """Choose the most likely class.
 
     Args:
         logits: (labels,).
-        names: of the labels, or empty.
-        meaning: of the logits, as in the manifest.
+        head: the classifier.
 
     Raises:
         InputError: as for `classify_frames`.
     """
-    labels = _check(logits, 1, names)
-    scores = SCORES.get(meaning or "", _softmax)(logits).astype(np.float32)
+    labels = _check(logits, 1, head.labels)
+    scores = SCORES[head.meaning](logits).astype(np.float32)
     index = int(logits.argmax())
     return Classification(labels[index], index, labels, scores)
 

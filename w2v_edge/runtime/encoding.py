@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from w2v_edge.bundle import Geometry, Manifest
 
 LAYER = "layer_"
+HEAD = "logits_"
 
 Times = npt.NDArray[np.float64]
 
@@ -31,8 +32,9 @@ class Encoding:
         logits: (frames, labels) or, of one vector per utterance, (labels,) float32.
         layers: (frames, dim) float32 outputs of transformer layers, by number; 0 is the
             first layer's input.
-        embedding: (dim,) float32, the mean of the context.
+        embedding: (dim,) float32, the mean of the context, or a speaker's embedding (x-vector).
         projected: (frames, width) float32, the checkpoint's own projection of the context.
+        heads: (labels,) float32 logits of several classifiers, by name.
     """
 
     context: npt.NDArray[np.float32]
@@ -45,6 +47,7 @@ class Encoding:
     layers: Mapping[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     embedding: npt.NDArray[np.float32] | None = None
     projected: npt.NDArray[np.float32] | None = None
+    heads: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -59,14 +62,29 @@ class Encoding:
             times=times,
             context_times=context_times,
             logits=tensors.get("logits"),
-            layers={
-                int(name.removeprefix(LAYER)): values
-                for name, values in tensors.items()
-                if name.startswith(LAYER)
-            },
+            layers={int(number): values for number, values in _with_prefix(tensors, LAYER)},
+            heads=dict(_with_prefix(tensors, HEAD)),
             embedding=tensors.get("embedding"),
             projected=tensors.get("projected"),
         )
+
+    def with_pooled(self, tensors: Mapping[str, npt.NDArray[Any]]) -> Encoding:
+        """Return an encoding with these outputs of one vector per utterance, by their names."""
+        return replace(
+            self,
+            embedding=tensors.get("embedding"),
+            logits=tensors.get("logits", self.logits),
+            heads=dict(_with_prefix(tensors, HEAD)),
+        )
+
+
+def _with_prefix(
+    tensors: Mapping[str, npt.NDArray[Any]], prefix: str
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield tensors whose names have a prefix, by the rest of their names."""
+    for name, values in tensors.items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), values
 
 
 @dataclass(frozen=True)

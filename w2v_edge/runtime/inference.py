@@ -6,13 +6,13 @@ prepare (recordings.py) -> batches -> run a session -> cut each row to its own f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.bundle import Manifest, Tensors
+from w2v_edge.errors import InputError
 from w2v_edge.runtime.buffers import GrowingArray
 from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.recordings import (
@@ -30,10 +30,9 @@ from w2v_edge.runtime.window import FrameWindow, Window
 OUTPUTS: dict[str, frozenset[str]] = {
     "tokenizer": frozenset({"codes"}),
     "frontend": frozenset({"features"}),
-    "logits": frozenset({"logits"}),
     "encoder": frozenset(),
 }
-"""Outputs of each task; the encoder's are all that the model has."""
+"""Outputs of each task; the encoder's are all that the model has. `logits` depends on the model."""
 
 
 def run_recordings(
@@ -50,7 +49,7 @@ def run_recordings(
     Args:
         session: of the bundle.
         recordings: prepared; they are read as they are reached.
-        task: of `OUTPUTS`: codes, features, logits, or all outputs.
+        task: of `OUTPUTS`, or `logits` for the outputs of the head alone.
         max_seconds: a longer recording is run block by block.
         batch_seconds: audio in a batch, padding included.
         window: of attention in long recordings; None for tasks that do not run it.
@@ -62,10 +61,17 @@ def run_recordings(
     for item in batches(recordings, round(max_seconds * rate), round(batch_seconds * rate)):
         if isinstance(item, LongRecording):
             with item.recording.naming_errors():
-                outputs = run_long(session, item.recording, OUTPUTS[task], window)
+                names = _logits(session.manifest) if task == "logits" else OUTPUTS[task]
+                outputs = run_long(session, item.recording, names, window)
             yield item.index, outputs
-        else:
-            yield from zip(item.indices, run_batch(session, task, item.tensors()), strict=True)
+            continue
+        for index, outputs in zip(
+            item.indices, run_batch(session, task, item.tensors()), strict=True
+        ):
+            if task == "encoder":
+                with recordings[index].naming_errors():
+                    _check_embedding(session.manifest, len(outputs["features"]))
+            yield index, outputs
 
 
 def run_batch(session: Session, task: str, inputs: Tensors) -> list[Tensors]:
@@ -77,7 +83,9 @@ def run_batch(session: Session, task: str, inputs: Tensors) -> list[Tensors]:
     if task == "logits":
         by_frame = "frames" in manifest.logits_axes
         valid = outputs.get("context_lengths", outputs["frame_lengths"]) if by_frame else None
-        return [{"logits": row} for row in _cut(outputs["logits"], valid)]
+        names = sorted(_logits(manifest))
+        cut = (_cut(outputs[name], valid) for name in names)
+        return [dict(zip(names, row, strict=True)) for row in zip(*cut, strict=True)]
     if task == "encoder" and manifest.quantizer_input is not None:
         source = manifest.quantizer_input
         outputs |= session.run("quantizer", {source: outputs[source]})
@@ -144,7 +152,7 @@ def _blocks(session: Session, recording: Recording, window: Window | None) -> It
         yield stream.push(block)
     recording.check_length(stream.samples)
     last, means = stream.flush(), stream.means()
-    yield replace(last, embedding=means.get("embedding"), logits=means.get("logits", last.logits))
+    yield last.with_pooled(means)
 
 
 def measure_statistics(
@@ -168,6 +176,22 @@ def measure_statistics(
     for block in recording.blocks(round(BLOCK_SECONDS * manifest.sample_rate)):
         growing.add(block)
     return growing.value(), recording
+
+
+def _check_embedding(manifest: Manifest, frames: int) -> None:
+    """Raise `InputError` if an utterance has too few frames for the model's x-vector."""
+    fewest = manifest.embedding_min_frames
+    if fewest is not None and frames < fewest:
+        samples = (fewest - 1) * manifest.hop + manifest.receptive_field
+        raise InputError(
+            f"found audio of {frames} frames, expected at least {fewest}, or "
+            f"{samples / manifest.sample_rate:.3g} s, for the embedding of a speaker"
+        )
+
+
+def _logits(manifest: Manifest) -> frozenset[str]:
+    """Return the names of the outputs of a model's head."""
+    return frozenset(f"logits_{name}" for name in manifest.heads) or frozenset({"logits"})
 
 
 def _lengths_by_output(manifest: Manifest, outputs: Tensors) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from w2v_edge.providers.tuned import find_tuning
 from w2v_edge.runtime.classification import (
     Classification,
     FrameClassification,
-    class_names,
+    classifiers,
     classify_frames,
     classify_utterance,
 )
@@ -35,6 +35,9 @@ from w2v_edge.text.pronunciation import Pronunciation, score_pronunciation
 from w2v_edge.text.spelling import Spelling
 
 T = TypeVar("T")
+
+Classes = Classification | FrameClassification | dict[str, Classification]
+"""Result of `Model.classify`: of an utterance, of frames, or of several classifiers by name."""
 
 WHOLE_SECONDS = 60.0
 """Longer recordings are tokenized block by block: the codes are the same, and memory stays flat."""
@@ -352,7 +355,7 @@ class Model(Graphs):
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
-    ) -> Classification | FrameClassification: ...
+    ) -> Classes: ...
     @overload
     def classify(
         self,
@@ -360,15 +363,17 @@ class Model(Graphs):
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
-    ) -> list[Classification | FrameClassification]: ...
+    ) -> list[Classes]: ...
     def classify(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
-    ) -> Classification | FrameClassification | list[Classification | FrameClassification]:
+    ) -> Classes | list[Classes]:
         """Classify one recording, or each in a list: per utterance or per frame, as the model does.
+
+        A model with several classifiers gives the result of each by its name.
 
         The logits of a long recording as a whole are the mean over its windows. Arguments and
         errors as for `encode`.
@@ -376,9 +381,9 @@ class Model(Graphs):
         Raises:
             HeadMissingError: the model has no classifier.
         """
-        class_names(self.manifest)
+        classifiers(self.manifest)
         logits = self._run(audio, sample_rate, "logits", window)
-        return _gather(audio, ((i, self._classified(x["logits"])) for i, x in logits))
+        return _gather(audio, ((i, self._classified(x)) for i, x in logits))
 
     @overload
     def features(self, audio: Audio, sample_rate: int | None = None) -> npt.NDArray[np.float32]: ...
@@ -521,11 +526,17 @@ class Model(Graphs):
     def _window(self, window: Window | None) -> Window | None:
         return None if window is None else check_window(window, self.manifest)
 
-    def _classified(self, logits: npt.NDArray[Any]) -> Classification | FrameClassification:
-        names = class_names(self.manifest)
+    def _classified(self, outputs: Tensors) -> Classes:
+        found = classifiers(self.manifest)
+        if self.manifest.heads:
+            return {
+                output.removeprefix("logits_"): classify_utterance(outputs[output], head)
+                for output, head in found.items()
+            }
+        logits, head = outputs["logits"], found["logits"]
         if logits.ndim > 1:
-            return classify_frames(logits, names, self.context_times(len(logits)))
-        return classify_utterance(logits, names, self.manifest.logits_meaning)
+            return classify_frames(logits, head.labels, self.context_times(len(logits)))
+        return classify_utterance(logits, head)
 
 
 def _gather(audio: Audio | Sequence[Audio], results: Iterator[tuple[int, T]]) -> T | list[T]:

@@ -133,6 +133,7 @@ class ContextStream:
         self._outputs = manifest.context_outputs
         self._geometry = FrameTimes.of_manifest(manifest).context
         self._buffer = Buffer(np.zeros((0, manifest.features_dim), dtype=np.float32))
+        self._is_xvector = manifest.embedding_min_frames is not None
         self._means = {name: _Mean() for name, by in self._outputs.items() if by is None}
         self.frames = 0
         """Feature frames whose context was given."""
@@ -189,7 +190,10 @@ class ContextStream:
 
     def _add_means(self, outputs: Tensors, context: npt.NDArray[np.float32]) -> None:
         for name, mean in self._means.items():
-            if name == "embedding":
+            if name == "embedding" and self._is_xvector and not outputs[name].any():
+                # Too few frames for one.
+                continue
+            if name == "embedding" and not self._is_xvector:
                 mean.add(context.sum(axis=0, dtype=np.float64), len(context))
             else:
                 # A linear map of a mean over frames, except for frames that windows share.

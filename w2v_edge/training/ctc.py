@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from w2v_edge.errors import ConfigError, MissingExtraError
 from w2v_edge.model.collective import all_reduce_sum
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import LOGITS, CtcHeadConfig
 from w2v_edge.model.heads import CtcHead
 from w2v_edge.model.padding import Frames, frame_lengths, valid_steps
 from w2v_edge.model.speech_model import Wav2Vec2Model
@@ -109,7 +109,7 @@ class CtcObjective(nn.Module):
             context = self._context(waveform, lengths, given, seeds)
         # Losses are float32 whatever the precision of the layers.
         with torch.autocast(waveform.device.type, enabled=False):
-            logits = self._head(Frames(context.float(), frames.to(waveform.device)), [])
+            logits = self._head(Frames(context.float(), frames.to(waveform.device)), [])[LOGITS]
             # A process without any frames takes part all the same.
             logits = logits if logits.shape[1] else F.pad(logits, (0, 0, 0, 1))
             return self._loss(logits, frames, targets, target_lengths)

@@ -16,7 +16,7 @@ from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import ConfigError, TrainingError
 from w2v_edge.model import load_checkpoint, save_checkpoint
 from w2v_edge.model.build import build_model
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel, Wav2Vec2Model
 from w2v_edge.text.text_form import TextForm
 from w2v_edge.training.batches import ClipData

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import ConfigError
-from w2v_edge.model.config import CtcHeadConfig, ModelConfig
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.text.decoding import GreedyDecoder
 from w2v_edge.text.labelling import Labelling
 from w2v_edge.text.spelling import Spelling

@@ -129,6 +129,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
         super().__init__()
         self.outputs = context_outputs(model.config)
         self.layers = model.config.outputs.layers
+        self.pooled = model.config.outputs.pooled
         projection = model.feature_projection
         self.feature_projection = None if projection is None else Linear(projection)
         self.adapter = None if model.adapter is None else _adapter_twin(model.adapter)
@@ -149,10 +150,10 @@ class Wav2Vec2ContextTwin(ContextTwin):
             x, valid, lengths = self.adapter(x, valid, frame_lengths)
         made |= {"context": x, "context_lengths": lengths}
         if self.head is not None:
-            made["logits"] = self.head(x, states, valid)
+            made |= self.head(x, states, valid)
         if self.final_projection is not None:
             made["projected"] = self.final_projection(x) * valid
-        if "embedding" in self.outputs:
+        if self.pooled is not None:
             made["embedding"] = mean_over_frames(x, valid)
         return tuple(made[name] for name in self.outputs)
 
@@ -222,7 +223,7 @@ def context_outputs(config: ModelConfig) -> tuple[str, ...]:
     return (
         "context",
         *(["context_lengths"] if getattr(config.context, "adapter", None) is not None else []),
-        *(["logits"] if config.head is not None else []),
+        *([] if config.head is None else config.head.outputs),
         *(f"layer_{layer}" for layer in config.outputs.layers),
         *(["projected"] if config.outputs.projected is not None else []),
         *(["embedding"] if config.outputs.pooled is not None else []),

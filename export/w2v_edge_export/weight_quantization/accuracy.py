@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from w2v_edge.agreement import CodeAgreement, frame_cosines
 from w2v_edge.audio import Waveform
+from w2v_edge.model.head_config import LOGITS
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.providers import choose, open_session
 from w2v_edge_export import reference
@@ -151,8 +152,8 @@ class AccuracyTotals:
                 self.pooled.setdefault(name, []).append(pair)
             else:
                 self.cosines.setdefault(name, []).append(frame_cosines(*pair))
-        if "logits" in found:
-            best = [x.argmax(axis=-1) for x in (found["logits"][0], expected.arrays["logits"])]
+        for name in (x for x in found if x.startswith(LOGITS)):
+            best = [x.argmax(axis=-1) for x in (found[name][0], expected.arrays[name])]
             self.relabelled += int(np.sum(best[0] != best[1]))
             self.labels += int(np.size(best[0]))
 

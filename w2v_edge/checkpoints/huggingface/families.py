@@ -18,6 +18,7 @@ from w2v_edge.checkpoints.huggingface.conformer_settings import (
     position,
 )
 from w2v_edge.checkpoints.huggingface.doubts import one_kind
+from w2v_edge.checkpoints.huggingface.pooled_heads import pooled_heads
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import RelativePositionConfig, TransformerContextConfig
@@ -47,12 +48,19 @@ CLASSES = {
     "ForCTC": "ctc",
     "ForSequenceClassification": "utterance",
     "ForAudioFrameClassification": "frame",
+    "ForXVector": "xvector",
 }
 """Kind of model by the ending of its class's name."""
 
+POOLED = "pooled"
+"""Kind of a model with heads that no class of transformers has, by their tensors."""
+
+KINDS = (*dict.fromkeys(CLASSES.values()), POOLED)
+
 PRETRAINING = r"(quantizer|project_q|project_hid|ctc_proj|speaker_proj|layer_norm_for_extract)\..*"
 OTHER_TARGETS = r"(final_proj\..*|label_embs_concat|label_embeddings_concat|output_layer\..*)"
-HEADS = r"(lm_head|projector|classifier)\..*|layer_weights"
+XVECTOR = r"(tdnn\..*|objective|feature_extractor)\.(weight|bias)"
+HEADS = rf"(lm_head|projector|classifier)\..*|layer_weights|{XVECTOR}"
 
 UNUSED: dict[str, dict[str, str]] = {
     "body": {
@@ -63,7 +71,7 @@ UNUSED: dict[str, dict[str, str]] = {
     "ctc": {
         PRETRAINING: "of pre-training",
         OTHER_TARGETS: "predicts the targets of pre-training",
-        r"projector\..*|classifier\..*|layer_weights": "another head",
+        rf"projector\..*|classifier\..*|layer_weights|{XVECTOR}": "another head",
     },
     "utterance": {
         PRETRAINING: "of pre-training",
@@ -75,7 +83,14 @@ UNUSED: dict[str, dict[str, str]] = {
         OTHER_TARGETS: "predicts the targets of pre-training",
         r"lm_head\..*|projector\..*": "another head",
     },
+    "xvector": {
+        PRETRAINING: "of pre-training",
+        OTHER_TARGETS: "predicts the targets of pre-training",
+        r"(classifier|objective)\..*": "tells the speakers of training apart",
+        r"lm_head\..*": "another head",
+    },
     "pretraining": {r"(dropout_features|lm_head)\..*": "not of pre-training"},
+    POOLED: {PRETRAINING: "of pre-training", OTHER_TARGETS: "predicts the targets of pre-training"},
 }
 """Tensors that inference does not read, by kind of model: reason by pattern."""
 
@@ -91,6 +106,7 @@ NEVER_READ = {
 HEAD_TENSORS = {
     "lm_head.weight": "ctc",
     "quantizer.codevectors": "pretraining",
+    "tdnn.0.kernel.weight": "xvector",
     "projector.weight": "utterance",
     "classifier.weight": "frame",
 }
@@ -367,19 +383,30 @@ def family_for(architecture: str) -> Family:
 
 
 def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[str]) -> str:
-    """Return the kind of a checkpoint's model, a value of `CLASSES`.
+    """Return the kind of a checkpoint's model, of `KINDS`.
 
-    The kind follows from the class in its config, or else from the names of its tensors.
+    The kind follows from the class in its config if the tensors of its head are there, or else
+    from the names of the tensors.
 
     Raises:
         CheckpointError: the class is not supported.
     """
     family, classes = family_of(path, config), config.get("architectures")
+    shown = [kind for name, kind in HEAD_TENSORS.items() if name in names]
+    if pooled_heads(names):
+        shown.append(POOLED)
     if not classes:
-        kind = next((kind for name, kind in HEAD_TENSORS.items() if name in names), "body")
+        kind = shown[0] if shown else "body"
     elif isinstance(classes, list) and all(isinstance(x, str) for x in classes):
-        kinds = [_kind_of_class(path, family, name) for name in classes]
-        kind = one_kind(path, kinds, names, HEAD_TENSORS)
+        kinds = {name: _kind_of_class(family, name) for name in classes}
+        known = [x for x in kinds.values() if x is not None]
+        if POOLED in shown and not set(known) & set(shown):
+            # A class may have been written into a config without its head.
+            kind = POOLED
+        elif len(known) < len(kinds):
+            raise _unknown_class(path, family, next(x for x in classes if kinds[x] is None))
+        else:
+            kind = one_kind(path, known, names, HEAD_TENSORS)
     else:
         raise CheckpointError(
             f"{path}: architectures: expected a list of class names, found {classes!r:.60}"
@@ -387,12 +414,14 @@ def model_kind(path: Path | str, config: Mapping[str, Any], names: Collection[st
     return "body" if kind == "pretraining" and not family.pretraining else kind
 
 
-def _kind_of_class(path: Path | str, family: Family, name: str) -> str:
-    for ending, kind in CLASSES.items():
-        if name == family.class_prefix + ending:
-            return kind
-    raise CheckpointError(
+def _kind_of_class(family: Family, name: str) -> str | None:
+    found = (kind for ending, kind in CLASSES.items() if name == family.class_prefix + ending)
+    return next(found, None)
+
+
+def _unknown_class(path: Path | str, family: Family, name: str) -> CheckpointError:
+    return CheckpointError(
         f"{path}: class {name!r:.60} is not supported; supported for this model_type: "
         f"{', '.join(family.class_prefix + ending for ending in CLASSES)}; export what is known of "
-        f"it: --as {' or '.join(dict.fromkeys(CLASSES.values()))}"
+        f"it: --as {' or '.join(KINDS)}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from w2v_edge.checkpoints.huggingface.families import (
     NEVER_READ,
+    POOLED,
     UNUSED,
     family_for,
     family_of,
@@ -19,6 +20,7 @@ from w2v_edge.checkpoints.huggingface.families import (
 )
 from w2v_edge.checkpoints.huggingface.lora import LORA_CONFIG, lora_weights, merge
 from w2v_edge.checkpoints.huggingface.names import key_table
+from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_heads, rename_heads
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     ADDED,
@@ -28,7 +30,7 @@ from w2v_edge.checkpoints.huggingface.vocabulary import (
     VOCABULARY,
     languages,
 )
-from w2v_edge.checkpoints.key_table import Coverage, convert, with_projection
+from w2v_edge.checkpoints.key_table import MISMATCH, Coverage, convert, with_projection
 from w2v_edge.checkpoints.tensors import (
     modern_names,
     read_json,
@@ -46,6 +48,10 @@ JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
 BODY = r"(feature_extractor|feature_projection|encoder|adapter|intermediate_ffn)"
 FIRST = ("feature_extractor.conv_layers.0.conv.weight", "feature_projection.projection.weight")
 """Tensors of a body, of which each has one; they tell the beginning of its names."""
+UNSURE = (
+    "; its class is in no library: read heads of it by their names, such as --head classifier, or "
+    "what it has in common with known classes: --as body"
+)
 ADAPTERS = ("adapter.{}.safetensors", "adapter.{}.bin")
 
 
@@ -58,17 +64,19 @@ def read_folder(
     projection: bool = False,
     lora: Path | None = None,
     labels: bool = True,
+    heads: Sequence[HeadChoice] = (),
 ) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
     Args:
         folder: has `config.json` and weights.
         language: selects an adapter and a vocabulary of a multilingual model.
-        kind: what to read the model as, a value of `families.CLASSES`; None goes by its class.
+        kind: what to read the model as, of `families.KINDS`; None goes by class and tensors.
         processor: another folder, with the files of preprocessor and tokenizer.
         projection: read the final projection of the context.
         lora: folder of a LoRA to merge in; its tokenizer is read in place of the base's.
         labels: whether to read the labels of a CTC head.
+        heads: pooled heads to read, whatever the class; all else but the body is left out.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
@@ -86,7 +94,9 @@ def read_folder(
     if language is not None:
         tensors |= _read_adapter(folder, language, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
-    model, coverage = _convert(folder, files, tensors, language, kind, projection=projection)
+    model, coverage = _convert(
+        folder, files, tensors, language, kind, projection=projection, heads=heads
+    )
     types = {
         name: str(tensor.dtype).removeprefix("torch.")
         for name, tensor in tensors.items()
@@ -104,12 +114,17 @@ def _convert(
     chosen: str | None,
     *,
     projection: bool,
+    heads: Sequence[HeadChoice],
 ) -> tuple[SpeechModel, Coverage]:
     """Build the model of a folder's JSON files and tensors."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    chosen = POOLED if heads else chosen
     kind = chosen or model_kind(folder, files[CONFIG], tensors)
+    if kind == POOLED:
+        heads = heads or pooled_heads(tensors)
+        tensors = rename_heads(folder, tensors, heads)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
-        config = model_config(folder, files, shapes, language, kind)
+        config = model_config(folder, files, shapes, language, kind, heads)
         if projection:
             config = with_projection(folder, config, shapes)
     except ConfigError as error:
@@ -121,7 +136,8 @@ def _convert(
     if chosen is not None:
         unused |= {rf"(?!{re.escape(prefix)}{BODY}\.).*": f"not of the model read as {chosen}"}
     table = key_table(config, expected, prefix)
-    converted, coverage = convert(folder, table, expected, tensors, unused)
+    advice = UNSURE if kind == POOLED and chosen is None else MISMATCH
+    converted, coverage = convert(folder, table, expected, tensors, unused, advice)
     return fill(folder, empty, converted), coverage
 
 
@@ -135,7 +151,7 @@ def _prefix(tensors: Mapping[str, Tensor], usual: str, kind: str, chosen: str | 
     if kind == "body" and "" in found:
         return ""
     # A class that is in no library calls its body as it likes.
-    return min(found) if chosen is not None else usual
+    return min(found) if chosen is not None or kind == POOLED else usual
 
 
 def _json_files(folder: Path, processor: Path | None, lora: Path | None = None) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from w2v_edge.checkpoints.huggingface.conformer_names import conformer_names
+from w2v_edge.checkpoints.huggingface.pooled_heads import ONLY
 from w2v_edge.checkpoints.key_table import KeyMapping, existing, weight_and_bias
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
@@ -15,6 +16,7 @@ from w2v_edge.model.config import (
     TransformerContextConfig,
 )
 from w2v_edge.model.conformer_config import AnyConformerConfig, ConvAdapterConfig
+from w2v_edge.model.head_config import PooledHeadConfig, XVectorHeadConfig
 from w2v_edge.model.sew_config import SqueezedContextConfig
 
 NORMED = "parametrizations.weight"
@@ -126,5 +128,14 @@ def _head(config: ModelConfig) -> Iterator[KeyMapping]:
     ctc = config.head is not None and config.head.kind == "ctc"
     yield from weight_and_bias("head.classifier", "lm_head" if ctc else "classifier")
     yield from weight_and_bias("head.projection", "projector")
+    if isinstance(config.head, PooledHeadConfig):
+        for i, branch in enumerate(config.head.branches):
+            ours, theirs = f"head.branches.{i}", branch.name or ONLY
+            yield from weight_and_bias(f"{ours}.dense", f"{theirs}.dense")
+            yield from weight_and_bias(f"{ours}.projection", f"{theirs}.out_proj")
+    if isinstance(config.head, XVectorHeadConfig):
+        for i in range(len(config.head.layers)):
+            yield from weight_and_bias(f"head.layers.{i}.linear", f"tdnn.{i}.kernel")
+        yield from weight_and_bias("head.embedding", "feature_extractor")
     yield KeyMapping("head.layer_weights", ("layer_weights",))
     yield from weight_and_bias("final_projection", "final_proj")

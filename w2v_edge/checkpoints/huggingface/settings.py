@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
-from w2v_edge.checkpoints.huggingface.families import Family, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.families import POOLED, Family, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_head, pooled_heads
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import (
     ConvLayer,
-    CtcHeadConfig,
     FeatureEncoderConfig,
-    FrameHeadConfig,
     GumbelQuantizerConfig,
-    HeadConfig,
     LogMelConfig,
-    Meaning,
     ModelConfig,
     NormalisationConfig,
     ObjectiveConfig,
     ProbableSpansConfig,
     SampledDistractorsConfig,
     TemperatureSchedule,
+)
+from w2v_edge.model.head_config import (
+    CtcHeadConfig,
+    FrameHeadConfig,
+    HeadConfig,
+    Meaning,
+    PooledHeadConfig,
+    TdnnLayerConfig,
     UtteranceHeadConfig,
+    XVectorHeadConfig,
 )
 
 JsonFiles = Mapping[str, Mapping[str, Any]]
@@ -91,6 +97,11 @@ DEFAULTS: dict[str, Any] = {
     "output_hidden_size": None,
     "vocab_size": 32,
     "problem_type": None,
+    "pooling_mode": "mean",
+    "tdnn_dim": [512, 512, 512, 512, 1500],
+    "tdnn_kernel": [5, 3, 3, 1, 1],
+    "tdnn_dilation": [1, 2, 3, 1, 1],
+    "xvector_output_dim": 512,
     "id2label": None,
     "transformers_version": None,
     "adapter_attn_dim": None,
@@ -118,6 +129,7 @@ def model_config(
     shapes: Mapping[str, tuple[int, ...]],
     language: str | None = None,
     kind: str | None = None,
+    heads: Sequence[HeadChoice] = (),
 ) -> ModelConfig:
     """Return the config of a folder's model.
 
@@ -126,7 +138,8 @@ def model_config(
         files: its JSON files.
         shapes: shapes of its tensors by name.
         language: selects a vocabulary of a multilingual model.
-        kind: what to read the model as, a value of `CLASSES`; None goes by its class.
+        kind: what to read the model as, of `KINDS`; None goes by its class and tensors.
+        heads: pooled heads to read; by default those that the tensors show.
 
     Raises:
         CheckpointError: settings are not supported or inconsistent.
@@ -159,7 +172,7 @@ def model_config(
         objective=_objective(settings, grouped=grouped) if pretrained else None,
         normalise=NormalisationConfig(NORMALISATION_EPS) if normalise else None,
         feature_norm=family.feature_norm(settings),
-        head=_head(settings, family, kind, files, shapes, language),
+        head=_head(settings, family, kind, files, shapes, language, heads),
     )
 
 
@@ -200,14 +213,8 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
 
 def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoderConfig:
     settings.require("feat_extract_activation", "gelu")
-    lists = [settings[key] for key in ("conv_dim", "conv_kernel", "conv_stride")]
-    numbers = [x for values in lists for x in values]
-    if len({len(x) for x in lists}) > 1 or any(type(x) is not int or x < 1 for x in numbers):
-        raise CheckpointError(
-            f"{settings.path}: conv_dim, conv_kernel and conv_stride: expected lists of positive "
-            f"integers of one length, found {lists!r:.120}"
-        )
-    layers = tuple(ConvLayer(*layer) for layer in zip(*lists, strict=True))
+    lists = _layer_lists(settings, ("conv_dim", "conv_kernel", "conv_stride"))
+    layers = tuple(ConvLayer(*layer) for layer in lists)
     norm = family.encoder_norm(settings)
     if norm not in {"group", "layer"}:
         raise settings.error("feat_extract_norm", "'group' or 'layer'")
@@ -264,6 +271,7 @@ def _head(
     files: JsonFiles,
     shapes: Mapping[str, tuple[int, ...]],
     language: str | None,
+    heads: Sequence[HeadChoice],
 ) -> HeadConfig | None:
     if kind == "ctc":
         size = _rows(
@@ -273,22 +281,60 @@ def _head(
         return read_labels(settings.path, files, size, pad, language).head
     if kind in {"body", "pretraining"}:
         return None
-    labels = _labels(settings, _rows(shapes, "classifier.weight", 2))
+    if kind == POOLED:
+        return _pooled_head(settings, heads or pooled_heads(shapes), shapes)
     weighted = settings["use_weighted_layer_sum"]
     if settings["add_adapter"]:
-        raise CheckpointError(f"{settings.path}: classifiers on an adapter are not supported")
+        raise CheckpointError(f"{settings.path}: heads on an adapter are not supported")
     normed = _normed_mix(settings, family)
+    if kind == "xvector":
+        return _xvector_head(settings, weighted=weighted, normed=normed)
+    labels = _labels(settings, _rows(shapes, "classifier.weight", 2))
     if kind == "utterance":
         hidden = settings["classifier_proj_size"]
         return UtteranceHeadConfig(labels, hidden, weighted, normed, _meaning(settings, labels))
     return FrameHeadConfig(labels, weighted, normed, _meaning(settings, labels))
 
 
+def _pooled_head(
+    settings: SourceSettings,
+    heads: Sequence[HeadChoice],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> PooledHeadConfig:
+    labels = () if settings["id2label"] is None else _labels(settings, 0)
+    pooling = settings["pooling_mode"]
+    return pooled_head(settings.path, heads, shapes, labels, _problem(settings), pooling)
+
+
+def _xvector_head(settings: SourceSettings, *, weighted: bool, normed: bool) -> XVectorHeadConfig:
+    keys = ("tdnn_dim", "tdnn_kernel", "tdnn_dilation")
+    layers = tuple(TdnnLayerConfig(*x) for x in _layer_lists(settings, keys))
+    size = settings["xvector_output_dim"]
+    return XVectorHeadConfig(layers[0].channels, layers, size, weighted, normed)
+
+
+def _layer_lists(settings: SourceSettings, keys: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """Return the numbers of each layer, from lists with one number for each layer."""
+    lists = [settings[key] for key in keys]
+    numbers = [x for values in lists for x in values]
+    unequal = len({len(x) for x in lists}) > 1
+    if not numbers or unequal or any(type(x) is not int or x < 1 for x in numbers):
+        raise CheckpointError(
+            f"{settings.path}: {', '.join(keys[:-1])} and {keys[-1]}: expected lists of positive "
+            f"integers of one length, found {lists!r:.120}"
+        )
+    return list(zip(*lists, strict=True))
+
+
 def _meaning(settings: SourceSettings, labels: tuple[str, ...]) -> Meaning:
     """Return the meaning of the logits, by the rules of transformers' pipelines."""
+    return _problem(settings) or ("values" if len(labels) == 1 else "one_of")
+
+
+def _problem(settings: SourceSettings) -> Meaning | None:
     problem = settings["problem_type"]
     if problem is None:
-        return "values" if len(labels) == 1 else "one_of"
+        return None
     if not isinstance(problem, str) or problem not in PROBLEMS:
         raise settings.error("problem_type", f"one of {', '.join(PROBLEMS)}")
     return PROBLEMS[problem]

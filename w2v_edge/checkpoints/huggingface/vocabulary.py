@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.config import CtcHeadConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 
 VOCABULARY, ADDED, TOKENIZER, SPECIAL, FAST_TOKENIZER = (
     "vocab.json",

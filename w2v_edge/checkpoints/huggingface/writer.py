@@ -36,16 +36,24 @@ from w2v_edge.checkpoints.tensors import SAFETENSORS
 from w2v_edge.errors import CheckpointError, MissingExtraError
 from w2v_edge.files import check_overwritable, replacing_folder
 from w2v_edge.model.config import (
-    CtcHeadConfig,
     LogMelConfig,
     ModelConfig,
     QuerySoftmaxContextConfig,
     SampledDistractorsConfig,
     TransformerContextConfig,
+)
+from w2v_edge.model.head_config import (
+    CtcHeadConfig,
+    Meaning,
+    PooledHeadConfig,
     UtteranceHeadConfig,
+    XVectorHeadConfig,
 )
 from w2v_edge.model.sew_config import SqueezedContextConfig
 from w2v_edge.model.speech_model import SpeechModel
+
+NO_CLASS = "ForSpeechClassification"
+"""Ending of the name of a class that transformers lacks, as recipes with pooled heads call it."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -141,7 +149,7 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     family = family_for(config.architecture)
     if isinstance(context, QuerySoftmaxContextConfig):
         raise CheckpointError("architecture 'tutorial' has no class in transformers")
-    ending = next(ending for ending, x in CLASSES.items() if x == kind)
+    ending = next((ending for ending, x in CLASSES.items() if x == kind), NO_CLASS)
     settings: dict[str, Any] = {
         "architectures": [family.class_prefix + ending],
         "model_type": family.model_type,
@@ -243,17 +251,47 @@ def _head_settings(config: ModelConfig) -> dict[str, Any]:
         return {}
     if isinstance(head, CtcHeadConfig):
         return {"vocab_size": head.size, "pad_token_id": head.blank}
+    if isinstance(head, PooledHeadConfig):
+        return _pooled_settings(head)
+    if isinstance(head, XVectorHeadConfig):
+        return _xvector_settings(head)
     found: dict[str, Any] = {
         "id2label": {str(i): label for i, label in enumerate(head.labels)},
         "label2id": {label: i for i, label in enumerate(head.labels)},
         "use_weighted_layer_sum": head.weighted_layers,
-        "problem_type": next(x for x, meaning in PROBLEMS.items() if meaning == head.meaning),
+        "problem_type": _problem(head.meaning),
     }
     if isinstance(head, UtteranceHeadConfig):
         found["classifier_proj_size"] = head.hidden
     if head.normed_mix:
         found["transformers_version"] = NORMED_MIX_VERSION
     return found
+
+
+def _pooled_settings(head: PooledHeadConfig) -> dict[str, Any]:
+    labels = [label for branch in head.branches for label in branch.labels]
+    found: dict[str, Any] = {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "pooling_mode": head.pooling,
+    }
+    if head.meaning is not None:
+        found["problem_type"] = _problem(head.meaning)
+    return found
+
+
+def _xvector_settings(head: XVectorHeadConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "tdnn_dim": [layer.channels for layer in head.layers],
+        "tdnn_kernel": [layer.kernel for layer in head.layers],
+        "tdnn_dilation": [layer.dilation for layer in head.layers],
+        "xvector_output_dim": head.size,
+        "use_weighted_layer_sum": head.weighted_layers,
+    }
+    return found | ({"transformers_version": NORMED_MIX_VERSION} if head.normed_mix else {})
+
+
+def _problem(meaning: Meaning) -> str:
+    return next(x for x, of in PROBLEMS.items() if of == meaning)
 
 
 def _preprocessor(config: ModelConfig) -> dict[str, Any]:
