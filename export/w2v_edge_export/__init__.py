@@ -62,6 +62,8 @@ def export(
     min_cosine: float | None = None,
     max_code_drift: float = 0.05,
     require_speedup: float = 1.2,
+    max_label_change: float | None = None,
+    max_shift: float | None = None,
     force: bool = False,
     thorough: bool = False,
     accept_ill_conditioned: bool = False,
@@ -105,6 +107,10 @@ def export(
         max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1. Not used
             in fp32.
         require_speedup: minimum speed of the int8 encoder over float32, as a ratio, here.
+        max_label_change: maximum fraction of a CTC model's best labels that change; None for any.
+            Not used in fp32.
+        max_shift: maximum time in milliseconds by which its labels move, at the 99th percentile;
+            None for any. Not used in fp32.
         force: replace an existing bundle.
         thorough: compare more lengths, each as speech, as noise and in a ragged batch, and 40 000
             codes in place of 20 000; takes several times as long.
@@ -160,7 +166,9 @@ def export(
         quantization=QuantizationOptions(
             calibration=None if calibration is None else Path(calibration),
             frontend_precision=frontend_precision,
-            budgets=Budgets(min_cosine, max_code_drift, require_speedup),
+            budgets=Budgets(
+                min_cosine, max_code_drift, require_speedup, max_label_change, max_shift
+            ),
         ),
         force=force,
         thorough=thorough,

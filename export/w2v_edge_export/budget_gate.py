@@ -5,6 +5,7 @@ Speech keeps within the export's budgets; in a ragged batch each utterance is as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,19 +45,27 @@ follows the context's, an output that is wired wrong is at random."""
 VECTOR_TOLERANCE = 1e-3
 """Quantized weights, deviation of a code's vector, over the largest value of the codebook."""
 
+OF_LABELS = {"label_drift": "max_label_change", "label_shift": "max_shift"}
+"""Budgets of a CTC model's labels, by what they bound."""
+
 
 class BudgetGate(Gate):
     """Quantized weights: speech against the reference, batches against the bundle itself."""
 
     def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
         super().__init__(torch_model, bundle)
-        self.totals = AccuracyTotals()
+        self.totals = AccuracyTotals(torch_model.config)
         self.graphs = ("encoder", "tokenizer") if self.tokenizes else ("encoder",)
         self._found: dict[tuple[str, ParityCase], Tensors] = {}
         stated = bundle.manifest.weight_quantization or {}
         try:
             self.min_cosine = float(stated["budgets"]["min_cosine"])
             self.max_drift = float(stated["budgets"]["max_code_drift"])
+            self.of_labels = {
+                name: float(stated["budgets"][budget])
+                for name, budget in OF_LABELS.items()
+                if stated["budgets"].get(budget) is not None
+            }
         except (KeyError, TypeError, ValueError) as error:
             folder = bundle.bundle.folder
             raise BundleIntegrityError(
@@ -124,6 +133,9 @@ class BudgetGate(Gate):
         measured = [("context", 1 - found.context_cosine, 1 - self.min_cosine)]
         if found.codes:
             measured.append(("codes", found.code_drift, self.max_drift))
+        for name, allowed in self.of_labels.items():
+            value = getattr(found, name)
+            measured.append((name, math.inf if value is None else value, allowed))
         return [
             Deviation(case, name, value, allowed, None, "" if value <= allowed else "over budget")
             for name, value, allowed in measured

@@ -102,6 +102,7 @@ def export_bundle(
         recorder: records the sizes of all parts after each graph pass.
     """
     stages, output = stages or Stages(), Path(output)
+    options = quantization or QuantizationOptions()
     profile = _profile(target, precision)
     names = [x for x in STAGES if x != "quantize" or precision != "fp32"]
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
@@ -110,13 +111,14 @@ def export_bundle(
             source = read_source(checkpoint, selection, processor, base)
             selection = with_layers(selection, source.model.config)
             model = select(source.model, selection)
+            options.budgets.check(model.config)
             if profile.ort_format:
                 check_ort_size(_weights(model), precision)
         graphs, quantized = _make_graphs(
             model,
             profile,
             precision,
-            quantization or QuantizationOptions(),
+            options,
             folder,
             stages,
             trace_folder() if use_cache else None,

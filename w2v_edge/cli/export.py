@@ -18,6 +18,7 @@ from w2v_edge.cli.export_output import (
 )
 from w2v_edge.cli.options import (
     FiniteRange,
+    Milliseconds,
     force_option,
     head_option,
     json_option,
@@ -121,6 +122,19 @@ class _LayerNumber(click.ParamType[int | str]):
     help="Maximum fraction of codes that change; not in fp32.",
 )
 @click.option(
+    "--max-label-change",
+    type=FiniteRange(0, 1),
+    show_default="any",
+    help="Maximum fraction of a CTC model's best labels that change; not in fp32.",
+)
+@click.option(
+    "--max-shift",
+    type=Milliseconds(),
+    show_default="any",
+    help="Maximum time by which its labels move, at the 99th percentile, such as 20ms: word times "
+    "suffer before the text does; not in fp32.",
+)
+@click.option(
     "--require-speedup",
     type=FiniteRange(0),
     default=1.2,
@@ -163,6 +177,8 @@ def command(
     calibration: Path | None,
     min_cosine: float | None,
     max_code_drift: float,
+    max_label_change: float | None,
+    max_shift: float | None,
     require_speedup: float,
     thorough: bool,
     accept_ill_conditioned: bool,
@@ -216,6 +232,8 @@ def command(
                 calibration=calibration,
                 min_cosine=min_cosine,
                 max_code_drift=max_code_drift,
+                max_label_change=max_label_change,
+                max_shift=max_shift,
                 require_speedup=require_speedup,
                 force=force,
                 thorough=thorough,
@@ -280,7 +298,14 @@ def default_output(checkpoint: str, precision: str) -> Path:
 
 
 IDLE_OPTIONS = {
-    "fp32": ("frontend_precision", "calibration", "min_cosine", "max_code_drift"),
+    "fp32": (
+        "frontend_precision",
+        "calibration",
+        "min_cosine",
+        "max_code_drift",
+        "max_label_change",
+        "max_shift",
+    ),
     "fp16": ("frontend_precision",),
     "int4": ("frontend_precision",),
     "int8": (),

@@ -99,7 +99,14 @@ def _print_budgets(quantization: dict[str, Any]) -> None:
             f"other audio (budget {budgets['max_code_drift']:.2%})"
         )
     if measured["label_drift"] is not None:
-        found.append(f"best labels that change {measured['label_drift']:.2%}")
+        limit = budgets.get("max_label_change")
+        budget = "" if limit is None else f" (budget {limit:.2%})"
+        found.append(f"best labels that change {measured['label_drift']:.2%}{budget}")
+    shift = measured.get("label_shift")
+    if shift is not None:
+        limit = budgets.get("max_shift")
+        budget = "" if limit is None else f" (budget {limit:g} ms)"
+        found.append(f"labels move by {shift:.0f} ms at the 99th percentile{budget}")
     console().print(", ".join([*found, f"speed {faster}"]))
 
 

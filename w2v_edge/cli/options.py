@@ -163,6 +163,21 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Milliseconds(FiniteRange):
+    """A time in milliseconds, with or without the unit."""
+
+    name = "ms"
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        return super().convert(str(value).strip().removesuffix("ms").strip(), param, ctx)
+
+
 force_option = click.option("--force", is_flag=True, help="Overwrite existing output.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."

@@ -18,12 +18,14 @@ import onnx_ir as ir
 
 from w2v_edge.agreement import CodeAgreement, frame_cosines
 from w2v_edge.audio import Waveform
-from w2v_edge.model.head_config import LOGITS
+from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.head_config import LOGITS, CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.providers import choose, open_session
 from w2v_edge_export import reference
 from w2v_edge_export.bundle_writer import DataWriter
 from w2v_edge_export.reference import Reference
+from w2v_edge_export.weight_quantization.label_times import PERCENTILE, label_shifts
 
 SPEED_FRAMES = 500
 """10 s at the usual 20 ms."""
@@ -45,6 +47,8 @@ class Accuracy:
         code_drift: share of differing codes; 0 without a quantizer.
         codes: number of compared codes.
         label_drift: share of frames or utterances with another best label; None without a head.
+        label_shift: milliseconds by which labels move in time, at the 99th percentile; None without
+            a CTC head.
     """
 
     features_cosine: float
@@ -52,6 +56,7 @@ class Accuracy:
     code_drift: float
     codes: int
     label_drift: float | None = None
+    label_shift: float | None = None
 
     @property
     def drift_bound(self) -> float:
@@ -73,6 +78,7 @@ class AccuracyEvaluator:
     """
 
     def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], hop: int) -> None:
+        self.config = model.config
         self.waveforms = waveforms
         self.references = [reference.encode(model, x) for x in waveforms]
         audio = np.concatenate(waveforms)
@@ -81,7 +87,7 @@ class AccuracyEvaluator:
     def tokenizer(self, graph: ir.Model) -> Accuracy:
         """Measure codes alone."""
         session = _OpenedGraph(graph)
-        totals = AccuracyTotals()
+        totals = AccuracyTotals(self.config)
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             totals.add_codes(session(waveform)["codes"], expected)
         return totals.accuracy()
@@ -90,7 +96,7 @@ class AccuracyEvaluator:
         """Measure features, context, labels, and codes where the model has a tokenizer."""
         encode = _OpenedGraph(encoder)
         tokenize = None if tokenizer is None else _OpenedGraph(tokenizer)
-        totals = AccuracyTotals()
+        totals = AccuracyTotals(self.config)
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             totals.add_values(encode(waveform), expected)
             if tokenize is not None:
@@ -134,10 +140,14 @@ class AccuracyTotals:
         codes: compared codes.
         relabelled: differing best labels.
         labels: compared best labels.
+        shifts: milliseconds by which each label of a CTC model moves.
         distinct: entries that the reference chose, for each group.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: ModelConfig) -> None:
+        """Begin with nothing, for a model of this configuration."""
+        self._config = config
+        self.shifts: list[npt.NDArray[np.floating[Any]]] = []
         self.cosines: dict[str, list[npt.NDArray[np.float64]]] = {"features": [], "context": []}
         self.pooled: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
         self.differing = self.codes = 0
@@ -156,6 +166,17 @@ class AccuracyTotals:
             best = [x.argmax(axis=-1) for x in (found[name][0], expected.arrays[name])]
             self.relabelled += int(np.sum(best[0] != best[1]))
             self.labels += int(np.size(best[0]))
+        self._add_shifts(found, expected)
+
+    def _add_shifts(self, found: Mapping[str, npt.NDArray[Any]], expected: Reference) -> None:
+        head = self._config.head
+        if not isinstance(head, CtcHeadConfig) or not len(expected.arrays[LOGITS]):
+            return
+        logits = expected.arrays[LOGITS]
+        # An adapter leaves fewer frames of logits than of features.
+        frames = round(expected.frames / len(logits))
+        seconds = frames * self._config.geometry.hop / self._config.sample_rate
+        self.shifts.append(1000 * seconds * label_shifts(found[LOGITS][0], logits, head.blank))
 
     def add_codes(self, found: npt.NDArray[Any], expected: Reference) -> None:
         """Add codes (1, n, g)."""
@@ -187,7 +208,9 @@ class AccuracyTotals:
         worst = self.worst_cosines()
         drift = self.differing / max(1, self.codes)
         labels = self.relabelled / self.labels if self.labels else None
-        return Accuracy(worst["features"], worst["context"], drift, self.codes, labels)
+        shifts = np.concatenate(self.shifts) if self.shifts else np.zeros(0)
+        shift = float(np.percentile(shifts, PERCENTILE)) if len(shifts) else None
+        return Accuracy(worst["features"], worst["context"], drift, self.codes, labels, shift)
 
 
 def worst_decile(cosines: Iterable[npt.NDArray[np.float64]]) -> float:

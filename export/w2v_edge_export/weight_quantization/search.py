@@ -10,8 +10,9 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from w2v_edge.agreement import json_number
-from w2v_edge.errors import AccuracyError
+from w2v_edge.errors import AccuracyError, ConfigError
 from w2v_edge.model.config import ModelConfig
+from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.parts import lower_part, lower_parts, parts
@@ -42,11 +43,50 @@ class Budgets:
         min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile.
         max_code_drift: maximum fraction of codes that differ from PyTorch's.
         require_speedup: minimum speed of the encoder over float32, as a ratio, on this machine.
+        max_label_change: maximum fraction of best labels of a CTC model that change; None for any.
+        max_shift: maximum time in milliseconds by which its labels move, at the 99th percentile;
+            None for any.
     """
 
     min_cosine: float = DEFAULT_COSINES["int8"]
     max_code_drift: float = 0.05
     require_speedup: float = 1.2
+    max_label_change: float | None = None
+    max_shift: float | None = None
+
+    def check(self, config: ModelConfig) -> None:
+        """Check that a model has what the budgets hold.
+
+        Raises:
+            ConfigError: budgets of labels, and the model has no CTC head.
+        """
+        of_labels = self.max_label_change is not None or self.max_shift is not None
+        if of_labels and not isinstance(config.head, CtcHeadConfig):
+            raise ConfigError(
+                "--max-label-change and --max-shift: found a model without a CTC head, whose "
+                "labels they hold; leave them out"
+            )
+
+    def problems(self, found: Accuracy) -> list[str]:
+        """Return the exceeded budgets of accuracy, one line each."""
+        problems = []
+        # `not x >= y`, so that NaN exceeds every budget.
+        if not found.context_cosine >= self.min_cosine:
+            problems.append(
+                f"context cosine {found.context_cosine:.5f}, at least {self.min_cosine:g} wanted"
+            )
+        if not found.drift_bound <= self.max_code_drift:
+            problems.append(
+                f"code drift {found.code_drift:.4f} (up to {found.drift_bound:.4f} on other "
+                f"audio), at most {self.max_code_drift:g} wanted"
+            )
+        change, shift = found.label_drift, found.label_shift
+        limit = self.max_label_change
+        if limit is not None and change is not None and not change <= limit:
+            problems.append(f"{change:.4f} of best labels change, at most {limit:g} wanted")
+        if self.max_shift is not None and shift is not None and not shift <= self.max_shift:
+            problems.append(f"labels move by {shift:.0f} ms, at most {self.max_shift:g} wanted")
+        return problems
 
 
 @dataclass(frozen=True)
@@ -74,18 +114,8 @@ class QuantizationResult:
     @property
     def problems(self) -> list[str]:
         """The exceeded budgets, one line each."""
-        found, budgets = self.accuracy, self.budgets
-        problems = overflowing(self.ranges)[:1]
-        # `not x >= y`, so that NaN exceeds every budget.
-        if not found.context_cosine >= budgets.min_cosine:
-            problems.append(
-                f"context cosine {found.context_cosine:.5f}, at least {budgets.min_cosine:g} wanted"
-            )
-        if not found.drift_bound <= budgets.max_code_drift:
-            problems.append(
-                f"code drift {found.code_drift:.4f} (up to {found.drift_bound:.4f} on other "
-                f"audio), at most {budgets.max_code_drift:g} wanted"
-            )
+        budgets = self.budgets
+        problems = overflowing(self.ranges)[:1] + budgets.problems(self.accuracy)
         if self.speedup is not None and not self.speedup >= budgets.require_speedup:
             problems.append(
                 f"{self.speedup:.2f} times the float32 speed, {budgets.require_speedup:g} wanted"
