@@ -20,6 +20,7 @@ def decisions(manifest: Manifest) -> str:
         parts = _of_classes(manifest)
     else:
         parts = _of_labels(manifest.labels, manifest.ctc)
+    parts = [*(parts or ["no head"]), *_of_codes(manifest), *_of_selection(manifest)]
     rate = f"{manifest.sample_rate / 1000:g} kHz"
     return " · ".join((*parts, _waveform(manifest), rate, "padding masked"))
 
@@ -33,12 +34,13 @@ def _waveform(manifest: Manifest) -> str:
 
 
 def _of_labels(labels: tuple[str, ...], ctc: CtcInfo) -> list[str]:
-    if not labels:
-        return [f"blank {ctc.blank}", "no labels"]
-    parts = [f"blank {labels[ctc.blank]!r} ({ctc.blank})"]
-    if ctc.word_delimiter is not None:
-        parts.append(f"words parted by {ctc.word_delimiter!r}")
-    never = [x for x in ctc.special if x != labels[ctc.blank]]
+    if not 0 <= ctc.blank < len(labels):
+        return [f"blank {ctc.blank}", "no labels" if not labels else "no label of that number"]
+    blank = labels[ctc.blank]
+    parts = [f"blank {blank!r} ({ctc.blank})", _words(labels, ctc)]
+    if ctc.language is not None:
+        parts.append(f"language {ctc.language}")
+    never = [x for x in ctc.special if x != blank]
     if never:
         parts.append(f"never spelled: {' '.join(never)}")
     if "" in labels:
@@ -48,6 +50,48 @@ def _of_labels(labels: tuple[str, ...], ctc: CtcInfo) -> list[str]:
     return parts
 
 
+def _words(labels: tuple[str, ...], ctc: CtcInfo) -> str:
+    """Return how labels form words; see `w2v_edge.text.spelling`."""
+    from w2v_edge.text.spelling import BEGINS, JOINS
+
+    if ctc.word_delimiter is not None:
+        return f"words parted by {ctc.word_delimiter!r}"
+    if ctc.separator:
+        return "a word for each label"
+    for mark, how in ((BEGINS, "begin with"), (JOINS, "go on with")):
+        marked = [x.startswith(mark) for x in labels if x and x not in ctc.special]
+        if any(marked) and (mark == BEGINS or not all(marked)):
+            return f"words {how} {mark!r}"
+    return "words not parted"
+
+
+def _of_codes(manifest: Manifest) -> list[str]:
+    book = manifest.codebook
+    if book is None:
+        return []
+    if "centroids_sha256" in (manifest.selection or {}):
+        return [f"codes: the nearest of {book.entries} centroids to the context"]
+    return [f"codes: {book.groups} groups of {book.entries} from the {manifest.quantizer_input}"]
+
+
+def _of_selection(manifest: Manifest) -> list[str]:
+    """Return what the user chose to read and to export."""
+    chosen = manifest.selection or {}
+    shown = {
+        "kind": "read as {}",
+        "layer": "context of layer {}",
+        "layers": "layers {}",
+        "pool": "embedding: {} of the context",
+        "projection": "projected",
+    }
+    given = {key: chosen[key] for key in shown if chosen.get(key)}
+    texts = {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+        for key, value in given.items()
+    }
+    return [shown[key].format(f"{text:.80}") for key, text in texts.items()]
+
+
 def _of_classes(manifest: Manifest) -> list[str]:
     """Return how a head pools frames, where that is a choice, and what it gives."""
     head = manifest.config.get("head")
@@ -55,7 +99,8 @@ def _of_classes(manifest: Manifest) -> list[str]:
     if isinstance(head, Mapping) and head.get("kind") == "pooled":
         parts.append(f"{head.get('pooling')!s:.10} over frames, dense, tanh, linear")
     if manifest.logits_axes:
-        parts.append(_classifier(manifest.labels, manifest.logits_meaning))
+        each = " for each frame" if "frames" in manifest.logits_axes else ""
+        parts.append(_classifier(manifest.labels, manifest.logits_meaning) + each)
     parts += [f"{name}: {_classifier(x.labels, x.meaning)}" for name, x in manifest.heads.items()]
     if manifest.embedding_min_frames is not None:
         parts.append(f"embedding: x-vector of at least {manifest.embedding_min_frames} frames")
