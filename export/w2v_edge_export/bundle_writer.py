@@ -317,6 +317,9 @@ def _attention_matrices(config: ModelConfig) -> tuple[int, bool]:
     if isinstance(position, SinusoidPositionConfig | DistancePositionConfig):
         # Scores of twice as many distances as frames, and copies of them.
         return 8, True
+    if config.context.kind == "disentangled":
+        # Scores of queries, of keys, and their sum.
+        return 6, True
     return 3, getattr(config.context, "relative_position", None) is not None
 
 

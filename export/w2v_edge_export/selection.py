@@ -29,7 +29,7 @@ from w2v_edge.model.config import (
     TransformerContextConfig,
 )
 from w2v_edge.model.conformer_config import AnyConformerConfig
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew_config import SewContextConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 
@@ -148,7 +148,7 @@ def with_layers(selection: Selection, config: ModelConfig) -> Selection:
 
 
 def _transformer(config: ModelConfig) -> TransformerContextConfig | AnyConformerConfig:
-    if isinstance(config.context, QuerySoftmaxContextConfig | SqueezedContextConfig):
+    if isinstance(config.context, QuerySoftmaxContextConfig | SewContextConfig):
         raise ConfigError(f"architecture {config.architecture!r} has no layers to choose from")
     return config.context
 

@@ -160,6 +160,7 @@ CONVOLUTIONS: dict[str, Any] = {
     "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
     "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
 }
+BUCKETED: dict[str, Any] = {"position_buckets": 8, "max_position_embeddings": 12}
 SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
     "sew": ("SEWModel", CONVOLUTIONS),
     "sew-layer": ("SEWModel", {**CONVOLUTIONS, "feat_extract_norm": "layer", "conv_bias": True}),
@@ -168,6 +169,16 @@ SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
         {**CONVOLUTIONS, "squeeze_factor": 3, "num_conv_pos_embeddings": 15},
     ),
     "sew-ctc": ("SEWForCTC", {**CONVOLUTIONS, "hidden_size": 32}),
+    "sew-d": ("SEWDModel", {**CONVOLUTIONS, **BUCKETED}),
+    "sew-d-ctc": (
+        "SEWDForCTC",
+        {**CONVOLUTIONS, **BUCKETED, "share_att_key": False, "pos_att_type": ["c2p"]},
+    ),
+    "sew-d-classes": (
+        "SEWDForSequenceClassification",
+        {**CONVOLUTIONS, **LABELS, "share_att_key": False, "norm_rel_ebd": "none"}
+        | {"position_buckets": -1, "max_position_embeddings": 9, "pos_att_type": ["p2c"]},
+    ),
     "sew-classes": ("SEWForSequenceClassification", {**CONVOLUTIONS, **LABELS}),
 }
 """Models whose transformer has fewer frames, and which transformers does not run on one frame."""
@@ -447,7 +458,7 @@ def _roughen(model: nn.Module, seed: int) -> None:
                 tensor.mul_(1 + 0.5 * noise.abs())
             elif name.endswith("original0"):
                 tensor.mul_(1 + 0.2 * noise)
-            elif name.endswith("rel_attn_embed.weight"):
+            elif name.endswith(("rel_attn_embed.weight", "rel_embeddings.weight")):
                 tensor.copy_(noise)
             elif tensor.ndim == 2:
                 tensor.copy_(noise / tensor.shape[1] ** 0.5)

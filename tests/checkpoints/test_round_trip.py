@@ -26,7 +26,7 @@ MODELS = (
     *("wav2vec2-stable", "wav2vec2-pretraining-large", "wav2vec2-classes-mixed", "wav2vec2-frames"),
     *("wav2vec2-adapter-ctc", "mms", "hubert-batch-norm", "hubert-classes-mixed", "wavlm-ctc"),
     *("wavlm-frames", "data2vec-ctc", "data2vec-classes", "unispeech-ctc", "unispeech-sat-frames"),
-    "sew-ctc",
+    *("sew-ctc", "sew-d", "sew-d-ctc"),
     *("bert", "bert-relative", "bert-ctc", "bert-frames-mixed"),
 )
 """Each family, head and optional module at least once."""

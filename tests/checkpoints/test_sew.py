@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers.models.sew_d.modeling_sew_d import build_relative_position
 
 from w2v_edge.checkpoints import load_source
+from w2v_edge.model.disentangled import DistanceEmbedding
+from w2v_edge.model.sew_config import DisentangledContextConfig
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -72,3 +76,40 @@ def test_hidden_states(hf_folder: Make, refuses: Make, tmp_path: Path, edit: Mak
     folder = shutil.copytree(hf_folder("sew-classes"), tmp_path / "sew")
     edit(folder / "config.json", use_weighted_layer_sum=True)
     refuses(folder, "architecture 'sew' has no layer outputs")
+
+
+@pytest.mark.parametrize(("buckets", "furthest"), [(256, 512), (8, 12), (0, 9), (31, 1_000)])
+def test_places_of_distances(buckets: int, furthest: int) -> None:
+    """Distances fall into DeBERTa's buckets, near and far."""
+    sizes: dict[str, Any] = {"dim": 8, "layers": 0, "heads": 2, "feed_forward": 8, "squeeze": 2}
+    sizes |= {"position_kernel": 4, "position_groups": 2}
+    sizes |= dict.fromkeys(("position_keys", "position_queries", "shared", "position_norm"), True)
+    config = DisentangledContextConfig(**sizes, max_distance=furthest, buckets=buckets)
+    frames, span = 1_300, config.span
+    theirs: Any = build_relative_position(  # type: ignore[no-untyped-call]
+        frames, frames, buckets or -1, furthest
+    )
+    expected = (theirs[0] + span).clamp(0, 2 * span - 1)
+    found = DistanceEmbedding(config)(frames).places
+    assert torch.equal(found, expected)
+    # Distances that attend to keys look from the other side.
+    assert torch.equal(found, (-theirs[0].T + span).clamp(0, 2 * span - 1))
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "absolute": ({"relative_attention": False}, "relative_attention: expected True"),
+    "convolution": ({"conv_kernel_size": 3}, "conv_kernel_size: expected 0"),
+    "few buckets": ({"position_buckets": 3}, "context.buckets: expected at least 4"),
+    "near": ({"max_position_embeddings": 4}, "context.buckets: expected at least 4"),
+    "another activation": ({"hidden_act": "relu"}, "hidden_act: expected 'gelu'"),
+}
+
+
+def test_other_attention(hf_folder: Make, refuses: Make, tmp_path: Path, edit: Make) -> None:
+    """Settings of SEW-D with another arithmetic are refused by name."""
+    folder = shutil.copytree(hf_folder("sew-d"), tmp_path / "sew-d")
+    original = (folder / "config.json").read_text()
+    for changes, message in OTHERS.values():
+        (folder / "config.json").write_text(original)
+        edit(folder / "config.json", **changes)
+        refuses(folder, message)

@@ -191,7 +191,7 @@ def command(
 
     CHECKPOINT is a .pt file of w2v-edge, fairseq, fairseq2 (Omnilingual ASR) or torchaudio; a
     folder of Hugging Face transformers (wav2vec 2.0, XLS-R, MMS, HuBERT, WavLM, data2vec,
-    UniSpeech, SEW, wav2vec2-Conformer, w2v-BERT 2.0); or a name on the Hub, such as
+    UniSpeech, SEW, SEW-D, wav2vec2-Conformer, w2v-BERT 2.0); or a name on the Hub, such as
     facebook/wav2vec2-base-960h. transformers is not needed.
 
     Every graph is compared with the PyTorch model in float64, on recorded speech and noise, from

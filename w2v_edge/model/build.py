@@ -26,8 +26,8 @@ from w2v_edge.model.initialisation import initialise
 from w2v_edge.model.masking import MASKERS
 from w2v_edge.model.mel import LogMelFeatureEncoder
 from w2v_edge.model.quantizer import QUANTIZERS
-from w2v_edge.model.sew import SqueezedContextNetwork
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew import DisentangledContextNetwork, SqueezedContextNetwork
+from w2v_edge.model.sew_config import DisentangledContextConfig, SewContextConfig
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import (
     CONTEXT_NETWORKS,
@@ -75,18 +75,19 @@ def _tutorial(config: ModelConfig, context: QuerySoftmaxContextConfig) -> Tutori
 
 def _wav2vec2(
     config: ModelConfig,
-    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
+    context: TransformerContextConfig | SewContextConfig | AnyConformerConfig,
 ) -> Wav2Vec2Model:
     channels = config.feature_encoder.channels
     quantizer, objective = config.quantizer, config.objective
     inputs = context.output_dim if config.quantizer_input == "context" else channels
     masking = config.masking
     # SEW projects features only to another width.
-    projected = not isinstance(context, SqueezedContextConfig) or channels != context.dim
+    projected = not isinstance(context, SewContextConfig) or channels != context.dim
+    norm_eps = getattr(context, "feature_norm_eps", context.norm_eps)
     return Wav2Vec2Model(
         config,
         feature_encoder=_feature_encoder(config.feature_encoder),
-        feature_norm=nn.LayerNorm(channels, eps=context.norm_eps) if config.feature_norm else None,
+        feature_norm=nn.LayerNorm(channels, eps=norm_eps) if config.feature_norm else None,
         quantizer=None if quantizer is None else QUANTIZERS[quantizer.kind](inputs, quantizer),
         target_projection=(
             nn.Linear(quantizer.vector_dim, objective.projection_dim)
@@ -121,9 +122,11 @@ def _feature_encoder(config: FeatureEncoderConfig | LogMelConfig) -> FeatureEnco
 
 
 def _context_network(
-    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
+    context: TransformerContextConfig | SewContextConfig | AnyConformerConfig,
 ) -> ContextNetwork:
-    if isinstance(context, SqueezedContextConfig):
+    if isinstance(context, DisentangledContextConfig):
+        return DisentangledContextNetwork(context)
+    if isinstance(context, SewContextConfig):
         return SqueezedContextNetwork(context)
     if isinstance(context, ConformerContextConfig):
         return ConformerContextNetwork(context)
@@ -133,9 +136,9 @@ def _context_network(
 
 
 def _adapter(
-    context: TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig,
+    context: TransformerContextConfig | SewContextConfig | AnyConformerConfig,
 ) -> ConvAdapter | AttentionAdapter | None:
-    if isinstance(context, SqueezedContextConfig) or context.adapter is None:
+    if isinstance(context, SewContextConfig) or context.adapter is None:
         return None
     if isinstance(context, CausalConformerContextConfig):
         return AttentionAdapter(context, context.adapter)

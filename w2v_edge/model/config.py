@@ -24,7 +24,7 @@ from w2v_edge.model.head_config import (
     UtteranceHeadConfig,
     XVectorHeadConfig,
 )
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew_config import SewContextConfig
 from w2v_edge.model.validation import (
     MAX_LAYERS,
     Decay,
@@ -274,7 +274,7 @@ class TransformerContextConfig:
 ContextConfig = (
     QuerySoftmaxContextConfig
     | TransformerContextConfig
-    | SqueezedContextConfig
+    | SewContextConfig
     | ConformerContextConfig
     | CausalConformerContextConfig
 )
@@ -356,6 +356,7 @@ class ModelConfig:
         "unispeech",
         "unispeech_sat",
         "sew",
+        "sew_d",
         "wav2vec2_conformer",
         "wav2vec2_bert",
     ]

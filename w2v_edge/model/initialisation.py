@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge.model.conformer_attention import SinusoidAttention
+from w2v_edge.model.disentangled import DistanceEmbedding
 from w2v_edge.model.feature_encoder import ConvFeatureEncoder, MaskedChannelNorm
 from w2v_edge.model.heads import Head
 from w2v_edge.model.masking import SpanMasker
@@ -77,7 +78,7 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
 
 def _draw_position(module: nn.Module, generator: torch.Generator) -> None:
     """Initialise a module's own parameters if it encodes positions."""
-    if isinstance(module, RelativePositionBias | nn.Embedding):
+    if isinstance(module, RelativePositionBias | DistanceEmbedding | nn.Embedding):
         module.weight.normal_(generator=generator)
     elif isinstance(module, RelativePositionGate):
         module.scale.fill_(1.0)

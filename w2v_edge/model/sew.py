@@ -1,24 +1,30 @@
-"""SEW's context network: a transformer at a lower frame rate.
+"""SEW's context networks: transformers at a lower frame rate.
 
-Source: SEW (arXiv 2109.06870), section 4.3, as in its authors' code and in transformers.
+Source: SEW and SEW-D (arXiv 2109.06870), section 4, as in their authors' code and in transformers.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from w2v_edge.model.config import TransformerContextConfig
-from w2v_edge.model.padding import Frames, zero_padding
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.disentangled import DisentangledBlock, DistanceEmbedding
+from w2v_edge.model.padding import Frames, valid_steps, zero_padding
+from w2v_edge.model.sew_config import (
+    DisentangledContextConfig,
+    SewContextConfig,
+    SqueezedContextConfig,
+)
 from w2v_edge.model.transformer import PostNormContextNetwork
 
 
 class SqueezedContextNetwork(PostNormContextNetwork):
     """SEW: post-norm blocks on means of frames, and a linear layer back to the rate of frames."""
 
-    def __init__(self, config: SqueezedContextConfig) -> None:
+    def __init__(self, config: SewContextConfig) -> None:
         """Create the network."""
         super().__init__(_transformer(config))
         self.squeeze = config.squeeze
@@ -45,11 +51,33 @@ class SqueezedContextNetwork(PostNormContextNetwork):
         return means + positions[:, : groups * size : size]
 
 
-def _transformer(config: SqueezedContextConfig) -> TransformerContextConfig:
+class DisentangledContextNetwork(SqueezedContextNetwork):
+    """SEW-D: the same with disentangled attention, and no norm before the blocks."""
+
+    def __init__(self, config: DisentangledContextConfig) -> None:
+        """Create the network."""
+        super().__init__(config)
+        self.distances = DistanceEmbedding(config)
+        block = _transformer(config)
+        self.blocks = nn.ModuleList(DisentangledBlock(config, block) for _ in range(config.layers))
+
+    def run_blocks(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Return the hidden states of x (b, n, d), with layer drop in training."""
+        valid, distances = valid_steps(lengths, x.shape[1]), self.distances(x.shape[1])
+        states = [x]
+        for block in self.blocks:
+            dropped = self.training and torch.rand(()).item() < self.config.layer_drop
+            states.append(states[-1] if dropped else block(states[-1], valid, distances))
+        return states
+
+
+def _transformer(config: SewContextConfig) -> TransformerContextConfig:
+    """Return the transformer on groups of frames; SEW-D has blocks of its own."""
+    squeezed = isinstance(config, SqueezedContextConfig)
     return TransformerContextConfig(
         "post_norm",
         dim=config.dim,
-        layers=config.layers,
+        layers=config.layers if squeezed else 0,
         heads=config.heads,
         feed_forward=config.feed_forward,
         position_kernel=config.position_kernel,
@@ -57,4 +85,5 @@ def _transformer(config: SqueezedContextConfig) -> TransformerContextConfig:
         dropout=config.dropout,
         layer_drop=config.layer_drop,
         norm_eps=config.norm_eps,
+        final_norm=squeezed,
     )

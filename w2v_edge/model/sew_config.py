@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from w2v_edge.model.validation import Layers, Positive, PositiveReal, Range, Share
+from w2v_edge.model.validation import Layers, Natural, Positive, PositiveReal, Range, Share
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,60 @@ class SqueezedContextConfig:
     def output_dim(self) -> int:
         """Channels of the context."""
         return self.dim
+
+
+@dataclass(frozen=True)
+class DisentangledContextConfig:
+    """SEW-D's context network: SEW's, with DeBERTa's disentangled attention.
+
+    Attributes:
+        dim: channels.
+        layers: number of post-norm blocks.
+        heads: attention heads.
+        feed_forward: hidden width of the feed-forward layers.
+        position_kernel: width of the positional convolution, in frames of the input.
+        position_groups: its groups.
+        squeeze: frames that are one frame of the transformer.
+        max_distance: distance in frames of the transformer from which all are alike.
+        buckets: buckets of distances per direction, logarithmic for long ones; 0 for one each.
+        position_keys: whether queries attend to distances (c2p).
+        position_queries: whether distances attend to keys (p2c).
+        shared: whether the projections of keys and queries also project distances.
+        position_norm: whether the embeddings of distances are layer-normed.
+        dropout: probability, in training.
+        layer_drop: probability that a block is skipped, in training.
+        norm_eps: added to the variance in layer norms of the blocks.
+        feature_norm_eps: added to the variance in the layer norm of the features.
+    """
+
+    dim: Positive
+    layers: Layers
+    heads: Positive
+    feed_forward: Positive
+    position_kernel: Positive
+    position_groups: Positive
+    squeeze: Annotated[int, Range(1, 16)]
+    max_distance: Positive
+    buckets: Natural
+    position_keys: bool
+    position_queries: bool
+    shared: bool
+    position_norm: bool
+    dropout: Share = 0.0
+    layer_drop: Share = 0.0
+    norm_eps: PositiveReal = 1e-7
+    feature_norm_eps: PositiveReal = 1e-5
+    kind: Literal["disentangled"] = "disentangled"
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the context."""
+        return self.dim
+
+    @property
+    def span(self) -> int:
+        """Embeddings of distances per direction."""
+        return self.buckets or self.max_distance
+
+
+SewContextConfig = SqueezedContextConfig | DisentangledContextConfig

@@ -179,6 +179,12 @@ def _check_kinds(config: ModelConfig) -> None:
             "context.relative_position.max_distance: expected more than a quarter of the buckets "
             f"({relative.buckets}), found {relative.max_distance}"
         )
+    buckets, furthest = (getattr(config.context, x, 0) for x in ("buckets", "max_distance"))
+    if buckets and (buckets < 4 or furthest <= buckets // 2 + 1):  # noqa: PLR2004 - two a direction
+        raise ConfigError(
+            "context.buckets: expected at least 4, and half of them below max_distance "
+            f"({furthest}) - 1, found {buckets}"
+        )
     if over_queries and getattr(config.context, "position_kernel", 1) % 2 == 0:
         raise ConfigError("context.position_kernel: expected an odd number for 'query_softmax'")
 
@@ -221,7 +227,7 @@ def _check_outputs(config: ModelConfig) -> None:
     if config.architecture == "tutorial" and (head or config.outputs.layers or config.normalise):
         raise ConfigError("architecture 'tutorial' has no head, layer outputs or normalisation")
     mixed = getattr(head, "weighted_layers", False)
-    if config.context.kind == "squeezed" and (mixed or config.outputs.layers):
+    if config.context.kind in {"squeezed", "disentangled"} and (mixed or config.outputs.layers):
         raise ConfigError(
             f"architecture {config.architecture!r} has no layer outputs: inside, its frames are "
             "means of several"

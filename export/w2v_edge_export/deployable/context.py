@@ -180,7 +180,7 @@ class TransformerContextTwin(Wav2Vec2ContextTwin):
         self.position = position_twin(network.position)
         self.norm = None if network.norm is None else Norm(network.norm)
         relative = network.relative_position
-        self.distances = None if relative is None else DistancesTwin(relative)
+        self.distances: nn.Module | None = None if relative is None else DistancesTwin(relative)
         block = PreNormBlockTwin if self.pre_norm else PostNormBlockTwin
         self.blocks = nn.ModuleList(
             block(cast("TransformerBlock", source)) for source in network.blocks

@@ -1,13 +1,14 @@
-"""Inference twin of SEW's context network."""
+"""Inference twins of SEW's context networks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from w2v_edge.model.sew import SqueezedContextNetwork
+from w2v_edge.model.sew import DisentangledContextNetwork, SqueezedContextNetwork
 from w2v_edge.model.speech_model import Wav2Vec2Model
 from w2v_edge_export.deployable.context import TransformerContextTwin
+from w2v_edge_export.deployable.disentangled import PlacesTwin, disentangled
 from w2v_edge_export.deployable.layers import Linear
 
 
@@ -40,3 +41,14 @@ class SqueezedContextTwin(TransformerContextTwin):
     def _groups(self, x: Tensor) -> Tensor:
         """View frames x (b, n, d) as groups (b, n / squeeze, squeeze, d)."""
         return torch.unflatten(x, 1, (-1, self.squeeze))
+
+
+class DisentangledContextTwin(SqueezedContextTwin):
+    """The same with disentangled attention, and no norm before the blocks."""
+
+    def __init__(self, model: Wav2Vec2Model, network: DisentangledContextNetwork) -> None:
+        super().__init__(model, network)
+        self.distances = PlacesTwin(network.distances)
+        embeddings = network.distances.embeddings().detach()
+        for twin, source in zip(self.blocks, network.blocks, strict=True):
+            disentangled(twin, source, embeddings)

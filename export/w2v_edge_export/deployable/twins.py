@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from w2v_edge.model.conformer import ConformerNetwork
-from w2v_edge.model.sew import SqueezedContextNetwork
+from w2v_edge.model.sew import DisentangledContextNetwork, SqueezedContextNetwork
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
 from w2v_edge.model.transformer import TransformerContextNetwork
 from w2v_edge_export.deployable.conformer_context import ConformerContextTwin
@@ -12,7 +12,7 @@ from w2v_edge_export.deployable.context import (
     TransformerContextTwin,
     TutorialContextTwin,
 )
-from w2v_edge_export.deployable.sew import SqueezedContextTwin
+from w2v_edge_export.deployable.sew import DisentangledContextTwin, SqueezedContextTwin
 from w2v_edge_export.graph_builder import ExportError
 
 
@@ -22,6 +22,8 @@ def context_twin(model: SpeechModel) -> ContextTwin:
         return TutorialContextTwin(model)
     if isinstance(model, Wav2Vec2Model):
         network = model.context_network
+        if isinstance(network, DisentangledContextNetwork):
+            return DisentangledContextTwin(model, network)
         if isinstance(network, SqueezedContextNetwork):
             return SqueezedContextTwin(model, network)
         if isinstance(network, ConformerNetwork):

@@ -20,6 +20,8 @@ NEVER_NULL = (
     "conv_stride",
     "num_buckets",
     "max_bucket_distance",
+    "max_position_embeddings",
+    "position_buckets",
     "left_max_position_embeddings",
     "right_max_position_embeddings",
     "rotary_embedding_base",

@@ -27,7 +27,11 @@ from w2v_edge.model.conformer_config import (
     CausalConformerContextConfig,
     ConformerContextConfig,
 )
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew_config import (
+    DisentangledContextConfig,
+    SewContextConfig,
+    SqueezedContextConfig,
+)
 
 Architecture = Literal[
     "wav2vec2",
@@ -37,6 +41,7 @@ Architecture = Literal[
     "unispeech",
     "unispeech_sat",
     "sew",
+    "sew_d",
     "wav2vec2_conformer",
     "wav2vec2_bert",
 ]
@@ -124,6 +129,7 @@ class Family:
         pretraining: whether its pre-training class is read with quantizer and objective; otherwise
             such a class is read as its body.
         log_mel: whether the features are mel energies, and not strided convolutions.
+        activations: names of the activation inside a transformer's blocks, always GELU.
         defaults: defaults of its settings, where they are not those of wav2vec 2.0.
         unused: reason by pattern of further tensors that no class reads.
     """
@@ -134,6 +140,7 @@ class Family:
     tensor_prefix: str
     pretraining = False
     log_mel = False
+    activations: tuple[str, ...] = ("gelu",)
     defaults: ClassVar[Mapping[str, Any]] = {}
     unused: ClassVar[Mapping[str, str]] = {}
 
@@ -153,13 +160,14 @@ class Family:
 
     def context(
         self, settings: SourceSettings
-    ) -> TransformerContextConfig | SqueezedContextConfig | AnyConformerConfig:
+    ) -> TransformerContextConfig | SewContextConfig | AnyConformerConfig:
         """Return the context network of a model."""
         return self.transformer(settings)
 
     def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer of wav2vec 2.0 with the settings of a model."""
-        settings.require("hidden_act", "gelu")
+        if settings["hidden_act"] not in self.activations:
+            raise settings.error("hidden_act", "'gelu', the only supported value")
         kernel = settings.integer("num_conv_pos_embeddings")
         return TransformerContextConfig(
             "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
@@ -268,7 +276,8 @@ class UniSpeechSat(UniSpeech):
 class Sew(Family):
     """SEW: a transformer on means of frames."""
 
-    model_type, architecture = "sew", "sew"
+    model_type = "sew"
+    architecture: Architecture = "sew"
     class_prefix, tensor_prefix = "SEW", "sew"
     defaults: ClassVar = {
         "conv_dim": [64, *[128] * 4, *[256] * 4, *[512] * 4],
@@ -277,20 +286,66 @@ class Sew(Family):
         "squeeze_factor": 2,
     }
 
-    def context(self, settings: SourceSettings) -> SqueezedContextConfig:
+    def context(self, settings: SourceSettings) -> SewContextConfig:
         """Return the context network."""
+        return SqueezedContextConfig(**self.squeezed(settings))
+
+    def squeezed(self, settings: SourceSettings) -> dict[str, Any]:
+        """Return what the networks of SEW and SEW-D have in common."""
         block = self.transformer(settings)
-        return SqueezedContextConfig(
-            dim=block.dim,
-            layers=block.layers,
-            heads=block.heads,
-            feed_forward=block.feed_forward,
-            position_kernel=block.position_kernel,
-            position_groups=block.position_groups,
-            squeeze=settings["squeeze_factor"],
-            dropout=block.dropout,
-            layer_drop=block.layer_drop,
-            norm_eps=block.norm_eps,
+        return {
+            "dim": block.dim,
+            "layers": block.layers,
+            "heads": block.heads,
+            "feed_forward": block.feed_forward,
+            "position_kernel": block.position_kernel,
+            "position_groups": block.position_groups,
+            "squeeze": settings["squeeze_factor"],
+            "dropout": block.dropout,
+            "layer_drop": block.layer_drop,
+            "norm_eps": block.norm_eps,
+        }
+
+
+class SewD(Sew):
+    """SEW-D: SEW with disentangled attention."""
+
+    model_type, architecture = "sew-d", "sew_d"
+    class_prefix, tensor_prefix = "SEWD", "sew_d"
+    activations = ("gelu", "gelu_python")
+    defaults: ClassVar = {
+        **Sew.defaults,
+        "hidden_act": "gelu_python",
+        "layerdrop": 0.0,
+        "layer_norm_eps": 1e-7,
+        "feature_layer_norm_eps": 1e-5,
+        "max_position_embeddings": 512,
+        "max_relative_positions": -1,
+        "position_buckets": 256,
+        "share_att_key": True,
+        "relative_attention": True,
+        "pos_att_type": None,
+        "norm_rel_ebd": "layer_norm",
+        "conv_kernel_size": 0,
+    }
+
+    def context(self, settings: SourceSettings) -> DisentangledContextConfig:
+        """Return the context network."""
+        settings.require("relative_attention", True)
+        settings.require("conv_kernel_size", 0)
+        norms = [x.strip() for x in settings["norm_rel_ebd"].lower().split("|")]
+        furthest = settings["max_relative_positions"]
+        # As in DeBERTa, a text such as `c2p|p2c` or a list; both kinds where none is stated.
+        attends = settings.values.get("pos_att_type", ("c2p", "p2c"))
+        return DisentangledContextConfig(
+            **self.squeezed(settings),
+            max_distance=furthest if furthest > 0 else settings["max_position_embeddings"],
+            buckets=max(0, settings["position_buckets"]),
+            position_keys="c2p" in (attends or ()),
+            position_queries="p2c" in (attends or ()),
+            shared=settings["share_att_key"],
+            position_norm="layer_norm" in norms,
+            feature_norm_eps=float(settings["feature_layer_norm_eps"]),
         )
 
 
@@ -349,7 +404,7 @@ class Wav2Vec2Bert(Family):
 FAMILIES: tuple[Family, ...] = (
     *(Wav2Vec2(), Hubert(), WavLM(), Data2Vec()),
     *(UniSpeech(), UniSpeechSat()),
-    Sew(),
+    *(Sew(), SewD()),
     *(Wav2Vec2Conformer(), Wav2Vec2Bert()),
 )
 

@@ -17,7 +17,7 @@ from w2v_edge.model.config import (
 )
 from w2v_edge.model.conformer_config import AnyConformerConfig, ConvAdapterConfig
 from w2v_edge.model.head_config import PooledHeadConfig, XVectorHeadConfig
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew_config import DisentangledContextConfig, SewContextConfig
 
 NORMED = "parametrizations.weight"
 
@@ -41,21 +41,42 @@ def _body(config: ModelConfig, prefix: str) -> Iterator[KeyMapping]:
         ours, theirs = f"feature_encoder.blocks.{i}", f"{prefix}feature_extractor.conv_layers.{i}"
         yield from weight_and_bias(f"{ours}.conv", f"{theirs}.conv")
         yield from weight_and_bias(f"{ours}.norm", f"{theirs}.layer_norm")
-    if isinstance(context, SqueezedContextConfig):
+    if isinstance(context, SewContextConfig):
         yield from _sew(context, prefix)
     else:
         yield from _wav2vec2(context, prefix)
     yield KeyMapping("masker.vector", (f"{prefix}masked_spec_embed",))
 
 
-def _sew(context: SqueezedContextConfig, prefix: str) -> Iterator[KeyMapping]:
+def _sew(context: SewContextConfig, prefix: str) -> Iterator[KeyMapping]:
     yield from weight_and_bias("feature_norm", f"{prefix}layer_norm")
     yield from weight_and_bias("feature_projection", f"{prefix}feature_projection")
     yield from _position(1, f"{prefix}encoder.pos_conv_embed")
     yield from weight_and_bias("context_network.norm", f"{prefix}encoder.layer_norm")
-    for i in range(context.layers):
-        yield from _block(f"context_network.blocks.{i}", f"{prefix}encoder.layers.{i}")
     yield from weight_and_bias("context_network.upsample", f"{prefix}encoder.upsample.projection")
+    inner, distances = f"{prefix}encoder.encoder", "context_network.distances"
+    yield KeyMapping(f"{distances}.weight", (f"{inner}.rel_embeddings.weight",))
+    yield from weight_and_bias(f"{distances}.norm", f"{inner}.LayerNorm")
+    for i in range(context.layers):
+        ours = f"context_network.blocks.{i}"
+        if isinstance(context, DisentangledContextConfig):
+            yield from _disentangled_block(ours, f"{inner}.layer.{i}")
+        else:
+            yield from _block(ours, f"{prefix}encoder.layers.{i}")
+
+
+def _disentangled_block(ours: str, theirs: str) -> Iterator[KeyMapping]:
+    attention = f"{theirs}.attention.self"
+    yield from weight_and_bias(
+        f"{ours}.attention.qkv", *(f"{attention}.{x}_proj" for x in ("query", "key", "value"))
+    )
+    yield from weight_and_bias(f"{ours}.attention.position_key", f"{attention}.pos_key_proj")
+    yield from weight_and_bias(f"{ours}.attention.position_query", f"{attention}.pos_query_proj")
+    yield from weight_and_bias(f"{ours}.attention.output", f"{theirs}.attention.output.dense")
+    yield from weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm")
+    yield from weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.intermediate.dense")
+    yield from weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.output.dense")
+    yield from weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
 
 
 def _wav2vec2(

@@ -96,8 +96,10 @@ def pooled_heads(names: Collection[str]) -> tuple[HeadChoice, ...]:
     found = sorted(
         {name.removesuffix(end) for name in names for end in (DENSE, LAST) if name.endswith(end)}
     )
-    # Attention has an `out_proj` too.
-    heads = [x for x in found if f"{x}.k_proj.weight" not in names]
+    # Attention has an `out_proj` too, and the blocks of SEW-D have `dense` layers.
+    heads = [
+        x for x in found if f"{x}.k_proj.weight" not in names and "encoder" not in x.split(".")
+    ]
     if len(heads) == 1:
         return (HeadChoice("", heads[0]),)
     return tuple(HeadChoice(re.sub(r"\W", "_", x)[:32], x) for x in heads)

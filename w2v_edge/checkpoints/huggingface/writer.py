@@ -49,7 +49,7 @@ from w2v_edge.model.head_config import (
     UtteranceHeadConfig,
     XVectorHeadConfig,
 )
-from w2v_edge.model.sew_config import SqueezedContextConfig
+from w2v_edge.model.sew_config import DisentangledContextConfig, SewContextConfig
 from w2v_edge.model.speech_model import SpeechModel
 
 NO_CLASS = "ForSpeechClassification"
@@ -165,8 +165,8 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     }
     if isinstance(context, TransformerContextConfig):
         settings |= _transformer(context)
-    elif isinstance(context, SqueezedContextConfig):
-        settings |= _squeezed(context)
+    elif isinstance(context, SewContextConfig):
+        settings |= _sew(context)
     else:
         settings |= conformer_values(context)
     return {
@@ -177,13 +177,26 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
     }
 
 
-def _squeezed(context: SqueezedContextConfig) -> dict[str, Any]:
-    return {
+def _sew(context: SewContextConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "hidden_act": "gelu",
         "num_conv_pos_embeddings": context.position_kernel,
         "num_conv_pos_embedding_groups": context.position_groups,
         "squeeze_factor": context.squeeze,
     }
+    if isinstance(context, DisentangledContextConfig):
+        attends = (("c2p", context.position_keys), ("p2c", context.position_queries))
+        found |= {
+            "relative_attention": True,
+            "max_relative_positions": context.max_distance,
+            "max_position_embeddings": context.max_distance,
+            "position_buckets": context.buckets or -1,
+            "pos_att_type": [name for name, used in attends if used],
+            "share_att_key": context.shared,
+            "norm_rel_ebd": "layer_norm" if context.position_norm else "none",
+            "feature_layer_norm_eps": context.feature_norm_eps,
+        }
+    return found
 
 
 def _feature_encoder(config: ModelConfig) -> dict[str, Any]:
