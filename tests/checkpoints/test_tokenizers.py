@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,6 @@ class Folder:
     files: Files
     rows: int
     language: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> tuple[Labels, Spelling]:
         """Return what is read from the files."""
@@ -170,14 +169,14 @@ def _check(folder: Folder, tokenizer: Any) -> None:
             assert "".join(texts).strip() == expected, (index, found.head.labels[index])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(folder=contiguous())
 def test_every_place_of_a_token(folder: Folder) -> None:
     """Labels, special labels and the blank are the tokenizer's, named in whichever file."""
     _check(folder, folder.load())
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(folder=with_gaps())
 def test_gaps_and_shared_indices(folder: Folder) -> None:
     """The later label of an index is spelled, the vocabulary's before an added one."""
@@ -215,7 +214,7 @@ def test_word_delimiters(delimiter: str | None, between: str, lower: bool) -> No
         assert "".join(spelling.texts[i] for i in path_ids) == expected, labels[index]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     tokens=st.permutations([FIRST, LAST, "ts", "dʒ", "\u02d0", "<pad>", "<s>", "</s>", "<unk>"]),
     named=st.booleans(),

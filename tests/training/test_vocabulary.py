@@ -150,7 +150,7 @@ ALPHABETS: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(choice=st.data())
 def test_texts_made_of_labels_are_spelled_back(alphabet: str, choice: st.DataObject) -> None:
     """What labels spell is encoded, and decoded again, canonically the same."""
