@@ -141,6 +141,7 @@ def test_a_conformer_comes_back() -> None:
         ({"architecture": "wav2vec2"}, "architecture 'wav2vec2' does not go with"),
         ({"architecture": "wav2vec2_conformer"}, "does not go with feature encoder 'log_mel'"),
         ({"normalise": {"eps": 1e-7}}, "normalise: expected none"),
+        ({"sample_rate": 8_000}, "sample_rate: expected 16000 for mel energies, found 8000"),
         ({"context": {"kernel": 4}}, "context.kernel: expected an odd number, found 4"),
         (
             {"context": {"dim": 12, "position": {"kind": "rotary", "base": 10.0}}},

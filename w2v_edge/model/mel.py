@@ -25,9 +25,7 @@ from w2v_edge.model.padding import (
     valid_steps,
     zero_padding,
 )
-
-MEL_RATE = 16_000
-"""Sample rate of the filter bank, in Hz."""
+from w2v_edge.model.validation import MEL_RATE
 
 FULL_SCALE = 2**15
 """Kaldi's samples are 16-bit integers."""

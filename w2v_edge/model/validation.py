@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CONFORMERS = {"wav2vec2_conformer": "conformer", "wav2vec2_bert": "causal_conformer"}
 """Kind of the context network by architecture, of architectures with a conformer."""
 
+MEL_RATE = 16_000
+"""Sample rate of mel energies, in Hz."""
+
 MAX_LAYERS = 1000
 """Each layer is a module to build, before the weights show that a config claims too many."""
 
@@ -173,6 +176,10 @@ def _check_kinds(config: ModelConfig) -> None:
         )
     if mel and config.normalise is not None:
         raise ConfigError("normalise: expected none, since mel energies are normalised themselves")
+    if mel and config.sample_rate != MEL_RATE:
+        raise ConfigError(
+            f"sample_rate: expected {MEL_RATE} for mel energies, found {config.sample_rate}"
+        )
     relative = getattr(config.context, "relative_position", None)
     if relative is not None and relative.max_distance <= relative.buckets // 4:
         raise ConfigError(
