@@ -13,7 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
+from transformers import (
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForPreTraining,
+)
 
 from w2v_edge.checkpoints import load_source
 from w2v_edge.checkpoints.huggingface.names import key_table
@@ -170,6 +176,19 @@ def test_published_sizes(size: str) -> None:
     converted, coverage = convert(size, key_table(found, empty, "wav2vec2."), empty, tensors, {})
     assert {key: x.shape for key, x in converted.items()} == {k: x.shape for k, x in empty.items()}
     assert coverage.used + len(coverage.training) == len(tensors)
+
+
+def test_published_size_of_bert() -> None:
+    """At the size of facebook/w2v-bert-2.0, each tensor has its counterpart."""
+    config = Wav2Vec2BertConfig(architectures=["Wav2Vec2BertModel"])
+    with torch.device("meta"):
+        peer: Any = Wav2Vec2BertModel(config)
+    tensors = {name: x.to("meta") for name, x in peer.state_dict().items()}
+    found = model_config("bert", {"config.json": config.to_dict()}, {"masked_spec_embed": (1024,)})
+    empty = assemble_empty("bert", found).state_dict()
+    converted, coverage = convert("bert", key_table(found, empty, ""), empty, tensors, {})
+    assert sum(x.numel() for x in converted.values()) == 580_493_120
+    assert coverage.training == ("masked_spec_embed",)
 
 
 @pytest.mark.parametrize("name", FORMS)
