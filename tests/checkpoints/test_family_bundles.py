@@ -166,6 +166,9 @@ def test_the_manifest(name: str, exported: Make, hf: Make) -> None:
     assert manifest.parity is not None
     assert manifest.parity["passed"]
     assert (manifest.config["normalise"] is not None) == NORMALISED[name]
+    mels = "80 mel bins, normalised" in manifest.decisions
+    assert mels == (name == "bert-ctc")
+    assert ("waveform normalised" in manifest.decisions) == NORMALISED[name]
     utterance, ctc = name.endswith("classes-mixed"), "ctc" in name or name == "mms"
     axes = ("batch", "labels") if utterance else ("batch", "frames", "labels")
     headed = utterance or ctc or name == "wavlm-frames"
