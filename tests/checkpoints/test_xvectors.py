@@ -98,6 +98,15 @@ def test_round_trips(
     assert torch.equal(again(batch).embeddings, peer(batch).embeddings)
 
 
+def test_import_says_what_is_lost(hf_folder: Make, command: Make, tmp_path: Path) -> None:
+    """A folder for transformers lacks the classifier of training."""
+    source = hf_folder("wavlm-xvector")
+    code, out, _ = command("import", source, "--to", "huggingface", tmp_path / "back")
+    assert code == 0
+    assert "xvector head of 16 values" in out
+    assert "note: the classifier of the speakers in training was not read" in out
+
+
 def test_damage(fresh: Make, tmp_path: Path, edit: Make, refuses: Make) -> None:
     """Lists that differ in length, and widths that are not the weights', are named."""
     fresh("wavlm-xvector").save_pretrained(tmp_path)

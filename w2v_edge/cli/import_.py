@@ -113,18 +113,27 @@ def _result(found: Source, written: Path) -> dict[str, Any]:
 
 def _of_folder(config: ModelConfig, written: Path) -> list[str]:
     """Return differences that a folder for transformers cannot express."""
-    normalise = config.normalise
-    if not written.is_dir() or normalise is None or normalise.eps == EPS_OF_TRANSFORMERS:
+    if not written.is_dir():
         return []
-    remark = (
-        f"transformers adds {EPS_OF_TRANSFORMERS:g} to the variance that it normalises by, this "
-        f"model {normalise.eps:g}: they differ on very quiet audio"
-    )
-    return [remark]
+    remarks, normalise, head = [], config.normalise, config.head
+    if normalise is not None and normalise.eps != EPS_OF_TRANSFORMERS:
+        remarks.append(
+            f"transformers adds {EPS_OF_TRANSFORMERS:g} to the variance that it normalises by, "
+            f"this model {normalise.eps:g}: they differ on very quiet audio"
+        )
+    if head is not None and head.kind == "xvector":
+        remarks.append(
+            "the classifier of the speakers in training was not read: transformers draws a new "
+            "one, which embeddings do not go through"
+        )
+    if head is not None and head.kind == "pooled":
+        remarks.append("transformers has no class with such a head: it needs one of your own")
+    return remarks
 
 
 def _print(result: dict[str, Any]) -> None:
-    head = f"{result['head']} head of {result['labels']} labels" if result["head"] else "no head"
+    what = "values" if result["head"] == "xvector" else "labels"
+    head = f"{result['head']} head of {result['labels']} {what}" if result["head"] else "no head"
     quantizer = "a quantizer" if result["quantizer"] else "no quantizer"
     waveform = "normalised" if result["normalised"] else "as it is"
     screen = console()

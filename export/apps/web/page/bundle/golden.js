@@ -78,7 +78,7 @@ function compare({ model, graph, output, axes, found, expected, bars }) {
     const [std] = expected[`${output}_std`].data;
     return compareValues(mine, reference, lengths, std, bars[output] ?? bars.context);
   }
-  if (output === 'logits') return compareLabels(mine, reference, lengths, bars.code_drift);
+  if (output.startsWith('logits')) return compareLabels(mine, reference, lengths, bars.code_drift);
   return compareFrames(mine, reference, lengths, bars.cosine);
 }
 
