@@ -324,7 +324,7 @@ class SewD(Sew):
         "position_buckets": 256,
         "share_att_key": True,
         "relative_attention": True,
-        "pos_att_type": None,
+        "pos_att_type": ["p2c", "c2p"],
         "norm_rel_ebd": "layer_norm",
         "conv_kernel_size": 0,
     }
@@ -335,8 +335,8 @@ class SewD(Sew):
         settings.require("conv_kernel_size", 0)
         norms = [x.strip() for x in settings["norm_rel_ebd"].lower().split("|")]
         furthest = settings["max_relative_positions"]
-        # As in DeBERTa, a text such as `c2p|p2c` or a list; both kinds where none is stated.
-        attends = settings.values.get("pos_att_type", ("c2p", "p2c"))
+        # A list, or as in DeBERTa a text such as `c2p|p2c`.
+        attends = settings.values.get("pos_att_type", self.defaults["pos_att_type"])
         return DisentangledContextConfig(
             **self.squeezed(settings),
             max_distance=furthest if furthest > 0 else settings["max_position_embeddings"],
