@@ -9,42 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from w2v_edge.checkpoints.huggingface.conformer_settings import (
-    attention_adapter,
-    conformer,
-    conv_adapter,
-    position,
-)
+from w2v_edge.checkpoints.huggingface.conformer_families import Wav2Vec2Bert, Wav2Vec2Conformer
 from w2v_edge.checkpoints.huggingface.doubts import one_kind
+from w2v_edge.checkpoints.huggingface.family import Architecture, Family
 from w2v_edge.checkpoints.huggingface.pooled_heads import pooled_heads
-from w2v_edge.checkpoints.settings import SourceSettings, clip_share
+from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
 from w2v_edge.model.config import RelativePositionConfig, TransformerContextConfig
-from w2v_edge.model.conformer_config import (
-    AnyConformerConfig,
-    CausalConformerContextConfig,
-    ConformerContextConfig,
-)
 from w2v_edge.model.sew_config import (
     DisentangledContextConfig,
     SewContextConfig,
     SqueezedContextConfig,
 )
-
-Architecture = Literal[
-    "wav2vec2",
-    "hubert",
-    "wavlm",
-    "data2vec",
-    "unispeech",
-    "unispeech_sat",
-    "sew",
-    "sew_d",
-    "wav2vec2_conformer",
-    "wav2vec2_bert",
-]
 
 CLASSES = {
     "Model": "body",
@@ -116,72 +94,6 @@ HEAD_TENSORS = {
     "classifier.weight": "frame",
 }
 """Kind of model by a tensor that only this kind has."""
-
-
-class Family:
-    """A model family; its methods read what families configure differently.
-
-    Attributes:
-        model_type: `model_type` in `config.json`.
-        architecture: our architecture.
-        class_prefix: beginning of the names of its classes.
-        tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
-        pretraining: whether its pre-training class is read with quantizer and objective; otherwise
-            such a class is read as its body.
-        log_mel: whether the features are mel energies, and not strided convolutions.
-        activations: names of the activation inside a transformer's blocks, always GELU.
-        defaults: defaults of its settings, where they are not those of wav2vec 2.0.
-        unused: reason by pattern of further tensors that no class reads.
-    """
-
-    model_type: str
-    architecture: Architecture
-    class_prefix: str
-    tensor_prefix: str
-    pretraining = False
-    log_mel = False
-    activations: tuple[str, ...] = ("gelu",)
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    unused: ClassVar[Mapping[str, str]] = {}
-
-    def encoder_norm(self, settings: SourceSettings) -> str:
-        """Return the norm of the feature encoder, 'group' or 'layer'."""
-        norm: str = settings["feat_extract_norm"]
-        return norm
-
-    def feature_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - for subclasses
-        """Return whether the features are layer-normed."""
-        return True
-
-    def final_norm(self, settings: SourceSettings) -> bool:
-        """Return whether a norm follows the last block."""
-        stable: bool = settings["do_stable_layer_norm"]
-        return stable
-
-    def context(
-        self, settings: SourceSettings
-    ) -> TransformerContextConfig | SewContextConfig | AnyConformerConfig:
-        """Return the context network of a model."""
-        return self.transformer(settings)
-
-    def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
-        """Return the transformer of wav2vec 2.0 with the settings of a model."""
-        if settings["hidden_act"] not in self.activations:
-            raise settings.error("hidden_act", "'gelu', the only supported value")
-        kernel = settings.integer("num_conv_pos_embeddings")
-        return TransformerContextConfig(
-            "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
-            dim=settings["hidden_size"],
-            layers=settings["num_hidden_layers"],
-            heads=settings["num_attention_heads"],
-            feed_forward=settings["intermediate_size"],
-            position_kernel=kernel or 128,
-            position_groups=settings["num_conv_pos_embedding_groups"],
-            dropout=clip_share(settings["hidden_dropout"]),
-            layer_drop=clip_share(settings["layerdrop"]),
-            norm_eps=float(settings["layer_norm_eps"]),
-            adapter=conv_adapter(settings),
-        )
 
 
 class Wav2Vec2(Family):
@@ -346,58 +258,6 @@ class SewD(Sew):
             shared=settings["share_att_key"],
             position_norm="layer_norm" in norms,
             feature_norm_eps=float(settings["feature_layer_norm_eps"]),
-        )
-
-
-class Wav2Vec2Conformer(Family):
-    """wav2vec2-Conformer."""
-
-    model_type, architecture = "wav2vec2-conformer", "wav2vec2_conformer"
-    class_prefix, tensor_prefix = "Wav2Vec2Conformer", "wav2vec2_conformer"
-    pretraining = True
-    unused: ClassVar = {r"(.*\.)?encoder\.pos_conv_embed\..*": "no output depends on it"}
-
-    def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable
-        """Return True."""
-        return True
-
-    def context(self, settings: SourceSettings) -> ConformerContextConfig:
-        """Return the conformer."""
-        return ConformerContextConfig(
-            **conformer(settings),
-            position=position(settings, ("relative", "rotary")),
-            adapter=conv_adapter(settings),
-        )
-
-
-class Wav2Vec2Bert(Family):
-    """w2v-BERT 2.0."""
-
-    model_type, architecture = "wav2vec2-bert", "wav2vec2_bert"
-    class_prefix, tensor_prefix = "Wav2Vec2Bert", "wav2vec2_bert"
-    log_mel = True
-    defaults: ClassVar = {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "hidden_act": "swish",
-        "hidden_dropout": 0.0,
-        "classifier_proj_size": 768,
-        "num_adapter_layers": 1,
-        "position_embeddings_type": "relative_key",
-    }
-
-    def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable
-        """Return False."""
-        return False
-
-    def context(self, settings: SourceSettings) -> CausalConformerContextConfig:
-        """Return the conformer, with an attention adapter if configured."""
-        return CausalConformerContextConfig(
-            **conformer(settings),
-            position=position(settings, ("relative_key", "relative", "rotary")),
-            adapter=attention_adapter(settings),
         )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
-from w2v_edge.checkpoints.huggingface.families import POOLED, Family, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.families import POOLED, family_of, model_kind
+from w2v_edge.checkpoints.huggingface.family import Family
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_head, pooled_heads
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share

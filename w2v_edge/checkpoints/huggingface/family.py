@@ -1,0 +1,93 @@
+"""What a model family of transformers states: the base of the classes in `families`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from w2v_edge.checkpoints.huggingface.conformer_settings import conv_adapter
+from w2v_edge.checkpoints.settings import SourceSettings, clip_share
+from w2v_edge.model.config import TransformerContextConfig
+from w2v_edge.model.conformer_config import AnyConformerConfig
+from w2v_edge.model.sew_config import (
+    SewContextConfig,
+)
+
+Architecture = Literal[
+    "wav2vec2",
+    "hubert",
+    "wavlm",
+    "data2vec",
+    "unispeech",
+    "unispeech_sat",
+    "sew",
+    "sew_d",
+    "wav2vec2_conformer",
+    "wav2vec2_bert",
+]
+
+
+class Family:
+    """A model family; its methods read what families configure differently.
+
+    Attributes:
+        model_type: `model_type` in `config.json`.
+        architecture: our architecture.
+        class_prefix: beginning of the names of its classes.
+        tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
+        pretraining: whether its pre-training class is read with quantizer and objective; otherwise
+            such a class is read as its body.
+        log_mel: whether the features are mel energies, and not strided convolutions.
+        activations: names of the activation inside a transformer's blocks, always GELU.
+        defaults: defaults of its settings, where they are not those of wav2vec 2.0.
+        unused: reason by pattern of further tensors that no class reads.
+    """
+
+    model_type: str
+    architecture: Architecture
+    class_prefix: str
+    tensor_prefix: str
+    pretraining = False
+    log_mel = False
+    activations: tuple[str, ...] = ("gelu",)
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    unused: ClassVar[Mapping[str, str]] = {}
+
+    def encoder_norm(self, settings: SourceSettings) -> str:
+        """Return the norm of the feature encoder, 'group' or 'layer'."""
+        norm: str = settings["feat_extract_norm"]
+        return norm
+
+    def feature_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether the features are layer-normed."""
+        return True
+
+    def final_norm(self, settings: SourceSettings) -> bool:
+        """Return whether a norm follows the last block."""
+        stable: bool = settings["do_stable_layer_norm"]
+        return stable
+
+    def context(
+        self, settings: SourceSettings
+    ) -> TransformerContextConfig | SewContextConfig | AnyConformerConfig:
+        """Return the context network of a model."""
+        return self.transformer(settings)
+
+    def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
+        """Return the transformer of wav2vec 2.0 with the settings of a model."""
+        if settings["hidden_act"] not in self.activations:
+            raise settings.error("hidden_act", "'gelu', the only supported value")
+        kernel = settings.integer("num_conv_pos_embeddings")
+        return TransformerContextConfig(
+            "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
+            dim=settings["hidden_size"],
+            layers=settings["num_hidden_layers"],
+            heads=settings["num_attention_heads"],
+            feed_forward=settings["intermediate_size"],
+            position_kernel=kernel or 128,
+            position_groups=settings["num_conv_pos_embedding_groups"],
+            dropout=clip_share(settings["hidden_dropout"]),
+            layer_drop=clip_share(settings["layerdrop"]),
+            norm_eps=float(settings["layer_norm_eps"]),
+            adapter=conv_adapter(settings),
+        )
