@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import w2v_edge
+from w2v_edge import data
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -54,6 +55,23 @@ def test_many_long_and_live_runs(at_demo: Path, speech: dict[str, Any]) -> None:
     assert len(scope["encodings"]) == 3
     assert len(scope["codes"]) == pytest.approx(len(clip) / 320, abs=4)
     assert len(scope["piece"].context) > 0
+
+
+def test_the_callback_runs(speech: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of each block are the last ones of what is held, which ends with the newest sample."""
+    tiny, load = w2v_edge.load(data.TINY_INT8), w2v_edge.load
+    monkeypatch.setattr(w2v_edge, "load", lambda folder: tiny if "vec" in folder else load(folder))
+    block = _block("def callback").replace("projected", "context")
+    scope: dict[str, Any] = {"w2v_edge": w2v_edge}
+    exec(block, scope)  # noqa: S102 - our own README
+    speech_blocks = speech["en-activated"][: 3 * scope["NEW"]].reshape(3, -1)
+    found = [scope["callback"](x) for x in speech_blocks]
+    assert {x.shape for x in found} == {(16, tiny.manifest.context_dim)}
+    held = np.concatenate([np.zeros(len(scope["held"]), np.float32), *speech_blocks])
+    geometry = tiny.manifest.geometry
+    held = held[-len(scope["held"]) :]
+    assert (len(held) - geometry.receptive_field) % geometry.hop == 0
+    np.testing.assert_array_equal(found[-1], tiny.encode(held).context[-16:])
 
 
 def test_the_training_snippet_runs(speech: dict[str, Any]) -> None:

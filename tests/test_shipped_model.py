@@ -12,6 +12,8 @@ import w2v_edge
 from w2v_edge import data
 from w2v_edge.model import SpeechModel, build_model, load_checkpoint
 from w2v_edge.model.random import seed_of
+from w2v_edge_export.selection import EVERYTHING
+from w2v_edge_export.verification import compare_manifest, compare_weights
 
 MOST_BYTES = 8e6
 DRAWS = 3
@@ -56,6 +58,14 @@ def test_the_bundle_is_of_the_checkpoint(speech: dict[str, Any]) -> None:
         cosines.append((context * encoding.context).sum(axis=1) / norms)
     assert np.concatenate(same).mean() > 0.95
     assert np.percentile(np.concatenate(cosines), 10) > 0.998
+
+
+def test_a_manifest_of_an_earlier_release() -> None:
+    """Weights and manifest are the checkpoint's; settings that came later have their defaults."""
+    model, bundle = load_checkpoint(data.TINY), w2v_edge.load(data.TINY_INT8)
+    assert bundle.manifest.config != model.config.to_dict()
+    assert not compare_manifest(model, bundle, EVERYTHING)
+    assert not compare_weights(model, bundle)
 
 
 def test_it_is_small_and_says_what_it_is() -> None:

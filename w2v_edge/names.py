@@ -11,4 +11,5 @@ TargetName = Literal["cpu", "cuda", "mobile", "openvino", "web"]
 Provider = Literal[
     "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", "qnn", "xnnpack", "webgpu"
 ]
+Pooling = Literal["mean", "mean,std"]
 Power = Literal["high", "low"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from w2v_edge.names import Kind, Precision
+from w2v_edge.names import Kind, Pooling, Precision
 from w2v_edge_export.stages import Stages
 
 if TYPE_CHECKING:
@@ -55,8 +55,12 @@ def export(
     layer: int | None = None,
     layers: Sequence[int] | Literal["all"] = (),
     projection: bool = False,
-    pool: Literal["mean"] | None = None,
+    mix: Sequence[int] | Literal["all"] = (),
+    standardise: str | Path | None = None,
+    pool: Pooling | None = None,
     kmeans: str | Path | None = None,
+    normalise_units: bool = False,
+    frame_rate: float | None = None,
     frontend_precision: Literal["fp32", "int8"] = "int8",
     calibration: str | Path | None = None,
     min_cosine: float | None = None,
@@ -96,9 +100,21 @@ def export(
             stands for every one.
         projection: whether the checkpoint's final projection of the context, as ContentVec and
             HuBERT have it, is a further output.
-        pool: pooling of the context to one embedding for each utterance; None for no embedding.
-        kmeans: `.npy` file of centroids (entries, dim); codes are the nearest centroid of each
-            context frame.
+        mix: layers whose outputs' mean is a further output, `mixed`; numbered as `layers`.
+        standardise: `.npz`, `.safetensors` or torch file with `mean` and `std`, or `mean` and
+            `var`, of each channel: `mixed`, or without `mix` the output of `layer`, minus the mean,
+            over the standard deviation. Codes and the embedding are computed from the result, the
+            projection is not.
+        pool: pooling to one embedding for each utterance, of `mixed` if there is one and of the
+            context otherwise: the mean over frames, or with the standard deviation beside it (the
+            unbiased one; 0 for a single frame). None for no embedding.
+        kmeans: file of centroids (entries, dim), `.npy`, `.npz`, `.safetensors` or a flat faiss
+            index; codes are the nearest centroid of each context frame.
+        normalise_units: whether context vectors have unit length before the nearest centroid, for
+            centroids of such features; the centroids stay as they are.
+        frame_rate: Hz that the convolutions' output is resampled to, linearly over each recording
+            and before its norm and projection, as for talking heads; codes of features are left
+            out. n frames become ceil(n * frame_rate / 50), with the usual hop of 20 ms.
         frontend_precision: precision of the front end's convolutions with `precision="int8"`.
         calibration: folder of speech to calibrate quantized weights on; None for the recordings in
             the package.
@@ -127,15 +143,17 @@ def export(
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: an unknown target, a precision that the target does not have, or a layer, a
-            language or centroids that do not fit the model.
+            language, centroids or statistics that do not fit the model.
         OutputExistsError: the output exists and `force` is false, or it is not a bundle.
         ParityError: the bundle differs from PyTorch; its `report` says where.
         AccuracyError: quantized weights exceed a budget.
-        InputError: centroids or calibration audio that cannot be used.
+        InputError: centroids, statistics or calibration audio that cannot be used.
         MissingExtraError: onnxruntime is not installed.
     """
+    from w2v_edge_export.centroids import read_centroids
     from w2v_edge_export.pipeline import export_bundle
-    from w2v_edge_export.selection import Selection, read_centroids
+    from w2v_edge_export.selection import Selection
+    from w2v_edge_export.standardisation import read_channel_statistics
     from w2v_edge_export.weight_quantization.search import (
         DEFAULT_COSINES,
         Budgets,
@@ -152,14 +170,18 @@ def export(
         selection=Selection(
             layer=layer,
             layers="all" if layers == "all" else tuple(map(int, layers)),
+            mix="all" if mix == "all" else tuple(map(int, mix)),
+            statistics=None if standardise is None else read_channel_statistics(Path(standardise)),
             pool=pool,
             centroids=None if kmeans is None else read_centroids(Path(kmeans)),
+            unit_length=normalise_units,
             language=language,
             kind=read_as,
             blank=blank,
             no_labels=not labels,
             projection=projection,
             heads=tuple(heads),
+            frame_rate=frame_rate,
         ),
         processor=processor,
         base=base,

@@ -307,7 +307,8 @@ def longest_context(config: ModelConfig, target: Target) -> float:
     if fused and config.architecture != "tutorial":
         # 2 * frames * dim multiplications against 4 * dim ** 2 + 2 * dim * feed_forward.
         frames = max(frames, ATTENTION_SHARE * (2 * shape.dim + shape.feed_forward))
-    seconds = frames * config.squeeze * config.geometry.hop / config.sample_rate
+    rate = getattr(shape, "frame_rate", None) or config.sample_rate / config.geometry.hop
+    seconds = frames * config.squeeze / rate
     return float(math.floor(seconds)) if seconds > 10 else round(seconds, 3)  # noqa: PLR2004
 
 

@@ -269,10 +269,13 @@ class GraphAssembler:
         """Return the axes of a tensor after the batch."""
         config, quantizer, head = self.config, self.config.quantizer, self.config.head
         context = "context_frames" if "context_lengths" in context_outputs(config) else "frames"
-        if name.startswith("layer_"):
-            return ["frames", config.context.dim]
+        if name == "mixed" or name.startswith("layer_"):
+            return ["frames" if config.resampling is None else context, config.context.dim]
         if head is not None and name in head.outputs:
             return [*([context] if head.by_frame else []), head.outputs[name]]
+        if name == "embedding":
+            (_, width), stacked = self._axes(config.outputs.main), config.outputs.pooled
+            return [2 * int(width) if stacked == "mean,std" else width]
         if name in {"codes", "vectors"} and quantizer is not None:
             frames = context if config.quantizer_input == "context" else "frames"
             return [frames, quantizer.groups if name == "codes" else quantizer.vector_dim]
@@ -283,7 +286,6 @@ class GraphAssembler:
             "statistics": [statistics_width(config)],
             "features": ["frames", config.feature_encoder.channels],
             "context": [context, config.context.output_dim],
-            "embedding": [config.context.output_dim],
         }
         return axes[name]
 

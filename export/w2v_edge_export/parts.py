@@ -111,8 +111,10 @@ def moment_shapes(config: ModelConfig) -> dict[str, list[int]]:
 
 
 def _frontend(model: SpeechModel) -> FrontendTile:
-    norm = model.feature_norm if isinstance(model, Wav2Vec2Model) else None
-    encoder = model.feature_encoder
+    norm, encoder = None, model.feature_encoder
+    # Features that are resampled are normed after that.
+    if isinstance(model, Wav2Vec2Model) and model.config.resampling is None:
+        norm = model.feature_norm
     if isinstance(encoder, ConvFeatureEncoder):
         return FRONTEND_TILES[type(encoder)](encoder, norm, model.config.normalise)
     if isinstance(encoder, LogMelFeatureEncoder):

@@ -329,4 +329,6 @@ def lengths_of(config: ModelConfig, name: str) -> str | None:
     of_features = config.quantizer_input == "features"
     if name in {"codes", "vectors", "margins", "scores"}:
         return "frame_lengths" if of_features else "context_lengths"
-    return "frame_lengths" if name == "features" or name.startswith("layer_") else "context_lengths"
+    state = name == "mixed" or name.startswith("layer_")
+    by_feature = name == "features" or (state and config.resampling is None)
+    return "frame_lengths" if by_feature else "context_lengths"

@@ -1,4 +1,4 @@
-"""Selection from a checkpoint: layers, units by centroids, an embedding.
+"""Selection from a checkpoint: layers and their mean, units by centroids, an embedding.
 
 `select` returns a model, which all later stages treat like any other.
 """
@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import os
-import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from w2v_edge.checkpoints import Source, load_source
-from w2v_edge.errors import ConfigError, InputError
+from w2v_edge.errors import ConfigError
 from w2v_edge.model.build import assemble
 from w2v_edge.model.config import (
     ModelConfig,
@@ -31,6 +28,9 @@ from w2v_edge.model.config import (
 from w2v_edge.model.conformer_config import AnyConformerConfig
 from w2v_edge.model.sew_config import SewContextConfig
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.names import Pooling
+from w2v_edge_export.centroids import read_centroids
+from w2v_edge_export.standardisation import ChannelStatistics, read_channel_statistics
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,37 @@ class Selection:
             head are dropped. None for all layers.
         layers: further layers, whose outputs the encoder gives; 0 is the first layer's input. `all`
             stands for every one.
-        pool: pooling of the context to an embedding of the utterance; None for no embedding.
+        mix: layers whose outputs' mean is the output `mixed`; numbered as `layers`.
+        statistics: of the channels; what is pooled is standardised by them: `mixed`, or the output
+            of `layer`.
+        pool: pooling, of `mixed` if there is one and of the context otherwise, to an embedding of
+            the utterance; None for no embedding.
         centroids: (entries, dim); codes are the nearest centroid, in place of a quantizer.
+        unit_length: whether context vectors have unit length before the nearest centroid.
         language: language of the adapter and the vocabulary.
         kind: what a transformers folder was read as, whatever its class; see `load_source`.
         blank: the CTC blank, a label or its index, in place of what the files say.
         no_labels: whether labels were left out.
         projection: whether the checkpoint's final projection is an output.
         heads: heads of a class that is in no library, as `load_source` takes them.
+        frame_rate: Hz that features are resampled to, before their norm and projection; a quantizer
+            of features is then left out.
     """
 
     layer: int | None = None
     layers: tuple[int, ...] | Literal["all"] = ()
-    pool: Literal["mean"] | None = None
+    mix: tuple[int, ...] | Literal["all"] = ()
+    statistics: ChannelStatistics | None = None
+    pool: Pooling | None = None
     centroids: npt.NDArray[np.float32] | None = None
+    unit_length: bool = False
     language: str | None = None
     kind: str | None = None
     blank: str | None = None
     no_labels: bool = False
     projection: bool = False
     heads: tuple[str, ...] = ()
+    frame_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any] | None:
         """Return the selection as a manifest holds it; None for the whole model."""
@@ -69,43 +80,55 @@ class Selection:
         chosen = {
             "layer": self.layer,
             "layers": list(self.layers),
+            "mix": list(self.mix),
+            "statistics_sha256": None if self.statistics is None else self.statistics.sha256,
             "pool": self.pool,
             "centroids_sha256": digest,
+            "unit_length": self.unit_length,
             "language": self.language,
             "kind": self.kind,
             "blank": self.blank,
             "no_labels": self.no_labels,
             "projection": self.projection,
             "heads": list(self.heads),
+            "frame_rate": self.frame_rate,
         }
         return {key: value for key, value in chosen.items() if value} or None
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | None, kmeans: Path | None) -> Selection:
-        """Read the selection in a manifest, with the centroids from a file.
+    def from_dict(
+        cls, data: Mapping[str, Any] | None, kmeans: Path | None, standardise: Path | None = None
+    ) -> Selection:
+        """Read the selection in a manifest, with centroids and statistics from files.
 
         Raises:
-            ConfigError: centroids are missing, or there are none in the manifest.
+            ConfigError: a file is missing, or the manifest has no hash for it.
         """
         data = data or {}
-        selection = cls(
-            data.get("layer"),
-            tuple(data.get("layers", ())),
-            data.get("pool"),
-            None if kmeans is None else read_centroids(kmeans),
-            data.get("language"),
-            data.get("kind"),
-            data.get("blank"),
-            data.get("no_labels", False),
-            data.get("projection", False),
-            tuple(data.get("heads", ())),
+        for option, path, key in (
+            ("--kmeans", kmeans, "centroids_sha256"),
+            ("--standardise", standardise, "statistics_sha256"),
+        ):
+            if path is None and data.get(key) is not None:
+                raise ConfigError(f"the bundle was exported with {option}; give the file again")
+            if path is not None and data.get(key) is None:
+                raise ConfigError(f"the bundle was exported without {option}; leave it out")
+        return cls(
+            layer=data.get("layer"),
+            layers=tuple(data.get("layers", ())),
+            mix=tuple(data.get("mix", ())),
+            statistics=None if standardise is None else read_channel_statistics(standardise),
+            pool=data.get("pool"),
+            centroids=None if kmeans is None else read_centroids(kmeans),
+            unit_length=data.get("unit_length", False),
+            language=data.get("language"),
+            kind=data.get("kind"),
+            blank=data.get("blank"),
+            no_labels=data.get("no_labels", False),
+            projection=data.get("projection", False),
+            heads=tuple(data.get("heads", ())),
+            frame_rate=data.get("frame_rate"),
         )
-        digest = data.get("centroids_sha256")
-        if digest is not None and kmeans is None:
-            raise ConfigError("the bundle was exported with --kmeans; give the centroids again")
-        if digest is None and kmeans is not None:
-            raise ConfigError("the bundle was exported without --kmeans; leave it out")
-        return selection
 
 
 EVERYTHING = Selection()
@@ -141,10 +164,15 @@ def with_layers(selection: Selection, config: ModelConfig) -> Selection:
     Raises:
         ConfigError: the model has no layers to choose from.
     """
-    if selection.layers != "all":
+    if "all" not in {selection.layers, selection.mix}:
         return selection
     highest = _transformer(config).layers if selection.layer is None else selection.layer
-    return replace(selection, layers=tuple(range(highest + 1)))
+    numbers = tuple(range(highest + 1))
+    return replace(
+        selection,
+        layers=numbers if selection.layers == "all" else selection.layers,
+        mix=numbers if selection.mix == "all" else selection.mix,
+    )
 
 
 def _transformer(config: ModelConfig) -> TransformerContextConfig | AnyConformerConfig:
@@ -153,64 +181,11 @@ def _transformer(config: ModelConfig) -> TransformerContextConfig | AnyConformer
     return config.context
 
 
-BAD_HEADER = (
-    *(ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
-    *(MemoryError, RecursionError, OverflowError, LookupError),
-)
-"""Errors of NumPy on an invalid header, which it parses as a Python expression."""
-
-
-def read_centroids(path: Path) -> npt.NDArray[np.float32]:
-    """Read centroids (entries, dim) from a `.npy` file.
-
-    Raises:
-        InputError: a file that cannot be read, a pickle, or anything but a finite 2-D array.
-    """
-    try:
-        with path.open("rb") as stream:
-            _check_size(stream)
-            found = np.lib.format.read_array(stream, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path}: expected centroids, found no file to read") from error
-    except BAD_HEADER as error:
-        raise InputError(
-            f"{path}: expected a .npy file of numbers ({error!s:.60}); save the centroids with "
-            "numpy.save, such as cluster_centers_ of scikit-learn's k-means"
-        ) from error
-    table = found.ndim == 2 and np.issubdtype(found.dtype, np.floating)  # noqa: PLR2004
-    if not table or len(found) < 2:  # noqa: PLR2004
-        raise InputError(
-            f"{path}: expected floats of shape (centroids, width), found {found.dtype} of shape "
-            f"{found.shape}"
-        )
-    centroids: npt.NDArray[np.float32] = found.astype(np.float32)
-    if not np.isfinite(centroids).all():
-        raise InputError(f"{path}: holds NaN, infinity or numbers beyond float32")
-    return centroids
-
-
-def _check_size(stream: BinaryIO) -> None:
-    """Raise `ValueError` if a header claims more bytes than follow, before memory is allocated."""
-    version = np.lib.format.read_magic(stream)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = readers[version](stream)
-    claimed = math.prod(shape) * dtype.itemsize
-    held = os.fstat(stream.fileno()).st_size - stream.tell()
-    if min(shape, default=0) < 0 or (claimed > held and not dtype.hasobject):
-        raise ValueError(f"its header claims {claimed} bytes, {held} follow")
-    stream.seek(0)
-
-
 def select(model: SpeechModel, selection: Selection) -> SpeechModel:
     """Return the selected model, which shares its weights with `model`.
 
     Raises:
-        ConfigError: a layer that does not exist, or centroids that do not fit the context.
+        ConfigError: a layer that does not exist, or centroids or statistics that do not fit.
     """
     if (selection.to_dict() or {}).keys() <= OF_READING:
         return model
@@ -222,18 +197,27 @@ def select(model: SpeechModel, selection: Selection) -> SpeechModel:
     }
     if selection.centroids is not None:
         tensors["quantizer.codebook.weight"] = torch.from_numpy(selection.centroids).unsqueeze(0)
+    if selection.statistics is not None:
+        tensors["standardisation.mean"] = torch.from_numpy(selection.statistics.mean)
+        tensors["standardisation.std"] = torch.from_numpy(selection.statistics.std)
     selected.load_state_dict(tensors, assign=True)
     return selected.eval()
 
 
 def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
     selection = with_layers(selection, config)
-    if selection.layer is not None or selection.layers:
+    if selection.layer is not None or selection.layers or selection.mix:
         network = _transformer(config)
         if selection.layer is not None:
             config = _cut(config, network, selection.layer)
+    if selection.frame_rate is not None:
+        config = _resampled(config, selection.frame_rate)
     context = config.context
-    layers = _checked_layers(selection, context.layers)
+    below = "" if selection.layer is None else " (up to --layer)"
+    layers = _checked_layers("--layers", selection.layers, context.layers, below)
+    mix = _checked_layers("--mix", selection.mix, context.layers, below)
+    if selection.unit_length and selection.centroids is None:
+        raise ConfigError("--normalise-units: found no units; give the centroids with --kmeans")
     if selection.centroids is not None:
         entries, width = selection.centroids.shape
         if width != context.output_dim:
@@ -241,9 +225,12 @@ def _config(config: ModelConfig, selection: Selection) -> ModelConfig:
                 f"--kmeans: expected centroids {context.output_dim} wide, as the context, found "
                 f"{width}"
             )
-        quantizer = NearestQuantizerConfig(groups=1, entries=entries, vector_dim=width)
+        quantizer = NearestQuantizerConfig(1, entries, width, selection.unit_length)
         config = replace(config, quantizer=quantizer, objective=None)
-    outputs = OutputsConfig(layers, selection.pool, config.outputs.projected)
+    outputs = OutputsConfig(layers, selection.pool, config.outputs.projected, mixed=mix)
+    if selection.statistics is not None:
+        _check_statistics(selection, selection.statistics, context.dim)
+        outputs = replace(outputs, standardised=outputs.main)
     return replace(config, outputs=outputs)
 
 
@@ -256,18 +243,47 @@ def _cut(
     return replace(config, context=context.cut(layer), head=None, objective=None)
 
 
-def _checked_layers(selection: Selection, highest: int) -> tuple[int, ...]:
+def _resampled(config: ModelConfig, frame_rate: float) -> ModelConfig:
+    context = config.context
+    if not isinstance(context, TransformerContextConfig) or context.adapter is not None:
+        raise ConfigError(
+            "--frame-rate: expected a transformer without an adapter after it, found "
+            f"architecture {config.architecture!r}"
+        )
+    return replace(
+        config,
+        context=replace(context, frame_rate=frame_rate),
+        quantizer=None if config.quantizer_input == "features" else config.quantizer,
+        objective=None,
+    )
+
+
+def _checked_layers(
+    option: str, chosen: Sequence[int | str], highest: int, below: str
+) -> tuple[int, ...]:
     """Return the layers; raise `ConfigError` if one does not exist or is listed twice."""
-    layers = tuple(map(int, selection.layers))
-    below = "" if selection.layer is None else " (up to --layer)"
+    layers = tuple(map(int, chosen))
     for i, layer in enumerate(layers):
         if not 0 <= layer <= highest:
             raise ConfigError(
-                f"--layers: expected layers from 0 to {highest}{below}, found {layer}"
+                f"{option}: expected layers from 0 to {highest}{below}, found {layer}"
             )
         if layer in layers[:i]:
-            raise ConfigError(f"--layers: expected each layer once, found {layer} twice")
+            raise ConfigError(f"{option}: expected each layer once, found {layer} twice")
     return layers
+
+
+def _check_statistics(selection: Selection, statistics: ChannelStatistics, dim: int) -> None:
+    if not selection.mix and selection.layer is None:
+        raise ConfigError(
+            "--standardise: found no layer to standardise; choose it with --layer, or layers with "
+            "--mix"
+        )
+    if len(statistics.mean) != dim:
+        raise ConfigError(
+            f"--standardise: expected statistics {dim} wide, as the layers, found "
+            f"{len(statistics.mean)}"
+        )
 
 
 def _digest(centroids: npt.NDArray[np.float32]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import onnx_ir as ir
 
 from w2v_edge.agreement import Deviation
 from w2v_edge.bundle import GRAPH_INPUTS
+from w2v_edge.errors import ConfigError
+from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.bundle_writer import describe
@@ -42,6 +45,7 @@ def verify_against(
     stages: Stages | None = None,
     *,
     kmeans: Path | None = None,
+    standardise: Path | None = None,
     processor: Path | None = None,
     base: str | None = None,
 ) -> ParityReport:
@@ -52,17 +56,18 @@ def verify_against(
         checkpoint: any source of `w2v_edge.checkpoints.load_source`.
         stages: records the stages.
         kmeans: file of the centroids, for a bundle that was exported with some.
+        standardise: file of the statistics, for a bundle that was exported with some.
         processor: folder of the preprocessor's and the tokenizer's files, if it was one.
         base: the model that a LoRA was merged into, if it was named.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
-        ConfigError: the bundle was exported with centroids, and they are not given.
+        ConfigError: the bundle was exported with centroids or statistics, and they are not given.
     """
     stages = stages or Stages()
     stages.weights = STAGES
     with stages.stage("load"):
-        selection = Selection.from_dict(bundle.manifest.selection, kmeans)
+        selection = Selection.from_dict(bundle.manifest.selection, kmeans, standardise)
         model = select(read_source(checkpoint, selection, processor, base).model, selection)
     with stages.stage("compare weights"):
         rows = compare_manifest(model, bundle, selection)
@@ -84,7 +89,7 @@ def verify_against(
 
 def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) -> list[Deviation]:
     """Compare the manifest with the checkpoint; one row for each field that differs."""
-    found = bundle.manifest
+    found = replace(bundle.manifest, config=_with_defaults(bundle.manifest.config))
     target = load_target(found.target)
     expected = describe(
         model.config,
@@ -108,6 +113,14 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
     ]
     wrong += ["graphs"] if found.graphs.keys() != names else []
     return [Deviation("manifest", name, np.inf, 0, None, "not the checkpoint's") for name in wrong]
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the settings that an earlier release did not write to a manifest's config."""
+    try:
+        return ModelConfig.from_dict(config).to_dict()
+    except ConfigError:
+        return dict(config)
 
 
 def compare_weights(model: SpeechModel, bundle: Model) -> list[Deviation]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +18,11 @@ import w2v_edge
 from w2v_edge.bundle import read_manifest
 from w2v_edge.checkpoints import load_source
 from w2v_edge.errors import InputError
-from w2v_edge_export.selection import Selection, read_centroids, select
+from w2v_edge.model.padding import Frames
+from w2v_edge_export.centroids import read_centroids
+from w2v_edge_export.parts import parts
+from w2v_edge_export.selection import Selection, select
+from w2v_edge_export.trace import trace
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -36,9 +41,8 @@ def _states(peer: Any, waveform: Floats) -> list[Floats]:
     return [x[0].numpy() for x in states.hidden_states]
 
 
-# The last state of pre-norm models is without the final norm, which transformers puts on it.
-LAYERS = [(name, 2) for name in STABLE] + [(name, 3) for name in POST_NORM]
-LAYERS += [("hubert-large", 1), ("wavlm-few", 1)]
+LAYERS = [(name, 3) for name in (*STABLE, *POST_NORM)]
+LAYERS += [("hubert-large", 1), ("wavlm-ctc", 2), ("wavlm-few", 1)]
 
 
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
@@ -130,9 +134,37 @@ def test_a_bundle_of_units(
     assert command("verify", out, "--checkpoint", source, "--kmeans", path)[0] == 0
     code, _, err = command("verify", out, "--checkpoint", source)
     assert (code, len(err.strip().splitlines())) == (1, 1)
-    assert "give the centroids again" in err
+    assert "give the file again" in err
     np.save(path, values[::-1])
     assert command("verify", out, "--checkpoint", source, "--kmeans", path)[0] == 3
+
+
+def test_units_of_unit_length(
+    hf: Make, hf_folder: Make, utterance: Make, plain: Make, tmp_path: Path
+) -> None:
+    """The nearest centroid to each frame over its length, as in float64; the graph agrees."""
+    frames = _states(hf("hubert-large"), utterance(16_000))[2].astype(np.float64)
+    units = frames / np.linalg.norm(frames, axis=1, keepdims=True)
+    # Means of unit vectors are shorter; some are of another length, which has to count.
+    scales = np.linspace(0.7, 1.2, 11)[:, None]
+    centroids = (units[::4][:11] * scales).astype(np.float32)
+    chosen = Selection(layer=2, centroids=centroids, unit_length=True)
+    model = select(load_source(hf_folder("hubert-large")).model, chosen)
+    distances = np.square(units[:, None] - centroids.astype(np.float64)).sum(axis=-1)
+    best = np.sort(distances, axis=1)
+    clear = best[:, 1] - best[:, 0] > 1e-4 * distances.std()
+    plainly = np.square(frames[:, None] - centroids.astype(np.float64)).sum(axis=-1).argmin(axis=1)
+    assert clear.mean() > 0.9
+    assert (distances.argmin(axis=1) != plainly).any()
+    given = np.concatenate([frames, np.zeros((1, 48))]).astype(np.float32)[None]
+    assert model.quantizer is not None
+    found = model.quantizer(Frames(torch.from_numpy(given), torch.tensor([len(given[0])])))
+    codes = found.codes[0, :-1, 0].numpy()
+    np.testing.assert_array_equal(codes[clear], distances.argmin(axis=1)[clear])
+    part = parts(model)["quantizer"]
+    ir.save(trace(part, 21), tmp_path / "quantizer.onnx")
+    graph = plain(tmp_path / "quantizer.onnx", frames=given)
+    np.testing.assert_array_equal(graph["codes"][0, :, 0], found.codes[0, :, 0].numpy())
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -201,6 +233,7 @@ def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
     ("option", "code", "message"),
     [
         (("--layer", "0"), 2, "0"),
+        (("--normalise-units",), 1, "give the centroids with --kmeans"),
         (("--layer", "4"), 1, "from 1 to 3, found 4"),
         (("--layers", "1,4"), 1, "--layers: expected layers from 0 to 3, found 4"),
         (("--layers", "1,1"), 1, "--layers: expected each layer once, found 1 twice"),
@@ -297,5 +330,5 @@ def test_layer_0_is_the_input_of_the_first_block(
     assert [x for x in found if x.startswith("layer_")] == [f"layer_{i}" for i in range(4)]
     with torch.no_grad():
         states = hf(name)(torch.from_numpy(waveform)[None], output_hidden_states=True)
-    for i in range(3):
-        equal(found[f"layer_{i}"], states.hidden_states[i])
+    for i, state in enumerate(states.hidden_states):
+        equal(found[f"layer_{i}"], state)

@@ -25,6 +25,7 @@ OF_BUNDLE = (
     "verify",
     "inspect",
     "encode",
+    "tokenize",
     "transcribe",
     "align",
     "classify",
@@ -33,10 +34,10 @@ OF_BUNDLE = (
     "tune",
 )
 IMPERATIVES = (
-    "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Show "
+    "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Print Show "
     "Stream Transcribe"
 ).split()
-WITH_AUDIO = ("encode", "transcribe", "align", "classify", "stream")
+WITH_AUDIO = ("encode", "tokenize", "transcribe", "align", "classify", "stream")
 
 
 def _command(verb: str) -> click.Command:

@@ -14,7 +14,7 @@ from w2v_edge.errors import InputError, SampleRateError
 
 Waveform = npt.NDArray[np.float32]
 
-LOWEST_RATE, HIGHEST_RATE = 1_000, 10_000_000
+MIN_FRAME_RATE, HIGHEST_RATE = 1_000, 10_000_000
 """Accepted sample rates in Hz, beyond any recorder of speech or sound."""
 
 LOUDEST = 100.0
@@ -68,13 +68,13 @@ def check_rate(rate: object) -> None:
     """Check a sample rate.
 
     Raises:
-        SampleRateError: it is not an integer from `LOWEST_RATE` to `HIGHEST_RATE`.
+        SampleRateError: it is not an integer from `MIN_FRAME_RATE` to `HIGHEST_RATE`.
     """
     whole = isinstance(rate, int | np.integer) and not isinstance(rate, bool)
-    if not whole or not LOWEST_RATE <= rate <= HIGHEST_RATE:  # type: ignore[operator]
+    if not whole or not MIN_FRAME_RATE <= rate <= HIGHEST_RATE:  # type: ignore[operator]
         found = " ".join(repr(rate).split())
         raise SampleRateError(
-            f"found sample rate {found:.40}, expected a whole number of Hz from {LOWEST_RATE} "
+            f"found sample rate {found:.40}, expected a whole number of Hz from {MIN_FRAME_RATE} "
             f"to {HIGHEST_RATE}"
         )
 

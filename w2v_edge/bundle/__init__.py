@@ -13,10 +13,12 @@ tensor names are the same in every language.
 
 The dots stand for optional outputs: `logits`, (batch, frames, labels) or (batch, labels), or
 `logits_NAME` of each of several classifiers (batch, labels); `layer_K`, the output of transformer
-layer K (batch, frames, dim); `embedding`, the mean of the context over each utterance, or an
-x-vector (batch, dim); and, where the context has fewer frames than the features, `context_lengths`,
-the number of valid frames of the context and of all outputs computed from it. The manifest lists
-all axes.
+layer K, and `mixed`, the mean of some layers' outputs (batch, frames, dim); `projected`, a linear
+projection of the context (batch, frames, width); `embedding`, an x-vector, or the mean over each
+utterance, of `mixed` if there is one and of the context otherwise (batch, dim), with standard
+deviations beside it (batch, 2 * dim); and, where the context has other frames than the features,
+`context_lengths`, the number of valid frames of the context and of all outputs computed from it.
+The manifest lists all axes.
 
 Shapes: waveform (batch, samples) float32; lengths, frame_lengths (batch,) int64; features
 (batch, frames, channels), context (batch, frames, dim), vectors (batch, frames, vector_dim)
@@ -25,7 +27,7 @@ float32; codes (batch, frames, groups) int64; statistics (batch, k) float32. Fra
 
 Modules: `manifest` (contents of `manifest.json`), `files` (a bundle on disk and its hashes),
 `graph_check` and `wire_format` (validation of graphs), `golden` and `npz` (golden vectors),
-`geometry` (positions of frames over samples).
+`geometry` (positions of frames over samples), `resampling` (of frames to another rate).
 """
 
 from w2v_edge.bundle.files import Bundle, file_info, read_manifest

@@ -77,12 +77,17 @@ def _of_codes(manifest: Manifest) -> list[str]:
 def _of_selection(manifest: Manifest) -> list[str]:
     """Return what the user chose to read and to export."""
     chosen = manifest.selection or {}
+    main = "mixed" if chosen.get("mix") else "context"
     shown = {
         "kind": "read as {}",
+        "frame_rate": "features resampled to {} Hz",
         "layer": "context of layer {}",
         "layers": "layers {}",
-        "pool": "embedding: {} of the context",
+        "mix": "mixed: mean of layers {}",
+        "statistics_sha256": f"{main} standardised",
+        "pool": f"embedding: {{}} of {'mixed' if main == 'mixed' else 'the context'}",
         "projection": "projected",
+        "unit_length": "units of unit length",
     }
     given = {key: chosen[key] for key in shown if chosen.get(key)}
     texts = {

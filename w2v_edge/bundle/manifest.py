@@ -20,6 +20,7 @@ import numpy.typing as npt
 from w2v_edge import strict
 from w2v_edge.bundle.decisions import decisions
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.bundle.resampling import MAX_FRAME_RATE, MIN_FRAME_RATE
 from w2v_edge.errors import ConfigError
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -48,7 +49,8 @@ GRAPH_OUTPUTS: dict[str, tuple[str, ...]] = {
     "statistics": ("statistics",),
 }
 EXTRA_OUTPUTS = re.compile(
-    r"context_lengths|logits(_[A-Za-z][A-Za-z0-9_]{0,31})?|layer_(0|[1-9]\d{0,2})|projected|embedding"
+    r"context_lengths|logits(_[A-Za-z][A-Za-z0-9_]{0,31})?|layer_(0|[1-9]\d{0,2})|mixed|projected"
+    r"|embedding"
 )
 """Optional outputs of `encoder` and `context`."""
 
@@ -79,6 +81,7 @@ _SIGNATURES: dict[str, tuple[str, tuple[tuple[tuple[str, ...], ...], ...]]] = {
     "features": ("float", ((_FRAMES, _WIDTH),)),
     "context": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "layer": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
+    "mixed": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "projected": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "vectors": ("float", ((_CONTEXT_FRAMES, _WIDTH),)),
     "codes": ("int64", ((_CONTEXT_FRAMES, _WIDTH),)),
@@ -350,6 +353,12 @@ class Manifest:
         return int(self.config.get("context", {}).get("squeeze", 1))
 
     @property
+    def frame_rate(self) -> float | None:
+        """Frames per second that the features are resampled to, if they are."""
+        rate: float | None = self.config.get("context", {}).get("frame_rate")
+        return rate
+
+    @property
     def decisions(self) -> str:
         """What was decided about text and audio, in one line."""
         return decisions(self)
@@ -436,6 +445,13 @@ def _check_config(config: Mapping[str, Any]) -> None:
     if not isinstance(context, Mapping):
         raise ConfigError(f"config.context: expected a mapping, found {context!r:.40}")
     check_range("config.context.squeeze", context.get("squeeze", 1), 1, _MOST_SQUEEZED)
+    rate = context.get("frame_rate")
+    number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if rate is not None and not (number and MIN_FRAME_RATE <= rate <= MAX_FRAME_RATE):
+        raise ConfigError(
+            f"config.context.frame_rate: expected a number from {MIN_FRAME_RATE:g} to "
+            f"{MAX_FRAME_RATE:g}, found {rate!r:.40}"
+        )
     adapter = context.get("adapter")
     if adapter is None:
         return

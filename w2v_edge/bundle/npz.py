@@ -29,7 +29,7 @@ def read_npz(stream: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS or sum(x.file_size for x in members) > MAX_BYTES:
-                raise ValueError("found more or larger arrays than golden vectors have")  # noqa: TRY301
+                raise ValueError("found more or larger arrays than expected")  # noqa: TRY301
             return {x.filename.removesuffix(".npy"): _read_member(archive, x) for x in members}
     except Exception as error:
         # Damaged archives raise all kinds of errors in zipfile, zlib, numpy and ast.

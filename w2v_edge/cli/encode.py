@@ -58,9 +58,9 @@ def command(
 
     Reads any format of libsndfile, averages channels and resamples. Each .npz holds `codes`
     (frames, groups) and `times` (frames,) in seconds. --features adds `features`; --context adds
-    `context` and, where the bundle has them, `logits`, `logits_NAME`, `layer_K`, `embedding`, and
-    `context_times` where the context has fewer frames. A file that fails is reported, the others
-    are encoded, and the exit code is 1.
+    `context` and, where the bundle has them, `logits`, `logits_NAME`, `layer_K`, `mixed`,
+    `projected`, `embedding`, and `context_times` where the context has other frames. A file that
+    fails is reported, the others are encoded, and the exit code is 1.
 
     With --engine a corpus is encoded to shards of Parquet: a row per file, with its codes or its
     error. AUDIO may then also be manifests (.tsv, .jsonl) and URIs such as s3://bucket/folder. An
@@ -141,6 +141,7 @@ def _of_encoding(encoding: Encoding, *, with_features: bool) -> dict[str, Any]:
         "context_times": encoding.context_times if fewer else None,
         "features": encoding.features if with_features else None,
         "logits": encoding.logits,
+        "mixed": encoding.mixed,
         "embedding": encoding.embedding,
         "projected": encoding.projected,
         **{f"layer_{layer}": values for layer, values in encoding.layers.items()},

@@ -18,6 +18,7 @@ from w2v_edge.cli.export_output import (
 )
 from w2v_edge.cli.options import (
     FiniteRange,
+    ListOf,
     Milliseconds,
     force_option,
     head_option,
@@ -33,7 +34,7 @@ from w2v_edge.cli.output import (
     require,
     stages,
 )
-from w2v_edge.names import Precision, TargetName
+from w2v_edge.names import Pooling, Precision, TargetName
 
 
 class _LayerNumber(click.ParamType[int | str]):
@@ -45,6 +46,20 @@ class _LayerNumber(click.ParamType[int | str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         return "all" if value == "all" else click.INT.convert(value, param, ctx)
+
+
+class _Mix(click.ParamType[tuple[int | str, ...]]):
+    """Layers whose outputs are averaged, such as `mean:11,14,16`."""
+
+    name = "mean:layers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | str, ...]:
+        kind, _, layers = str(value).partition(":")
+        if kind != "mean" or not layers:
+            self.fail(f"expected mean:LAYERS, such as mean:6,9 or mean:all, found {value}")
+        return ListOf(_LayerNumber()).convert(layers, param, ctx)
 
 
 @verb("export")
@@ -80,10 +95,36 @@ class _LayerNumber(click.ParamType[int | str]):
 @click.option(
     "--kmeans",
     type=click.Path(path_type=Path),
-    help="Centroids, .npy (entries, width): a code is the centroid nearest to the context vector.",
+    help="Centroids (entries, width), .npy, .npz, .safetensors or a flat faiss index: a code is "
+    "the centroid nearest to the context vector.",
 )
 @click.option(
-    "--pool", type=click.Choice(("mean",)), help="Also export an embedding per utterance."
+    "--normalise-units",
+    is_flag=True,
+    help="With --kmeans: give context vectors unit length before the nearest centroid.",
+)
+@click.option(
+    "--mix",
+    type=_Mix(),
+    help="Also export the mean of these layers' outputs, such as mean:11,14,16 or mean:all.",
+)
+@click.option(
+    "--standardise",
+    type=click.Path(path_type=Path),
+    help="Statistics of each channel, .npz, .safetensors or .pt with mean and std, or mean and "
+    "var: the output of --mix, or without it of --layer, minus the mean, over the std.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(get_args(Pooling)),
+    help="Also export an embedding per utterance: the mean over frames, or mean and standard "
+    "deviation, of the output of --mix, or without it of the context.",
+)
+@click.option(
+    "--frame-rate",
+    type=FiniteRange(1, 1000),
+    help="Resample the convolutions' output to so many frames per second, as a video has, linearly "
+    "over each recording, before its norm and projection. Only whole recordings can then be run.",
 )
 @click.option(
     "--precision",
@@ -170,7 +211,11 @@ def command(
     layers: tuple[int | Literal["all"], ...],
     projection: bool,
     kmeans: Path | None,
-    pool: Literal["mean"] | None,
+    normalise_units: bool,
+    mix: tuple[int | Literal["all"], ...] | None,
+    standardise: Path | None,
+    pool: Pooling | None,
+    frame_rate: float | None,
     precision: Precision,
     frontend_precision: Literal["fp32", "int8"] | None,
     target: TargetName,
@@ -224,10 +269,14 @@ def command(
                 heads=heads,
                 labels=not no_labels,
                 layer=layer,
-                layers="all" if "all" in layers else [x for x in layers if x != "all"],
+                layers=_layer_numbers(layers),
+                mix=_layer_numbers(mix or ()),
+                standardise=standardise,
                 projection=projection,
                 pool=pool,
                 kmeans=kmeans,
+                normalise_units=normalise_units,
+                frame_rate=frame_rate,
                 frontend_precision=frontend_precision or "int8",
                 calibration=calibration,
                 min_cosine=min_cosine,
@@ -280,6 +329,10 @@ def command(
             console().print(f"{folder}: verified, {megabytes(size)}")
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
     console().print(f"took {sum(seconds.values()):.1f} s: {parts}")
+
+
+def _layer_numbers(layers: tuple[int | Literal["all"], ...]) -> list[int] | Literal["all"]:
+    return "all" if "all" in layers else [x for x in layers if x != "all"]
 
 
 def default_output(checkpoint: str, precision: str) -> Path:

@@ -24,6 +24,7 @@ VERBS = (
     "verify",
     "inspect",
     "encode",
+    "tokenize",
     "transcribe",
     "align",
     "classify",
@@ -68,6 +69,7 @@ def cli() -> None:
     w2v-edge export ckpt.pt                    write a verified bundle beside the checkpoint
     w2v-edge export owner/model                export a model of the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       encode speech to codes
+    w2v-edge tokenize ckpt-fp32 speech.wav     print them, with --units without repeats
     w2v-edge transcribe asr-fp32 speech.wav    transcribe speech, with a CTC head
     w2v-edge align asr-fp32 speech.wav a.txt   find when its words are spoken
     w2v-edge stream asr-fp32 -                 transcribe raw PCM on standard input, live

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With --checkpoint: centroids that the bundle was exported with.",
 )
+@click.option(
+    "--standardise",
+    type=click.Path(path_type=Path),
+    help="With --checkpoint: statistics that the bundle was exported with.",
+)
 @processor_option
 @base_option
 @provider_option
@@ -36,6 +41,7 @@ def command(
     bundle: Path,
     checkpoint: str | None,
     kmeans: Path | None,
+    standardise: Path | None,
     processor: Path | None,
     base: str | None,
     provider: ProviderChoice,
@@ -46,11 +52,10 @@ def command(
     Golden vectors are outputs of PyTorch, stored at export: torch is not needed. --checkpoint
     compares with PyTorch itself. The exit code is 3 if outputs differ.
     """
-    if kmeans is not None and checkpoint is None:
-        raise click.UsageError("--kmeans has no effect without --checkpoint")
-    for option, value in (("--processor", processor), ("--base", base)):
+    sources = {"kmeans": kmeans, "standardise": standardise, "processor": processor, "base": base}
+    for name, value in sources.items():
         if value is not None and checkpoint is None:
-            raise click.UsageError(f"{option} has no effect without --checkpoint")
+            raise click.UsageError(f"--{name} has no effect without --checkpoint")
     require("verifying", "cpu")
     import w2v_edge
 
@@ -59,9 +64,7 @@ def command(
     if checkpoint is None:
         _verify_golden(model, as_json=as_json)
     else:
-        _verify_checkpoint(
-            model, checkpoint, as_json=as_json, kmeans=kmeans, processor=processor, base=base
-        )
+        _verify_checkpoint(model, checkpoint, as_json=as_json, **sources)
 
 
 def _verify_golden(model: Model, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from w2v_edge.model.quantizer import QUANTIZERS
 from w2v_edge.model.sew import DisentangledContextNetwork, SqueezedContextNetwork
 from w2v_edge.model.sew_config import DisentangledContextConfig, SewContextConfig
 from w2v_edge.model.speech_model import SpeechModel, TutorialModel, Wav2Vec2Model
+from w2v_edge.model.standardisation import Standardisation
 from w2v_edge.model.transformer import (
     CONTEXT_NETWORKS,
     ContextNetwork,
@@ -110,6 +111,9 @@ def _wav2vec2(
             None
             if config.outputs.projected is None
             else nn.Linear(context.output_dim, config.outputs.projected)
+        ),
+        standardisation=(
+            None if config.outputs.standardised is None else Standardisation(context.dim)
         ),
         dropout=nn.Dropout(context.dropout),
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from w2v_edge import strict
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.bundle.resampling import MAX_FRAME_RATE, MIN_FRAME_RATE, Resampling
 from w2v_edge.model.conformer_config import (
     CausalConformerContextConfig,
     ConformerContextConfig,
@@ -37,6 +38,7 @@ from w2v_edge.model.validation import (
     Weight,
     validate,
 )
+from w2v_edge.names import Pooling
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,15 @@ class GumbelQuantizerConfig:
 
 @dataclass(frozen=True)
 class NearestQuantizerConfig:
-    """The nearest of `entries` k-means centroids to a context vector (HuBERT units)."""
+    """The nearest of `entries` k-means centroids to a context vector (HuBERT units).
+
+    With `unit_length`, to the context vector over its length; the centroids stay as they are.
+    """
 
     groups: Positive
     entries: Annotated[int, Range(2)]
     vector_dim: Positive
+    unit_length: bool = False
     kind: Literal["nearest"] = "nearest"
 
 
@@ -239,6 +245,8 @@ class TransformerContextConfig:
         language_adapter: hidden width of MMS's adapter in each block, if any.
         final_norm: whether a norm follows `pre_norm` blocks; false if the network was cut at one.
         adapter: strided convolutions after the blocks, if any.
+        frame_rate: frames per second that features are resampled to, before their norm and
+            projection; None for the rate of the feature encoder.
     """
 
     kind: Literal["post_norm", "pre_norm"]
@@ -257,6 +265,7 @@ class TransformerContextConfig:
     language_adapter: Positive | None = None
     final_norm: bool = True
     adapter: ConvAdapterConfig | None = None
+    frame_rate: Annotated[float, Range(MIN_FRAME_RATE, MAX_FRAME_RATE)] | None = None
 
     @property
     def output_dim(self) -> int:
@@ -320,13 +329,24 @@ class OutputsConfig:
 
     Attributes:
         layers: hidden states, as numbers of blocks from 1; 0 is the first block's input.
-        pooled: pooling of the context over the frames of an utterance, if any.
+        pooled: pooling over the frames of an utterance, of `mixed` if there is one and of the
+            context otherwise: the mean, or mean and standard deviation side by side.
         projected: width of a linear projection of the context, if any.
+        mixed: hidden states whose mean is an output, if any.
+        standardised: output whose channels are standardised, if any: each minus its mean, over its
+            standard deviation. The projection and the head see the context before that.
     """
 
     layers: tuple[int, ...] = ()
-    pooled: Literal["mean"] | None = None
+    pooled: Pooling | None = None
     projected: Positive | None = None
+    mixed: tuple[int, ...] = ()
+    standardised: Literal["context", "mixed"] | None = None
+
+    @property
+    def main(self) -> Literal["context", "mixed"]:
+        """The output that is pooled."""
+        return "mixed" if self.mixed else "context"
 
 
 @dataclass(frozen=True)
@@ -399,8 +419,18 @@ class ModelConfig:
         """Number of frames that are one frame of the transformer."""
         return int(getattr(self.context, "squeeze", 1))
 
+    @property
+    def resampling(self) -> Resampling | None:
+        """Resampling of the features; `features` are then those before the norm."""
+        frame_rate = getattr(self.context, "frame_rate", None)
+        if frame_rate is None:
+            return None
+        return Resampling.of(frame_rate, self.geometry.hop, self.sample_rate)
+
     def context_frames(self, frames: int) -> int:
         """Return the context frames of an utterance of `frames` feature frames."""
+        if self.resampling is not None:
+            return self.resampling.frames(frames)
         adapter = getattr(self.context, "adapter", None)
         return frames if adapter is None else int(adapter.frames(frames))
 

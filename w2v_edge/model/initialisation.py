@@ -20,6 +20,7 @@ from w2v_edge.model.masking import SpanMasker
 from w2v_edge.model.position import PositionalConv, RelativePositionBias, RelativePositionGate
 from w2v_edge.model.quantizer import Codebook, LearnedVectorQuantizer
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.model.standardisation import Standardisation
 from w2v_edge.model.transformer import (
     FeedForward,
     TransformerBlock,
@@ -62,7 +63,7 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
     elif isinstance(module, nn.LayerNorm | MaskedChannelNorm):
         module.weight.fill_(1.0)
         module.bias.fill_(0.0)
-    elif isinstance(module, Codebook):
+    elif isinstance(module, Codebook | RelativePositionBias):
         module.weight.normal_(generator=generator)
     elif isinstance(module, SpanMasker):
         module.vector.normal_(generator=generator)
@@ -70,6 +71,9 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
         module.reset_running_stats()
         module.weight.fill_(1.0)
         module.bias.fill_(0.0)
+    elif isinstance(module, Standardisation):
+        module.mean.fill_(0.0)
+        module.std.fill_(1.0)
     elif isinstance(module, Head) and module.layer_weights is not None:
         module.layer_weights.fill_(1 / len(module.layer_weights))
     else:

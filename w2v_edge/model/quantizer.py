@@ -173,6 +173,12 @@ class NearestQuantizer(VectorQuantizer):
     def __init__(self, channels: int, config: NearestQuantizerConfig) -> None:  # noqa: ARG002
         super().__init__(config)
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Score context vectors (b, n, d), over their length if so configured, as (b, n, 1, v)."""
+        if self.config.unit_length:
+            features = nn.functional.normalize(features, dim=-1)
+        return super().logits(features)
+
     def linear(self) -> tuple[Tensor, Tensor]:
         """Return the centroids and minus half their squared lengths; see `VectorQuantizer`."""
         centroids = self.codebook.weight[0]

@@ -18,8 +18,8 @@ from w2v_edge.model.masking import SpanMasker
 from w2v_edge.model.padding import (
     Frames,
     frame_lengths,
-    mean_over_frames,
     normalise,
+    pool_frames,
     zero_padding,
 )
 from w2v_edge.model.pretraining import (
@@ -30,6 +30,8 @@ from w2v_edge.model.pretraining import (
 )
 from w2v_edge.model.quantizer import VectorQuantizer
 from w2v_edge.model.random import fresh_seeds
+from w2v_edge.model.resampling import resample
+from w2v_edge.model.standardisation import Standardisation
 from w2v_edge.model.transformer import ContextNetwork, QuerySoftmaxContextNetwork
 
 
@@ -49,7 +51,10 @@ class SpeechModel(nn.Module):
     origin: Mapping[str, Any] | None = None
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
-        """Return latent features, what the quantizer consumes, (b, n, d) of waveform (b, t)."""
+        """Return latent features, what the quantizer consumes, (b, n, d) of waveform (b, t).
+
+        Where they are resampled afterwards, those before their norm.
+        """
         raise NotImplementedError
 
     def context(self, features: Frames) -> Tensor:
@@ -62,7 +67,9 @@ class SpeechModel(nn.Module):
         Returns:
             `context` (b, m, d), m given by `ModelConfig.context_frames`; with a head its outputs,
             such as `logits`, (b, m, labels) or (b, labels); as configured, hidden states `layer_K`
-            (b, n, d) and `embedding` (b, d). Frames past an utterance's end are zero.
+            and the mean of some, `mixed`, all (b, n, d), or (b, m, d) of resampled features, and
+            `embedding`, (b, d) or with standard deviations (b, 2 * d). Frames past an utterance's
+            end are zero.
         """
         raise NotImplementedError
 
@@ -118,7 +125,7 @@ class TutorialModel(SpeechModel):
     def outputs(self, features: Frames) -> dict[str, Tensor]:
         """Return the context; see `SpeechModel.outputs`."""
         context: Tensor = self.context_network(features)
-        return {"context": context, **_pooled(self.config, Frames(context, features.lengths))}
+        return _with_embedding(self.config, {"context": context}, features.lengths)
 
     def forward(
         self,
@@ -166,6 +173,7 @@ class Wav2Vec2Model(SpeechModel):
         prediction_projection: nn.Linear | None,
         head: Head | None,
         final_projection: nn.Linear | None,
+        standardisation: Standardisation | None,
         dropout: nn.Dropout,
     ) -> None:
         super().__init__()
@@ -182,10 +190,12 @@ class Wav2Vec2Model(SpeechModel):
         self.prediction_projection = prediction_projection
         self.head = head
         self.final_projection = final_projection
+        self.standardisation = standardisation
 
     def features(self, waveform: Tensor, lengths: Tensor) -> Frames:
         """Return the feature encoder's output (b, n, d), layer-normed if the model has the norm."""
-        return self._norm(self._convolve(waveform, lengths))
+        raw = self._convolve(waveform, lengths)
+        return raw if self.config.resampling is not None else self._norm(raw)
 
     def outputs(
         self, features: Frames, augment: Callable[[Frames], Frames] = lambda projected: projected
@@ -196,20 +206,29 @@ class Wav2Vec2Model(SpeechModel):
             features: unmasked features (b, n, d).
             augment: applied to the projected features (b, n, d), such as SpecAugment masks.
         """
-        lengths = features.lengths
-        states = self.context_network.states(augment(self._project(features)))
+        projected = self._project(features)
+        lengths = projected.lengths
+        states = self.context_network.states(augment(projected))
         context = Frames(zero_padding(self.context_network.finish(states[-1]), lengths), lengths)
         if self.adapter is not None:
             context = self.adapter(context)
         made = {"context": context.values}
         if self.head is not None:
             made |= self.head(context, states)
-        for layer in self.config.outputs.layers:
+        outputs = self.config.outputs
+        for layer in outputs.layers:
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)
+        if outputs.mixed:
+            mixed = torch.stack([states[layer] for layer in outputs.mixed]).mean(dim=0)
+            made["mixed"] = zero_padding(mixed, lengths)
         if self.final_projection is not None:
-            projected = self.final_projection(context.values)
-            made["projected"] = zero_padding(projected, context.lengths)
-        return {**made, **_pooled(self.config, context)}
+            values = self.final_projection(context.values)
+            made["projected"] = zero_padding(values, context.lengths)
+        main = Frames(made[outputs.main], lengths if outputs.mixed else context.lengths)
+        if self.standardisation is not None:
+            main = Frames(self.standardisation(main), main.lengths)
+            made[outputs.main] = main.values
+        return _with_embedding(self.config, made, main.lengths)
 
     def forward(
         self,
@@ -263,6 +282,8 @@ class Wav2Vec2Model(SpeechModel):
         return Frames(zero_padding(self.feature_norm(raw.values), raw.lengths), raw.lengths)
 
     def _project(self, features: Frames) -> Frames:
+        if self.config.resampling is not None:
+            features = self._norm(resample(features, self.config.resampling))
         x, project = features.values, self.feature_projection
         return Frames(self.dropout(x if project is None else project(x)), features.lengths)
 
@@ -283,8 +304,15 @@ def _sample(
     )
 
 
-def _pooled(config: ModelConfig, context: Frames) -> dict[str, Tensor]:
-    return {} if config.outputs.pooled is None else {"embedding": mean_over_frames(context)}
+def _with_embedding(
+    config: ModelConfig, made: dict[str, Tensor], lengths: Tensor
+) -> dict[str, Tensor]:
+    """Add `embedding`, if configured, to outputs; `lengths` (b,) are frames of the main one."""
+    outputs = config.outputs
+    if outputs.pooled is None:
+        return made
+    main = Frames(made[outputs.main], lengths)
+    return {**made, "embedding": pool_frames(main, std=outputs.pooled == "mean,std")}
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -200,6 +200,12 @@ def _check_training(config: ModelConfig) -> None:
     """Check that a pre-training objective has a quantizer of features."""
     quantizer, objective = config.quantizer, config.objective
     trained = config.quantizer_input == "features"
+    adapter = getattr(config.context, "adapter", None)
+    if config.resampling is not None and (trained or objective is not None or adapter):
+        raise ConfigError(
+            "context.frame_rate: expected neither a quantizer of features, nor an objective or an "
+            "adapter"
+        )
     if config.architecture == "tutorial" and (not trained or objective is None):
         raise ConfigError("architecture 'tutorial' needs a quantizer of features and an objective")
     if objective is None:
@@ -215,12 +221,8 @@ def _check_training(config: ModelConfig) -> None:
 
 def _check_outputs(config: ModelConfig) -> None:
     """Check layer outputs, units and the head against the context network."""
-    layers, head, quantizer = config.context.layers, config.head, config.quantizer
-    for layer in config.outputs.layers:
-        if not 0 <= layer <= layers:
-            raise ConfigError(f"outputs.layers: expected layers from 0 to {layers}, found {layer}")
-    if len(set(config.outputs.layers)) < len(config.outputs.layers):
-        raise ConfigError("outputs.layers: found a layer twice, expected distinct layers")
+    head, quantizer = config.head, config.quantizer
+    _check_states(config)
     dim = config.context.output_dim
     if (
         quantizer is not None
@@ -231,21 +233,41 @@ def _check_outputs(config: ModelConfig) -> None:
             f"quantizer: expected 1 group of vectors {dim} wide, found "
             f"{quantizer.groups} of {quantizer.vector_dim}"
         )
-    if config.architecture == "tutorial" and (head or config.outputs.layers or config.normalise):
+    outputs = config.outputs
+    of_states = outputs.layers or outputs.mixed or outputs.standardised
+    if config.architecture == "tutorial" and (head or of_states or config.normalise):
         raise ConfigError("architecture 'tutorial' has no head, layer outputs or normalisation")
     mixed = getattr(head, "weighted_layers", False)
-    if config.context.kind in {"squeezed", "disentangled"} and (mixed or config.outputs.layers):
+    if config.context.kind in {"squeezed", "disentangled"} and (mixed or of_states):
         raise ConfigError(
             f"architecture {config.architecture!r} has no layer outputs: inside, its frames are "
             "means of several"
         )
-    if head is not None and "embedding" in head.outputs and config.outputs.pooled is not None:
+    if head is not None and "embedding" in head.outputs and outputs.pooled is not None:
         raise ConfigError(
             "outputs.pooled (--pool): found an x-vector head, whose output `embedding` already is; "
             "leave --pool out, or read the body alone: --as body"
         )
     if head is not None and head.kind == "ctc":
         _check_labels(head.labels, head.size, head.blank)
+
+
+def _check_states(config: ModelConfig) -> None:
+    """Check the numbers of layers that are outputs."""
+    layers = config.context.layers
+    outputs = config.outputs
+    for name, chosen in (("layers", outputs.layers), ("mixed", outputs.mixed)):
+        for layer in chosen:
+            if not 0 <= layer <= layers:
+                raise ConfigError(
+                    f"outputs.{name}: expected layers from 0 to {layers}, found {layer}"
+                )
+        if len(set(chosen)) < len(chosen):
+            raise ConfigError(f"outputs.{name}: found a layer twice, expected distinct layers")
+    if outputs.standardised not in {None, outputs.main}:
+        raise ConfigError(
+            f"outputs.standardised: expected {outputs.main!r}, found {outputs.standardised!r}"
+        )
 
 
 def _check_labels(labels: tuple[str, ...], size: int, blank: int) -> None:

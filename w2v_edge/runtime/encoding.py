@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.bundle import Geometry, Manifest
+from w2v_edge.bundle.resampling import Resampling
 
 LAYER = "layer_"
 HEAD = "logits_"
@@ -28,11 +29,16 @@ class Encoding:
         vectors: (frames, vector_dim) float32, the codebook vectors of these entries.
         times: (frames,) float64 seconds, the center of each feature frame's receptive field.
         context_times: (frames,) float64 seconds, the same for the context, for logits, and for
-            codes computed from the context; they differ where the context has fewer frames.
+            codes computed from the context; they differ where the context has fewer frames. Of
+            features resampled to a frame rate, the middles of frames of that rate.
         logits: (frames, labels) or, of one vector per utterance, (labels,) float32.
         layers: (frames, dim) float32 outputs of transformer layers, by number; 0 is the
-            first layer's input.
-        embedding: (dim,) float32, the mean of the context, or a speaker's embedding (x-vector).
+            first layer's input. Their frames are those of `times`, or, where features are
+            resampled, of `context_times`.
+        mixed: (frames, dim) float32, the mean of some layers' outputs, with their frames.
+        embedding: (dim,) float32, a speaker's embedding (x-vector), or the mean over frames, of
+            `mixed` if there is one and of the context otherwise; (2 * dim,) with the standard
+            deviations beside it.
         projected: (frames, width) float32, the checkpoint's own projection of the context.
         heads: (labels,) float32 logits of several classifiers, by name.
     """
@@ -48,6 +54,7 @@ class Encoding:
     embedding: npt.NDArray[np.float32] | None = None
     projected: npt.NDArray[np.float32] | None = None
     heads: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    mixed: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -66,6 +73,7 @@ class Encoding:
             heads=dict(_with_prefix(tensors, HEAD)),
             embedding=tensors.get("embedding"),
             projected=tensors.get("projected"),
+            mixed=tensors.get("mixed"),
         )
 
     def with_pooled(self, tensors: Mapping[str, npt.NDArray[Any]]) -> Encoding:
@@ -95,11 +103,13 @@ class FrameTimes:
         features: geometry of feature frames over samples.
         context: geometry of context frames over feature frames; an adapter makes them fewer.
         sample_rate: in Hz.
+        frame_rate: of context frames that were resampled, in Hz; None for others.
     """
 
     features: Geometry
     context: Geometry
     sample_rate: int
+    frame_rate: float | None = None
 
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> FrameTimes:
@@ -109,20 +119,35 @@ class FrameTimes:
         if adapter is not None:
             layers = [(adapter["kernel"], adapter["stride"], adapter["padding"])]
             layers *= adapter["layers"]
-        return cls(manifest.geometry, Geometry.of_convolutions(layers), manifest.sample_rate)
+        geometry = Geometry.of_convolutions(layers)
+        return cls(manifest.geometry, geometry, manifest.sample_rate, manifest.frame_rate)
+
+    def context_frames(self, frames: int) -> int:
+        """Return the context frames of `frames` feature frames."""
+        if self.frame_rate is None:
+            return self.context.frames(frames)
+        resampling = Resampling.of(self.frame_rate, self.features.hop, self.sample_rate)
+        return resampling.frames(frames)
 
     def of_features(self, frames: int, first: int = 0) -> Times:
         """Return the times (frames,) of feature frames from index `first`."""
         return self._centers(np.arange(first, first + frames))
 
     def of_context(self, frames: int, first: int = 0) -> Times:
-        """Return the times (frames,) of frames of the context and of logits from index `first`."""
+        """Return the times (frames,) of frames of the context and of logits from index `first`.
+
+        Resampled frames are a video's: the times are the middles of its frames.
+        """
+        if self.frame_rate is not None:
+            return np.arange(first + 0.5, first + frames) / self.frame_rate
         center = (self.context.receptive_field - 1) / 2 - self.context.left_padding
         return self._centers(np.arange(first, first + frames) * self.context.hop + center)
 
     @property
     def context_seconds(self) -> float:
         """Seconds between frames of the context and of logits."""
+        if self.frame_rate is not None:
+            return 1 / self.frame_rate
         return self.context.hop * self.features.hop / self.sample_rate
 
     def _centers(self, frames: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> Times:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from w2v_edge.runtime.recordings import Audio, is_list, prepare, prepare_one
 from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
 from w2v_edge.runtime.stream import Stream
+from w2v_edge.runtime.units import Units
 from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
@@ -172,6 +173,7 @@ class Model(Graphs):
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
+        deduplicate: Literal[False] = False,
     ) -> npt.NDArray[np.int64]: ...
     @overload
     def tokenize(
@@ -180,18 +182,44 @@ class Model(Graphs):
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
+        deduplicate: Literal[False] = False,
     ) -> list[npt.NDArray[np.int64]]: ...
+    @overload
+    def tokenize(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
+        deduplicate: Literal[True],
+    ) -> Units: ...
+    @overload
+    def tokenize(
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
+        deduplicate: Literal[True],
+    ) -> list[Units]: ...
     def tokenize(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
         window: Window | None = None,
-    ) -> npt.NDArray[np.int64] | list[npt.NDArray[np.int64]]:
+        deduplicate: bool = False,
+    ) -> object:
         """Compute the codes (frames, groups) of one recording, or of each in a list.
 
         The transformer is neither loaded nor run, unless codes are computed from its output; only
-        then `window` is used. Arguments and errors as for `encode`.
+        then `window` is used. Other arguments and errors as for `encode`.
+
+        Args:
+            audio: see `Model`.
+            sample_rate: Hz of waveforms; None for the model's.
+            window: of attention; see `encode`.
+            deduplicate: give each run of equal frames once, as `Units`, with durations in frames.
 
         Raises:
             GraphMissingError: the model has no quantizer.
@@ -201,8 +229,11 @@ class Model(Graphs):
                 "this model has no quantizer, so it has no codes; export a checkpoint that has "
                 "one, or with --layer and --kmeans"
             )
-        codes = self._run(audio, sample_rate, "tokenizer", window)
-        return _gather(audio, ((i, outputs["codes"]) for i, outputs in codes))
+        found = self._run(audio, sample_rate, "tokenizer", window)
+        codes = ((i, outputs["codes"]) for i, outputs in found)
+        if not deduplicate:
+            return _gather(audio, codes)
+        return _gather(audio, ((i, Units.of(each)) for i, each in codes))
 
     @overload
     def transcribe(

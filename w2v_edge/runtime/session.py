@@ -313,7 +313,7 @@ def _trim(manifest: Manifest, graph: str, outputs: Tensors, frames: int) -> Tens
     """Drop the frames that come from padding to a bucket."""
     kept = {
         "frames": frames,
-        "context_frames": FrameTimes.of_manifest(manifest).context.frames(frames),
+        "context_frames": FrameTimes.of_manifest(manifest).context_frames(frames),
     }
     return {
         tensor.name: outputs[tensor.name][tuple(slice(kept.get(str(axis))) for axis in tensor.axes)]

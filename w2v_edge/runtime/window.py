@@ -106,6 +106,12 @@ class FrameWindow:
                 "the attention of this model (tutorial) normalises over all frames of an "
                 "utterance, so its context cannot be computed in windows; tokenize takes any length"
             )
+        if manifest.frame_rate is not None:
+            raise InputError(
+                "this bundle resamples features over whole recordings (--frame-rate), so its "
+                f"context cannot be computed in windows; found audio in pieces or beyond "
+                f"{manifest.longest_context_seconds:g} s, expected whole recordings up to that"
+            )
         check_window(window, manifest)
         # The transformer of SEW sees groups of frames, which begin with those of the recording.
         hop = FrameTimes.of_manifest(manifest).context.hop * manifest.squeeze
@@ -134,7 +140,9 @@ class ContextStream:
         self._geometry = FrameTimes.of_manifest(manifest).context
         self._buffer = Buffer(np.zeros((0, manifest.features_dim), dtype=np.float32))
         self._is_xvector = manifest.embedding_min_frames is not None
-        self._means = {name: _Mean() for name, by in self._outputs.items() if by is None}
+        self._main = "mixed" if "mixed" in self._outputs else "context"
+        self._pooled = {name: _Moments() for name, by in self._outputs.items() if by is None}
+        self._widths = {x.name: x.axes[-1] for x in manifest.graphs["context"].outputs}
         self.frames = 0
         """Feature frames whose context was given."""
         self.context_frames = 0
@@ -178,39 +186,60 @@ class ContextStream:
             for name, by in self._outputs.items()
             if by is not None
         }
-        self._add_means(outputs, given["context"])
+        self._pool(outputs, given)
         self.frames += kept
         self.context_frames += len(given["context"])
         self._buffer.release(max(0, self.frames - window.left))
         return given
 
     def means(self) -> Tensors:
-        """Return the outputs of one vector per utterance, averaged over the frames so far."""
-        return {name: mean.value() for name, mean in self._means.items() if mean.weight}
+        """Return the outputs of one vector per utterance, pooled over the frames so far."""
+        found = {name: x for name, x in self._pooled.items() if x.weight}
+        return {name: x.pooled(std=self._has_std(name)) for name, x in found.items()}
 
-    def _add_means(self, outputs: Tensors, context: npt.NDArray[np.float32]) -> None:
-        for name, mean in self._means.items():
-            if name == "embedding" and self._is_xvector and not outputs[name].any():
-                # Too few frames for one.
-                continue
+    def _has_std(self, name: str) -> bool:
+        """Whether standard deviations lie beside the means of an output."""
+        if name != "embedding" or self._is_xvector:
+            return False
+        return self._widths[name] != self._widths[self._main]
+
+    def _pool(self, outputs: Tensors, given: Tensors) -> None:
+        frames = len(given["context"])
+        for name, moments in self._pooled.items():
             if name == "embedding" and not self._is_xvector:
-                mean.add(context.sum(axis=0, dtype=np.float64), len(context))
-            else:
+                moments.add(given[self._main], 1)
+            # An x-vector of too few frames is zero.
+            elif frames and (name != "embedding" or outputs[name].any()):
                 # A linear map of a mean over frames, except for frames that windows share.
-                mean.add(outputs[name][0] * np.float64(len(context)), len(context))
+                moments.add(outputs[name], frames)
 
 
-class _Mean:
-    """A weighted mean, in float64."""
+class _Moments:
+    """Weighted mean and standard deviation of vectors, in float64."""
 
     def __init__(self) -> None:
         self.weight = 0
-        self._sum: Any = 0.0
+        self._mean: Any = 0.0
+        self._squares: Any = 0.0
 
-    def add(self, total: npt.NDArray[np.float64], weight: int) -> None:
-        self._sum = self._sum + total
-        self.weight += weight
+    def add(self, vectors: npt.NDArray[np.float32], weight: int) -> None:
+        """Add vectors (n, d), each with the same weight, n of 0 or more."""
+        added = weight * len(vectors)
+        if not added:
+            return
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        squares = weight * np.square(vectors - mean).sum(axis=0)
+        # Chan et al. 1983: without the cancellation of sums of squares.
+        apart = mean - self._mean
+        total = self.weight + added
+        self._squares = self._squares + squares + apart**2 * (self.weight * added / total)
+        self._mean = self._mean + apart * (added / total)
+        self.weight = total
 
-    def value(self) -> npt.NDArray[np.float32]:
-        mean: npt.NDArray[np.float32] = np.asarray(self._sum / self.weight, dtype=np.float32)
-        return mean
+    def pooled(self, *, std: bool) -> npt.NDArray[np.float32]:
+        """Return the mean (d,), with `std` the unbiased standard deviation beside it (2 * d,)."""
+        parts = [self._mean]
+        if std:
+            parts.append(np.sqrt(self._squares / max(1, self.weight - 1)))
+        pooled: npt.NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
+        return pooled

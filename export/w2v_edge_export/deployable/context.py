@@ -18,6 +18,7 @@ from w2v_edge.model.transformer import (
     TransformerBlock,
     TransformerContextNetwork,
 )
+from w2v_edge.names import Pooling
 from w2v_edge_export.deployable.attention import (
     DistancesTwin,
     QuerySoftmaxAttentionTwin,
@@ -29,8 +30,9 @@ from w2v_edge_export.deployable.convolutions import (
     LanguageAdapterTwin,
     position_twin,
 )
-from w2v_edge_export.deployable.heads import head_twin, mean_over_frames
-from w2v_edge_export.deployable.layers import FeedForwardTwin, Linear, Norm
+from w2v_edge_export.deployable.heads import head_twin, pool_frames
+from w2v_edge_export.deployable.layers import FeedForwardTwin, Linear, Norm, StandardisationTwin
+from w2v_edge_export.deployable.resampling import ResamplingTwin
 
 
 class QuerySoftmaxBlockTwin(nn.Module):
@@ -96,6 +98,7 @@ class TutorialContextTwin(ContextTwin):
     def __init__(self, model: TutorialModel) -> None:
         super().__init__()
         self.outputs = context_outputs(model.config)
+        self.pooled = model.config.outputs.pooled
         network = model.context_network
         dim, channels, _ = network.input.weight.shape
         linear = nn.Linear(channels, dim)
@@ -119,7 +122,7 @@ class TutorialContextTwin(ContextTwin):
         for block in self.blocks:
             x = block(x, valid)
         x = x * valid
-        return (x, mean_over_frames(x, valid)) if "embedding" in self.outputs else (x,)
+        return (x,) if self.pooled is None else (x, _pooled(x, valid, self.pooled))
 
 
 class Wav2Vec2ContextTwin(ContextTwin):
@@ -128,33 +131,50 @@ class Wav2Vec2ContextTwin(ContextTwin):
     def __init__(self, model: Wav2Vec2Model) -> None:
         super().__init__()
         self.outputs = context_outputs(model.config)
-        self.layers = model.config.outputs.layers
-        self.pooled = model.config.outputs.pooled
+        outputs = model.config.outputs
+        self.layers, self.mixed = outputs.layers, outputs.mixed
+        self.main, self.pooled = outputs.main, outputs.pooled
+        resampling, norm = model.config.resampling, model.feature_norm
+        self.resampling = None if resampling is None else ResamplingTwin(resampling)
+        self.feature_norm = None if resampling is None or norm is None else Norm(norm)
         projection = model.feature_projection
         self.feature_projection = None if projection is None else Linear(projection)
         self.adapter = None if model.adapter is None else _adapter_twin(model.adapter)
         self.head = None if model.head is None else head_twin(model.head)
         projection = model.final_projection
         self.final_projection = None if projection is None else Linear(projection)
+        standardisation = model.standardisation
+        self.standardisation = (
+            None if standardisation is None else StandardisationTwin(standardisation)
+        )
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, ...]:
         """Map features to the context and further outputs; see `ContextTwin`."""
         features, valid = _clean(features, frame_lengths)
+        lengths = frame_lengths
+        if self.resampling is not None:
+            features, valid, lengths = self.resampling(features, frame_lengths)
+        features = features if self.feature_norm is None else self.feature_norm(features)
         project = self.feature_projection
         states = self.states(features if project is None else project(features) * valid, valid)
         x = self.finish(states[-1])
         made = {f"layer_{i}": states[i] * valid for i in self.layers}
+        if self.mixed:
+            made["mixed"] = _mean([states[i] for i in self.mixed]) * valid
         x = x * valid
-        lengths = frame_lengths
+        state_valid = valid
         if self.adapter is not None:
-            x, valid, lengths = self.adapter(x, valid, frame_lengths)
+            x, valid, lengths = self.adapter(x, valid, lengths)
         made |= {"context": x, "context_lengths": lengths}
         if self.head is not None:
             made |= self.head(x, states, valid)
         if self.final_projection is not None:
             made["projected"] = self.final_projection(x) * valid
+        valid = state_valid if self.mixed else valid
+        if self.standardisation is not None:
+            made[self.main] = self.standardisation(made[self.main], valid)
         if self.pooled is not None:
-            made["embedding"] = mean_over_frames(x, valid)
+            made["embedding"] = _pooled(made[self.main], valid, self.pooled)
         return tuple(made[name] for name in self.outputs)
 
     def states(self, x: Tensor, valid: Tensor) -> list[Tensor]:
@@ -218,13 +238,27 @@ def _clean(features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(mask, features, zero), mask.to(features.dtype)
 
 
+def _mean(states: list[Tensor]) -> Tensor:
+    """Return the mean of tensors of one shape."""
+    total = states[0]
+    for state in states[1:]:
+        total = total + state
+    return total / len(states)
+
+
+def _pooled(x: Tensor, valid: Tensor, pooling: Pooling) -> Tensor:
+    return pool_frames(x, valid, std=pooling == "mean,std")
+
+
 def context_outputs(config: ModelConfig) -> tuple[str, ...]:
     """Return the output names of a context network, in the order of the graphs."""
+    fewer = getattr(config.context, "adapter", None) is not None
     return (
         "context",
-        *(["context_lengths"] if getattr(config.context, "adapter", None) is not None else []),
+        *(["context_lengths"] if fewer or config.resampling is not None else []),
         *([] if config.head is None else config.head.outputs),
         *(f"layer_{layer}" for layer in config.outputs.layers),
+        *(["mixed"] if config.outputs.mixed else []),
         *(["projected"] if config.outputs.projected is not None else []),
         *(["embedding"] if config.outputs.pooled is not None else []),
     )

@@ -24,6 +24,9 @@ from w2v_edge_export.deployable.layers import Linear
 from w2v_edge_export.deployable.ops import MASKED
 from w2v_edge_export.graph_builder import ExportError
 
+SMALLEST_LENGTH = 1e-12
+"""Divisor of vectors without a length, as in `nn.functional.normalize`."""
+
 
 class HeadTwin(nn.Module):
     """Base of the heads: the weighted sum of layers that a head reads."""
@@ -217,12 +220,16 @@ class QuantizerTwin(nn.Module):
         super().__init__()
         self.groups = source.config.groups
         self.entries = source.config.entries
+        self.unit_length = getattr(source.config, "unit_length", False)
         self.scorer = Linear(_linear(source))
         rows = source.codebook.weight.detach().flatten(0, 1).contiguous()
         self.codebook = nn.Parameter(rows, requires_grad=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Map features or context (b, n, d) to `codes` (b, n, g) int64, `vectors` (b, n, g * d)."""
+        if self.unit_length:
+            squares = frames.square().sum(dim=2, keepdim=True)
+            frames = frames / torch.clamp(squares.sqrt(), min=SMALLEST_LENGTH)
         logits = self.scorer(frames).unflatten(2, (self.groups, self.entries))
         codes = logits.argmax(dim=3)
         first = torch.arange(self.groups, dtype=torch.int64) * self.entries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from w2v_edge.model.standardisation import Standardisation
 from w2v_edge.model.transformer import ACTIVATIONS, FeedForward
 from w2v_edge_export.deployable.ops import grouped_conv, windows
 from w2v_edge_export.graph_builder import known
@@ -57,6 +58,19 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., d)."""
         return nn.functional.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+
+
+class StandardisationTwin(nn.Module):
+    """(x - mean) / std per channel."""
+
+    def __init__(self, source: Standardisation) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(source.mean.detach().clone(), requires_grad=False)
+        self.std = nn.Parameter(source.std.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Standardise x (b, n, d); `valid` (b, n, 1) is 0 at padding, else 1."""
+        return (x - self.mean) / self.std * valid
 
 
 class Conv(nn.Module):
