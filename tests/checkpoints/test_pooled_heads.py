@@ -124,6 +124,24 @@ def test_outputs_equal_the_class(
     equal(nothing[0], found[0])
 
 
+def test_whatever_the_class_calls_its_parts(
+    custom: Make, ours: Make, utterance: Make, tmp_path: Path
+) -> None:
+    """Body and head are known by the ends of their tensors' names."""
+    expected = custom(tmp_path / "m", "hubert", "X", {"classifier": 3})
+    path, waveform = tmp_path / "m" / WEIGHTS, utterance(5_000)
+    tensors = load_file(path)
+    wanted = expected(waveform)["classifier"]
+    for body, head in (("encoder.", "classifier."), ("model.backbone.", "emotion.net.")):
+        renamed = {
+            key.replace("hubert.", body, 1).replace("classifier.", head): x
+            for key, x in tensors.items()
+        }
+        save_file(renamed, path)
+        found = ours(load_source(tmp_path / "m").model, waveform)["logits"][0]
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("settings", "meaning", "labels"),
     [
