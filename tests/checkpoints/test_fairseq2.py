@@ -129,6 +129,7 @@ def test_published_sizes(fresh: Make, same_as: Make, utterance: Make, tmp_path: 
     assert found.model.config.normalise is not None
     assert found.model.config.normalise.eps == 1e-5
     assert any('{"normalize_audio": false} into omniASR-CTC-300M.json' in x for x in found.remarks)
+    assert any("attention heads: 16, as in fairseq2's" in x for x in found.remarks)
     path.with_suffix(".json").write_text('{"normalize_audio": false}')
     found = load_source(path)
     assert not any("normalize_audio" in x for x in found.remarks)

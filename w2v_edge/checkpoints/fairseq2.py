@@ -237,6 +237,11 @@ def _head(path: Path, size: int, *, labels: bool) -> CtcHeadConfig:
 
 
 def _remarks(path: Path, config: ModelConfig, given: Mapping[str, Any]) -> Iterator[str]:
+    if "num_encoder_attn_heads" not in given:
+        yield (
+            f"a fairseq2 file does not specify attention heads: {config.context.heads}, as in "
+            f"fairseq2's architecture of width {config.context.dim}"
+        )
     if "normalize_audio" not in given:
         what = "normalised" if config.normalise else "not normalised"
         other = "false" if config.normalise else "true"
