@@ -16,7 +16,7 @@ CHROMIUM ?= /usr/bin/chromium
 ORT_INCLUDE ?= /usr/include/onnxruntime
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
-.PHONY: demo test test-openvino fuzz lint bench bench-report clean web test-web test-node test-c chromium
+.PHONY: demo test test-openvino fuzz lint bench bench-report conformance clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo --force
@@ -55,6 +55,13 @@ bench: $(VENV)/.dev
 # Tables and pictures from bench/results, README.md's among them.
 bench-report: $(VENV)/.dev
 	$(BIN)/python -m bench.report
+
+# The matrix of conformance, from what the tests of checkpoints compare.
+conformance: $(VENV)/.dev
+	mkdir -p build
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/checkpoints \
+		-o junit_family=xunit1 --junitxml=build/conformance.xml
+	$(BIN)/python -m bench.conformance --tests build/conformance.xml
 
 # Readers of files from strangers, with atheris, in an environment without torch.
 fuzz: $(FUZZ)/.ready

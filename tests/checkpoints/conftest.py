@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,41 @@ def hf_folder(
     return save
 
 
+@dataclass
+class Compared:
+    """What a test compared with a peer: classes of the peers, and the worst deviation.
+
+    Attributes:
+        peers: names of the peers' classes.
+        deviation: the worst, in standard deviations of the expected output.
+        outputs: number of comparisons.
+    """
+
+    peers: set[str] = field(default_factory=set)
+    deviation: float = 0.0
+    outputs: int = 0
+
+
+COMPARED: list[Compared] = [Compared()]
+"""Of the test that runs."""
+
+
+@pytest.fixture(autouse=True)
+def conformance(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[None]:
+    """Record in the report of pytest what was compared, for the matrix of conformance.
+
+    The layout of the checkpoints is the module's `LAYOUT`.
+    """
+    COMPARED[0] = found = Compared()
+    yield
+    if found.peers and found.outputs:
+        layout = getattr(request.module, "LAYOUT", "folder of transformers")
+        row = {"classes": sorted(found.peers), "layout": layout, "outputs": found.outputs}
+        record_property("conformance", json.dumps(row | {"deviation": found.deviation}))
+
+
 @pytest.fixture(scope="session")
 def prepared() -> Callable[[Any, Floats], Tensor]:
     """`prepared(model, waveform)`: the input of a model of transformers, without padding."""
@@ -279,6 +315,7 @@ def theirs(prepared: Callable[[Any, Floats], Tensor]) -> Callable[[Any, Floats],
 
     @torch.no_grad()
     def run(model: Any, waveform: Floats) -> dict[str, Tensor]:
+        COMPARED[0].peers.add(type(model).__name__)
         body, features = model.base_model, prepared(model, waveform)
         batch = features
         if hasattr(body, "feature_extractor"):
@@ -322,6 +359,9 @@ def equal() -> Callable[[Any, Any], None]:
         scale = float(expected.double().std())
         assert scale > 1e-3
         torch.testing.assert_close(found, expected, atol=1e-4 * scale, rtol=0)
+        compared, worst = COMPARED[0], float((found - expected).abs().max()) / scale
+        compared.deviation = max(compared.deviation, worst)
+        compared.outputs += 1
 
     return check
 

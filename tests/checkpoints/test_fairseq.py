@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 Make = Callable[..., Any]
 
+LAYOUT = "file of fairseq"
+
 # From transformers' names to fairseq's.
 BLOCK = r"^encoder\.layers\.(\d+)\."
 FAIRSEQ = {

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 Make = Callable[..., Any]
 
+LAYOUT = "file of fairseq2"
+
 PIECES = [*"<s> <pad> </s> <unk> ▁ ▁the".split(), *"abcdefghijklmnopqrstuvwxyzäöüßé"]
 
 # From transformers' names to fairseq2's.

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 Make = Callable[..., Any]
 
+LAYOUT = "LoRA folder and its base"
+
 RANK, ALPHA = 4, 8
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA",

@@ -14,6 +14,8 @@ from w2v_edge.runtime.window import FrameWindow, Window
 
 Make = Callable[..., Any]
 
+LAYOUT = "bundle, in onnxruntime"
+
 
 @pytest.fixture(scope="module", params=["sew-ctc", "sew-d"])
 def name(request: pytest.FixtureRequest) -> str:

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 Make = Callable[..., Any]
 
+LAYOUT = "file of torchaudio"
+
 # From transformers' names to torchaudio's.
 TORCHAUDIO = {
     r"^(wav2vec2|wavlm)\.": "",
