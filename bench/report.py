@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import bench.readme
+from bench import conformance
 from bench.corpus import plan
 from bench.peers import report as peers
 from bench.peers.results import MORE, Results
@@ -72,6 +73,8 @@ def texts(folder: Path) -> dict[Path, str]:
         made[path.with_suffix(".md")] = runtime.markdown(json.loads(path.read_text()))
     for path in sorted(folder.rglob("corpus-*.json")):
         made[path.with_suffix(".md")] = plan.markdown(json.loads(path.read_text()))
+    for path in sorted(folder.rglob("conformance-*.json")):
+        made[path.with_suffix(".md")] = conformance.markdown(json.loads(path.read_text()))
     for path in sorted(folder.rglob("latency-*.json")):
         made[path.with_suffix(".md")] = markdown(read_report(path))
     return made

@@ -295,6 +295,20 @@ def conformance(
 
 
 @pytest.fixture(scope="session")
+def compared() -> Callable[..., None]:
+    """`compared(name, deviation=None)`: record the class of a peer, and a comparison with it."""
+
+    def record(name: str, deviation: float | None = None) -> None:
+        found = COMPARED[0]
+        found.peers.add(name)
+        if deviation is not None:
+            found.deviation = max(found.deviation, deviation)
+            found.outputs += 1
+
+    return record
+
+
+@pytest.fixture(scope="session")
 def prepared() -> Callable[[Any, Floats], Tensor]:
     """`prepared(model, waveform)`: the input of a model of transformers, without padding."""
     extractor: Any = transformers.SeamlessM4TFeatureExtractor()  # type: ignore[no-untyped-call]
@@ -359,9 +373,9 @@ def equal() -> Callable[[Any, Any], None]:
         scale = float(expected.double().std())
         assert scale > 1e-3
         torch.testing.assert_close(found, expected, atol=1e-4 * scale, rtol=0)
-        compared, worst = COMPARED[0], float((found - expected).abs().max()) / scale
-        compared.deviation = max(compared.deviation, worst)
-        compared.outputs += 1
+        worst = float((found - expected).abs().max()) / scale
+        seen = COMPARED[0]
+        seen.deviation, seen.outputs = max(seen.deviation, worst), seen.outputs + 1
 
     return check
 

@@ -108,10 +108,12 @@ def test_outputs_equal_the_class(
     utterance: Make,
     tmp_path: Path,
     equal: Make,
+    compared: Make,
 ) -> None:
     """Whatever the class is called; alone, in a ragged batch with NaN as padding, at any length."""
     expected = custom(tmp_path / "m", body, cls, {"classifier": 3}, **settings)
     model = load_source(tmp_path / "m").model
+    compared(f"pooled head on {body.partition('-')[0]} ({settings.get('pooling_mode', 'mean')})")
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400, 160_000))]
     found = ours(model, *waveforms, extra=777)["logits"]
     for waveform, row in zip(waveforms, found, strict=True):

@@ -40,7 +40,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.filterwarnings("ignore:std:UserWarning")
 def test_embeddings_equal_transformers(
-    name: str, hf: Make, hf_folder: Make, ours: Make, prepared: Make, utterance: Make
+    name: str,
+    hf: Make,
+    hf_folder: Make,
+    ours: Make,
+    prepared: Make,
+    utterance: Make,
+    compared: Make,
 ) -> None:
     """From the fewest frames on, in a ragged batch with NaN as padding, and one too short."""
     model, peer = load_source(hf_folder(name)).model, hf(name)
@@ -56,6 +62,8 @@ def test_embeddings_equal_transformers(
     assert bound > 5e-7
     for embeddings in (alone, found[: len(waveforms)]):
         torch.testing.assert_close(embeddings, expected, atol=bound, rtol=0)
+        worst = float((embeddings - expected).abs().max())
+        compared(type(peer).__name__, 1e-4 * worst / bound)
     # There transformers gives NaN, or an error.
     assert not found[len(waveforms) :].any()
     assert peer(prepared(peer, short[-1])).embeddings.isnan().all()
