@@ -131,7 +131,7 @@ class QuantizationResult:
         """Return the result as a manifest holds it, in valid JSON; see `json_number`."""
         accuracy = asdict(self.accuracy) | {"drift_bound": self.accuracy.drift_bound}
         return {
-            "budgets": asdict(self.budgets),
+            "budgets": {k: v for k, v in asdict(self.budgets).items() if v is not None},
             "measured": {k: _short(v) for k, v in (accuracy | {"speedup": self.speedup}).items()},
             "layers": [
                 {
