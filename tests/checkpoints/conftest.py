@@ -87,6 +87,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert": ("HubertModel", {}),
     "hubert-large": ("HubertModel", {**LARGE, "conv_bias": True}),
     "hubert-batch-norm": ("HubertModel", BATCH_NORM),
+    "hubert-adapters": (
+        "HubertModel",
+        {**LARGE, "adapter_attn_dim": 12, "hidden_act": "gelu_python"},
+    ),
     "distilhubert": ("HubertModel", DISTILLED),
     "hubert-ctc": ("HubertForCTC", LARGE),
     "hubert-classes": ("HubertForSequenceClassification", {**BATCH_NORM, **LABELS}),

@@ -193,6 +193,13 @@ def test_several_heads_have_names(
     custom(tmp_path / "four", "wav2vec2", "AgeGenderModel", heads, **four)
     config: Any = load_source(tmp_path / "four").model.config.head
     assert [x.labels for x in config.branches] == [("years",), ("female", "male", "child")]
+    assert any("assumption" in x for x in load_source(tmp_path / "four").remarks)
+    last = {"id2label": dict(enumerate(("female", "male", "child", "age")))}
+    custom(tmp_path / "last", "wav2vec2", "AgeGenderModel", heads, **last)
+    source = load_source(tmp_path / "last")
+    config = source.model.config.head
+    assert [x.labels for x in config.branches] == [("age",), ("female", "male", "child")]
+    assert not any("assumption" in x for x in source.remarks)
 
 
 def test_a_head_stated_by_the_user(

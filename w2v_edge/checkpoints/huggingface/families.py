@@ -124,8 +124,11 @@ class Hubert(Family):
         return normed
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
-        """Return the transformer; its positional convolution may have a batch norm."""
+        """Return the transformer, with a batch norm before positions or adapters if configured."""
         context = replace(self.transformer(settings), adapter=None)
+        if context.kind == "pre_norm":
+            width = settings.integer("adapter_attn_dim")
+            context = replace(context, language_adapter=width)
         normed = settings["conv_pos_batch_norm"]
         return replace(context, position="batch_norm") if normed else context
 
@@ -224,7 +227,6 @@ class SewD(Sew):
 
     model_type, architecture = "sew-d", "sew_d"
     class_prefix, tensor_prefix = "SEWD", "sew_d"
-    activations = ("gelu", "gelu_python")
     defaults: ClassVar = {
         **Sew.defaults,
         "hidden_act": "gelu_python",

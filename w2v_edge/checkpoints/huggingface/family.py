@@ -27,6 +27,10 @@ Architecture = Literal[
 ]
 
 
+GELU = ("gelu", "gelu_python")
+"""Names of the exact GELU in transformers."""
+
+
 class Family:
     """A model family; its methods read what families configure differently.
 
@@ -49,7 +53,7 @@ class Family:
     tensor_prefix: str
     pretraining = False
     log_mel = False
-    activations: tuple[str, ...] = ("gelu",)
+    activations: tuple[str, ...] = GELU
     defaults: ClassVar[Mapping[str, Any]] = {}
     unused: ClassVar[Mapping[str, str]] = {}
 

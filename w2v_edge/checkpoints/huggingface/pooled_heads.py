@@ -172,15 +172,22 @@ def _meaning(width: int, stated: Meaning | None, *, alone: bool) -> Meaning:
 
 
 def _named(branches: Sequence[BranchConfig], labels: tuple[str, ...]) -> tuple[BranchConfig, ...]:
-    """Give labels to the one head with as many outputs, or to all heads in their order."""
+    """Give labels to the one head with as many outputs, or to all heads.
+
+    A head of one output that is called like a label has that one; the others have the rest in the
+    order of their names, which is an assumption where there are several; see `reading`.
+    """
     sizes = [len(branch.labels) for branch in branches]
     fitting = [i for i, size in enumerate(sizes) if size == len(labels)]
     given: dict[int, tuple[str, ...]] = {}
     if len(fitting) == 1:
         given[fitting[0]] = labels
     elif sum(sizes) == len(labels):
-        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-        given = {i: labels[end - sizes[i] : end] for i, end in enumerate(ends)}
+        given = {i: (x.name,) for i, x in enumerate(branches) if sizes[i] == 1 and x.name in labels}
+        rest = [x for x in labels if (x,) not in given.values()]
+        for i, size in enumerate(sizes):
+            if i not in given:
+                given[i], rest = tuple(rest[:size]), rest[size:]
     return tuple(
         replace(x, labels=given.get(i) or _unnamed(x, sizes[i])) for i, x in enumerate(branches)
     )
@@ -202,7 +209,12 @@ def reading(config: Mapping[str, Any], head: PooledHeadConfig) -> str:
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else "of no name"
     said = "" if config.get("pooling_mode") else ", which no file states"
+    own = [x for x in head.branches if x.labels == (x.name,)]
+    named = not any(label.startswith("LABEL_") for x in head.branches for label in x.labels)
+    order = ""
+    if named and len(head.branches) - len(own) > 1:
+        order = "; that its heads have the labels in the order of their names is an assumption"
     return (
         f"class {name!s:.60} is in no library: its head was read as {head.pooling} over "
-        f"frames{said}, dense, tanh, linear; --head states another"
+        f"frames{said}, dense, tanh, linear{order}; --head states another"
     )

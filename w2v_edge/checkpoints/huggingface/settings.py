@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
 from w2v_edge.checkpoints.huggingface.families import POOLED, family_of, model_kind
-from w2v_edge.checkpoints.huggingface.family import Family
+from w2v_edge.checkpoints.huggingface.family import GELU, Family
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_head, pooled_heads
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
@@ -213,7 +213,8 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
 
 
 def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoderConfig:
-    settings.require("feat_extract_activation", "gelu")
+    if settings["feat_extract_activation"] not in GELU:
+        raise settings.error("feat_extract_activation", "'gelu', the only supported value")
     lists = _layer_lists(settings, ("conv_dim", "conv_kernel", "conv_stride"))
     layers = tuple(ConvLayer(*layer) for layer in lists)
     norm = family.encoder_norm(settings)
@@ -334,7 +335,7 @@ def _meaning(settings: SourceSettings, labels: tuple[str, ...]) -> Meaning:
 
 def _problem(settings: SourceSettings) -> Meaning | None:
     problem = settings["problem_type"]
-    if problem is None:
+    if problem in {None, ""}:
         return None
     if not isinstance(problem, str) or problem not in PROBLEMS:
         raise settings.error("problem_type", f"one of {', '.join(PROBLEMS)}")
