@@ -14,10 +14,22 @@ import pytest
 import soundfile
 
 import w2v_edge as package
+from w2v_edge.errors import InputError
 from w2v_edge.text.aligner import Alignment
+from w2v_edge.text.alignment_files import read_lines
 
 Verb = Callable[..., Any]
 TEXT = "ACTIVATED NOW\nOH, NO!"
+WEB_SUBTITLES = """WEBVTT
+
+NOTE not
+spoken
+
+name
+00:01.000 --> 00:02.000 align:start
+<c.x>Tom</c> <00:01.500>&amp;
+me
+"""
 
 
 @pytest.fixture
@@ -75,10 +87,43 @@ def test_files(
     tier = grid[grid.index('name = "words"') : grid.index('name = "labels"')]
     spans = re.findall(r"xmin = (\S+)\s+xmax = (\S+)\s+text = \"(.*)\"", tier)
     assert [x for x in spans if x[2]] == [
-        (f"{x.start:g}", f"{x.end:g}", x.word) for x in expected.words
+        (f"{x.start:.6f}", f"{x.end:.6f}", x.word) for x in expected.words
     ]
     assert all(before[1] == after[0] for before, after in pairwise(spans))
     assert w2v_edge("align", ctc_bundle, recording, subtitles, "--srt", "-o", out).code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.srt", "1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Tom</i> {\\an8}&\r\nme\r\n\r\n"),
+        (
+            "a.vtt",
+            WEB_SUBTITLES,
+        ),
+    ],
+)
+def test_the_texts_of_subtitles(name: str, text: str, tmp_path: Path) -> None:
+    """A line for each cue, without markup, notes and names; a file without cues is refused."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert read_lines(path) == ["Tom & me"]
+    path.write_text("no cue")
+    with pytest.raises(InputError, match="no subtitles"):
+        read_lines(path)
+
+
+def test_outputs_stay_in_their_folder(
+    w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Also where a manifest names recordings by absolute paths or above its folder."""
+    (tmp_path / "m").mkdir()
+    manifest = tmp_path / "m" / "pairs.tsv"
+    manifest.write_text(f"path\ttext\n{recording}\tOH\n../speech.wav\tNO\n")
+    out = tmp_path / "out"
+    assert w2v_edge("align", ctc_bundle, manifest, "--ctm", "-o", out).code == 0
+    assert len(list(out.rglob("*.ctm"))) == 2
+    assert not list(tmp_path.glob("*.ctm"))
 
 
 def test_a_manifest_with_bad_pairs(

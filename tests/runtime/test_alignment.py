@@ -163,6 +163,24 @@ def test_characters_without_a_label(aligner: Aligner) -> None:
     assert [x.label for x in roman.align(logits, "ж д", SECONDS).labels] == ["a", "|", "b"]
 
 
+def test_marks_without_a_label_take_no_time(aligner: Aligner) -> None:
+    """The letter that a mark is on keeps its frames."""
+    logits = _says("a", "b", "e")
+    found = aligner.align(logits, "a\u0323be\u0302", SECONDS)
+    assert [x.label for x in found.labels] == ["a", "b", "e"]
+    assert found.score > 0.99
+    assert replace(aligner, unknown="error").align(logits, "a\u0323be", SECONDS).words
+
+
+def test_wrong_arguments(aligner: Aligner) -> None:
+    """They are typed errors."""
+    with pytest.raises(InputError, match="expected one of star"):
+        replace(aligner, unknown="bad")  # type: ignore[arg-type]
+    for text in (None, [None], "a\ud800b"):
+        with pytest.raises(InputError, match="not Unicode text"):
+            aligner.align(_says("a"), text, SECONDS)  # type: ignore[arg-type]
+
+
 def test_texts_that_do_not_belong(aligner: Aligner) -> None:
     """An empty text is refused, one that the audio does not say has a low score and a remark."""
     logits = _says("a", "|", "d", "e", "|", "b")

@@ -47,6 +47,12 @@ def test_characters_without_a_label_have_no_score() -> None:
     assert [x.word for x in found.alignment.words] == ["t", "x", "ts"]
 
 
+def test_texts_without_labels() -> None:
+    """They have no score at all, rather than a perfect one."""
+    with pytest.raises(InputError, match="no character with a label"):
+        _score(["t"], "x y")
+
+
 def test_a_model(ctc_bundle: Path, speech: dict[str, Any]) -> None:
     """`Model.score` measures each label over its frames, from the model's own logits."""
     model, clip = w2v_edge.load(ctc_bundle), speech["en-activated"]

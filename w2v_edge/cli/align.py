@@ -89,8 +89,7 @@ def command(
     are aligned, and the exit code is 1.
 
     Prints start and end in seconds and a score of each word; --json adds lines and labels. The
-    result is the likeliest path over the recording as one piece, also for hours of audio: memory
-    stays flat.
+    result is the likeliest path over the recording as one piece, also for hours of audio.
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt, "textgrid": textgrid, "ctm": ctm}
     kinds = [kind for kind, wanted in asked.items() if wanted]
@@ -103,7 +102,7 @@ def command(
     model = w2v_edge.load(bundle, **load_with)
     options = {"unknown": unknown, "strict": strict, "romanize": _romanizer(romanize)}
     as_lines = text_file is not None and text_file.suffix.lower() in SUBTITLES
-    files = [(pair.path, Path(pair.id)) for pair in pairs]
+    files = [(pair.path, _relative(Path(pair.id))) for pair in pairs]
     named = [name_outputs(files, output or FOLDER, ENDINGS[kind]) for kind in kinds]
 
     def align(i: int, source: Path) -> Result:
@@ -146,6 +145,11 @@ def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[Uttera
         return pairs
     spoken = text if text_file is None else "\n".join(read_lines(text_file))
     return [Utterance(audio.name, audio, spoken)]
+
+
+def _relative(path: Path) -> Path:
+    """Return a path below a folder: outputs stay in theirs, wherever recordings are."""
+    return Path(*(x for x in path.parts if x not in {"..", path.anchor}))
 
 
 def _romanizer(name: str | None) -> Callable[[str], str] | None:

@@ -317,8 +317,8 @@ class Model(Graphs):
     ) -> Alignment | list[Alignment]:
         """Find the times of a known text's lines, words and labels in a recording.
 
-        The result is the likeliest CTC path, in memory that does not grow with the product of text
-        and audio; see `w2v_edge.text.alignment`. Errors as for `encode`, and these.
+        The result is the likeliest CTC path over all frames and labels, in less than a hundredth of
+        their matrix's memory; see `w2v_edge.text.alignment`. Errors as for `encode`, and these.
 
         Args:
             audio: see `Model`.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ STAR = "*"
 
 UNLIKELY = 0.1
 """Score below which a text is said to fit badly: a wrong one has a few hundredths at most."""
+
+TATWEEL = "\u0640"
+"""Stretches an Arabic word, and is not spoken."""
 
 MAX_NAMED = 12
 """Most words that a message names."""
@@ -166,6 +170,18 @@ class Aligner:
     romanize: Callable[[str], str] | None = None
     strict: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the choice.
+
+        Raises:
+            InputError: an unknown value of `unknown`.
+        """
+        choices = get_args(Unknown)
+        if self.unknown not in choices:
+            raise InputError(
+                f"found unknown {self.unknown!r:.40}, expected one of {', '.join(choices)}"
+            )
+
     def align(
         self, logits: npt.NDArray[Any], text: str | Sequence[str], frame_seconds: float
     ) -> Alignment:
@@ -181,7 +197,10 @@ class Aligner:
                 characters or words without a label; logits that are not finite.
         """
         self.spelling.check(logits)
-        targets = self._targets(text.splitlines() if isinstance(text, str) else text)
+        lines = text.splitlines() if isinstance(text, str) else text
+        if lines is None or not all(isinstance(x, str) and _is_unicode(x) for x in lines):
+            raise InputError("found a text that is not Unicode text, expected what is spoken")
+        targets = self._targets(lines)
         if not targets.words:
             what = f"none of the {len(targets.unaligned)} words has a label" * bool(
                 targets.unaligned
@@ -248,7 +267,8 @@ class Aligner:
             yield word, self._units.get(word)
             return
         for piece, label in self._labelling.pieces(self._labelling.form.normalise(word)):
-            if label is not None or piece.strip():
+            # Marks that no label has belong to the letter before, which keeps its frames.
+            if label is not None or not (piece.isspace() or all(map(_is_mark, piece))):
                 yield piece, label
 
     def _check(self, unknown: set[str], unaligned: Sequence[str]) -> None:
@@ -264,6 +284,15 @@ class Aligner:
                 f"found {len(spoken)} words without a label: {' '.join(spoken[:MAX_NAMED])}; "
                 "remove them, or spell them out"
             )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: halves of surrogate pairs cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M" or char == TATWEEL
 
 
 def _collect(targets: _Targets, path: LabelPath, seconds: float) -> Alignment:

@@ -2,7 +2,7 @@
 
 The dynamic programme is that of CTC segmentation (arXiv 2007.09127, section 2) without its
 approximations: the result is the best path over all frames and labels, that of
-`torchaudio.functional.forced_align`. Memory stays flat: scores are kept at the start of each block
+`torchaudio.functional.forced_align`. Scores are kept at the start of each block
 of frames, and those between are computed again on the way back, for the labels that the path can
 reach there.
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from w2v_edge.errors import InputError, MissingExtraError
+from w2v_edge.errors import InputError
 from w2v_edge.files import open_regular
 from w2v_edge.text.aligner import AlignedLine, Alignment
 from w2v_edge.text.decoding import Transcription, Word
@@ -18,12 +20,15 @@ SUBTITLES = {".srt", ".vtt"}
 """Endings of texts that are subtitles: each is a line, whatever its times are."""
 
 
+MARKUP = re.compile(r"</?[a-z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}", re.IGNORECASE)
+"""Tags and times within cues, and override codes."""
+
+
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a text to align: of a text file, or one for each subtitle.
 
     Raises:
-        InputError: the file cannot be read.
-        MissingExtraError: pysubs2 is not installed.
+        InputError: the file cannot be read, or has no subtitles.
     """
     try:
         with open_regular(path) as stream:
@@ -34,15 +39,25 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path}: cannot read the text ({error.strerror or error})") from error
     if path.suffix.lower() not in SUBTITLES:
         return text.splitlines()
-    try:
-        from pysubs2 import Pysubs2Error, SSAFile
-    except ImportError as error:
-        raise MissingExtraError("reading subtitles", "pysubs2", "cli") from error
-    try:
-        found = SSAFile.from_string(text, format_=path.suffix.lower().removeprefix("."))
-    except (Pysubs2Error, ValueError) as error:
-        raise InputError(f"{path}: cannot read the subtitles ({error!s:.80})") from error
-    return [" ".join(event.plaintext.split()) for event in found if not event.is_comment]
+    found = _cue_texts(text, web=path.suffix.lower() == ".vtt")
+    if not found:
+        raise InputError(f"{path}: found no subtitles, expected cues with their times")
+    return found
+
+
+def _cue_texts(text: str, *, web: bool) -> list[str]:
+    """Return the text of each cue of SubRip or WebVTT, without markup.
+
+    Notes, styles and the names of cues are not spoken.
+    """
+    found = []
+    for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
+        lines = block.splitlines()
+        times = next((i for i, line in enumerate(lines) if "-->" in line), None)
+        if times is not None:
+            spoken = MARKUP.sub("", " ".join(lines[times + 1 :]))
+            found.append(" ".join((html.unescape(spoken) if web else spoken).split()))
+    return found
 
 
 def write_alignment(alignment: Alignment, kind: Format, name: str, *, lines: bool) -> str:
@@ -94,7 +109,7 @@ def _textgrid(alignment: Alignment) -> str:
         'Object class = "TextGrid"',
         "",
         "xmin = 0",
-        f"xmax = {end:g}",
+        f"xmax = {end:.6f}",
         "tiers? <exists>",
         f"size = {len(tiers)}",
         "item []:",
@@ -106,15 +121,15 @@ def _textgrid(alignment: Alignment) -> str:
             '        class = "IntervalTier"',
             f'        name = "{name}"',
             "        xmin = 0",
-            f"        xmax = {end:g}",
+            f"        xmax = {end:.6f}",
             f"        intervals: size = {len(intervals)}",
         ]
         for i, (start, stop, text) in enumerate(intervals, 1):
             quoted = text.replace('"', '""')
             written += [
                 f"        intervals [{i}]:",
-                f"            xmin = {start:g}",
-                f"            xmax = {stop:g}",
+                f"            xmin = {start:.6f}",
+                f"            xmax = {stop:.6f}",
                 f'            text = "{quoted}"',
             ]
     return "\n".join(written) + "\n"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from w2v_edge.errors import InputError
 from w2v_edge.text.aligner import STAR, AlignedLabel, Alignment
 from w2v_edge.text.spelling import log_softmax
 
@@ -83,6 +84,9 @@ def score_pronunciation(
         alignment: of the text to these logits.
         names: each label as the vocabulary has it.
         blank: index of the CTC blank.
+
+    Raises:
+        InputError: no character of the text has a label.
     """
     index = {name: i for i, name in enumerate(names)}
     words = []
@@ -95,8 +99,12 @@ def score_pronunciation(
         if labels:
             gop = float(np.mean([x.gop for x in labels]))
             words.append(ScoredWord(word.word, word.start, word.end, gop, labels))
-    scores = [x.gop for word in words for x in word.labels]
-    return Pronunciation(tuple(words), float(np.mean(scores)) if scores else 0.0, alignment)
+    if not words:
+        raise InputError(
+            "found no character with a label in the text; spell it out to score how it is spoken"
+        )
+    gop = float(np.mean([x.gop for word in words for x in word.labels]))
+    return Pronunciation(tuple(words), gop, alignment)
 
 
 def _scored(
