@@ -202,6 +202,12 @@ def test_several_heads_have_names(
     assert not any("assumption" in x for x in source.remarks)
 
 
+def test_names_that_are_alike(custom: Make, tmp_path: Path, refuses: Make) -> None:
+    """Two heads never become one: they are refused until they are named."""
+    custom(tmp_path / "m", "wav2vec2", "X", {"a_b": 1, "a-b": 3})
+    refuses(tmp_path / "m", "a-b, a_b", "--head")
+
+
 def test_a_head_stated_by_the_user(
     custom: Make, ours: Make, utterance: Make, tmp_path: Path, refuses: Make
 ) -> None:

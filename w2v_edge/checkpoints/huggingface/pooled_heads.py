@@ -111,8 +111,14 @@ def rename_heads(
     """Return tensors whose heads are called by their names.
 
     Raises:
-        CheckpointError: a head lacks a tensor.
+        CheckpointError: a head lacks a tensor, or two would have one name.
     """
+    if len({head.renamed for head in heads}) < len(heads):
+        found = ", ".join(head.tensors for head in heads)
+        raise CheckpointError(
+            f"{path}: found heads {found:.100} whose names are alike; name them: "
+            "--head one=TENSORS,other=TENSORS"
+        )
     whole = {f"{head.tensors}.{part}": f"{head.renamed}.{part}" for head in heads for part in PARTS}
     for name in whole:
         if name not in tensors:
