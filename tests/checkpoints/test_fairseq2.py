@@ -106,7 +106,7 @@ def test_ctc(
 
 @pytest.mark.parametrize("name", ["wav2vec2-pretraining", "wav2vec2-pretraining-large"])
 def test_pretrained(name: str, hf: Make, same_as: Make, utterance: Make, tmp_path: Path) -> None:
-    """A pre-trained model has its quantizer; codes are those of transformers."""
+    """A pre-trained model has its quantizer, and codes equal transformers'."""
     peer = hf(name)
     tensors = {**_fairseq2(peer), "quantizer.num_updates": torch.tensor(7)}
     found = load_source(_save(tmp_path / "ssl.pt", tensors))

@@ -20,7 +20,6 @@ RUN = """
 import sys
 from w2v_edge.cli.group import run
 import w2v_edge_export.cases
-import w2v_edge_export.parity
 w2v_edge_export.cases.LONG_SECONDS = 1.0
 sys.exit(run(sys.argv[1:]))
 """

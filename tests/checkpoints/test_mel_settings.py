@@ -83,7 +83,7 @@ def test_what_is_not_handled_is_refused_by_name(
 
 
 def test_without_a_preprocessor(hf_folder: Make) -> None:
-    """Mel energies are those of the extractor's defaults, and a remark says so."""
+    """Mel energies equal the extractor's by default, and a remark says so."""
     source = load_source(hf_folder("bert"))
     assert source.model.config.feature_encoder == LogMelConfig(80)
     assert source.model.config.normalise is None

@@ -1,4 +1,4 @@
-"""Means of layers, standardised and pooled, are those of transformers' hidden states."""
+"""Means of layers, standardised and pooled, equal the same of transformers' hidden states."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ LISTS = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_that_are_not_pieces(name: str, tmp_path: Path) -> None:
-    """A list whose indices are not those of its lines, or that is something else, is refused."""
+    """A list whose indices differ from the numbers of its lines, or anything else, is refused."""
     text, message = LISTS[name]
     path = tmp_path / "tokens.txt"
     path.write_text(text)

@@ -41,7 +41,7 @@ def test_batches(
     equal: Make,
     utterance: Make,
 ) -> None:
-    """Outputs are those of each utterance alone, whatever is in the padding."""
+    """Each utterance's outputs equal its outputs alone, whatever is in the padding."""
     model, peer = load_source(hf_folder(squeezed)).model, hf(squeezed)
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 1_100, 3_999))]
     batch = ours(model, *waveforms, extra=1_234)

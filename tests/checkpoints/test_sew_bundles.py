@@ -43,7 +43,7 @@ def exported(
 def test_outputs_equal_transformers(
     name: str, exported: Make, hf: Make, theirs: Make, equal: Make, utterance: Make
 ) -> None:
-    """Alone and in lists, outputs are those of transformers; a frame left over has no context."""
+    """Alone and in lists, outputs equal transformers'; a frame left over has no context."""
     model = w2v_edge.load(exported("fp32"))
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((720, 9_000, 16_001, 3_999))]
     for found, waveform in zip(model.encode(waveforms), waveforms, strict=True):
