@@ -349,6 +349,22 @@ class OutputsConfig:
         return "mixed" if self.mixed else "context"
 
 
+Architecture = Literal[
+    "tutorial",
+    "wav2vec2",
+    "hubert",
+    "wavlm",
+    "data2vec",
+    "unispeech",
+    "unispeech_sat",
+    "sew",
+    "sew_d",
+    "wav2vec2_conformer",
+    "wav2vec2_bert",
+]
+"""The model classes, by name."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The architecture of a model: all that determines its shapes and arithmetic.
@@ -367,19 +383,7 @@ class ModelConfig:
         outputs: outputs in addition to the context.
     """
 
-    architecture: Literal[
-        "tutorial",
-        "wav2vec2",
-        "hubert",
-        "wavlm",
-        "data2vec",
-        "unispeech",
-        "unispeech_sat",
-        "sew",
-        "sew_d",
-        "wav2vec2_conformer",
-        "wav2vec2_bert",
-    ]
+    architecture: Architecture
     sample_rate: Positive
     feature_encoder: FeatureEncoderConfig | LogMelConfig
     quantizer: SoftQuantizerConfig | GumbelQuantizerConfig | NearestQuantizerConfig | None

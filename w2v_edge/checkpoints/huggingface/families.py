@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 from w2v_edge.checkpoints.huggingface.conformer_families import Wav2Vec2Bert, Wav2Vec2Conformer
 from w2v_edge.checkpoints.huggingface.doubts import one_kind
-from w2v_edge.checkpoints.huggingface.family import Architecture, Family
+from w2v_edge.checkpoints.huggingface.family import Family
 from w2v_edge.checkpoints.huggingface.pooled_heads import pooled_heads
 from w2v_edge.checkpoints.settings import SourceSettings
 from w2v_edge.errors import CheckpointError
-from w2v_edge.model.config import RelativePositionConfig, TransformerContextConfig
+from w2v_edge.model.config import Architecture, RelativePositionConfig, TransformerContextConfig
 from w2v_edge.model.sew_config import (
     DisentangledContextConfig,
     SewContextConfig,

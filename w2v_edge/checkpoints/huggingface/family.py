@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from w2v_edge.checkpoints.huggingface.conformer_settings import conv_adapter
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
-from w2v_edge.model.config import TransformerContextConfig
+from w2v_edge.model.config import Architecture, TransformerContextConfig
 from w2v_edge.model.conformer_config import AnyConformerConfig
 from w2v_edge.model.sew_config import (
     SewContextConfig,
 )
-
-Architecture = Literal[
-    "wav2vec2",
-    "hubert",
-    "wavlm",
-    "data2vec",
-    "unispeech",
-    "unispeech_sat",
-    "sew",
-    "sew_d",
-    "wav2vec2_conformer",
-    "wav2vec2_bert",
-]
-
 
 GELU = ("gelu", "gelu_python")
 """Names of the exact GELU in transformers."""
