@@ -50,7 +50,12 @@ def pretrain(tmp_path: Path) -> Callable[..., Trained]:
     from w2v_edge.training.recipe import LoopOptions
 
     def run(
-        output: str, *, every: int = 1, sources: list[Path] | None = None, **given: Any
+        output: str,
+        *,
+        every: int = 1,
+        num_workers: int = 2,
+        sources: list[Path] | None = None,
+        **given: Any,
     ) -> Trained:
         names = ("init", "resume", "callbacks", "skip_bad")
         start: dict[str, Any] = {name: given.pop(name) for name in names if name in given}
@@ -60,7 +65,7 @@ def pretrain(tmp_path: Path) -> Callable[..., Trained]:
             preset_name="tiny",
             overrides=QUICK | given,
             cpu=True,
-            options=LoopOptions(log_every=1, save_every=every),
+            options=LoopOptions(log_every=1, save_every=every, num_workers=num_workers),
             **start,
         )
 
