@@ -251,7 +251,7 @@ def describe(
         weight_quantization=weight_quantization,
         logits_meaning=getattr(config.head, "meaning", None),
         heads=_heads(config),
-        embedding_min_frames=getattr(config.head, "min_frames", None),
+        embedding_min_frames=config.embedding_min_frames,
         ctc=_ctc(config),
         selection=selection.to_dict(),
         statistics=_statistics(config),

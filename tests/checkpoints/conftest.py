@@ -185,6 +185,14 @@ SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
         | {"position_buckets": -1, "max_position_embeddings": 9, "pos_att_type": ["p2c"]},
     ),
     "sew-classes": ("SEWForSequenceClassification", {**CONVOLUTIONS, **LABELS}),
+    "sew-classes-mixed": (
+        "SEWForSequenceClassification",
+        {**CONVOLUTIONS, **LABELS, "use_weighted_layer_sum": True, "squeeze_factor": 3},
+    ),
+    "sew-d-classes-mixed": (
+        "SEWDForSequenceClassification",
+        {**CONVOLUTIONS, **BUCKETED, **LABELS, "use_weighted_layer_sum": True},
+    ),
 }
 """Models whose transformer has fewer frames, and which transformers does not run on one frame."""
 
@@ -211,6 +219,10 @@ XVECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "conformer-mixed-xvector": (
         "Wav2Vec2ConformerForXVector",
         {**TDNN, "use_weighted_layer_sum": True},
+    ),
+    "wavlm-adapter-xvector": (
+        "WavLMForXVector",
+        {**TDNN, "add_adapter": True, "num_adapter_layers": 1},
     ),
     "bert-mixed-xvector": (
         "Wav2Vec2BertForXVector",

@@ -71,13 +71,6 @@ def test_frames_that_fill_no_group(
     assert not batch["logits"][2].any()
 
 
-def test_hidden_states(hf_folder: Make, refuses: Make, tmp_path: Path, edit: Make) -> None:
-    """Mixes of hidden states, which have fewer frames, are refused."""
-    folder = shutil.copytree(hf_folder("sew-classes"), tmp_path / "sew")
-    edit(folder / "config.json", use_weighted_layer_sum=True)
-    refuses(folder, "architecture 'sew' has no layer outputs")
-
-
 @pytest.mark.parametrize(("buckets", "furthest"), [(256, 512), (8, 12), (0, 9), (31, 1_000)])
 def test_places_of_distances(buckets: int, furthest: int) -> None:
     """Distances fall into DeBERTa's buckets, near and far."""

@@ -17,7 +17,7 @@ Make = Callable[..., Any]
 LAYOUT = "bundle, in onnxruntime"
 
 
-@pytest.fixture(scope="module", params=["sew-ctc", "sew-d"])
+@pytest.fixture(scope="module", params=["sew-ctc", "sew-d-classes-mixed"])
 def name(request: pytest.FixtureRequest) -> str:
     """A model of each family."""
     model: str = request.param

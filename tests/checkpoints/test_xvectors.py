@@ -82,6 +82,23 @@ def test_a_padded_batch_of_transformers(hf: Make, utterance: Make) -> None:
     assert (together - alone).abs().max() > 0.01 * alone.std()
 
 
+def test_on_an_adapter(
+    hf: Make, hf_folder: Make, ours: Make, utterance: Make, compared: Make
+) -> None:
+    """The time-delay layers see the adapter's frames, of which there are fewer."""
+    model, peer = load_source(hf_folder("wavlm-adapter-xvector")).model, hf("wavlm-adapter-xvector")
+    geometry, frames = model.config.geometry, model.config.embedding_min_frames
+    assert frames is not None
+    fewest = geometry.receptive_field + (frames - 1) * geometry.hop
+    waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((fewest, 12_001, 160_000))]
+    found = ours(model, *waveforms, utterance(fewest - 1), extra=777)["embedding"]
+    expected = torch.cat([peer(torch.from_numpy(x)[None]).embeddings for x in waveforms])
+    bound = 1e-4 * float(expected.std(dim=0).mean())
+    torch.testing.assert_close(found[:3], expected, atol=bound, rtol=0)
+    assert not found[3].any()
+    compared(type(peer).__name__, 1e-4 * float((found[:3] - expected).abs().max()) / bound)
+
+
 def test_what_is_not_read(name: str, hf_folder: Make) -> None:
     """The classifier of the speakers in training is left out, and listed."""
     coverage = load_source(hf_folder(name)).coverage

@@ -105,7 +105,7 @@ def _wav2vec2(
         head=(
             None
             if config.head is None
-            else build_head(context.output_dim, context.layers, config.head)
+            else build_head(_head_width(config), context.layers, config.head)
         ),
         final_projection=(
             None
@@ -117,6 +117,12 @@ def _wav2vec2(
         ),
         dropout=nn.Dropout(context.dropout),
     )
+
+
+def _head_width(config: ModelConfig) -> int:
+    """Return the channels that the head reads: a mix of hidden states precedes an adapter."""
+    mixed = getattr(config.head, "weighted_layers", False)
+    return config.context.dim if mixed else config.context.output_dim
 
 
 def _feature_encoder(config: FeatureEncoderConfig | LogMelConfig) -> FeatureEncoder:

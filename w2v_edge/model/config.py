@@ -438,6 +438,15 @@ class ModelConfig:
         adapter = getattr(self.context, "adapter", None)
         return frames if adapter is None else int(adapter.frames(frames))
 
+    @property
+    def embedding_min_frames(self) -> int | None:
+        """Fewest feature frames of which an x-vector is computed; None without such a head."""
+        if not isinstance(self.head, XVectorHeadConfig):
+            return None
+        adapter = None if self.head.weighted_layers else getattr(self.context, "adapter", None)
+        fewest = self.head.min_frames
+        return fewest if adapter is None else int(adapter.needed(fewest))
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
         """Read a plain dict.

@@ -166,7 +166,7 @@ class ConformerContextNetwork(ConformerNetwork):
         super().__init__(config, blocks)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.final_norm else None
 
-    def finish(self, x: Tensor) -> Tensor:
+    def normed_state(self, x: Tensor) -> Tensor:
         """Norm the last hidden state (b, n, d), unless the network was cut at a block."""
         return x if self.norm is None else self.norm(x)
 

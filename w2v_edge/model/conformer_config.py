@@ -34,6 +34,12 @@ class ConvAdapterConfig:
             frames = convolved_frames(frames, self.kernel, self.stride, self.padding)
         return frames
 
+    def needed(self, frames: int) -> int:
+        """Return the fewest input frames that give `frames` output frames."""
+        for _ in range(self.layers):
+            frames = frames_to_convolve(frames, self.kernel, self.stride, self.padding)
+        return frames
+
 
 @dataclass(frozen=True)
 class AttentionAdapterConfig:
@@ -65,6 +71,12 @@ class AttentionAdapterConfig:
             frames = self.convolved(frames)
         return frames
 
+    def needed(self, frames: int) -> int:
+        """Return the fewest input frames that give `frames` output frames."""
+        for _ in range(self.layers):
+            frames = frames_to_convolve(frames, self.kernel, self.stride, self.padding)
+        return frames
+
     def convolved(self, frames: int) -> int:
         """Return the frames after one layer."""
         return convolved_frames(frames, self.kernel, self.stride, self.padding)
@@ -74,6 +86,11 @@ def convolved_frames(frames: int, kernel: int, stride: int, padding: int) -> int
     """Return the output frames of a convolution; none for no frames, whatever the padding."""
     room = frames + 2 * padding - kernel
     return room // stride + 1 if frames and room >= 0 else 0
+
+
+def frames_to_convolve(frames: int, kernel: int, stride: int, padding: int) -> int:
+    """Return the fewest input frames of which a convolution gives `frames` output frames."""
+    return max(1, (frames - 1) * stride + kernel - 2 * padding) if frames else 0
 
 
 @dataclass(frozen=True)

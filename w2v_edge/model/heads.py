@@ -45,22 +45,25 @@ class Head(nn.Module):
         self.normed = normed
         self.layer_weights = None if layers is None else nn.Parameter(torch.empty(layers + 1))
 
-    def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
+    def read(self, context: Frames, states: Sequence[Tensor], lengths: Tensor) -> Frames:
         """Return the classifier's input (b, n, d): the context, or the mix of hidden states."""
         if self.layer_weights is None:
             return context
-        states = [*states[:-1], context] if self.normed else states
-        mixed = torch.zeros_like(context)
+        states = [*states[:-1], context.values] if self.normed else states
+        mixed = torch.zeros_like(states[0])
         for weight, state in zip(self.layer_weights.softmax(dim=0), states, strict=True):
             mixed = mixed + weight * state
-        return mixed
+        return Frames(mixed, lengths)
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the outputs by name.
 
         Args:
             context: (b, n, d).
-            states: the hidden states, each (b, n, d).
+            states: the hidden states, each (b, m, d).
+            lengths: (b,) valid frames of the hidden states.
 
         Returns:
             As `outputs` of the head's config: (b, n, width) each, zero at padding, or (b, width).
@@ -75,10 +78,12 @@ class CtcHead(Head):
         super().__init__(None)
         self.classifier = nn.Linear(dim, config.size)
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the logits of each frame; see `Head`."""
-        logits = self.classifier(self.read(context.values, states))
-        return {LOGITS: zero_padding(logits, context.lengths)}
+        read = self.read(context, states, lengths)
+        return {LOGITS: zero_padding(self.classifier(read.values), read.lengths)}
 
 
 class FrameHead(Head):
@@ -88,10 +93,12 @@ class FrameHead(Head):
         super().__init__(layers if config.weighted_layers else None, normed=config.normed_mix)
         self.classifier = nn.Linear(dim, len(config.labels))
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the logits of each frame; see `Head`."""
-        logits = self.classifier(self.read(context.values, states))
-        return {LOGITS: zero_padding(logits, context.lengths)}
+        read = self.read(context, states, lengths)
+        return {LOGITS: zero_padding(self.classifier(read.values), read.lengths)}
 
 
 class UtteranceHead(Head):
@@ -102,10 +109,12 @@ class UtteranceHead(Head):
         self.projection = nn.Linear(dim, config.hidden)
         self.classifier = nn.Linear(config.hidden, len(config.labels))
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the logits of each utterance; see `Head`."""
-        projected = self.projection(self.read(context.values, states))
-        pooled = mean_over_frames(Frames(projected, context.lengths))
+        read = self.read(context, states, lengths)
+        pooled = mean_over_frames(Frames(self.projection(read.values), read.lengths))
         return {LOGITS: self.classifier(pooled)}
 
 
@@ -136,9 +145,11 @@ class PooledHead(Head):
         self.names = [branch.output for branch in config.branches]
         self.branches = nn.ModuleList(Branch(dim, branch) for branch in config.branches)
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the logits of each utterance; see `Head`."""
-        pooled = pool(Frames(self.read(context.values, states), context.lengths), self.pooling)
+        pooled = pool(self.read(context, states, lengths), self.pooling)
         branches = (cast("Branch", branch) for branch in self.branches)
         return {name: branch(pooled) for name, branch in zip(self.names, branches, strict=True)}
 
@@ -176,14 +187,17 @@ class XVectorHead(Head):
         self.layers = nn.ModuleList(map(TdnnLayer, widths, config.layers))
         self.embedding = nn.Linear(2 * widths[-1], config.size)
 
-    def forward(self, context: Frames, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self, context: Frames, states: Sequence[Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
         """Return the embedding of each utterance; see `Head`."""
-        x = self.projection(self.read(context.values, states))
+        read = self.read(context, states, lengths)
+        x = self.projection(read.values)
         for layer in self.layers:
             x = layer(x)
-        lengths = (context.lengths - self.lost_frames).clamp(min=0)
-        embedding = self.embedding(pool_frames(Frames(x, lengths), std=True))
-        return {EMBEDDING: torch.where(rearrange(lengths > 1, "b -> b 1"), embedding, 0.0)}
+        whole = (read.lengths - self.lost_frames).clamp(min=0)
+        embedding = self.embedding(pool_frames(Frames(x, whole), std=True))
+        return {EMBEDDING: torch.where(rearrange(whole > 1, "b -> b 1"), embedding, 0.0)}
 
 
 def pool(frames: Frames, pooling: FramePooling) -> Tensor:

@@ -31,13 +31,21 @@ class SqueezedContextNetwork(PostNormContextNetwork):
         self.upsample = nn.Linear(config.dim, config.dim * config.squeeze)
 
     def states(self, frames: Frames) -> list[Tensor]:
-        """Return the context alone, (b, n, d): hidden states have fewer frames, and no output."""
-        lengths = frames.lengths.div(self.squeeze, rounding_mode="floor")
+        """Return the hidden states (b, m, d), of groups of frames; see `ContextNetwork`."""
         squeezed = self.dropout(self.normed(self.embed(frames)))
-        widened = F.gelu(self.upsample(self.run_blocks(squeezed, lengths)[-1]))
+        return self.run_blocks(squeezed, self.state_lengths(frames.lengths))
+
+    def state_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the full groups (b,) of `lengths` (b,) frames."""
+        return lengths.div(self.squeeze, rounding_mode="floor")
+
+    def finish(self, x: Tensor, frames: Frames) -> Frames:
+        """Widen the last hidden state (b, m, d) to the rate of frames; see `ContextNetwork`."""
+        widened = F.gelu(self.upsample(x))
         context = rearrange(widened, "b m (s d) -> b (m s) d", s=self.squeeze)
-        context = zero_padding(context, lengths * self.squeeze)
-        return [F.pad(context, (0, 0, 0, frames.values.shape[1] - context.shape[1]))]
+        context = zero_padding(context, self.state_lengths(frames.lengths) * self.squeeze)
+        left_over = frames.values.shape[1] - context.shape[1]
+        return Frames(F.pad(context, (0, 0, 0, left_over)), frames.lengths)
 
     def embed(self, frames: Frames) -> Tensor:
         """Return the first block's input (b, m, d): means of frames, and their positions."""

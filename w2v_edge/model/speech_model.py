@@ -209,12 +209,12 @@ class Wav2Vec2Model(SpeechModel):
         projected = self._project(features)
         lengths = projected.lengths
         states = self.context_network.states(augment(projected))
-        context = Frames(zero_padding(self.context_network.finish(states[-1]), lengths), lengths)
+        context = self.context_network.finish(states[-1], projected)
         if self.adapter is not None:
             context = self.adapter(context)
         made = {"context": context.values}
         if self.head is not None:
-            made |= self.head(context, states)
+            made |= self.head(context, states, self.context_network.state_lengths(lengths))
         outputs = self.config.outputs
         for layer in outputs.layers:
             made[f"layer_{layer}"] = zero_padding(states[layer], lengths)

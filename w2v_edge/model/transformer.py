@@ -189,17 +189,31 @@ class ContextNetwork(nn.Module):
 
     def forward(self, frames: Frames) -> Tensor:
         """Map projected features (b, n, d) to context (b, n, d), zero past the lengths."""
-        return zero_padding(self.finish(self.states(frames)[-1]), frames.lengths)
+        return self.finish(self.states(frames)[-1], frames).values
 
     def states(self, frames: Frames) -> list[Tensor]:
         """Return the hidden states: the first block's input and each block's output.
 
-        All are (b, n, d); values at padding are undefined.
+        All are (b, n, d), or (b, m, d) where `state_lengths` says so; values at padding are
+        undefined.
         """
         raise NotImplementedError
 
-    def finish(self, x: Tensor) -> Tensor:
-        """Return the context of the last hidden state (b, n, d)."""
+    def state_lengths(self, lengths: Tensor) -> Tensor:
+        """Return how many frames of the hidden states (b,) are of `lengths` (b,) frames."""
+        return lengths
+
+    def finish(self, x: Tensor, frames: Frames) -> Frames:
+        """Return the context (b, n, d), zero at padding.
+
+        Args:
+            x: the last hidden state.
+            frames: the network's input (b, n, d).
+        """
+        return Frames(zero_padding(self.normed_state(x), frames.lengths), frames.lengths)
+
+    def normed_state(self, x: Tensor) -> Tensor:
+        """Apply the norm after the blocks, if any, to the last hidden state (b, n, d)."""
         return x
 
     def run(self, x: Tensor, *arguments: Tensor | None) -> list[Tensor]:
@@ -272,7 +286,7 @@ class PreNormContextNetwork(TransformerContextNetwork):
         """Return the hidden states; see `TransformerContextNetwork`."""
         return self.run_blocks(self.dropout(self.embed(frames)), frames.lengths)
 
-    def finish(self, x: Tensor) -> Tensor:
+    def normed_state(self, x: Tensor) -> Tensor:
         """Norm the last hidden state (b, n, d), unless the network was cut at a block."""
         return self.normed(x)
 

@@ -237,7 +237,7 @@ def _check_outputs(config: ModelConfig) -> None:
     of_states = outputs.layers or outputs.mixed or outputs.standardised
     if config.architecture == "tutorial" and (head or of_states or config.normalise):
         raise ConfigError("architecture 'tutorial' has no head, layer outputs or normalisation")
-    mixed = getattr(head, "weighted_layers", False)
+    mixed = getattr(head, "weighted_layers", False) and getattr(head, "kind", "") != "utterance"
     if config.context.kind in {"squeezed", "disentangled"} and (mixed or of_states):
         raise ConfigError(
             f"architecture {config.architecture!r} has no layer outputs: inside, its frames are "

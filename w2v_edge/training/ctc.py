@@ -109,7 +109,8 @@ class CtcObjective(nn.Module):
             context = self._context(waveform, lengths, given, seeds)
         # Losses are float32 whatever the precision of the layers.
         with torch.autocast(waveform.device.type, enabled=False):
-            logits = self._head(Frames(context.float(), frames.to(waveform.device)), [])[LOGITS]
+            valid = frames.to(waveform.device)
+            logits = self._head(Frames(context.float(), valid), [], valid)[LOGITS]
             # A process without any frames takes part all the same.
             logits = logits if logits.shape[1] else F.pad(logits, (0, 0, 0, 1))
             return self._loss(logits, frames, targets, target_lengths)

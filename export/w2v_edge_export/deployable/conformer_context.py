@@ -33,6 +33,6 @@ class ConformerContextTwin(Wav2Vec2ContextTwin):
             states.append(block(states[-1], valid, positions))
         return states
 
-    def finish(self, x: Tensor) -> Tensor:
+    def normed_state(self, x: Tensor) -> Tensor:
         """Norm the last hidden state (b, n, d) if the network ends in a norm."""
         return x if self.norm is None else self.norm(x)

@@ -157,17 +157,16 @@ class Wav2Vec2ContextTwin(ContextTwin):
         features = features if self.feature_norm is None else self.feature_norm(features)
         project = self.feature_projection
         states = self.states(features if project is None else project(features) * valid, valid)
-        x = self.finish(states[-1])
+        x = self.finish(states[-1], valid)
         made = {f"layer_{i}": states[i] * valid for i in self.layers}
         if self.mixed:
             made["mixed"] = _mean([states[i] for i in self.mixed]) * valid
-        x = x * valid
         state_valid = valid
         if self.adapter is not None:
             x, valid, lengths = self.adapter(x, valid, lengths)
         made |= {"context": x, "context_lengths": lengths}
         if self.head is not None:
-            made |= self.head(x, states, valid)
+            made |= self.head(x, valid, states, self.valid_states(state_valid))
         if self.final_projection is not None:
             made["projected"] = self.final_projection(x) * valid
         valid = state_valid if self.mixed else valid
@@ -178,7 +177,7 @@ class Wav2Vec2ContextTwin(ContextTwin):
         return tuple(made[name] for name in self.outputs)
 
     def states(self, x: Tensor, valid: Tensor) -> list[Tensor]:
-        """Return the first block's input and each block's output, (b, n, d).
+        """Return the first block's input and each block's output, (b, n, d) or (b, m, d).
 
         Args:
             x: (b, n, d) projected features, zero at padding.
@@ -186,8 +185,16 @@ class Wav2Vec2ContextTwin(ContextTwin):
         """
         raise NotImplementedError
 
-    def finish(self, x: Tensor) -> Tensor:
-        """Return the context of the last hidden state (b, n, d)."""
+    def valid_states(self, valid: Tensor) -> Tensor:
+        """Return which frames of the hidden states are valid, as `valid` (b, n, 1) of frames."""
+        return valid
+
+    def finish(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Return the context (b, n, d) of the last hidden state, zero at padding."""
+        return self.normed_state(x) * valid
+
+    def normed_state(self, x: Tensor) -> Tensor:
+        """Apply the norm after the blocks, if any, to the last hidden state (b, n, d)."""
         return x
 
 
@@ -219,7 +226,7 @@ class TransformerContextTwin(Wav2Vec2ContextTwin):
             states.append(block(states[-1], valid, distances))
         return states
 
-    def finish(self, x: Tensor) -> Tensor:
+    def normed_state(self, x: Tensor) -> Tensor:
         """Norm the last hidden state (b, n, d) of a pre-norm network, unless it was cut."""
         return self.norm(x) if self.pre_norm and self.norm is not None else x
 

@@ -41,25 +41,28 @@ class HeadTwin(nn.Module):
             else nn.Parameter(weights.detach().softmax(dim=0), requires_grad=False)
         )
 
-    def read(self, context: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Return the input of the classifier (b, n, d); see `w2v_edge.model.heads.Head`."""
+    def read(
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the input of the classifier (b, n, d), and which of its frames are valid."""
         if self.layer_weights is None:
-            return context
+            return context, valid
         states = [*states[:-1], context] if self.normed else list(states)
         mixed = states[0] * self.layer_weights[0]
         for i, state in enumerate(states[1:], 1):
             mixed = mixed + state * self.layer_weights[i]
-        return mixed
+        return mixed, valid_states
 
     def forward(
-        self, context: Tensor, states: Sequence[Tensor], valid: Tensor
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
     ) -> dict[str, Tensor]:
         """Return the outputs by name.
 
         Args:
             context: (b, n, d), zero at padding.
-            states: the hidden states, each (b, n, d).
             valid: (b, n, 1), 0 at padding, else 1.
+            states: the hidden states, each (b, m, d).
+            valid_states: (b, m, 1), the same for them.
         """
         raise NotImplementedError
 
@@ -72,10 +75,11 @@ class FrameHeadTwin(HeadTwin):
         self.classifier = Linear(source.classifier)
 
     def forward(
-        self, context: Tensor, states: Sequence[Tensor], valid: Tensor
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
     ) -> dict[str, Tensor]:
         """Return the logits of each frame; see `HeadTwin`."""
-        return {LOGITS: self.classifier(self.read(context, states)) * valid}
+        x, valid = self.read(context, valid, states, valid_states)
+        return {LOGITS: self.classifier(x) * valid}
 
 
 class UtteranceHeadTwin(HeadTwin):
@@ -87,10 +91,11 @@ class UtteranceHeadTwin(HeadTwin):
         self.classifier = Linear(source.classifier)
 
     def forward(
-        self, context: Tensor, states: Sequence[Tensor], valid: Tensor
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
     ) -> dict[str, Tensor]:
         """Return the logits of each utterance; see `HeadTwin`."""
-        pooled = mean_over_frames(self.projection(self.read(context, states)), valid)
+        x, valid = self.read(context, valid, states, valid_states)
+        pooled = mean_over_frames(self.projection(x), valid)
         return {LOGITS: _of_vector(self.classifier, pooled)}
 
 
@@ -117,10 +122,10 @@ class PooledHeadTwin(HeadTwin):
         self.branches = nn.ModuleList(BranchTwin(cast("Branch", x)) for x in source.branches)
 
     def forward(
-        self, context: Tensor, states: Sequence[Tensor], valid: Tensor
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
     ) -> dict[str, Tensor]:
         """Return the logits of each utterance; see `HeadTwin`."""
-        pooled = pool(self.read(context, states), valid, self.pooling)
+        pooled = pool(*self.read(context, valid, states, valid_states), self.pooling)
         branches = zip(self.names, self.branches, strict=True)
         return {name: branch(pooled) for name, branch in branches}
 
@@ -155,10 +160,11 @@ class XVectorHeadTwin(HeadTwin):
         self.embedding = Linear(source.embedding)
 
     def forward(
-        self, context: Tensor, states: Sequence[Tensor], valid: Tensor
+        self, context: Tensor, valid: Tensor, states: Sequence[Tensor], valid_states: Tensor
     ) -> dict[str, Tensor]:
         """Return the embedding of each utterance; see `HeadTwin`."""
-        x = self.projection(self.read(context, states))
+        x, valid = self.read(context, valid, states, valid_states)
+        x = self.projection(x)
         for layer in self.layers:
             x = layer(x)
         # A frame is whole if the last one that it sees is within the utterance.

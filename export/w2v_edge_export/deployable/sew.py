@@ -24,19 +24,27 @@ class SqueezedContextTwin(TransformerContextTwin):
         self.upsample = Linear(network.upsample)
 
     def states(self, x: Tensor, valid: Tensor) -> list[Tensor]:
-        """Return the context alone; see `Wav2Vec2ContextTwin`."""
-        frames = x.shape[1]
-        extra = -frames % self.squeeze
-        if extra:
-            x, valid = (nn.functional.pad(y, (0, 0, 0, extra)) for y in (x, valid))
-        # Utterances have no gaps: a group of frames is full if its last one is there.
-        full = self._groups(valid)[:, :, -1]
+        """Return the hidden states of groups of frames; see `Wav2Vec2ContextTwin`."""
+        x, padded = self._whole(x), self._whole(valid)
         # The convolution has a stride of `squeeze`.
-        positions = self._groups(self.position(x, valid))[:, :, 0]
-        squeezed = self.run(self._groups(x).mean(dim=2) + positions, full)[-1]
-        widened = nn.functional.gelu(self.upsample(squeezed)) * full
+        positions = self._groups(self.position(x, padded))[:, :, 0]
+        return self.run(self._groups(x).mean(dim=2) + positions, self.valid_states(valid))
+
+    def valid_states(self, valid: Tensor) -> Tensor:
+        """Return which groups are full; utterances have no gaps, so their last frame tells."""
+        return self._groups(self._whole(valid))[:, :, -1]
+
+    def finish(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Widen the last hidden state (b, m, d) to the rate of frames."""
+        frames = valid.shape[1]
+        widened = nn.functional.gelu(self.upsample(x)) * self.valid_states(valid)
         context = torch.unflatten(widened, 2, (self.squeeze, -1)).flatten(1, 2)
-        return [context[:, :frames] if extra else context]
+        return context[:, :frames] if frames % self.squeeze else context
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """Pad frames x (b, n, d) with zeros to whole groups."""
+        extra = -x.shape[1] % self.squeeze
+        return nn.functional.pad(x, (0, 0, 0, extra)) if extra else x
 
     def _groups(self, x: Tensor) -> Tensor:
         """View frames x (b, n, d) as groups (b, n / squeeze, squeeze, d)."""

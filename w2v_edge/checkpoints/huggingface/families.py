@@ -201,6 +201,10 @@ class Sew(Family):
         "squeeze_factor": 2,
     }
 
+    def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable
+        """Return False."""
+        return False
+
     def context(self, settings: SourceSettings) -> SewContextConfig:
         """Return the context network."""
         return SqueezedContextConfig(**self.squeezed(settings))

@@ -286,9 +286,12 @@ def _head(
     if kind == POOLED:
         return _pooled_head(settings, heads or pooled_heads(shapes), shapes)
     weighted = settings["use_weighted_layer_sum"]
-    if settings["add_adapter"]:
-        raise CheckpointError(f"{settings.path}: heads on an adapter are not supported")
     normed = _normed_mix(settings, family)
+    if settings["add_adapter"] and (kind != "xvector" or (weighted and normed)):
+        raise CheckpointError(
+            f"{settings.path}: add_adapter: expected false, since such a head on an adapter is not "
+            "supported; export the body alone: --as body"
+        )
     if kind == "xvector":
         return _xvector_head(settings, weighted=weighted, normed=normed)
     labels = _labels(settings, _rows(shapes, "classifier.weight", 2))
