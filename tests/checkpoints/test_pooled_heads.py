@@ -150,7 +150,7 @@ def test_whatever_the_class_calls_its_parts(
         (EMOTIONS, "values", ("arousal", "dominance", "valence")),
         ({}, "one_of", ("LABEL_0", "LABEL_1", "LABEL_2")),
         ({"problem_type": "multi_label_classification"}, "any_of", None),
-        ({"id2label": {0: "yes", 1: "no"}}, "one_of", ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"id2label": {0: "yes", 1: "no"}}, "one_of", ("yes", "no", "LABEL_2")),
     ],
 )
 def test_meaning_and_labels(

@@ -244,17 +244,6 @@ def test_vocabularies_without_indices(
     refuses(folder, "vocab.json: expected an index for each token", "'z'")
 
 
-def test_labels_of_another_size(copied: Make, edit: Make, refuses: Make) -> None:
-    """Classes must be named from 0 on, one for each output."""
-    folder = copied("wavlm-classes")
-    edit(folder / "config.json", id2label={"0": "yes", "1": "no"})
-    refuses(folder, "tensor 'classifier.", "found (5")
-    edit(folder / "config.json", id2label={"1": "yes", "2": "no"})
-    refuses(folder, "id2label")
-    edit(folder / "config.json", id2label=["yes", "no"])
-    refuses(folder, "id2label")
-
-
 def test_folders_that_are_no_models(hf_folder: Make, tmp_path: Path, refuses: Make) -> None:
     """A folder that lacks files of a model is refused with their names."""
     refuses(tmp_path, "config.json")

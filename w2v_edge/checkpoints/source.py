@@ -12,6 +12,7 @@ from pathlib import Path
 from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
 from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
+from w2v_edge.checkpoints.huggingface.classes import doubts_of_classes
 from w2v_edge.checkpoints.huggingface.doubts import doubts_of
 from w2v_edge.checkpoints.huggingface.families import POOLED
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
@@ -242,8 +243,10 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
         found = labels_of(files, model.config.head)
         decided = choices.blank is not None or "blank" in origin
         remarks += found.remarks if decided else found.doubts + found.remarks
-    if isinstance(model.config.head, PooledHeadConfig) and "heads" not in origin:
-        remarks += (reading(files.get(CONFIG, {}), model.config.head),)
+    if "heads" not in origin:
+        remarks += doubts_of_classes(files.get(CONFIG, {}), model.config.head)
+        if isinstance(model.config.head, PooledHeadConfig):
+            remarks += (reading(files.get(CONFIG, {}), model.config.head),)
     given = preprocessor(files)
     if isinstance(model.config.feature_encoder, LogMelConfig):
         bins = model.config.feature_encoder.bins

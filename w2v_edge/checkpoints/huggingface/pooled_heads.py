@@ -132,7 +132,7 @@ def pooled_head(
     heads: Sequence[HeadChoice],
     shapes: Mapping[str, tuple[int, ...]],
     labels: tuple[str, ...],
-    meaning: Meaning | None,
+    meaning: Meaning,
     pooling: str,
 ) -> PooledHeadConfig:
     """Return the config of heads that share a pooling.
@@ -142,7 +142,7 @@ def pooled_head(
         heads: whose tensors have their names.
         shapes: shapes of the tensors by name.
         labels: all labels that the config names.
-        meaning: of the logits, if the config states one.
+        meaning: of the logits of an only head.
         pooling: of the config.
 
     Raises:
@@ -166,15 +166,15 @@ def pooled_head(
     return PooledHeadConfig(next(x for x in POOLINGS if x in poolings), _named(branches, labels))
 
 
-def _meaning(width: int, stated: Meaning | None, *, alone: bool) -> Meaning:
-    """Return the meaning of a head's logits, by the rules of transformers where it is alone.
+def _meaning(width: int, stated: Meaning, *, alone: bool) -> Meaning:
+    """Return the meaning of a head's logits.
 
     Of several heads, one with several outputs is no regression, whatever the config states.
     """
-    if stated is None or not alone:
-        usual: Meaning = "values" if width == 1 else "one_of"
-        return "any_of" if width > 1 and stated == "any_of" else usual
-    return stated
+    if alone:
+        return stated
+    usual: Meaning = "values" if width == 1 else "one_of"
+    return "any_of" if width > 1 and stated == "any_of" else usual
 
 
 def _named(branches: Sequence[BranchConfig], labels: tuple[str, ...]) -> tuple[BranchConfig, ...]:

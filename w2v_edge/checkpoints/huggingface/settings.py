@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from w2v_edge.checkpoints.huggingface.classes import read_classes, read_meaning
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
 from w2v_edge.checkpoints.huggingface.families import POOLED, family_of, model_kind
 from w2v_edge.checkpoints.huggingface.family import GELU, Family
@@ -29,7 +30,6 @@ from w2v_edge.model.head_config import (
     CtcHeadConfig,
     FrameHeadConfig,
     HeadConfig,
-    Meaning,
     PooledHeadConfig,
     TdnnLayerConfig,
     UtteranceHeadConfig,
@@ -54,13 +54,6 @@ MEL_DEFAULTS: dict[str, Any] = {
     "stride": 2,
 }
 """Settings of the preprocessor of mel energies."""
-
-PROBLEMS: dict[str, Meaning] = {
-    "single_label_classification": "one_of",
-    "multi_label_classification": "any_of",
-    "regression": "values",
-}
-"""Meaning of the logits by `problem_type`."""
 
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
@@ -97,13 +90,11 @@ DEFAULTS: dict[str, Any] = {
     "num_adapter_layers": 3,
     "output_hidden_size": None,
     "vocab_size": 32,
-    "problem_type": None,
     "pooling_mode": "mean",
     "tdnn_dim": [512, 512, 512, 512, 1500],
     "tdnn_kernel": [5, 3, 3, 1, 1],
     "tdnn_dilation": [1, 2, 3, 1, 1],
     "xvector_output_dim": 512,
-    "id2label": None,
     "transformers_version": None,
     "adapter_attn_dim": None,
     "feat_proj_layer_norm": True,
@@ -294,11 +285,13 @@ def _head(
         )
     if kind == "xvector":
         return _xvector_head(settings, weighted=weighted, normed=normed)
-    labels = _labels(settings, _rows(shapes, "classifier.weight", 2))
+    rows = _rows(shapes, "classifier.weight", 2)
+    labels = read_classes(settings.path, settings.values, rows).labels
+    meaning, _ = read_meaning(settings.path, settings.values, labels)
     if kind == "utterance":
         hidden = settings["classifier_proj_size"]
-        return UtteranceHeadConfig(labels, hidden, weighted, normed, _meaning(settings, labels))
-    return FrameHeadConfig(labels, weighted, normed, _meaning(settings, labels))
+        return UtteranceHeadConfig(labels, hidden, weighted, normed, meaning)
+    return FrameHeadConfig(labels, weighted, normed, meaning)
 
 
 def _pooled_head(
@@ -306,9 +299,11 @@ def _pooled_head(
     heads: Sequence[HeadChoice],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> PooledHeadConfig:
-    labels = () if settings["id2label"] is None else _labels(settings, 0)
-    pooling = settings["pooling_mode"]
-    return pooled_head(settings.path, heads, shapes, labels, _problem(settings), pooling)
+    only = f"{heads[0].renamed}.out_proj.weight" if len(heads) == 1 else ""
+    rows = _rows(shapes, only, 0) or None
+    labels = read_classes(settings.path, settings.values, rows).labels
+    meaning, _ = read_meaning(settings.path, settings.values, labels)
+    return pooled_head(settings.path, heads, shapes, labels, meaning, settings["pooling_mode"])
 
 
 def _xvector_head(settings: SourceSettings, *, weighted: bool, normed: bool) -> XVectorHeadConfig:
@@ -331,20 +326,6 @@ def _layer_lists(settings: SourceSettings, keys: tuple[str, ...]) -> list[tuple[
     return list(zip(*lists, strict=True))
 
 
-def _meaning(settings: SourceSettings, labels: tuple[str, ...]) -> Meaning:
-    """Return the meaning of the logits, by the rules of transformers' pipelines."""
-    return _problem(settings) or ("values" if len(labels) == 1 else "one_of")
-
-
-def _problem(settings: SourceSettings) -> Meaning | None:
-    problem = settings["problem_type"]
-    if problem in {None, ""}:
-        return None
-    if not isinstance(problem, str) or problem not in PROBLEMS:
-        raise settings.error("problem_type", f"one of {', '.join(PROBLEMS)}")
-    return PROBLEMS[problem]
-
-
 def _normed_mix(settings: SourceSettings, family: Family) -> bool:
     """Return whether the final norm applies to the last hidden state in a mix of layers.
 
@@ -352,20 +333,6 @@ def _normed_mix(settings: SourceSettings, family: Family) -> bool:
     """
     version = major_version(settings.values)
     return family.final_norm(settings) and version is not None and version < 5  # noqa: PLR2004
-
-
-def _labels(settings: SourceSettings, rows: int) -> tuple[str, ...]:
-    named = settings["id2label"]
-    if named is None:
-        return tuple(f"LABEL_{i}" for i in range(rows))
-    try:
-        labels = {str(int(key)): label for key, label in cast("Mapping[str, Any]", named).items()}
-        ordered = tuple(labels[str(i)] for i in range(len(named)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise settings.error("id2label", "labels numbered from 0") from error
-    if not all(isinstance(label, str) for label in ordered):
-        raise settings.error("id2label", "strings")
-    return ordered
 
 
 def _rows(shapes: Mapping[str, tuple[int, ...]], name: str, default: int) -> int:

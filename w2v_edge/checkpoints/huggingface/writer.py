@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from w2v_edge.checkpoints.huggingface.classes import PROBLEMS
 from w2v_edge.checkpoints.huggingface.conformer_settings import adapter_values, conformer_values
 from w2v_edge.checkpoints.huggingface.families import CLASSES, family_for
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
@@ -22,7 +23,6 @@ from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     MEL_DEFAULTS,
     PREPROCESSOR,
-    PROBLEMS,
     model_config,
 )
 from w2v_edge.checkpoints.huggingface.vocabulary import (
