@@ -81,7 +81,7 @@ SHOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "labels": ({"id2label": ["Valence", "arousal", "dominance"]}, "values", "'Valence' shows"),
     "several labels": ({"architectures": ["MyMultiLabelModel"]}, "any_of", "several may hold, as"),
     "it": ({"problem_type": "regression"}, "values", ""),
-    "something else": ({"problem_type": "single_label_classification", "loss": "mse"}, "one_of", ""),
+    "both": ({"problem_type": "single_label_classification", "loss": "mse"}, "one_of", ""),
 }
 
 
@@ -103,7 +103,7 @@ def test_remarks_reach_the_user(hf_folder: Make, tmp_path: Path, edit: Make) -> 
     edit(folder / "config.json", id2label=list("abcab"), label2id=None)
     found = load_source(folder)
     assert found.model.config.head is not None
-    assert found.model.config.head.labels == tuple("abcab")  # type: ignore[union-attr]
+    assert found.model.config.head.labels == tuple("abcab")
     (twice, guess) = found.remarks[-2:]
     assert "'a', 'b'" in twice
     assert "no problem_type" in guess
