@@ -11,8 +11,8 @@ from typing import Any, Literal
 from w2v_edge.errors import InputError
 from w2v_edge.files import open_regular
 from w2v_edge.text.aligner import AlignedLine, Alignment
-from w2v_edge.text.decoding import Transcription, Word
-from w2v_edge.text.subtitles import Cue, cues, write_cues
+from w2v_edge.text.line_breaking import pieces_of
+from w2v_edge.text.subtitles import Cue, cues_of, write_cues
 
 Format = Literal["srt", "vtt", "textgrid", "ctm"]
 
@@ -83,8 +83,12 @@ def write_alignment(alignment: Alignment, kind: Format, name: str, *, lines: boo
         return _textgrid(alignment)
     if lines:
         return write_cues(_of_lines(alignment.lines), kind)
-    words = tuple(Word(x.word, x.start, x.end, x.score) for x in alignment.words)
-    return write_cues(cues(Transcription("", words, alignment.score)), kind)
+    pieces = (
+        piece
+        for word in alignment.words
+        for piece in pieces_of(word.word, [(x.start, x.end) for x in word.labels])
+    )
+    return write_cues(cues_of(pieces), kind)
 
 
 def _of_lines(lines: Iterable[AlignedLine]) -> list[Cue]:

@@ -1,29 +1,48 @@
-"""Subtitles: the words of a transcription grouped into cues, as SubRip or WebVTT text."""
+"""Subtitles: the words of a transcription grouped into cues, as SubRip or WebVTT text.
+
+Lengths, durations, gaps and reading speed are from Netflix's Timed Text Style Guide (General
+Requirements and English Template): two lines of 42 characters, up to 7 s, two frames between cues,
+17 characters per second; the shortest cue is 1 s, where the guide has 5/6 s. Words are shown while
+they are said: a faster speaker has faster cues.
+"""
 
 from __future__ import annotations
 
 import html
-import math
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from w2v_edge.errors import MissingExtraError
-from w2v_edge.text.decoding import Transcription, Word
+from w2v_edge.text.decoding import Transcription
+from w2v_edge.text.line_breaking import (
+    LINE,
+    LINES,
+    PAUSE,
+    Piece,
+    break_quality,
+    lines_of,
+    pieces_of,
+    width_of,
+)
 
 Format = Literal["srt", "vtt"]
 
-LINE = 42
-"""Characters per line."""
+SHORTEST_CUE = 1.0
+"""Seconds that a cue stays, if the next one lets it."""
 
-LINES = 2
+LONGEST_CUE = 7.0
+"""Seconds."""
 
-LONGEST_CUE = 6.0
-"""Longest cue, in seconds."""
+READING_SPEED = 17.0
+"""Columns per second, beyond which a cue stays longer, if the next one lets it."""
 
-PAUSE = 0.8
-"""A longer pause between words, in seconds, ends a cue."""
+GAP = 0.084
+"""Seconds between cues, two frames of a film, unless the next one follows too closely."""
+
+BAD_BREAK, TOO_SHORT, TOO_FAST = 2.0, 4.0, 2.0
+"""Costs of a cue in cues: at its worst, of its end, of its duration, of twice the reading speed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Cue:
     """One subtitle.
 
     Attributes:
-        lines: at most `LINES` of at most `LINE` characters each.
+        lines: at most `LINES` of at most `LINE` columns each; a wider word has a line of its own.
         start: milliseconds; not before the end of the previous cue.
         end: milliseconds, after `start`.
     """
@@ -42,12 +61,32 @@ class Cue:
 
 
 def cues(transcription: Transcription) -> list[Cue]:
-    """Group words into cues; each ends with its last word."""
-    made: list[Cue] = []
-    for group in _groups(_fitting(transcription.words)):
-        start = max(round(1000 * group[0].start), made[-1].end if made else 0)
-        end = max(round(1000 * group[-1].end), start + 1)
-        made.append(Cue(_lines(group), start, end))
+    """Group words into cues."""
+    return cues_of(
+        piece for x in transcription.words for piece in pieces_of(x.text, [(x.start, x.end)])
+    )
+
+
+def cues_of(pieces: Iterable[Piece]) -> list[Cue]:
+    """Group pieces of text into cues: of all ways to group them, one of the least cost.
+
+    Cues end at pauses, at the ends of sentences and clauses, and are few, neither short nor fast.
+    """
+    held = [replace(x, end=min(x.end, x.start + LONGEST_CUE)) for x in pieces]
+    groups = [held[i:j] for i, j in pairwise(_ends(held))]
+    starts: list[int] = []
+    for group in groups:
+        # Cues begin in order, also where two words are within a millisecond.
+        starts.append(max(round(1000 * group[0].start), starts[-1] + 1 if starts else 0))
+    made = []
+    for i, (group, start) in enumerate(zip(groups, starts, strict=True)):
+        lines = lines_of(group)
+        wanted = max(SHORTEST_CUE, sum(map(width_of, lines)) / READING_SPEED)
+        end = max(round(1000 * group[-1].end), start + round(1000 * wanted))
+        end = min(end, start + round(1000 * LONGEST_CUE))
+        if i + 1 < len(starts):
+            end = min(end, starts[i + 1] - round(1000 * GAP))
+        made.append(Cue(lines, start, max(end, start + 1)))
     return made
 
 
@@ -77,40 +116,44 @@ def write_cues(made: Iterable[Cue], kind: Format) -> str:
     return file.to_string(kind, keep_ssa_tags=True)
 
 
-def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:
-    group: list[Word] = []
-    for word in words:
-        if group and not _belongs(word, group):
-            yield group
-            group = []
-        group.append(word)
-    if group:
-        yield group
+def _ends(pieces: Sequence[Piece]) -> list[int]:
+    """Return the ends of the cues that cost least, 0 first, by dynamic programming."""
+    best, came = [0.0] + [float("inf")] * len(pieces), [0] * (len(pieces) + 1)
+    for i in range(len(pieces)):
+        for j, width in _fitting(pieces, i):
+            total = best[i] + _cost(pieces, i, j, width)
+            if total < best[j]:
+                best[j], came[j] = total, i
+    ends = [len(pieces)]
+    while ends[-1]:
+        ends.append(came[ends[-1]])
+    return ends[::-1]
 
 
-def _belongs(word: Word, group: list[Word]) -> bool:
-    return (
-        word.start - group[-1].end <= PAUSE
-        and word.end - group[0].start <= LONGEST_CUE
-        and len(_lines([*group, word])) <= LINES
-    )
+def _fitting(pieces: Sequence[Piece], first: int) -> Iterator[tuple[int, int]]:
+    """Yield the ends of cues that begin with a piece, and their widths in columns."""
+    lines, line, total = 1, 0, 0
+    for i in range(first, len(pieces)):
+        piece = pieces[i]
+        if i > first and (
+            piece.end - pieces[first].start > LONGEST_CUE or piece.start - pieces[i - 1].end > PAUSE
+        ):
+            return
+        added = piece.width + (piece.spaced and line > 0)
+        if line and line + added > LINE:
+            lines, line, added = lines + 1, 0, piece.width
+        if lines > LINES:
+            return
+        line, total = line + added, total + added
+        yield i + 1, total
 
 
-def _lines(words: Iterable[Word]) -> tuple[str, ...]:
-    text = " ".join(word.text for word in words)
-    return tuple(textwrap.wrap(text, LINE, break_on_hyphens=False))
-
-
-def _fitting(words: Iterable[Word]) -> Iterator[Word]:
-    """Split words that are too long for a cue, as in models without a word delimiter.
-
-    The times of letters within a word are unknown: each part gets a proportional share.
-    """
-    for word in words:
-        length, seconds = len(word.text), word.end - word.start
-        parts = min(length, max(math.ceil(length / LINE), math.ceil(seconds / LONGEST_CUE)))
-        for i in range(parts):
-            share = slice(i * length // parts, (i + 1) * length // parts)
-            start = word.start + seconds * share.start / length
-            end = min(word.start + seconds * share.stop / length, start + LONGEST_CUE)
-            yield replace(word, text=word.text[share], start=start, end=end)
+def _cost(pieces: Sequence[Piece], first: int, end: int, width: int) -> float:
+    """Return the cost of a cue, `BAD_BREAK` and the others, of which each cue is one."""
+    seconds, quality = LONGEST_CUE, 1.0
+    if end < len(pieces):
+        seconds = min(seconds, max(pieces[end].start - GAP - pieces[first].start, 1e-3))
+        quality = break_quality(pieces[end - 1], pieces[end])
+    short = max(0.0, 1 - seconds / SHORTEST_CUE)
+    fast = min(1.0, max(0.0, width / (READING_SPEED * seconds) - 1))
+    return 1 + BAD_BREAK * (1 - quality) + TOO_SHORT * short + TOO_FAST * fast
