@@ -15,6 +15,7 @@ import soundfile
 import w2v_edge as package
 from w2v_edge import Transcription
 from w2v_edge.text.beam_search import BeamSearch
+from w2v_edge.text.segments import Segment, SegmentLimits, join_segments
 from w2v_edge.text.subtitles import cues
 
 Verb = Callable[..., Any]
@@ -51,6 +52,12 @@ def _arpa(words: list[str]) -> str:
 def expected(ctc_bundle: Path, clip: Samples) -> Transcription:
     """The package's transcription of the clip."""
     return package.load(ctc_bundle).transcribe(clip)
+
+
+@pytest.fixture
+def segments(ctc_bundle: Path, clip: Samples) -> list[Segment]:
+    """The package's segments of the clip."""
+    return list(package.load(ctc_bundle).segments(clip))
 
 
 def test_the_text_of_one_file(
@@ -104,7 +111,7 @@ def test_alternatives(w2v_edge: Verb, ctc_bundle: Path, recordings: Path) -> Non
 
 
 def test_subtitles(
-    w2v_edge: Verb, ctc_bundle: Path, recordings: Path, expected: Transcription, tmp_path: Path
+    w2v_edge: Verb, ctc_bundle: Path, recordings: Path, segments: list[Segment], tmp_path: Path
 ) -> None:
     """One file of each kind per recording, with the cues of its words; never over another one."""
     out = tmp_path / "out"
@@ -115,7 +122,7 @@ def test_subtitles(
     assert sorted(path.name for path in out.iterdir()) == made
     for name in made:
         assert str(out / name) in outcome.out
-    times = [(cue.start, cue.end) for cue in cues(expected)]
+    times = [(cue.start, cue.end) for cue in cues(join_segments(segments))]
     for kind in ("srt", "vtt"):
         found = pysubs2.load(str(out / f"whole.{kind}"), format_=kind)
         assert [(event.start, event.end) for event in found] == times
@@ -123,6 +130,23 @@ def test_subtitles(
     assert "3 of 3 files failed" in again.err
     assert "--force" in again.err
     assert "1 of 3 files failed" in w2v_edge(*arguments, "--force").err
+
+
+def test_segments(w2v_edge: Verb, ctc_bundle: Path, recordings: Path, clip: Samples) -> None:
+    """A line for each with its times, and in JSON beside the words; limits need segments."""
+    limits = ("--min-pause", "0.06", "--max-segment", "1")
+    whole = ("transcribe", ctc_bundle, recordings / "whole.wav")
+    cut = SegmentLimits(0.06, 1)
+    expected = list(package.load(ctc_bundle).segments(clip, limits=cut))
+    assert len(expected) > 1
+    lines = w2v_edge(*whole, "--segments", *limits).out.splitlines()
+    assert lines == [f"{x.start:.2f}\t{x.end:.2f}\t{x.text}" for x in expected]
+    (found,) = w2v_edge(*whole, "--segments", *limits, "--json").json
+    assert [x["text"] for x in found["segments"]] == [x.text for x in expected]
+    assert [x["start"] for x in found["segments"]] == [x.start for x in expected]
+    assert found["text"] == join_segments(expected).text
+    assert "need --segments" in w2v_edge(*whole, *limits).err
+    assert "at least the pause" in w2v_edge(*whole, "--segments", "--min-pause", "31").err
 
 
 def test_the_default_folder(

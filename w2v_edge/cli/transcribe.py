@@ -23,12 +23,14 @@ from w2v_edge.cli.options import (
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, name_outputs, run_per_file
 from w2v_edge.files import check_absent, replacing
+from w2v_edge.text.segments import SegmentLimits, join_segments
 from w2v_edge.text.subtitles import Format, subtitles
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
     from w2v_edge.runtime.window import Window
-    from w2v_edge.text.decoding import Decoder
+    from w2v_edge.text.decoding import Decoder, Transcription
+    from w2v_edge.text.segments import Segment
     from w2v_edge.text.spelling import Spelling
 
 FOLDER = Path("transcripts")
@@ -67,6 +69,23 @@ FOLDER = Path("transcripts")
 @click.option(
     "--hotword-weight", type=float, show_default="10", help="Bonus for each hotword, in nats."
 )
+@click.option(
+    "--segments",
+    is_flag=True,
+    help="Cut at pauses, and give start, end and text of each segment. Subtitles are always cut.",
+)
+@click.option(
+    "--min-pause",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="0.5",
+    help="Shortest pause that ends a segment, in seconds.",
+)
+@click.option(
+    "--max-segment",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="30",
+    help="Longest segment, in seconds; a longer one is cut at its likeliest pause.",
+)
 @window_option()
 @load_options
 @force_option
@@ -84,6 +103,9 @@ def command(
     n_best: int | None,
     hotwords: tuple[str, ...],
     hotword_weight: float | None,
+    segments: bool,
+    min_pause: float | None,
+    max_segment: float | None,
     window: Window | None,
     load_with: dict[str, Any],
     force: bool,
@@ -105,6 +127,7 @@ def command(
         raise click.UsageError("--alpha and --beta need --lm.")
     if hotword_weight is not None and not hotwords:
         raise click.UsageError("--hotword-weight needs --hotwords.")
+    limits = _limits(min_pause, max_segment, cut=segments or bool(kinds))
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
@@ -115,17 +138,33 @@ def command(
 
     def transcribe(i: int, source: Path) -> Result:
         outputs = {kind: paths[i] for kind, paths in zip(kinds, names, strict=True)}
-        return _transcribe_one(model, decoder, window, source, outputs, force=force)
+        options: dict[str, Any] = {"decoder": decoder, "window": window}
+        return _transcribe_one(model, source, outputs, limits, options, force=force)
 
     def show(result: Result) -> None:
         if kinds:
             what = f"{len(result['words'])} words of {result['file']}"
             for path in result["outputs"]:
                 console().print(f"{path}: {what}", soft_wrap=True)
+        elif segments:
+            prefix = f"{result['file']}\t" if len(files) > 1 else ""
+            for x in result["segments"]:
+                click.echo(f"{prefix}{x['start']:.2f}\t{x['end']:.2f}\t{x['text']}")
         else:
             click.echo(result["text"] if len(files) == 1 else f"{result['file']}: {result['text']}")
 
     run_per_file("transcribe", files, transcribe, show, as_json=as_json)
+
+
+def _limits(
+    min_pause: float | None, max_segment: float | None, *, cut: bool
+) -> SegmentLimits | None:
+    """Return where to cut recordings; None to leave them whole."""
+    given = {"min_pause": min_pause, "max_seconds": max_segment}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not cut:
+        raise click.UsageError("--min-pause and --max-segment need --segments, --srt or --vtt.")
+    return SegmentLimits(**given) if cut else None
 
 
 def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Decoder | None:
@@ -140,26 +179,39 @@ def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Dec
 
 def _transcribe_one(
     model: Model,
-    decoder: Decoder | None,
-    window: Window | None,
     source: Path,
     outputs: dict[Format, Path],
+    limits: SegmentLimits | None,
+    options: dict[str, Any],
     *,
     force: bool,
 ) -> Result:
+    """Transcribe a file, in segments if there are `limits`, and write its subtitles."""
     from w2v_edge.audio.audio_file import AudioFile
 
     for path in outputs.values():
         check_absent(path, force=force)
     file = AudioFile(source, model.sample_rate)
-    found = model.transcribe(file, decoder=decoder, window=window)
+    parts: list[Segment] = []
+    if limits is None:
+        found = model.transcribe(file, **options)
+    else:
+        parts = list(model.segments(file, limits=limits, **options))
+        found = join_segments(parts)
     for kind, path in outputs.items():
         with replacing(path) as temporary:
             temporary.write_text(subtitles(found, kind), encoding="utf-8")
+    result = _plain(found)
+    if limits is not None:
+        result["segments"] = [_plain(x) for x in parts]
+    return result | ({"outputs": [str(path) for path in outputs.values()]} if outputs else {})
+
+
+def _plain(found: Transcription) -> Result:
     result: Result = strict.to_plain(found)
     if not found.alternatives:
         del result["alternatives"]
-    return result | ({"outputs": [str(path) for path in outputs.values()]} if outputs else {})
+    return result
 
 
 @contextlib.contextmanager

@@ -155,6 +155,23 @@ def _blocks(session: Session, recording: Recording, window: Window | None) -> It
     yield last.with_pooled(means)
 
 
+def logit_blocks(
+    session: Session, recording: Recording, max_seconds: float, window: Window
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the logits (frames, labels) of a recording, in one block up to `max_seconds`.
+
+    Longer ones are run in windows, and their blocks are those of `run_recordings` in parts. Errors
+    as for `run_long`.
+    """
+    waveform = recording.read(round(max_seconds * session.manifest.sample_rate))
+    if waveform is not None:
+        yield run_batch(session, "logits", collate([waveform]))[0]["logits"]
+        return
+    for encoding in encode_blocks(session, recording, window):
+        if encoding.logits is not None:
+            yield encoding.logits
+
+
 def measure_statistics(
     session: Session, recording: Recording
 ) -> tuple[Statistics | None, Recording]:

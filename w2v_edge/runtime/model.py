@@ -23,7 +23,12 @@ from w2v_edge.runtime.classification import (
 )
 from w2v_edge.runtime.encoding import Encoding, FrameTimes, Times
 from w2v_edge.runtime.graphs import Graphs
-from w2v_edge.runtime.inference import encode_blocks, measure_statistics, run_recordings
+from w2v_edge.runtime.inference import (
+    encode_blocks,
+    logit_blocks,
+    measure_statistics,
+    run_recordings,
+)
 from w2v_edge.runtime.recordings import Audio, is_list, prepare, prepare_one
 from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
@@ -33,6 +38,7 @@ from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
 from w2v_edge.text.pronunciation import Pronunciation, score_pronunciation
+from w2v_edge.text.segments import Segment, Segmenter, SegmentLimits, decode_segments
 from w2v_edge.text.spelling import Spelling
 
 T = TypeVar("T")
@@ -280,6 +286,36 @@ class Model(Graphs):
         logits = self._run(audio, sample_rate, "logits", window)
         return _gather(audio, ((i, decoder.decode(x["logits"], seconds)) for i, x in logits))
 
+    def segments(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        limits: SegmentLimits | None = None,
+        decoder: Decoder | None = None,
+        window: Window | None = None,
+    ) -> Iterator[Segment]:
+        """Transcribe one recording segment by segment, cut at pauses; memory stays flat.
+
+        Pauses are found in the model's own logits; see `w2v_edge.text.segments`. Decoded greedily,
+        the segments have the words of `transcribe`, except that one with a pause in it is two, and
+        one longer than the longest segment is cut. Arguments and errors as for `transcribe`, some
+        errors only when a segment is reached.
+
+        Args:
+            audio: see `Model`.
+            sample_rate: Hz of waveforms; None for the model's.
+            limits: shortest pause and longest segment; by default 0.5 s and 30 s.
+            decoder: of each segment; None decodes greedily.
+            window: as for `encode`.
+        """
+        spelling, seconds = self.spelling, self.context_frame_seconds
+        segmenter = Segmenter(spelling, seconds, limits)
+        max_seconds, window = self._attention(window)
+        recording = prepare_one(audio, sample_rate, self.manifest)
+        blocks = logit_blocks(self.session, recording, max_seconds, window)
+        return decode_segments(blocks, decoder or GreedyDecoder(spelling), segmenter, seconds)
+
     @overload
     def align(
         self,
@@ -524,16 +560,14 @@ class Model(Graphs):
         window: Window | None,
     ) -> Iterator[tuple[int, Tensors]]:
         """Validate recordings, and yield the index and the outputs of each."""
-        window = self._window(window)
+        attention = self._attention(window)
         recordings = prepare(audio, sample_rate, self.manifest)
-        max_seconds = WHOLE_SECONDS
         if task in {"encoder", "logits"} or (
             task == "tokenizer" and self.manifest.quantizer_input == "context"
         ):
-            max_seconds = window.seconds if window else self.manifest.longest_context_seconds
-            window = window or default_window(self.manifest)
+            max_seconds, window = attention
         else:
-            window = None
+            max_seconds, window = WHOLE_SECONDS, None
         batch_seconds = self._batch_seconds
         if batch_seconds is None:
             batch_seconds = self._default_batch_seconds(task) if len(recordings) > 1 else 0.0
@@ -553,6 +587,12 @@ class Model(Graphs):
             return execution.batch_seconds(execution.info)
         graph = "encoder" if task == "logits" else task
         return execution.batch_seconds(self.session.open(graph).provider)
+
+    def _attention(self, window: Window | None) -> tuple[float, Window]:
+        """Return the seconds of audio beyond which attention is in windows, and the window."""
+        window = self._window(window)
+        max_seconds = window.seconds if window else self.manifest.longest_context_seconds
+        return max_seconds, window or default_window(self.manifest)
 
     def _window(self, window: Window | None) -> Window | None:
         return None if window is None else check_window(window, self.manifest)
