@@ -67,9 +67,9 @@ def test_words_are_those_of_the_whole(
     whole = GreedyDecoder(LETTERS).decode(logits, SECONDS)
     joined = join_segments(found)
     assert joined.text == whole.text
-    for word, other in zip(joined.words, whole.words, strict=True):
-        assert (word.start, word.end) == pytest.approx((other.start, other.end))
-        assert word.confidence == pytest.approx(other.confidence, rel=1e-4)
+    for one, other in zip(joined.words, whole.words, strict=True):
+        assert (one.start, one.end) == pytest.approx((other.start, other.end))
+        assert one.confidence == pytest.approx(other.confidence, rel=1e-4)
     for segment in found:
         assert segment.words
         assert segment.start <= segment.words[0].start
@@ -77,10 +77,10 @@ def test_words_are_those_of_the_whole(
         assert segment.words[-1].end - segment.words[0].start <= LIMITS.max_seconds + 1e-6
         gaps = [b.start - a.end for a, b in pairwise(segment.words)]
         assert max(gaps, default=0) < LIMITS.min_pause - 1e-6
-    for one, after in pairwise(found):
-        assert one.end <= after.start + 1e-6
-        gap = after.words[0].start - one.words[-1].end
-        forced = after.words[-1].end - one.words[0].start > LIMITS.max_seconds
+    for before, after in pairwise(found):
+        assert before.end <= after.start + 1e-6
+        gap = after.words[0].start - before.words[-1].end
+        forced = after.words[-1].end - before.words[0].start > LIMITS.max_seconds
         assert gap >= LIMITS.min_pause - 1e-6 or forced
 
 

@@ -160,8 +160,8 @@ def _limits(
     min_pause: float | None, max_segment: float | None, *, cut: bool
 ) -> SegmentLimits | None:
     """Return where to cut recordings; None to leave them whole."""
-    given = {"min_pause": min_pause, "max_seconds": max_segment}
-    given = {name: value for name, value in given.items() if value is not None}
+    limits = {"min_pause": min_pause, "max_seconds": max_segment}
+    given = {name: value for name, value in limits.items() if value is not None}
     if given and not cut:
         raise click.UsageError("--min-pause and --max-segment need --segments, --srt or --vtt.")
     return SegmentLimits(**given) if cut else None

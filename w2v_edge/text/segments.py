@@ -44,7 +44,7 @@ class SegmentLimits:
         Raises:
             InputError: they are not, or a segment would be shorter than a pause.
         """
-        values = (self.min_pause, self.max_seconds)
+        values: tuple[Any, ...] = (self.min_pause, self.max_seconds)
         numbers = all(isinstance(x, Real) and not isinstance(x, bool) for x in values)
         if not (numbers and 0 < self.min_pause <= self.max_seconds < math.inf):
             raise InputError(
