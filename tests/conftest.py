@@ -192,6 +192,25 @@ def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManag
     return folder
 
 
+@pytest.fixture(scope="session")
+def voice_bundle(
+    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
+) -> Path:
+    """A small transformers model with random weights that classifies and embeds, exported.
+
+    It has five classes, an embedding of 96 values, and a threshold for speakers.
+    """
+    folder = shared_folder / "bundles" / "voice-fp32"
+    with locked("bundle-voice"), pytest.MonkeyPatch.context() as patch:
+        if not folder.exists():
+            from w2v_edge_export import export
+
+            patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
+            source = _voice_folder(shared_folder / "checkpoints" / "voice")
+            export(source, folder, pool="mean,std", speaker_threshold=0.98)
+    return folder
+
+
 @pytest.fixture
 def copied_bundle(bundle: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """`copied_bundle(name)`: a copy of a bundle, which the test may damage."""
@@ -313,26 +332,44 @@ def _ctc_folder(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     extractor = transformers.Wav2Vec2FeatureExtractor()  # type: ignore[no-untyped-call]
     extractor.save_pretrained(folder)
-    config = transformers.Wav2Vec2Config(
-        vocab_size=len(labels),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=96,
-        conv_dim=[32] * 7,
-        feat_extract_norm="layer",
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
+    config = transformers.Wav2Vec2Config(vocab_size=len(labels), **_SIZES)
     torch.manual_seed(3)
-    model: Any = transformers.Wav2Vec2ForCTC(config)
+    _save(transformers.Wav2Vec2ForCTC(config), folder)
+    return folder
+
+
+def _voice_folder(folder: Path) -> Path:
+    import torch
+    import transformers
+
+    labels = dict(enumerate("neutral happy angry sad bored".split()))
+    config = transformers.Wav2Vec2Config(id2label=labels, **_SIZES)
+    torch.manual_seed(4)
+    _save(transformers.Wav2Vec2ForSequenceClassification(config), folder)
+    return folder
+
+
+_SIZES: dict[str, Any] = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "conv_dim": [32] * 7,
+    "feat_extract_norm": "layer",
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+
+
+def _save(model: Any, folder: Path) -> None:
+    """Save a model of transformers whose frames differ enough to have several labels."""
+    import torch
+
     with torch.no_grad():
-        # So that frames differ enough to have several labels.
         for weight in model.parameters():
             if weight.ndim == 2:
                 weight.normal_(std=2 / weight.shape[1] ** 0.5)
     model.save_pretrained(folder)
-    return folder
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

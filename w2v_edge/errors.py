@@ -15,6 +15,7 @@ from the builtin error that fits, and has the exit code of the command line.
     |   |-- BundleVersionError           a bundle of a newer format
     |   |-- GraphMissingError            a graph that the model does not have
     |   `-- HeadMissingError             a task for which the model has no head
+    |-- IndexMismatchError (ValueError)  an index of embeddings, damaged or of another bundle
     |-- OutputExistsError (FileExistsError)
     |-- ProviderError (RuntimeError)     an execution provider that does not run
     |-- InferenceError (RuntimeError)    a graph that onnxruntime could not open or run
@@ -84,6 +85,10 @@ class GraphMissingError(BundleError):
 
 class HeadMissingError(BundleError):
     """The model has no head for the requested task."""
+
+
+class IndexMismatchError(W2VEdgeError, ValueError):
+    """An index of embeddings is missing, damaged, empty, or of another bundle."""
 
 
 class OutputExistsError(W2VEdgeError, FileExistsError):

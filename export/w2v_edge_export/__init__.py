@@ -61,6 +61,7 @@ def export(
     kmeans: str | Path | None = None,
     normalise_units: bool = False,
     frame_rate: float | None = None,
+    speaker_threshold: float | None = None,
     frontend_precision: Literal["fp32", "int8"] = "int8",
     calibration: str | Path | None = None,
     min_cosine: float | None = None,
@@ -115,6 +116,8 @@ def export(
         frame_rate: Hz that the convolutions' output is resampled to, linearly over each recording
             and before its norm and projection, as for talking heads; codes of features are left
             out. n frames become ceil(n * frame_rate / 50), with the usual hop of 20 ms.
+        speaker_threshold: cosine of two embeddings, from -1 to 1, from which `compare-speakers`
+            says that they are of one speaker; None for no verdict.
         frontend_precision: precision of the front end's convolutions with `precision="int8"`.
         calibration: folder of speech to calibrate quantized weights on; None for the recordings in
             the package.
@@ -182,6 +185,7 @@ def export(
             projection=projection,
             heads=tuple(heads),
             frame_rate=frame_rate,
+            speaker_threshold=None if speaker_threshold is None else float(speaker_threshold),
         ),
         processor=processor,
         base=base,

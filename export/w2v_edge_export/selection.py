@@ -57,6 +57,7 @@ class Selection:
         heads: heads of a class that is in no library, as `load_source` takes them.
         frame_rate: Hz that features are resampled to, before their norm and projection; a quantizer
             of features is then left out.
+        speaker_threshold: cosine of two embeddings from which they are said to be of one speaker.
     """
 
     layer: int | None = None
@@ -73,6 +74,7 @@ class Selection:
     projection: bool = False
     heads: tuple[str, ...] = ()
     frame_rate: float | None = None
+    speaker_threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any] | None:
         """Return the selection as a manifest holds it; None for the whole model."""
@@ -92,8 +94,10 @@ class Selection:
             "projection": self.projection,
             "heads": list(self.heads),
             "frame_rate": self.frame_rate,
+            "speaker_threshold": self.speaker_threshold,
         }
-        return {key: value for key, value in chosen.items() if value} or None
+        # A threshold of 0 is one, too.
+        return {key: x for key, x in chosen.items() if x or isinstance(x, float)} or None
 
     @classmethod
     def from_dict(
@@ -128,6 +132,7 @@ class Selection:
             projection=data.get("projection", False),
             heads=tuple(data.get("heads", ())),
             frame_rate=data.get("frame_rate"),
+            speaker_threshold=data.get("speaker_threshold"),
         )
 
 
@@ -135,6 +140,9 @@ EVERYTHING = Selection()
 
 OF_READING = {"language", "kind", "blank", "no_labels", "projection", "heads"}
 """What is selected when a checkpoint is read."""
+
+OF_NO_TENSOR = OF_READING | {"speaker_threshold"}
+"""What leaves a model that was read as it is."""
 
 
 def read_source(
@@ -185,11 +193,14 @@ def select(model: SpeechModel, selection: Selection) -> SpeechModel:
     """Return the selected model, which shares its weights with `model`.
 
     Raises:
-        ConfigError: a layer that does not exist, or centroids or statistics that do not fit.
+        ConfigError: a layer that does not exist, or centroids, statistics or a threshold that do
+            not fit.
     """
-    if (selection.to_dict() or {}).keys() <= OF_READING:
+    if (selection.to_dict() or {}).keys() <= OF_NO_TENSOR:
+        _check_threshold(selection.speaker_threshold, model.config)
         return model
     config = _config(model.config, selection)
+    _check_threshold(selection.speaker_threshold, config)
     with torch.device("meta"):
         selected = assemble(config)
     tensors = {
@@ -283,6 +294,20 @@ def _check_statistics(selection: Selection, statistics: ChannelStatistics, dim: 
         raise ConfigError(
             f"--standardise: expected statistics {dim} wide, as the layers, found "
             f"{len(statistics.mean)}"
+        )
+
+
+def _check_threshold(threshold: float | None, config: ModelConfig) -> None:
+    if threshold is None:
+        return
+    if not -1 <= threshold <= 1:
+        raise ConfigError(
+            f"--speaker-threshold: expected a cosine, from -1 to 1, found {threshold:g}"
+        )
+    if config.outputs.pooled is None and "embedding" not in getattr(config.head, "outputs", ()):
+        raise ConfigError(
+            "--speaker-threshold: found no embedding to compare; give --pool, or a checkpoint with "
+            "an x-vector head, such as WavLMForXVector"
         )
 
 

@@ -156,6 +156,21 @@ def test_a_mean_is_not_exported_under_the_same_name(hf_folder: Make) -> None:
     assert select(body, Selection(pool="mean")).config.outputs.pooled == "mean"
 
 
+def test_a_threshold_needs_an_embedding(hf_folder: Make) -> None:
+    """It is a cosine, goes into the manifest's selection, 0 included, and leaves the model."""
+    model = load_source(hf_folder("wavlm-xvector")).model
+    chosen = Selection(speaker_threshold=0.0)
+    assert select(model, chosen) is model
+    assert Selection.from_dict(chosen.to_dict(), None) == chosen
+    for wrong in (-1.5, 2.0, float("nan")):
+        with pytest.raises(ConfigError, match=r"--speaker-threshold.*from -1 to 1"):
+            select(model, Selection(speaker_threshold=wrong))
+    body = load_source(hf_folder("wavlm-xvector"), kind="body").model
+    with pytest.raises(ConfigError, match=r"--speaker-threshold.*no embedding.*--pool"):
+        select(body, Selection(speaker_threshold=0.5))
+    assert select(body, Selection(pool="mean", speaker_threshold=0.5)) is not body
+
+
 @pytest.fixture(scope="module")
 def bundles(hf_folder: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles by precision."""
@@ -214,7 +229,15 @@ def test_speakers_are_compared(bundles: dict[str, Path], hf: Make, utterance: Ma
     *_, last = model.encode_blocks(one)
     assert last.embedding is not None
     np.testing.assert_allclose(last.embedding, a, atol=1e-4)
-    with pytest.raises(HeadMissingError, match="call encode"):
+    for found, wanted in zip(model.embed([one, other]), both, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    window = Window(step=1, left=0, right=0)
+    np.testing.assert_array_equal(model.embed(one, window=window), halves)
+    with pytest.raises(InputError, match=r"item 1.*15 frames.*at least 16.*0\.325 s"):
+        model.embed([one, one[: SIXTEEN_FRAMES - 1]])
+    with pytest.raises(InputError, match=r"window of 0\.2 s.*at least 0\.325 s"):
+        model.embed(one, window=Window(step=0.2, left=0, right=0))
+    with pytest.raises(HeadMissingError, match="call embed"):
         model.classify(one)
     manifest = read_manifest(bundles["int8"])
     assert "embedding: x-vector of at least 16 frames" in manifest.decisions

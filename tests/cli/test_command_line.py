@@ -29,6 +29,7 @@ OF_BUNDLE = (
     "transcribe",
     "align",
     "classify",
+    "compare-speakers",
     "stream",
     "bench",
     "tune",
@@ -37,7 +38,10 @@ IMPERATIVES = (
     "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Print Show "
     "Stream Transcribe"
 ).split()
-WITH_AUDIO = ("encode", "tokenize", "transcribe", "align", "classify", "stream")
+WITH_AUDIO = (
+    *("encode", "tokenize", "transcribe", "align", "classify", "compare-speakers"),
+    "stream",
+)
 
 
 def _command(verb: str) -> click.Command:
@@ -47,8 +51,12 @@ def _command(verb: str) -> click.Command:
 
 
 def _arguments(verb: str, bundle: Path, audio: Path) -> list[Path | str]:
-    text = ["--text", "a"] if verb == "align" else []
-    return [bundle, audio, *text] if verb in WITH_AUDIO else [bundle]
+    needed: dict[str, list[Path | str]] = {
+        "align": ["--text", "a"],
+        "compare-speakers": [audio],
+    }
+    more = needed.get(verb, [])
+    return [bundle, audio, *more] if verb in WITH_AUDIO else [bundle]
 
 
 @pytest.fixture
@@ -105,7 +113,7 @@ def test_a_window_is_named_seconds(w2v_edge: Verb) -> None:
     cases: list[str] = ["step=0,left=1", "20", "step=1,step=2", "up=3", "left=-1"]
     for window in cases:
         for verb in WITH_AUDIO:
-            assert w2v_edge(verb, "bundle", "audio", "--window", window).code == 2
+            assert w2v_edge(verb, "bundle", "audio", "b", "--window", window).code == 2
 
 
 def test_the_old_window_still_works(

@@ -16,6 +16,25 @@ import w2v_edge
 HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "einops", "click", "rich", "w2v_edge_export"}
 HEAVY |= {"pysubs2", "ctc_beam_decoder", "pyarrow", "ray"}
 
+VOICES = """
+import json, sys, tempfile
+import w2v_edge
+from w2v_edge import data
+model = w2v_edge.load(sys.argv[1])
+clip = data.clips(16_000)["en-activated"]
+model.classify(clip)
+embedding = model.embed(clip)
+runtime = list(sys.modules)
+from w2v_edge import corpus
+options = corpus.CorpusOptions(embedding=True)
+with tempfile.TemporaryDirectory() as folder:
+    corpus.encode_corpus(sys.argv[1], [data.__path__[0]], folder + "/index", options=options)
+    from w2v_edge.corpus.index import EmbeddingIndex
+    found = EmbeddingIndex(folder + "/index", model.manifest).search(embedding, 1)
+    assert "en-activated" in found.matches[0].path
+print(json.dumps([sorted({x.split(".")[0] for x in y}) for y in (runtime, sys.modules)]))
+"""
+
 RUN = """
 import json, sys
 import w2v_edge
@@ -93,6 +112,13 @@ def test_corpora_need_neither_torch_nor_ray(bundle: Callable[[str], Path]) -> No
     found = json.loads(_python(CORPUS, bundle("base-small")))
     assert "pyarrow" in found
     assert not (HEAVY - {"pyarrow"}) & set(found)
+
+
+def test_voices_need_no_torch(voice_bundle: Path) -> None:
+    """Classes and embeddings add nothing to the runtime; a search adds pyarrow."""
+    runtime, searching = json.loads(_python(VOICES, voice_bundle))
+    assert not HEAVY & {*runtime}
+    assert not (HEAVY - {"pyarrow"}) & {*searching}
 
 
 def test_without_onnxruntime(bundle: Callable[[str], Path]) -> None:

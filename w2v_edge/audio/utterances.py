@@ -76,7 +76,7 @@ def read_speech_manifest(path: Path) -> Iterator[Utterance]:
     Raises:
         InputError: the file cannot be read, or a line is malformed; names the file and the line.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     rows = _json_rows(path, lines) if path.suffix.lower() == ".jsonl" else _table_rows(path, lines)
     for number, folder, row in rows:
         name = _first(row, PATHS)
@@ -99,7 +99,12 @@ ManifestRow = tuple[int, Path, dict[str, object]]
 """Line number, the folder that paths are relative to, and values by column."""
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a manifest, which may hold any other separator of lines.
+
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8.
+    """
     try:
         with open_regular(path) as stream:
             # Not splitlines(), which also splits at characters such as U+2028.

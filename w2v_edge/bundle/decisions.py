@@ -88,8 +88,10 @@ def _of_selection(manifest: Manifest) -> list[str]:
         "pool": f"embedding: {{}} of {'mixed' if main == 'mixed' else 'the context'}",
         "projection": "projected",
         "unit_length": "units of unit length",
+        "speaker_threshold": "one speaker from a cosine of {}",
     }
-    given = {key: chosen[key] for key in shown if chosen.get(key)}
+    # A threshold of 0 is one, too.
+    given = {x: chosen[x] for x in shown if chosen.get(x) or isinstance(chosen.get(x), float)}
     texts = {
         key: ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"
         for key, value in given.items()

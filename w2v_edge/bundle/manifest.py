@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -318,6 +318,12 @@ class Manifest:
             _check_parity(self.parity)
         if self.embedding_min_frames is not None:
             check_range("embedding_min_frames", self.embedding_min_frames, 1, LONGEST_SPAN)
+        threshold = self.speaker_threshold
+        if threshold is not None and not (_is_number(threshold) and -1 <= threshold <= 1):
+            raise ConfigError(
+                "selection.speaker_threshold: expected a number from -1 to 1, found "
+                f"{threshold!r:.40}"
+            )
         if not 0 < self.longest_context_seconds < math.inf:
             raise ConfigError("longest_context_seconds: expected a number above 0")
         for name, graph in self.graphs.items():
@@ -357,6 +363,19 @@ class Manifest:
         """Frames per second that the features are resampled to, if they are."""
         rate: float | None = self.config.get("context", {}).get("frame_rate")
         return rate
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Width of the embedding of an utterance; None for models without one."""
+        encoder = self.graphs.get("encoder")
+        outputs = () if encoder is None else encoder.outputs
+        return next((int(x.axes[-1]) for x in outputs if x.name == "embedding"), None)
+
+    @property
+    def speaker_threshold(self) -> float | None:
+        """Cosine from which two embeddings are said to be of one speaker; None if none is known."""
+        threshold: float | None = (self.selection or {}).get("speaker_threshold")
+        return threshold
 
     @property
     def decisions(self) -> str:
@@ -446,8 +465,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.context: expected a mapping, found {context!r:.40}")
     check_range("config.context.squeeze", context.get("squeeze", 1), 1, _MOST_SQUEEZED)
     rate = context.get("frame_rate")
-    number = isinstance(rate, int | float) and not isinstance(rate, bool)
-    if rate is not None and not (number and MIN_FRAME_RATE <= rate <= MAX_FRAME_RATE):
+    if rate is not None and not (_is_number(rate) and MIN_FRAME_RATE <= rate <= MAX_FRAME_RATE):
         raise ConfigError(
             f"config.context.frame_rate: expected a number from {MIN_FRAME_RATE:g} to "
             f"{MAX_FRAME_RATE:g}, found {rate!r:.40}"
@@ -459,6 +477,10 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.context.adapter: expected a mapping, found {adapter!r:.40}")
     for name, bounds in _ADAPTER_BOUNDS.items():
         check_range(f"config.context.adapter.{name}", adapter.get(name), *bounds)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_parity(parity: Mapping[str, Any]) -> None:

@@ -28,6 +28,12 @@ OPTIONS = (
     ),
     click.option("--pooled", is_flag=True, help="Also write the mean-pooled context of each file."),
     click.option(
+        "--embedding",
+        is_flag=True,
+        help="Also write the embedding of each file, of a bundle that has one, for w2v-edge "
+        "search.",
+    ),
+    click.option(
         "--shard-size",
         type=click.IntRange(min=1),
         show_default="1000, or 100 with --context",
@@ -47,7 +53,7 @@ OPTIONS = (
     ),
     click.option("--retry-failed", is_flag=True, help="Repeat shards in which files failed."),
 )
-NAMES = ("engine", "pooled", "shard_size", "workers", "address", "retry_failed")
+NAMES = ("engine", "pooled", "embedding", "shard_size", "workers", "address", "retry_failed")
 
 
 def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,7 +96,7 @@ def encode_corpus(
             raise MissingExtraError("encoding a corpus", module, "cpu,corpus")
     from w2v_edge import corpus
 
-    asked = ("context", "pooled", "window")
+    asked = ("context", "pooled", "embedding", "window")
     computed = corpus.CorpusOptions(
         **{name: options.pop(name) for name in asked}, running=load_with
     )

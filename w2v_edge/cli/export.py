@@ -127,6 +127,14 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
     "over each recording, before its norm and projection. Only whole recordings can then be run.",
 )
 @click.option(
+    "--speaker-threshold",
+    type=FiniteRange(-1, 1),
+    metavar="COSINE",
+    show_default="no verdict",
+    help="Cosine of two embeddings from which compare-speakers says that they are of one speaker; "
+    "choose it on recordings like yours.",
+)
+@click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="fp32",
@@ -216,6 +224,7 @@ def command(
     standardise: Path | None,
     pool: Pooling | None,
     frame_rate: float | None,
+    speaker_threshold: float | None,
     precision: Precision,
     frontend_precision: Literal["fp32", "int8"] | None,
     target: TargetName,
@@ -277,6 +286,7 @@ def command(
                 kmeans=kmeans,
                 normalise_units=normalise_units,
                 frame_rate=frame_rate,
+                speaker_threshold=speaker_threshold,
                 frontend_precision=frontend_precision or "int8",
                 calibration=calibration,
                 min_cosine=min_cosine,

@@ -28,6 +28,8 @@ VERBS = (
     "transcribe",
     "align",
     "classify",
+    "compare-speakers",
+    "search",
     "stream",
     "bench",
     "compare",
@@ -52,7 +54,7 @@ class VerbGroup(click.Group):
         """Import a verb; the module of a Python keyword ends in an underscore."""
         if cmd_name not in VERBS:
             return None
-        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command: click.Command = importlib.import_module(f"w2v_edge.cli.{name}").command
         return command
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent
@@ -15,6 +15,7 @@ import click
 from w2v_edge.cli.output import explain, progress, to_json
 from w2v_edge.errors import (
     BundleError,
+    IndexMismatchError,
     InputError,
     MissingExtraError,
     PartialFailureError,
@@ -23,7 +24,7 @@ from w2v_edge.errors import (
 
 Result = dict[str, Any]
 
-OF_ALL_FILES = (BundleError, MissingExtraError, ProviderError)
+OF_ALL_FILES = (BundleError, IndexMismatchError, MissingExtraError, ProviderError)
 """Errors that every other file would meet as well."""
 
 FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -82,29 +83,47 @@ def run_per_file(
         PartialFailureError: some files failed; their errors were printed.
         W2VEdgeError: an error that concerns all files; it ends the work.
     """
+    items = [{"file": str(source)} for source, _ in files]
+    run_per_item(title, items, lambda i: work(i, files[i][0]), show, as_json=as_json)
+
+
+def run_per_item(
+    title: str,
+    items: Sequence[dict[str, str]],
+    work: Callable[[int], Result],
+    show: Callable[[Result], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Do the same for items of several files each, given by their names in the result.
+
+    Arguments and errors as for `run_per_file`.
+    """
     failures = []
     # Printed results are progress enough for a log.
     with progress(title, lines=False) as report, _array(as_json=as_json) as element:
-        for i, (source, _) in enumerate(files):
-            report(source.name, i / len(files))
+        for i, item in enumerate(items):
+            names = list(item.values())
+            report(Path(names[-1]).name, i / len(items))
             try:
-                result = work(i, source)
+                result = work(i)
             except Exception as error:
                 if _concerns_all(error):
                     raise
-                failures.append(_name_file(source, explain(error)[0]))
+                failures.append(_name_files(names, explain(error)[0]))
                 result = {"error": failures[-1]}
             if as_json:
-                element({"file": str(source)} | result)
+                element(item | result)
             elif "error" not in result:
-                show({"file": str(source)} | result)
-            elif len(files) > 1:
+                show(item | result)
+            elif len(items) > 1:
                 click.echo(f"failed: {result['error']}", err=True)
-    if failures and len(files) == 1 and not as_json:
+    if failures and len(items) == 1 and not as_json:
         raise PartialFailureError(failures[0])
     if failures:
+        what = "pairs" if len(items[0]) > 1 else "files"
         raise PartialFailureError(
-            f"{len(failures)} of {len(files)} files failed; the others are done"
+            f"{len(failures)} of {len(items)} {what} failed; the others are done"
         )
 
 
@@ -136,5 +155,6 @@ def _concerns_all(error: Exception) -> bool:
     return full or isinstance(error, OF_ALL_FILES)
 
 
-def _name_file(source: Path, message: str) -> str:
-    return message if str(source) in message else f"{source}: {message}"
+def _name_files(names: Sequence[str], message: str) -> str:
+    named = any(name in message for name in names)
+    return message if named else f"{', '.join(names)}: {message}"

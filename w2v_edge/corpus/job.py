@@ -14,6 +14,7 @@ from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.errors import ConfigError, GraphMissingError, InputError, OutputExistsError
 from w2v_edge.providers import choose
+from w2v_edge.runtime.embedding import require_embedding
 from w2v_edge.runtime.window import Window, check_window
 
 RECORD = "_job.json"
@@ -32,6 +33,7 @@ class CorpusOptions:
     Attributes:
         context: whether to write the context vector of each frame.
         pooled: whether to write the mean of the context over each recording.
+        embedding: whether to write the embedding of each recording, which `search` reads.
         window: attention window for longer recordings; see `Model.encode`.
         running: load options, the arguments of `w2v_edge.load`, with one provider; `threads` is the
             number for each worker, 1 by default.
@@ -39,13 +41,14 @@ class CorpusOptions:
 
     context: bool = False
     pooled: bool = False
+    embedding: bool = False
     window: Window | None = None
     running: dict[str, Any] = field(default_factory=dict)
 
     @property
     def needs_context(self) -> bool:
         """Whether the transformer has to run."""
-        return self.context or self.pooled
+        return self.context or self.pooled or self.embedding
 
     @property
     def threads(self) -> int:
@@ -64,13 +67,17 @@ class CorpusOptions:
 
         Raises:
             GraphMissingError: nothing would be computed.
+            HeadMissingError: the model has no embedding.
             InputError: the model does not support the window.
         """
         if "tokenizer" not in manifest.graphs and not self.needs_context:
             raise GraphMissingError(
                 "this model has no quantizer, so there are no codes; ask for context vectors "
-                "(--context) or their mean over each file (--pooled)"
+                "(--context), their mean over each file (--pooled) or, if the model has one, its "
+                "--embedding"
             )
+        if self.embedding:
+            require_embedding(manifest)
         if self.window is not None:
             check_window(self.window, manifest)
 
@@ -131,6 +138,7 @@ class JobRecord:
     shard_size: int
     files: int
     files_sha256: str
+    embedding: bool = False
 
     @classmethod
     def of(
@@ -151,6 +159,7 @@ class JobRecord:
             shard_size=size,
             files=len(entries),
             files_sha256=_hash(entries),
+            embedding=options.embedding,
         )
 
 
@@ -190,14 +199,23 @@ def sweep(folder: Folder) -> None:
             folder.delete(name)
 
 
-def _check_same(folder: Folder, record: JobRecord) -> None:
+def read_record(folder: Folder) -> JobRecord:
+    """Read the record of the job in a folder.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     try:
-        there = strict.from_plain(JobRecord, json.loads(folder.read(RECORD)))
+        return strict.from_plain(JobRecord, json.loads(folder.read(RECORD)))
     except (ValueError, ConfigError, OSError, RecursionError) as error:
         raise InputError(
             f"{folder.location}/{RECORD}: not the record of a job; choose another output, or "
             "replace it with --force"
         ) from error
+
+
+def _check_same(folder: Folder, record: JobRecord) -> None:
+    there = read_record(folder)
     for name in (x.name for x in fields(JobRecord)):
         found, expected = getattr(there, name), getattr(record, name)
         if found != expected:

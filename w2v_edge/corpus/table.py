@@ -7,10 +7,12 @@
     codes     list of (groups) int16/int32    codes (frames, groups)
     context   list of (dim) float             context vectors (frames, dim)
     pooled    (dim) float                     mean of the context
+    embedding (width) float                   the bundle's embedding, such as an x-vector
     error     string                          one line if the recording failed, else null
 
-The column `codes` needs a model with a quantizer; `context` and `pooled` are optional. The time of
-a frame is `first_s + frame * frame_s` in s; both are in the metadata's key `w2v_edge`, a JSON text.
+The column `codes` needs a model with a quantizer; `context`, `pooled` and `embedding` are optional.
+The time of a frame is `first_s + frame * frame_s` in s; both are in the metadata's key `w2v_edge`,
+a JSON text.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ import pyarrow.parquet as pq
 from w2v_edge.bundle import Manifest
 from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import CorpusOptions
+from w2v_edge.runtime.embedding import require_embedding
 from w2v_edge.runtime.encoding import FrameTimes
 
 METADATA = b"w2v_edge"
+EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class EncodedRecording:
         codes: (n, groups).
         context: (n, d) float32.
         pooled: (d,) float32, the mean of the context.
+        embedding: (width,) float32.
         error: one line; None if the recording was encoded.
     """
 
@@ -49,6 +54,7 @@ class EncodedRecording:
     codes: npt.NDArray[np.integer] | None = None
     context: npt.NDArray[np.float32] | None = None
     pooled: npt.NDArray[np.float32] | None = None
+    embedding: npt.NDArray[np.float32] | None = None
     error: str | None = None
 
 
@@ -103,6 +109,9 @@ def to_parquet(
         columns["context"] = _rows([x.context for x in encoded], dim, np.float32)
     if options.pooled:
         columns["pooled"] = _vectors([x.pooled for x in encoded], dim)
+    if options.embedding:
+        width = require_embedding(manifest)
+        columns[EMBEDDING] = _vectors([x.embedding for x in encoded], width)
     errors = [None if x.error is None else _utf8(x.error) for x in encoded]
     columns["error"] = pa.array(errors, pa.string())
     facts = _facts(manifest) | asdict(ShardSummary.of(entries, encoded))

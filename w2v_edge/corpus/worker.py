@@ -18,8 +18,10 @@ from w2v_edge.corpus.entries import Entry, open_entry
 from w2v_edge.corpus.job import CorpusOptions, Shard
 from w2v_edge.corpus.storage import Folder
 from w2v_edge.corpus.table import EncodedRecording, ShardSummary, read_summary, to_parquet
-from w2v_edge.errors import BundleError, MissingExtraError, ProviderError, TuningError
+from w2v_edge.errors import BundleError, InputError, MissingExtraError, ProviderError, TuningError
 from w2v_edge.runtime.buffers import GrowingArray
+from w2v_edge.runtime.embedding import Embedding, check_embedding
+from w2v_edge.runtime.encoding import Encoding
 from w2v_edge.runtime.model import WHOLE_SECONDS
 from w2v_edge.runtime.recordings import Recording
 from w2v_edge.runtime.window import check_window
@@ -217,6 +219,7 @@ class Encoder:
                 _mean(x.context.sum(axis=0, dtype=np.float64), len(x.context))
                 if options.pooled
                 else None,
+                _embedding(x) if options.embedding else None,
             )
             for s, x in zip(seconds, encodings, strict=True)
         ]
@@ -227,6 +230,7 @@ class Encoder:
         source = _CountedSource(audio)
         with_context = options.needs_context or manifest.quantizer_input == "context"
         codes, context = GrowingArray(), GrowingArray()
+        last = None
         total, frames = np.zeros(manifest.context_dim), 0
         chunks = self._model.encode_blocks(source, context=with_context, window=options.window)
         for chunk in chunks:
@@ -238,11 +242,13 @@ class Encoder:
             if options.pooled:
                 total += chunk.context.sum(axis=0, dtype=np.float64)
                 frames += len(chunk.context)
+            last = chunk
         return EncodedRecording(
             source.samples / self._model.sample_rate,
             codes.take() if self._has_codes else None,
             context.take() if options.context else None,
             _mean(total, frames) if options.pooled else None,
+            _embedding(last) if options.embedding else None,
         )
 
     @property
@@ -274,6 +280,17 @@ class _CountedSource:
         for block in self._audio.blocks():
             self.samples += len(block)
             yield block
+
+
+def _embedding(encoding: Encoding | None) -> Embedding:
+    """Return the embedding of an encoding, or of the last chunk of one.
+
+    Raises:
+        InputError: it is missing, or not finite.
+    """
+    if encoding is None or encoding.embedding is None:
+        raise InputError("found no embedding; choose a longer window")
+    return check_embedding(encoding.embedding)
 
 
 def _failed(error: Exception) -> EncodedRecording:

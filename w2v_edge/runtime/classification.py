@@ -81,7 +81,7 @@ def classifiers(manifest: Manifest) -> dict[str, HeadInfo]:
         return {"logits": HeadInfo(manifest.labels, manifest.logits_meaning or "one_of")}
     what = "transcribes (call transcribe)" if manifest.ctc is not None else "has no head"
     if manifest.embedding_min_frames is not None:
-        what = "gives embeddings of speakers (call encode)"
+        what = "gives embeddings of speakers (call embed)"
     raise HeadMissingError(
         f"this model {what}, so it cannot classify; export a checkpoint with a classifier, such "
         "as a Wav2Vec2ForSequenceClassification"

@@ -31,8 +31,12 @@ OUTPUTS: dict[str, frozenset[str]] = {
     "tokenizer": frozenset({"codes"}),
     "frontend": frozenset({"features"}),
     "encoder": frozenset(),
+    "embedding": frozenset({"embedding"}),
 }
 """Outputs of each task; the encoder's are all that the model has. `logits` depends on the model."""
+
+OF_ENCODER = frozenset({"encoder", "logits", "embedding"})
+"""Tasks that run the graph `encoder`."""
 
 
 def run_recordings(
@@ -49,7 +53,8 @@ def run_recordings(
     Args:
         session: of the bundle.
         recordings: prepared; they are read as they are reached.
-        task: of `OUTPUTS`, or `logits` for the outputs of the head alone.
+        task: of `OUTPUTS`, or `logits` for the outputs of the head alone. An x-vector of too few
+            frames is an error of the tasks `encoder` and `embedding`.
         max_seconds: a longer recording is run block by block.
         batch_seconds: audio in a batch, padding included.
         window: of attention in long recordings; None for tasks that do not run it.
@@ -61,17 +66,17 @@ def run_recordings(
     for item in batches(recordings, round(max_seconds * rate), round(batch_seconds * rate)):
         if isinstance(item, LongRecording):
             with item.recording.naming_errors():
-                names = _logits(session.manifest) if task == "logits" else OUTPUTS[task]
+                names = _outputs(session.manifest, task)
                 outputs = run_long(session, item.recording, names, window)
+                if task == "embedding" and not outputs:
+                    _check_window(session.manifest, window)
             yield item.index, outputs
             continue
-        for index, outputs in zip(
-            item.indices, run_batch(session, task, item.tensors()), strict=True
-        ):
-            if task == "encoder":
+        if task in {"encoder", "embedding"}:
+            for index, waveform in zip(item.indices, item.waveforms, strict=True):
                 with recordings[index].naming_errors():
-                    _check_embedding(session.manifest, len(outputs["features"]))
-            yield index, outputs
+                    _check_embedding(session.manifest, len(waveform))
+        yield from zip(item.indices, run_batch(session, task, item.tensors()), strict=True)
 
 
 def run_batch(session: Session, task: str, inputs: Tensors) -> list[Tensors]:
@@ -79,11 +84,11 @@ def run_batch(session: Session, task: str, inputs: Tensors) -> list[Tensors]:
     manifest = session.manifest
     if task == "frontend" and "statistics" in manifest.graphs:
         inputs |= session.run("statistics", inputs)
-    outputs = session.run("encoder" if task == "logits" else task, inputs)
-    if task == "logits":
-        by_frame = "frames" in manifest.logits_axes
+    outputs = session.run("encoder" if task in OF_ENCODER else task, inputs)
+    if task in {"logits", "embedding"}:
+        by_frame = task == "logits" and "frames" in manifest.logits_axes
         valid = outputs.get("context_lengths", outputs["frame_lengths"]) if by_frame else None
-        names = sorted(_logits(manifest))
+        names = sorted(_outputs(manifest, task))
         cut = (_cut(outputs[name], valid) for name in names)
         return [dict(zip(names, row, strict=True)) for row in zip(*cut, strict=True)]
     if task == "encoder" and manifest.quantizer_input is not None:
@@ -195,20 +200,35 @@ def measure_statistics(
     return growing.value(), recording
 
 
-def _check_embedding(manifest: Manifest, frames: int) -> None:
+def _check_embedding(manifest: Manifest, samples: int) -> None:
     """Raise `InputError` if an utterance has too few frames for the model's x-vector."""
-    fewest = manifest.embedding_min_frames
+    fewest, frames = manifest.embedding_min_frames, manifest.geometry.frames(samples)
     if fewest is not None and frames < fewest:
-        samples = (fewest - 1) * manifest.hop + manifest.receptive_field
         raise InputError(
             f"found audio of {frames} frames, expected at least {fewest}, or "
-            f"{samples / manifest.sample_rate:.3g} s, for the embedding of a speaker"
+            f"{_xvector_seconds(manifest, fewest):.3g} s, for the embedding of a speaker"
         )
 
 
-def _logits(manifest: Manifest) -> frozenset[str]:
-    """Return the names of the outputs of a model's head."""
-    return frozenset(f"logits_{name}" for name in manifest.heads) or frozenset({"logits"})
+def _check_window(manifest: Manifest, window: Window | None) -> None:
+    """Raise `InputError` where no window of a long recording had enough frames for an x-vector."""
+    found = 0.0 if window is None else window.seconds
+    fewest = _xvector_seconds(manifest, manifest.embedding_min_frames or 1)
+    raise InputError(
+        f"found a window of {found:g} s, expected at least {fewest:.3g} s for the embedding of a "
+        "speaker; choose a longer step, left or right"
+    )
+
+
+def _xvector_seconds(manifest: Manifest, frames: int) -> float:
+    return ((frames - 1) * manifest.hop + manifest.receptive_field) / manifest.sample_rate
+
+
+def _outputs(manifest: Manifest, task: str) -> frozenset[str]:
+    """Return the names of a task's outputs; those of `logits` are the model's heads."""
+    if task == "logits":
+        return frozenset(f"logits_{name}" for name in manifest.heads) or frozenset({"logits"})
+    return OUTPUTS[task]
 
 
 def _lengths_by_output(manifest: Manifest, outputs: Tensors) -> dict[str, str | None]:

@@ -21,9 +21,11 @@ from w2v_edge.runtime.classification import (
     classify_frames,
     classify_utterance,
 )
+from w2v_edge.runtime.embedding import Embedding, check_embedding, require_embedding
 from w2v_edge.runtime.encoding import Encoding, FrameTimes, Times
 from w2v_edge.runtime.graphs import Graphs
 from w2v_edge.runtime.inference import (
+    OF_ENCODER,
     encode_blocks,
     logit_blocks,
     measure_statistics,
@@ -453,6 +455,43 @@ class Model(Graphs):
         return _gather(audio, ((i, self._classified(x)) for i, x in logits))
 
     @overload
+    def embed(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
+    ) -> Embedding: ...
+    @overload
+    def embed(
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
+    ) -> list[Embedding]: ...
+    def embed(
+        self,
+        audio: Audio | Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: Window | None = None,
+    ) -> Embedding | list[Embedding]:
+        """Compute the embedding (dim,) float32 of one recording, or of each in a list.
+
+        Of a recording beyond `longest_context_seconds` an x-vector is the mean of its windows'
+        x-vectors, each weighted by the frames it adds; a mean, and a standard deviation, are over
+        all frames of the recording. Memory stays flat. Arguments and errors as for `encode`.
+
+        Raises:
+            HeadMissingError: the model has no embedding.
+            InputError: audio, or windows of it, too short for an x-vector.
+        """
+        require_embedding(self.manifest)
+        found = self._run(audio, sample_rate, "embedding", window)
+        return _gather(audio, ((i, check_embedding(x["embedding"])) for i, x in found))
+
+    @overload
     def features(self, audio: Audio, sample_rate: int | None = None) -> npt.NDArray[np.float32]: ...
     @overload
     def features(
@@ -562,7 +601,7 @@ class Model(Graphs):
         """Validate recordings, and yield the index and the outputs of each."""
         attention = self._attention(window)
         recordings = prepare(audio, sample_rate, self.manifest)
-        if task in {"encoder", "logits"} or (
+        if task in OF_ENCODER or (
             task == "tokenizer" and self.manifest.quantizer_input == "context"
         ):
             max_seconds, window = attention
@@ -585,7 +624,7 @@ class Model(Graphs):
         execution = self.session.execution
         if not execution.allow_fallback:
             return execution.batch_seconds(execution.info)
-        graph = "encoder" if task == "logits" else task
+        graph = "encoder" if task in OF_ENCODER else task
         return execution.batch_seconds(self.session.open(graph).provider)
 
     def _attention(self, window: Window | None) -> tuple[float, Window]:
