@@ -88,11 +88,3 @@ def test_null_in_lists(key: str, copied: Make, edit: Make, refuses: Make) -> Non
     folder = copied("wav2vec2-ctc")
     edit(folder / "config.json", **{key: [5, None, 2, 2, 2, 2, 2]})
     refuses(folder, "expected lists of positive integers")
-
-
-def test_rotary_frequencies(fresh: Make, tmp_path: Path, edit: Make, refuses: Make) -> None:
-    """Stored ones of another base than the config's are refused; rounded ones are read."""
-    fresh("conformer-rotary").to(torch.bfloat16).save_pretrained(tmp_path)
-    load_source(tmp_path)
-    edit(tmp_path / "config.json", rotary_embedding_base=500)
-    refuses(tmp_path, "rotary_embedding_base 500")

@@ -18,6 +18,7 @@ from w2v_edge.checkpoints.huggingface.families import POOLED
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, parse_heads, reading
+from w2v_edge.checkpoints.huggingface.rotary import doubt_of_rotary
 from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     PREPROCESSOR,
@@ -238,7 +239,7 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     files = origin.get("files", {})
     merged = (f"a LoRA, merged into {origin['base']}",) if "base" in origin else ()
     remarks: tuple[str, ...] = merged + _of_labels(model, VOCABULARY, choices)
-    remarks += doubts_of(files.get(CONFIG, {}), model.config)
+    remarks += doubts_of(files.get(CONFIG, {}), model.config) + doubt_of_rotary(model.config)
     if isinstance(model.config.head, CtcHeadConfig) and choices.labels:
         found = labels_of(files, model.config.head)
         decided = choices.blank is not None or "blank" in origin

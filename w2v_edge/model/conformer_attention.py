@@ -56,7 +56,7 @@ class RotaryAttention(ConformerAttention):
 
     def __init__(self, dim: int, heads: int, config: RotaryPositionConfig) -> None:
         super().__init__(dim, heads)
-        self.base = config.base
+        self.config = config
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values (b, n, d) of x (b, n, d)."""
@@ -69,7 +69,9 @@ class RotaryAttention(ConformerAttention):
         """Rotate x (b, n, d): channel i of each head with channel i + width / 2."""
         heads = rearrange(x, "b n (h d) -> b n h d", h=self.heads)
         index = torch.arange(x.shape[1], device=x.device)
-        angle = index.double().unsqueeze(1) * frequencies(heads.shape[3], self.base).to(x.device)
+        config, width = self.config, heads.shape[3]
+        turning = frequencies(width, config.base, config.precision).to(x.device)
+        angle = index.double().unsqueeze(1) * turning
         cos, sin = (rearrange(y.to(x.dtype), "n d -> n 1 d") for y in (angle.cos(), angle.sin()))
         first, second = heads.chunk(2, dim=3)
         turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=3)
@@ -125,10 +127,14 @@ def by_distance(scores: Tensor) -> Tensor:
     return scores.gather(3, column.expand(batch, heads, frames, frames))
 
 
-def frequencies(width: int, base: float) -> Tensor:
-    """Return width / 2 angles a frame, float64, in geometric series from 1 towards 1 / `base`."""
+def frequencies(width: int, base: float, precision: str = "float32") -> Tensor:
+    """Return width / 2 angles a frame, float64, in geometric series from 1 towards 1 / `base`.
+
+    In a smaller `precision` they are rounded to it.
+    """
     exponent = torch.arange(0, width, 2, dtype=torch.float64, device="cpu") / width
-    return base**-exponent
+    exact = base**-exponent
+    return exact if precision == "float32" else exact.float().to(getattr(torch, precision)).double()
 
 
 def distance_sinusoids(frames: int, dim: int, like: Tensor) -> Tensor:

@@ -99,9 +99,11 @@ class RotaryPositionConfig:
 
     Attributes:
         base: of the geometric series of periods.
+        precision: type that the series was rounded to, as checkpoints in half precision store it.
     """
 
     base: PositiveReal
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     kind: Literal["rotary"] = "rotary"
 
 

@@ -33,10 +33,10 @@ from w2v_edge_export.graph_builder import known
 class Angles(nn.Module):
     """Angles of positions, in whole turns less, so that float32 holds them exactly enough."""
 
-    def __init__(self, width: int, base: float) -> None:
+    def __init__(self, each: Tensor) -> None:
+        """Prepare the angles of `each` frame (width / 2,), float64."""
         super().__init__()
-        turns = frequencies(width, base) / (2 * math.pi)
-        self.turns = nn.Parameter(turns, requires_grad=False)
+        self.turns = nn.Parameter(each / (2 * math.pi), requires_grad=False)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return the angles (n, width / 2), float32, of positions (n,), in frames."""
@@ -49,7 +49,7 @@ class RotationsTwin(nn.Module):
 
     def __init__(self, config: RotaryPositionConfig, width: int) -> None:
         super().__init__()
-        self.angles = Angles(width, config.base)
+        self.angles = Angles(frequencies(width, config.base, config.precision))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the factors (2, n, 1, width of a head) for x (b, n, d)."""
@@ -64,7 +64,7 @@ class SinusoidsTwin(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.angles = Angles(dim, SINUSOID_BASE)
+        self.angles = Angles(frequencies(dim, SINUSOID_BASE))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sinusoids (2 n + 1, d) of n to -n frames before, for x (b, n, d)."""

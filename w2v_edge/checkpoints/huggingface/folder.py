@@ -21,6 +21,7 @@ from w2v_edge.checkpoints.huggingface.families import (
 from w2v_edge.checkpoints.huggingface.lora import LORA_CONFIG, lora_weights, merge
 from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_heads, rename_heads
+from w2v_edge.checkpoints.huggingface.rotary import with_rounding
 from w2v_edge.checkpoints.huggingface.settings import CONFIG, PREPROCESSOR, PROCESSOR, model_config
 from w2v_edge.checkpoints.huggingface.vocabulary import (
     ADDED,
@@ -43,9 +44,6 @@ from w2v_edge.model.checkpoint import assemble_empty, fill
 from w2v_edge.model.speech_model import SpeechModel
 
 FORMAT = "huggingface"
-
-ROTARY = "encoder.embed_positions.inv_freq"
-"""Frequencies of rotary positions, which follow from the config."""
 
 TOKENIZER_FILES = (VOCABULARY, ADDED, TOKENIZER, SPECIAL, FAST_TOKENIZER)
 JSON_FILES = (CONFIG, PREPROCESSOR, PROCESSOR, *TOKENIZER_FILES)
@@ -91,7 +89,6 @@ def read_folder(
         files = {name: x for name, x in files.items() if name not in {VOCABULARY, FAST_TOKENIZER}}
     family = family_of(folder, files[CONFIG])
     tensors = read_weights(folder)
-    _check_frequencies(folder, files[CONFIG], tensors)
     if lora is not None:
         tensors = merge(lora, tensors, family.tensor_prefix)
         if kind is None and "lm_head.weight" in tensors:
@@ -109,27 +106,6 @@ def read_folder(
     }
     model.origin = {"format": FORMAT, "files": files, "language": language, "types": types}
     return model, coverage
-
-
-def _check_frequencies(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> None:
-    """Check stored rotary frequencies, which transformers loads, against the config.
-
-    Raises:
-        CheckpointError: they are of another base.
-    """
-    stored = tensors.get(ROTARY, tensors.get(f"wav2vec2_conformer.{ROTARY}"))
-    base = config.get("rotary_embedding_base", 10_000)
-    if stored is None or stored.ndim != 1 or not isinstance(base, int | float) or base <= 0:
-        return
-    exponents = torch.arange(len(stored)) / len(stored)
-    # Half precision rounds by less.
-    if not torch.allclose(stored.float(), float(base) ** -exponents, rtol=1e-2, atol=0):
-        raise CheckpointError(
-            f"{folder}: found rotary frequencies that are not of rotary_embedding_base {base:g}; "
-            "set it to the base that the model was trained with"
-        )
 
 
 def _convert(
@@ -155,9 +131,10 @@ def _convert(
             config = with_projection(folder, config, shapes)
     except ConfigError as error:
         raise CheckpointError(f"{folder}: {error}") from error
+    prefix = _prefix(tensors, f"{family_for(config.architecture).tensor_prefix}.", kind, chosen)
+    config = with_rounding(folder, config, tensors, prefix)
     empty = assemble_empty(folder, config)
     expected = empty.state_dict()
-    prefix = _prefix(tensors, f"{family_for(config.architecture).tensor_prefix}.", kind, chosen)
     unused = {**UNUSED[kind], **NEVER_READ, **family_of(folder, files[CONFIG]).unused}
     if chosen is not None:
         unused |= {rf"(?!{re.escape(prefix)}{BODY}\.).*": f"not of the model read as {chosen}"}

@@ -19,6 +19,7 @@ from w2v_edge.checkpoints.huggingface.conformer_settings import adapter_values, 
 from w2v_edge.checkpoints.huggingface.families import CLASSES, family_for
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
 from w2v_edge.checkpoints.huggingface.names import key_table
+from w2v_edge.checkpoints.huggingface.rotary import rotary_tensors, with_rounding
 from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     MEL_DEFAULTS,
@@ -77,7 +78,8 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
     state = model.state_dict()
     prefix = "" if kind == "body" else f"{family_for(model.config.architecture).tensor_prefix}."
     tensors = revert(key_table(model.config, state, prefix), state)
-    files = _original(model, tensors) or _describe(model.config, kind)
+    tensors |= rotary_tensors(model.config, prefix)
+    files = _original(model, tensors, prefix) or _describe(model.config, kind)
     with replacing_folder(folder, force=force) as temporary:
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -86,7 +88,9 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
         save_file(original, temporary / SAFETENSORS, metadata={"format": "pt"})
 
 
-def _original(model: SpeechModel, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _original(
+    model: SpeechModel, tensors: Mapping[str, Tensor], prefix: str
+) -> dict[str, Any] | None:
     """Return the JSON files of a model's origin if they still describe it."""
     origin = model.origin or {}
     if origin.get("format") != FORMAT or not isinstance(origin.get("files"), Mapping):
@@ -97,7 +101,8 @@ def _original(model: SpeechModel, tensors: Mapping[str, Tensor]) -> dict[str, An
         files[TOKENIZER] = {**files[TOKENIZER], "target_lang": language}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
-        same = model_config("origin", files, shapes, language) == model.config
+        config = model_config("origin", files, shapes, language)
+        same = with_rounding("origin", config, tensors, prefix) == model.config
     except (CheckpointError, KeyError, TypeError, AttributeError):
         return None
     return files if same else None
