@@ -173,7 +173,7 @@ SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
         "SEWModel",
         {**CONVOLUTIONS, "squeeze_factor": 3, "num_conv_pos_embeddings": 15},
     ),
-    "sew-ctc": ("SEWForCTC", {**CONVOLUTIONS, "hidden_size": 32}),
+    "sew-ctc": ("SEWForCTC", {**CONVOLUTIONS, "hidden_size": 32, "hidden_act": "quick_gelu"}),
     "sew-d": ("SEWDModel", {**CONVOLUTIONS, **BUCKETED}),
     "sew-d-ctc": (
         "SEWDForCTC",
@@ -191,7 +191,8 @@ SQUEEZED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sew-d-classes-mixed": (
         "SEWDForSequenceClassification",
-        {**CONVOLUTIONS, **BUCKETED, **LABELS, "use_weighted_layer_sum": True},
+        {**CONVOLUTIONS, **BUCKETED, **LABELS, "use_weighted_layer_sum": True}
+        | {"hidden_act": "gelu_new"},
     ),
 }
 """Models whose transformer has fewer frames, and which transformers does not run on one frame."""

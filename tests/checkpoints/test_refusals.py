@@ -32,7 +32,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"num_attention_heads": 5}, "context.dim by context.heads"),
     "lists": ({"conv_kernel": [10, 3, 3, 3, 3, 2]}, "conv_dim, conv_kernel and conv_stride"),
     "strides": ({"conv_stride": [5, 2, 2, 2, 2, 2, 0]}, "conv_dim, conv_kernel and conv_stride"),
-    "activation": ({"hidden_act": "relu"}, "hidden_act: expected 'gelu'"),
+    "activation": ({"hidden_act": "mish"}, "hidden_act: expected one of gelu"),
     "activation of the encoder": (
         {"feat_extract_activation": "relu"},
         "feat_extract_activation: expected 'gelu'",

@@ -94,7 +94,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "convolution": ({"conv_kernel_size": 3}, "conv_kernel_size: expected 0"),
     "few buckets": ({"position_buckets": 3}, "context.buckets: expected at least 4"),
     "near": ({"max_position_embeddings": 4}, "context.buckets: expected at least 4"),
-    "another activation": ({"hidden_act": "relu"}, "hidden_act: expected 'gelu'"),
+    "another activation": ({"hidden_act": "mish"}, "hidden_act: expected one of gelu"),
 }
 
 

@@ -251,7 +251,7 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     given = preprocessor(files)
     if isinstance(model.config.feature_encoder, LogMelConfig):
         bins = model.config.feature_encoder.bins
-        doubt = f"no {PREPROCESSOR}: {bins} mel bins, as w2v-BERT 2.0 has them"
+        doubt = f"no {PREPROCESSOR}: {bins} mel bins, by feature_projection_input_dim"
         return (doubt, *remarks) if given is None else remarks
     if given is None:
         rate = model.config.sample_rate

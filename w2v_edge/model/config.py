@@ -14,6 +14,7 @@ from w2v_edge import strict
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.bundle.resampling import MAX_FRAME_RATE, MIN_FRAME_RATE, Resampling
 from w2v_edge.model.conformer_config import (
+    Activation,
     CausalConformerContextConfig,
     ConformerContextConfig,
     ConvAdapterConfig,
@@ -247,6 +248,7 @@ class TransformerContextConfig:
         adapter: strided convolutions after the blocks, if any.
         frame_rate: frames per second that features are resampled to, before their norm and
             projection; None for the rate of the feature encoder.
+        activation: of the feed-forward layers.
     """
 
     kind: Literal["post_norm", "pre_norm"]
@@ -266,6 +268,7 @@ class TransformerContextConfig:
     final_norm: bool = True
     adapter: ConvAdapterConfig | None = None
     frame_rate: Annotated[float, Range(MIN_FRAME_RATE, MAX_FRAME_RATE)] | None = None
+    activation: Activation = "gelu"
 
     @property
     def output_dim(self) -> int:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from w2v_edge.model.validation import Layers, Natural, Positive, PositiveReal, Share
 
-Activation = Literal["gelu", "relu", "swish"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swish"]
+"""Activation of feed-forward layers; `gelu_tanh` and `quick_gelu` approximate GELU."""
 
 
 @dataclass(frozen=True)

@@ -93,5 +93,6 @@ def _transformer(config: SewContextConfig) -> TransformerContextConfig:
         dropout=config.dropout,
         layer_drop=config.layer_drop,
         norm_eps=config.norm_eps,
+        activation=config.activation,
         final_norm=squeezed,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from w2v_edge.model.conformer_config import Activation
 from w2v_edge.model.validation import Layers, Natural, Positive, PositiveReal, Range, Share
 
 
@@ -26,6 +27,7 @@ class SqueezedContextConfig:
         dropout: probability, in training.
         layer_drop: probability that a block is skipped, in training.
         norm_eps: added to the variance in layer norms.
+        activation: of the feed-forward layers.
     """
 
     dim: Positive
@@ -38,6 +40,7 @@ class SqueezedContextConfig:
     dropout: Share = 0.0
     layer_drop: Share = 0.0
     norm_eps: PositiveReal = 1e-5
+    activation: Activation = "gelu"
     kind: Literal["squeezed"] = "squeezed"
 
     @property
@@ -68,6 +71,7 @@ class DisentangledContextConfig:
         layer_drop: probability that a block is skipped, in training.
         norm_eps: added to the variance in layer norms of the blocks.
         feature_norm_eps: added to the variance in the layer norm of the features.
+        activation: of the feed-forward layers.
     """
 
     dim: Positive
@@ -87,6 +91,7 @@ class DisentangledContextConfig:
     layer_drop: Share = 0.0
     norm_eps: PositiveReal = 1e-7
     feature_norm_eps: PositiveReal = 1e-5
+    activation: Activation = "gelu"
     kind: Literal["disentangled"] = "disentangled"
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ from w2v_edge.model.position import (
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,
     "swish": F.silu,
 }
@@ -152,7 +155,7 @@ class TransformerBlock(nn.Module):
         gated = config.relative_position is not None
         self.attention = SelfAttention(config.dim, config.heads, gated=gated)
         self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.feed_forward = FeedForward(config.dim, config.feed_forward)
+        self.feed_forward = FeedForward(config.dim, config.feed_forward, config.activation)
         self.feed_forward_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         hidden = config.language_adapter

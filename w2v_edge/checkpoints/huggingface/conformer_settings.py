@@ -25,7 +25,7 @@ def conformer(settings: SourceSettings) -> dict[str, Any]:
         "heads": settings["num_attention_heads"],
         "feed_forward": settings["intermediate_size"],
         "kernel": settings["conv_depthwise_kernel_size"],
-        "activation": _activation(settings, "hidden_act"),
+        "activation": activation(settings, "hidden_act"),
         "dropout": clip_share(settings["hidden_dropout"]),
         "layer_drop": clip_share(settings["layerdrop"]),
         "norm_eps": float(settings["layer_norm_eps"]),
@@ -34,13 +34,29 @@ def conformer(settings: SourceSettings) -> dict[str, Any]:
 
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
     "relu": "relu",
     "silu": "swish",
     "swish": "swish",
 }
 
 
-def _activation(settings: SourceSettings, key: str) -> Activation:
+NAMES: dict[Activation, str] = {"gelu_tanh": "gelu_pytorch_tanh"}
+"""Names of transformers, where they differ from ours."""
+
+
+def activation(settings: SourceSettings, key: str) -> Activation:
+    """Return an activation.
+
+    Raises:
+        CheckpointError: it is not supported.
+    """
     if settings[key] not in ACTIVATIONS:
         raise settings.error(key, f"one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[settings[key]]
@@ -70,9 +86,10 @@ def attention_adapter(settings: SourceSettings) -> AttentionAdapterConfig | None
             raise settings.error("use_intermediate_ffn_before_adapter", "false without an adapter")
         return None
     kernel, stride = settings["adapter_kernel_size"], settings["adapter_stride"]
-    if kernel // 2 != stride // 2:
-        # transformers pads by half the stride, and counts frames as if by half the kernel.
-        raise settings.error("adapter_kernel_size", f"its half to be the stride's, {stride // 2}")
+    if kernel // 2 < stride // 2:
+        # transformers pads by half the stride, and counts frames as if by half the kernel: its
+        # attention would miss frames that are there, if it is given a mask.
+        raise settings.error("adapter_kernel_size", f"at least {stride // 2 * 2}, as of the stride")
     return AttentionAdapterConfig(
         dim=settings.integer("output_hidden_size") or settings["hidden_size"],
         layers=settings["num_adapter_layers"],
@@ -80,7 +97,7 @@ def attention_adapter(settings: SourceSettings) -> AttentionAdapterConfig | None
         stride=stride,
         padding=stride // 2,
         feed_forward=settings["intermediate_size"],
-        activation=_activation(settings, "adapter_act"),
+        activation=activation(settings, "adapter_act"),
         first_feed_forward=first,
     )
 
@@ -101,7 +118,7 @@ def conformer_values(context: AnyConformerConfig) -> dict[str, Any]:
     """Return the settings of a conformer that transformers has no others for."""
     position = context.position
     found: dict[str, Any] = {
-        "hidden_act": context.activation,
+        "hidden_act": NAMES.get(context.activation, context.activation),
         "conv_depthwise_kernel_size": context.kernel,
         "position_embeddings_type": None if position is None else position.kind,
         **adapter_values(context.adapter),
@@ -126,6 +143,6 @@ def adapter_values(adapter: ConvAdapterConfig | AttentionAdapterConfig | None) -
         "adapter_stride": adapter.stride,
     }
     if isinstance(adapter, AttentionAdapterConfig):
-        found["adapter_act"] = adapter.activation
+        found["adapter_act"] = NAMES.get(adapter.activation, adapter.activation)
         found["use_intermediate_ffn_before_adapter"] = adapter.first_feed_forward
     return found

@@ -223,6 +223,7 @@ class Sew(Family):
             "dropout": block.dropout,
             "layer_drop": block.layer_drop,
             "norm_eps": block.norm_eps,
+            "activation": block.activation,
         }
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from w2v_edge.checkpoints.huggingface.conformer_settings import conv_adapter
+from w2v_edge.checkpoints.huggingface.conformer_settings import activation, conv_adapter
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
 from w2v_edge.model.config import Architecture, TransformerContextConfig
 from w2v_edge.model.conformer_config import AnyConformerConfig
 from w2v_edge.model.sew_config import (
     SewContextConfig,
 )
-
-GELU = ("gelu", "gelu_python")
-"""Names of the exact GELU in transformers."""
 
 
 class Family:
@@ -28,7 +25,6 @@ class Family:
         pretraining: whether its pre-training class is read with quantizer and objective; otherwise
             such a class is read as its body.
         log_mel: whether the features are mel energies, and not strided convolutions.
-        activations: names of the activation inside a transformer's blocks, always GELU.
         defaults: defaults of its settings, where they are not those of wav2vec 2.0.
         unused: reason by pattern of further tensors that no class reads.
     """
@@ -39,7 +35,6 @@ class Family:
     tensor_prefix: str
     pretraining = False
     log_mel = False
-    activations: tuple[str, ...] = GELU
     defaults: ClassVar[Mapping[str, Any]] = {}
     unused: ClassVar[Mapping[str, str]] = {}
 
@@ -65,8 +60,6 @@ class Family:
 
     def transformer(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer of wav2vec 2.0 with the settings of a model."""
-        if settings["hidden_act"] not in self.activations:
-            raise settings.error("hidden_act", "'gelu', the only supported value")
         kernel = settings.integer("num_conv_pos_embeddings")
         return TransformerContextConfig(
             "pre_norm" if settings["do_stable_layer_norm"] else "post_norm",
@@ -80,4 +73,5 @@ class Family:
             layer_drop=clip_share(settings["layerdrop"]),
             norm_eps=float(settings["layer_norm_eps"]),
             adapter=conv_adapter(settings),
+            activation=activation(settings, "hidden_act"),
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from w2v_edge.checkpoints.huggingface.classes import read_classes, read_meaning
+from w2v_edge.checkpoints.huggingface.conformer_settings import ACTIVATIONS
 from w2v_edge.checkpoints.huggingface.doubts import check_never_null, major_version
 from w2v_edge.checkpoints.huggingface.families import POOLED, family_of, model_kind
-from w2v_edge.checkpoints.huggingface.family import GELU, Family
+from w2v_edge.checkpoints.huggingface.family import Family
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, pooled_head, pooled_heads
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, Labels, read_labels
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
@@ -52,6 +53,7 @@ MEL_DEFAULTS: dict[str, Any] = {
     "sampling_rate": SAMPLE_RATE,
     "num_mel_bins": 80,
     "stride": 2,
+    "padding_side": "right",
 }
 """Settings of the preprocessor of mel energies."""
 
@@ -204,7 +206,7 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
 
 
 def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoderConfig:
-    if settings["feat_extract_activation"] not in GELU:
+    if ACTIVATIONS.get(settings["feat_extract_activation"]) != "gelu":
         raise settings.error("feat_extract_activation", "'gelu', the only supported value")
     lists = _layer_lists(settings, ("conv_dim", "conv_kernel", "conv_stride"))
     layers = tuple(ConvLayer(*layer) for layer in lists)
@@ -216,14 +218,16 @@ def _feature_encoder(settings: SourceSettings, family: Family) -> FeatureEncoder
 
 
 def _log_mel(settings: SourceSettings, files: JsonFiles) -> LogMelConfig:
-    """Return the mel energies that the preprocessor computes, by default with 80 bins."""
+    """Return the mel energies that the preprocessor computes; without one, by the config."""
     given = SourceSettings(
         f"{settings.path}: {PREPROCESSOR}", preprocessor(files) or {}, MEL_DEFAULTS, True
     )
-    for key in ("feature_extractor_type", "sampling_rate", "stride"):
+    for key in ("feature_extractor_type", "sampling_rate", "stride", "padding_side"):
         given.require(key, MEL_DEFAULTS[key])
-    bins = given["num_mel_bins"]
-    if bins * given["stride"] != settings["feature_projection_input_dim"]:
+    bins, width = given["num_mel_bins"], settings["feature_projection_input_dim"]
+    if preprocessor(files) is None:
+        bins = width // given["stride"]
+    if bins * given["stride"] != width:
         raise settings.error(
             "feature_projection_input_dim",
             f"{given['stride']} frames of {bins} mel bins, as {PREPROCESSOR} says",

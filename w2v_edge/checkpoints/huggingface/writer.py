@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from w2v_edge.checkpoints.huggingface.classes import PROBLEMS
-from w2v_edge.checkpoints.huggingface.conformer_settings import adapter_values, conformer_values
+from w2v_edge.checkpoints.huggingface.conformer_settings import (
+    NAMES,
+    adapter_values,
+    conformer_values,
+)
 from w2v_edge.checkpoints.huggingface.families import CLASSES, family_for
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, JSON_FILES
 from w2v_edge.checkpoints.huggingface.names import key_table
@@ -184,7 +188,7 @@ def _config(config: ModelConfig, kind: str) -> dict[str, Any]:
 
 def _sew(context: SewContextConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "hidden_act": "gelu",
+        "hidden_act": NAMES.get(context.activation, context.activation),
         "num_conv_pos_embeddings": context.position_kernel,
         "num_conv_pos_embedding_groups": context.position_groups,
         "squeeze_factor": context.squeeze,
@@ -222,7 +226,7 @@ def _feature_encoder(config: ModelConfig) -> dict[str, Any]:
 
 def _transformer(context: TransformerContextConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "hidden_act": "gelu",
+        "hidden_act": NAMES.get(context.activation, context.activation),
         "do_stable_layer_norm": context.kind == "pre_norm",
         "num_conv_pos_embedding_groups": context.position_groups,
         "conv_pos_batch_norm": context.position == "batch_norm",
@@ -320,7 +324,6 @@ def _preprocessor(config: ModelConfig) -> dict[str, Any]:
             "num_mel_bins": bins,
             "feature_size": bins,
             "padding_value": 0.0,
-            "padding_side": "right",
             "return_attention_mask": True,
         }
     return {
