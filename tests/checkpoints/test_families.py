@@ -21,10 +21,11 @@ from transformers import (
     Wav2Vec2ForPreTraining,
 )
 
-from w2v_edge.checkpoints import load_source
+from w2v_edge.checkpoints import load_source, write_folder
 from w2v_edge.checkpoints.huggingface.names import key_table
 from w2v_edge.checkpoints.huggingface.settings import model_config
 from w2v_edge.checkpoints.key_table import convert
+from w2v_edge.errors import CheckpointError
 from w2v_edge.model import SpeechModel, preset
 from w2v_edge.model.checkpoint import assemble_empty
 from w2v_edge.model.config import TransformerContextConfig
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 Floats = npt.NDArray[np.float32]
 Make = Callable[..., Any]
+PRETRAINED = ["wav2vec2-pretraining", "wav2vec2-pretraining-large"]
 FORMS = ["wav2vec2-ctc", "hubert-batch-norm", "wavlm-ctc", "data2vec"]
 """Models whose tensors differ in name and place."""
 
@@ -94,7 +96,7 @@ def test_hidden_states(
     equal(ours(cut, waveform)["context"], states[2])
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-pretraining", "wav2vec2-pretraining-large"])
+@pytest.mark.parametrize("name", [*PRETRAINED, "unispeech-pretraining"])
 @pytest.mark.parametrize("samples", [400, 16_001])
 def test_codes_and_projections(
     name: str, samples: int, hf: Make, hf_folder: Make, equal: Make, utterance: Make
@@ -104,7 +106,7 @@ def test_codes_and_projections(
     waveform = torch.from_numpy(utterance(samples))[None]
     features = model.features(waveform, torch.tensor([samples]))
     quantized = model.quantizer(features)
-    extracted = peer.wav2vec2(waveform).extract_features
+    extracted = peer.base_model(waveform).extract_features
     vectors, perplexity = peer.quantizer(extracted)
     logits = peer.quantizer.weight_proj(extracted).unflatten(-1, (2, 40))
     best = logits.topk(2, dim=-1).values
@@ -117,12 +119,14 @@ def test_codes_and_projections(
     if clear.all():
         equal(quantized.vectors, vectors)
         torch.testing.assert_close(quantized.code_perplexity.sum(), perplexity)
+    if model.config.objective is None:
+        return
     objective = peer(waveform)
     equal(model.prediction_projection(model.context(features)), objective.projected_states)
     equal(model.target_projection(vectors), objective.projected_quantized_states)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-pretraining", "wav2vec2-pretraining-large"])
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_predictions_and_targets_of_pretraining(
     name: str, hf: Make, hf_folder: Make, equal: Make, utterance: Make
 ) -> None:
@@ -339,13 +343,26 @@ def _pretraining(folder: Path) -> Any:
     return model
 
 
-@pytest.mark.parametrize("name", ["unispeech-pretraining", "unispeech-sat-pretraining"])
-def test_the_body_of_a_pre_training_class(name: str, hf: Make, hf_folder: Make) -> None:
-    """Where the objective is another, the body is read, and all else is listed."""
+def test_the_body_of_a_pre_training_class(hf: Make, hf_folder: Make) -> None:
+    """Where transformers runs no quantizer, the body is read, and all else is listed."""
+    name = "unispeech-sat-pretraining"
     coverage = load_source(hf_folder(name)).coverage
     assert coverage is not None
     others = {key for key in hf(name).state_dict() if not key.startswith("unispeech")}
     assert {"quantizer.codevectors", "project_q.bias"} < others == coverage.ignored.keys()
+
+
+def test_another_objective(hf_folder: Make, tmp_path: Path) -> None:
+    """UniSpeech's quantizer is read without its objective, and written as a body alone."""
+    source = load_source(hf_folder("unispeech-pretraining"))
+    assert source.coverage is not None
+    assert {x.partition(".")[0] for x in source.coverage.ignored} == {
+        *("project_q", "project_hid", "ctc_proj")
+    }
+    with pytest.raises(CheckpointError, match="--as body"):
+        write_folder(source.model, tmp_path / "back")
+    body = load_source(hf_folder("unispeech-pretraining"), kind="body")
+    assert body.model.config.quantizer is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Wav2Vec2Conformer(Family):
 
     model_type, architecture = "wav2vec2-conformer", "wav2vec2_conformer"
     class_prefix, tensor_prefix = "Wav2Vec2Conformer", "wav2vec2_conformer"
-    pretraining = True
+    pretraining = "objective"
     unused: ClassVar = {r"(.*\.)?encoder\.pos_conv_embed\..*": "no output depends on it"}
 
     def final_norm(self, settings: SourceSettings) -> bool:  # noqa: ARG002 - not configurable

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from w2v_edge.checkpoints.huggingface.conformer_families import Wav2Vec2Bert, Wav2Vec2Conformer
 from w2v_edge.checkpoints.huggingface.doubts import one_kind
@@ -101,7 +101,7 @@ class Wav2Vec2(Family):
 
     model_type, architecture = "wav2vec2", "wav2vec2"
     class_prefix, tensor_prefix = "Wav2Vec2", "wav2vec2"
-    pretraining = True
+    pretraining = "objective"
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer, with MMS's language adapters if configured."""
@@ -172,6 +172,8 @@ class UniSpeech(Family):
     model_type = "unispeech"
     architecture: Architecture = "unispeech"
     class_prefix, tensor_prefix = "UniSpeech", "unispeech"
+    pretraining: Literal["", "quantizer", "objective"] = "quantizer"
+    unused: ClassVar = {r"(project_q|project_hid|ctc_proj)\..*": "of pre-training"}
 
     def context(self, settings: SourceSettings) -> TransformerContextConfig:
         """Return the transformer; as in wav2vec 2.0, pre-norm blocks may have adapters."""
@@ -186,6 +188,8 @@ class UniSpeechSat(UniSpeech):
 
     model_type, architecture = "unispeech-sat", "unispeech_sat"
     class_prefix, tensor_prefix = "UniSpeechSat", "unispeech_sat"
+    # Its class has a quantizer that transformers never runs.
+    pretraining = ""
 
 
 class Sew(Family):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from w2v_edge.checkpoints.huggingface.conformer_settings import activation, conv_adapter
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
@@ -22,8 +22,8 @@ class Family:
         architecture: our architecture.
         class_prefix: beginning of the names of its classes.
         tensor_prefix: beginning of the names of the body's tensors, in a model with a head.
-        pretraining: whether its pre-training class is read with quantizer and objective; otherwise
-            such a class is read as its body.
+        pretraining: what is read of its pre-training class beside the body: quantizer and
+            objective, or the quantizer alone, whose objective is another; nothing if empty.
         log_mel: whether the features are mel energies, and not strided convolutions.
         defaults: defaults of its settings, where they are not those of wav2vec 2.0.
         unused: reason by pattern of further tensors that no class reads.
@@ -33,7 +33,7 @@ class Family:
     architecture: Architecture
     class_prefix: str
     tensor_prefix: str
-    pretraining = False
+    pretraining: Literal["", "quantizer", "objective"] = ""
     log_mel = False
     defaults: ClassVar[Mapping[str, Any]] = {}
     unused: ClassVar[Mapping[str, str]] = {}

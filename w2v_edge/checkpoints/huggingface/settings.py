@@ -163,7 +163,11 @@ def model_config(
         quantizer=_quantizer(settings) if pretrained else None,
         masking=_masking(settings) if masked else None,
         context=family.context(settings),
-        objective=_objective(settings, grouped=grouped) if pretrained else None,
+        objective=(
+            _objective(settings, grouped=grouped)
+            if pretrained and family.pretraining == "objective"
+            else None
+        ),
         normalise=NormalisationConfig(NORMALISATION_EPS) if normalise else None,
         feature_norm=family.feature_norm(settings),
         head=_head(settings, family, kind, files, shapes, language, heads),

@@ -140,8 +140,11 @@ def _class_kind(config: ModelConfig) -> str:
         return config.head.kind
     if config.quantizer is None:
         return "body"
-    if config.objective is None or not family_for(config.architecture).pretraining:
-        raise CheckpointError("found a quantizer without objective, which no class has")
+    if config.objective is None or family_for(config.architecture).pretraining != "objective":
+        raise CheckpointError(
+            "found a quantizer without the rest of pre-training, which no class has; write the "
+            "body: --as body"
+        )
     return "pretraining"
 
 
