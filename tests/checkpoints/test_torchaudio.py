@@ -202,3 +202,17 @@ def test_norms_that_no_published_model_tells(hf: Make, tmp_path: Path) -> None:
     assert '{"encoder_layer_norm_first": false}' in remark
     path.with_suffix(".json").write_text(json.dumps({**given, "encoder_layer_norm_first": True}))
     assert not [x for x in load_source(path).remarks if "norms" in x]
+
+
+def test_an_import_keeps_doubts(hf: Make, tmp_path: Path, command: Make) -> None:
+    """What was said about a file is said of its import, and of a copy of that."""
+    source, once, twice = (tmp_path / name for name in ("small.pt", "once.pt", "twice.pt"))
+    torch.save(_torchaudio(hf("wav2vec2-ctc-large").state_dict(), wavlm=False), source)
+    source.with_suffix(".json").write_text('{"encoder_num_heads": 4}')
+    *said, _ = load_source(source).remarks
+    assert len(said) == 2
+    for before, after in ((source, once), (once, twice)):
+        assert command("import", before, "-o", after)[0] == 0
+        *found, no_labels = load_source(after).remarks
+        assert found == [f"small.pt: {remark}" for remark in said]
+        assert "labels" in no_labels

@@ -266,6 +266,14 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     return remarks
 
 
+def _of_import(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
+    """Return what was said when a model was imported from another project's file."""
+    origin = model.origin or {}
+    said = [x for x in origin.get("remarks", []) if isinstance(x, str)]
+    lines = [" ".join(f"{origin.get('file')!s:.60}: {x}".split()) for x in said]
+    return (*lines, *_of_labels(model, "labels", choices))
+
+
 def _of_labels(model: SpeechModel, what: str, choices: _Choices) -> tuple[str, ...]:
     head = model.config.head
     if head is None or head.kind != "ctc" or head.labels or not choices.labels:
@@ -298,7 +306,7 @@ def _file(path: Path, choices: _Choices) -> Source:
             return _converted(path, name, read, payload, choices)
     model = load_checkpoint(path, mapped=True)
     converted = (model.origin or {}).get("format") == FORMAT
-    remarks = _remarks(model, choices) if converted else _of_labels(model, "labels", choices)
+    remarks = _remarks(model, choices) if converted else _of_import(model, choices)
     return Source(_name(path), "w2v-edge", model, source_hash([path]), None, remarks)
 
 
@@ -306,6 +314,7 @@ def _converted(
     path: Path, name: str, read: Callable[..., Converted], payload: object, choices: _Choices
 ) -> Source:
     found = read(path, payload, labels=choices.labels)
+    found.model.origin = {"format": name, "file": _name(path), "remarks": list(found.remarks)}
     remarks = (*found.remarks, *_of_labels(found.model, LABELS[name], choices))
     return Source(_name(path), name, found.model, source_hash([path]), found.coverage, remarks)
 
