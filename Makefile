@@ -16,7 +16,7 @@ CHROMIUM ?= /usr/bin/chromium
 ORT_INCLUDE ?= /usr/include/onnxruntime
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
-.PHONY: demo test test-openvino fuzz lint bench bench-report conformance clean web test-web test-node test-c chromium
+.PHONY: demo test test-openvino fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo --force
@@ -52,9 +52,14 @@ bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
 
-# Tables and pictures from bench/results, README.md's among them.
+# Tables and pictures from bench/results: README.md's, those of docs/ and of the model card.
 bench-report: $(VENV)/.dev
 	$(BIN)/python -m bench.report
+
+# The pages of docs/ with the reference, as build/docs; a broken link is an error.
+docs: $(VENV)/.user
+	$(PIP) --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # The matrix of conformance, from what the tests of checkpoints compare.
 conformance: $(VENV)/.dev

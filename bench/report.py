@@ -1,4 +1,4 @@
-"""Generates tables and pictures from results, for README.md, the model card and `results/`.
+"""Generates tables and pictures from results, for README.md, docs/, the model card and `results/`.
 
     python -m bench.report [--check]
 
@@ -13,8 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-import bench.readme
-from bench import conformance
+from bench import conformance, pages
 from bench.corpus import plan
 from bench.peers import report as peers
 from bench.peers.results import MORE, Results
@@ -26,10 +25,11 @@ from w2v_edge.latency.report.markdown import markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench/results"
-README = ROOT / "README.md"
 CARD = ROOT / "w2v_edge/data/tiny/README.md"
-TEXTS = {README: bench.readme.TABLES, CARD: card.TABLES}
+TEXTS = {**{ROOT / name: tables for name, tables in pages.TABLES.items()}, CARD: card.TABLES}
 """Texts that have places for tables."""
+
+DEMO_SECONDS = 4
 
 
 def main() -> None:
@@ -46,6 +46,7 @@ def main() -> None:
     for path, text in _filled().items():
         write(path, text)
     card.draw(RESULTS, CARD.with_name("curves.svg"))
+    draw_demo(ROOT / "docs/demo.png")
 
 
 def refresh(folder: Path) -> None:
@@ -95,6 +96,26 @@ def draw(folder: Path) -> None:
             draw_lengths(report, path.with_suffix(".svg"))
 
 
+def draw_demo(path: Path) -> None:
+    """Draw README.md's picture: codes of a recording, in a palette, which is a small file."""
+    from PIL import Image
+
+    import w2v_edge
+    from w2v_edge import data
+    from w2v_edge.audio import read_audio
+    from w2v_edge.picture import draw_codes
+
+    model = w2v_edge.load(data.TINY_INT8)
+    waveform = read_audio(data.DEMO_CLIP, model.sample_rate)[: DEMO_SECONDS * model.sample_rate]
+    encoding = model.encode(waveform)
+    assert encoding.codes is not None
+    assert model.manifest.codebook is not None
+    entries, title = model.manifest.codebook.entries, "Speech and its codes"
+    draw_codes(path, waveform, model.sample_rate, encoding.codes, encoding.times, entries, title)
+    with Image.open(path) as picture:
+        picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(path, optimize=True)
+
+
 def _stems(folder: Path) -> list[Path]:
     """Return the paths of comparisons with peers, without their endings."""
     found = sorted(folder.rglob(f"peers-*{MORE}"))
@@ -102,7 +123,7 @@ def _stems(folder: Path) -> list[Path]:
 
 
 def _filled() -> dict[Path, str]:
-    return {path: bench.readme.fill(_read(path), RESULTS, tables) for path, tables in TEXTS.items()}
+    return {path: pages.fill(_read(path), RESULTS, tables) for path, tables in TEXTS.items()}
 
 
 def _read(path: Path) -> str:

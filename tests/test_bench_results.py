@@ -27,6 +27,7 @@ REPORTS = [path for path in FILES if json.loads(path.read_text()).get("format") 
 
 FILLED = {
     "README.md": ("| 0.8096", "| 0.9096"),
+    "docs/results.md": ("| 0.8096", "| 0.9096"),
     "w2v_edge/data/tiny/README.md": ("| crop seconds | 10.0", "| crop seconds | 20.0"),
     "bench/results/peers-base.md": ("0.809641", "0.909641"),
 }
@@ -83,7 +84,7 @@ def test_a_report_compared_with_itself_is_the_same() -> None:
 
 
 def test_published_tables_are_those_of_the_results() -> None:
-    """README.md and the tables beside the results hold the figures that were measured."""
+    """README.md, docs/ and the tables beside the results hold the figures that were measured."""
     done = _bench_report(ROOT, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -91,6 +92,7 @@ def test_published_tables_are_those_of_the_results() -> None:
 def test_figures_that_were_not_measured_are_found_and_replaced(tmp_path: Path) -> None:
     """Each text with a changed figure fails the check in one line, and a rebuild corrects it."""
     shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     card = Path("w2v_edge/data/tiny/README.md")
     (tmp_path / card).parent.mkdir(parents=True)

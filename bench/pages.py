@@ -1,4 +1,4 @@
-"""Generates the tables of README.md, between `<!-- table: NAME -->` and `<!-- end -->`."""
+"""The tables of README.md and docs/, each between `<!-- table: NAME -->` and `<!-- end -->`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     **{OURS.format(x): (f"tokenizer-ours-{x}",) for x in PRECISIONS},
 }
 
+SUMMARY_SECONDS = 10.0
 FRONTEND_SECONDS = 300
 MEMORY_MARGIN = 0.03
 """Share by which the resident memory of two runs may differ."""
@@ -77,6 +78,17 @@ def fill(text: str, folder: Path, tables: Mapping[str, Callable[[Path], str]]) -
         made = f"<!-- table: {name} -->\n{make(folder)}\n<!-- end -->"
         text = text[:begin] + made + text[end:]
     return text
+
+
+def summary(folder: Path) -> str:
+    """Make the table of encoders at one length."""
+    results = Results.read(folder / PEERS)
+    chosen = _chosen(results, "encoder", ENCODERS)
+    times = _times(results, "encoder", chosen, SUMMARY_SECONDS)
+    memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
+    cosines = [_cosine(results, side) for side in chosen.values()]
+    head = ["encoder", f"{SUMMARY_SECONDS:g} s of speech", "peak memory", "cosine, worst decile"]
+    return _table(head, [list(chosen), _best(times), _best(memory), cosines])
 
 
 def encoder(folder: Path) -> str:
@@ -152,14 +164,14 @@ def memory(folder: Path) -> str:
     return table([title, *(f"{x} s" for x in lengths)], rows.values())
 
 
-TABLES: Mapping[str, Callable[[Path], str]] = {
-    "windows": windows,
-    "memory": memory,
-    "encoder": encoder,
-    "tokenizer": tokenizer,
-    "learned": card.summary,
-    "trained in 8 bits": card.weight_quantization,
+TABLES: Mapping[str, Mapping[str, Callable[[Path], str]]] = {
+    "README.md": {"summary": summary},
+    "docs/streaming.md": {"windows": windows, "memory": memory},
+    "docs/results.md": {"encoder": encoder, "tokenizer": tokenizer},
+    "docs/training.md": {"learned": card.summary},
+    "docs/quantization.md": {"trained in 8 bits": card.weight_quantization},
 }
+"""Tables by page and name."""
 
 
 def _chosen(results: Results, group: str, titles: Mapping[str, Sequence[str]]) -> dict[str, str]:
