@@ -45,7 +45,7 @@ COMMANDS = sorted(
         for command in commands(block)
     }
 )
-QUICK = "encode tokenize transcribe align compare-speakers search inspect doctor".split()
+QUICK = "encode tokenize transcribe align classify compare-speakers search inspect doctor".split()
 """Verbs that the test runs; other verbs take long, and are run by tests of their own."""
 
 BUNDLES = "asr asr-fp32 contentvec-fp32 hubert-fp32 mms-swh speakers-fp32 tuned/model-fp32".split()
@@ -103,6 +103,7 @@ def everything(
 def workplace(
     bundle: Callable[[str], Path],
     everything: Path,
+    voice_bundle: Path,
     shared_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,6 +119,8 @@ def workplace(
     (folder / "ckpt-int8").symlink_to(data.TINY_INT8)
     for name in BUNDLES:
         (folder / name).symlink_to(everything)
+    for name in ("emotion-fp32", "language-fp32"):
+        (folder / name).symlink_to(voice_bundle)
     (folder / "path/to").mkdir(parents=True)
     (folder / "path/to/emotion-model").symlink_to(shared_folder / "checkpoints/ctc")
     for name in ("recordings", "talks", "hours", "calls"):

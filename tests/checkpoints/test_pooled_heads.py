@@ -364,6 +364,12 @@ def test_classify_by_name(bundles: Any, command: Make, utterance: Make, tmp_path
     age, _, gender = out.partition("; gender: ")
     assert age == f"age: age {float(wanted['age']):.4g}"
     assert gender.count("%") == 3
+    seconds = len(waveform) / 16_000
+    over_time: Any = model.classify(waveform, every=9.0)
+    np.testing.assert_array_equal(over_time["age"].scores[0], found["age"].scores)
+    code, out, _ = command("classify", folders["fp32"], tmp_path / "x.wav", "--every", "9s")
+    assert code == 0
+    assert out.startswith(f"0.00\t{seconds:.2f}\t{age}; gender: ")
     code, out, _ = command("classify", folders["fp32"], tmp_path / "x.wav", "--json")
     assert code == 0
     assert json.loads(out)[0]["heads"]["gender"]["label"] == found["gender"].label

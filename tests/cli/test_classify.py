@@ -68,3 +68,39 @@ def test_frames(w2v_edge: Verb, classifier: Verb, recordings: Path) -> None:
     assert [x["label"] for x in found["segments"]] == ["right", "left", "right"]
     assert [x["start"] for x in found["segments"]] == pytest.approx([0, 0.04, 0.06])
     assert [x["end"] for x in found["segments"]] == pytest.approx([0.04, 0.06, 0.08])
+
+
+def test_over_time(w2v_edge: Verb, voice_bundle: Path, recordings: Path) -> None:
+    """A line for each window with its times; --json has all of them; one bad file stops none."""
+    good = recordings / "good.wav"
+    options = ("--every", "250ms", "--window", "0.5s", "--top", "1")
+    outcome = w2v_edge("classify", voice_bundle, good, *options)
+    assert outcome.code == 0
+    lines = [line.split("\t") for line in outcome.out.splitlines()]
+    assert [x[:2] for x in lines[:3]] == [["0.00", "0.50"], ["0.25", "0.75"], ["0.50", "1.00"]]
+    assert all(x[2].endswith("%") for x in lines)
+    found, bad = w2v_edge("classify", voice_bundle, recordings, *options, "--json").json
+    assert "text.wav" in bad["error"]
+    seconds = soundfile.info(good).duration
+    assert found["windows"][-1]["end"] == pytest.approx(seconds)
+    assert found["windows"][-1]["start"] == pytest.approx(seconds - 0.5)
+    for window, line in zip(found["windows"], lines, strict=True):
+        ((label, probability),) = [x.values() for x in window["top"]]
+        assert line[2] == f"{label} {100 * probability:.1f}%"
+        assert window["label"] == label
+    many = w2v_edge("classify", voice_bundle, recordings, *options)
+    assert many.out.startswith(f"{good}\t0.00\t0.50\t")
+
+
+def test_two_kinds_of_window(w2v_edge: Verb, tmp_path: Path) -> None:
+    """Seconds go with --every, parts without; times are above 0 and finite."""
+    for options in (
+        ("--window", "5s"),
+        ("--every", "1", "--window", "step=1,left=1,right=1"),
+        ("--every", "0"),
+        ("--every", "-1s"),
+        ("--every", "nan"),
+        ("--every", "fast"),
+        ("--every", "1s", "--window", "0s"),
+    ):
+        assert w2v_edge("classify", tmp_path, "a.wav", *options).code == 2

@@ -23,6 +23,7 @@ from w2v_edge import data
 model = w2v_edge.load(sys.argv[1])
 clip = data.clips(16_000)["en-activated"]
 model.classify(clip)
+model.classify(clip, every=0.5)
 embedding = model.embed(clip)
 runtime = list(sys.modules)
 from w2v_edge import corpus

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
 
-from w2v_edge.cli.options import json_option, load_options, verb, window_option
+from w2v_edge.cli.options import Seconds, WindowType, json_option, load_options, verb
 from w2v_edge.cli.output import require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 
@@ -20,18 +20,45 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 
+class _WindowOrSeconds(WindowType):
+    """A window of attention, or with --every the seconds of audio in a window."""
+
+    def __init__(self) -> None:
+        super().__init__(live=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        convert = super().convert if "=" in str(value) else Seconds().convert
+        return convert(value, param, ctx)
+
+
 @verb("classify")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, help="Number of labels to print.")
-@window_option()
+@click.option(
+    "--every",
+    type=Seconds(),
+    metavar="SECONDS",
+    show_default="once for each file",
+    help="Classify windows that begin every so many seconds, such as 1s.",
+)
+@click.option(
+    "--window",
+    type=_WindowOrSeconds(),
+    metavar="SECONDS|step=S,left=S,right=S",
+    show_default="5s with --every, or --every if that is longer; else all of the audio, up to the "
+    "length that fits",
+    help="With --every, the length of its windows, such as 5s; else the attention window, see "
+    "w2v-edge encode.",
+)
 @load_options
 @json_option
 def command(
     bundle: Path,
     audio: tuple[Path, ...],
     top: int,
-    window: Window | None,
+    every: float | None,
+    window: Window | float | None,
     load_with: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -39,9 +66,16 @@ def command(
 
     Prints the most probable labels of each file with their probabilities, or all values of a
     regression; of several classifiers each under its name. For a model that classifies frames it
-    prints the fraction of frames of each label; --json adds segments with their times in seconds. A
-    file that fails is reported, the others are classified, and the exit code is 1.
+    prints the fraction of frames of each label; --json adds segments with their times in seconds.
+    With --every it prints a line for each window, with its start and end in seconds: the last one
+    ends with the recording. A file that fails is reported, the others are classified, and the exit
+    code is 1.
     """
+    if window is not None and isinstance(window, float) != (every is not None):
+        raise click.UsageError(
+            "--window is a number of seconds, such as 5s, with --every, and step=S,left=S,right=S "
+            "without."
+        )
     require("classifying audio files", "cpu", "audio")
     import w2v_edge
     from w2v_edge.runtime.classification import classifiers
@@ -51,16 +85,27 @@ def command(
     files = files_of(audio)
 
     def classify(_: int, source: Path) -> Result:
-        return _classify_one(model, window, source, top)
+        if every is not None:
+            return _classify_windows(model, source, top, window=window, every=every)
+        return _classify_one(model, cast("Window | None", window), source, top)
 
     def show(result: Result) -> None:
-        heads = result.get("heads", {"": result})
-        labels = "; ".join(
-            f"{name}: {_text(found)}" if name else _text(found) for name, found in heads.items()
-        )
-        click.echo(labels if len(files) == 1 else f"{result['file']}: {labels}")
+        several = len(files) > 1
+        for x in result.get("windows", ()):
+            prefix = f"{result['file']}\t" if several else ""
+            click.echo(f"{prefix}{x['start']:.2f}\t{x['end']:.2f}\t{_labels(x)}")
+        if "windows" not in result:
+            click.echo(f"{result['file']}: {_labels(result)}" if several else _labels(result))
 
     run_per_file("classify", files, classify, show, as_json=as_json)
+
+
+def _labels(result: Result) -> str:
+    """Return the labels of each classifier, after its name if there are several."""
+    heads = result.get("heads", {"": result})
+    return "; ".join(
+        f"{name}: {_text(found)}" if name else _text(found) for name, found in heads.items()
+    )
 
 
 def _text(result: Result) -> str:
@@ -81,10 +126,30 @@ def _classify_one(model: Model, window: Window | None, source: Path, top: int) -
     if isinstance(found, FrameClassification):
         segments = list(_segments(found, model.context_frame_seconds))
         return {"top": _named("share", _shares(found)[:top]), "segments": segments}
-    if isinstance(found, dict):
-        heads = model.manifest.heads
-        return {"heads": {x: _utterance(y, heads[x].meaning, top) for x, y in found.items()}}
-    return _utterance(found, model.manifest.logits_meaning, top)
+    return _of_heads(model, found if isinstance(found, dict) else {"": found}, top)
+
+
+def _classify_windows(model: Model, source: Path, top: int, **options: Any) -> Result:
+    from w2v_edge.audio.audio_file import AudioFile
+
+    found = model.classify(AudioFile(source, model.sample_rate), **options)
+    by_name = found if isinstance(found, dict) else {"": found}
+    first = next(iter(by_name.values()))
+    return {
+        "windows": [
+            {"start": float(first.starts[i]), "end": float(first.ends[i])}
+            | _of_heads(model, {name: x[i] for name, x in by_name.items()}, top)
+            for i in range(len(first))
+        ]
+    }
+
+
+def _of_heads(model: Model, found: dict[str, Classification], top: int) -> Result:
+    """Return the result of each classifier by its name, or of one without a name."""
+    heads = model.manifest.heads
+    if not heads:
+        return _utterance(found[""], model.manifest.logits_meaning, top)
+    return {"heads": {x: _utterance(y, heads[x].meaning, top) for x, y in found.items()}}
 
 
 def _utterance(found: Classification, meaning: str | None, top: int) -> Result:

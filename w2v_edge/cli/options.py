@@ -178,6 +178,24 @@ class Milliseconds(FiniteRange):
         return super().convert(str(value).strip().removesuffix("ms").strip(), param, ctx)
 
 
+class Seconds(FiniteRange):
+    """A time in seconds, with or without a unit, such as 1s or 500ms."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        text = str(value).strip()
+        if text.endswith("ms"):
+            return Milliseconds().convert(text, param, ctx) / 1000
+        return super().convert(text.removesuffix("s").strip(), param, ctx)
+
+
 force_option = click.option("--force", is_flag=True, help="Overwrite existing output.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."

@@ -69,6 +69,33 @@ class FrameClassification:
         return _sigmoid(self.logits)
 
 
+@dataclass(frozen=True)
+class WindowedClassification:
+    """The class of each of several windows of a recording.
+
+    Attributes:
+        labels: all labels; numbers, as text, if the checkpoint does not name them.
+        scores: (windows, labels) float32, as of `Classification`.
+        indices: (windows,) int64, the label with the highest score.
+        starts: (windows,) float64 seconds.
+        ends: (windows,) float64 seconds.
+    """
+
+    labels: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, window: int) -> Classification:
+        """Return the class of one window."""
+        index = int(self.indices[window])
+        return Classification(self.labels[index], index, self.labels, self.scores[window])
+
+
 def classifiers(manifest: Manifest) -> dict[str, HeadInfo]:
     """Return the classifiers of a model by the names of their outputs.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.bundle import Bundle, Tensors
+from w2v_edge.bundle import Bundle, HeadInfo, Tensors
 from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.names import Power
 from w2v_edge.providers import ProviderChoice, choose
@@ -17,6 +17,7 @@ from w2v_edge.providers.tuned import find_tuning
 from w2v_edge.runtime.classification import (
     Classification,
     FrameClassification,
+    WindowedClassification,
     classifiers,
     classify_frames,
     classify_utterance,
@@ -31,7 +32,8 @@ from w2v_edge.runtime.inference import (
     measure_statistics,
     run_recordings,
 )
-from w2v_edge.runtime.recordings import Audio, is_list, prepare, prepare_one
+from w2v_edge.runtime.over_time import Hops, classify_windows
+from w2v_edge.runtime.recordings import Audio, Recording, is_list, prepare, prepare_one
 from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
 from w2v_edge.runtime.stream import Stream
@@ -47,6 +49,9 @@ T = TypeVar("T")
 
 Classes = Classification | FrameClassification | dict[str, Classification]
 """Result of `Model.classify`: of an utterance, of frames, or of several classifiers by name."""
+
+ClassesOverTime = WindowedClassification | dict[str, WindowedClassification]
+"""Result of `Model.classify` with `every`; of several classifiers by name."""
 
 WHOLE_SECONDS = 60.0
 """Longer recordings are tokenized block by block: the codes are the same, and memory stays flat."""
@@ -433,25 +438,57 @@ class Model(Graphs):
         *,
         window: Window | None = None,
     ) -> list[Classes]: ...
+    @overload
+    def classify(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        window: float | None = None,
+        every: float,
+    ) -> ClassesOverTime: ...
+    @overload
+    def classify(
+        self,
+        audio: Sequence[Audio],
+        sample_rate: int | None = None,
+        *,
+        window: float | None = None,
+        every: float,
+    ) -> list[ClassesOverTime]: ...
     def classify(
         self,
         audio: Audio | Sequence[Audio],
         sample_rate: int | None = None,
         *,
-        window: Window | None = None,
-    ) -> Classes | list[Classes]:
+        window: Window | float | None = None,
+        every: float | None = None,
+    ) -> object:
         """Classify one recording, or each in a list: per utterance or per frame, as the model does.
 
         A model with several classifiers gives the result of each by its name.
 
-        The logits of a long recording as a whole are the mean over its windows. Arguments and
-        errors as for `encode`.
+        The logits of a long recording as a whole are the mean over its windows. With `every` each
+        window of a recording is classified as an utterance of its own, in flat memory: windows
+        begin every so many seconds, the last one ends with the recording, and a recording shorter
+        than a window is one. Other errors as for `encode`.
+
+        Args:
+            audio: see `Model`.
+            sample_rate: Hz of waveforms; None for the model's.
+            window: of attention, see `encode`; with `every` the seconds of audio in each window,
+                by default 5, or `every` if that is more.
+            every: seconds from the start of a window to that of the next.
 
         Raises:
             HeadMissingError: the model has no classifier.
+            InputError: `every` with a model that classifies frames, or seconds out of range.
         """
-        classifiers(self.manifest)
-        logits = self._run(audio, sample_rate, "logits", window)
+        heads = classifiers(self.manifest)
+        if every is not None:
+            return self._classify_over_time(audio, sample_rate, heads, every, window)
+        # A number of seconds is refused as a window of attention.
+        logits = self._run(audio, sample_rate, "logits", cast("Window | None", window))
         return _gather(audio, ((i, self._classified(x)) for i, x in logits))
 
     @overload
@@ -635,6 +672,33 @@ class Model(Graphs):
 
     def _window(self, window: Window | None) -> Window | None:
         return None if window is None else check_window(window, self.manifest)
+
+    def _classify_over_time(
+        self,
+        audio: Audio | Sequence[Audio],
+        sample_rate: int | None,
+        heads: dict[str, HeadInfo],
+        every: float,
+        seconds: object,
+    ) -> ClassesOverTime | list[ClassesOverTime]:
+        if "frames" in self.manifest.logits_axes:
+            raise InputError(
+                "this model classifies each frame, which is finer than any window; leave every out"
+            )
+        hops = Hops.of(every, seconds, self.manifest)
+        batch_seconds = self._batch_seconds
+        if batch_seconds is None:
+            batch_seconds = self._default_batch_seconds("logits")
+
+        def classified(recording: Recording) -> ClassesOverTime:
+            with recording.naming_errors():
+                found = classify_windows(self.session, recording, hops, heads, batch_seconds)
+            if self.manifest.heads:
+                return {name.removeprefix("logits_"): x for name, x in found.items()}
+            return found["logits"]
+
+        recordings = prepare(audio, sample_rate, self.manifest)
+        return _gather(audio, ((i, classified(x)) for i, x in enumerate(recordings)))
 
     def _classified(self, outputs: Tensors) -> Classes:
         found = classifiers(self.manifest)
