@@ -195,6 +195,23 @@ def test_broken_files(write: Write, manifest: Manifest) -> None:
     (folder / "_job.json").write_text("{}")
     with pytest.raises(IndexMismatchError, match="record of a job"):
         _search(folder, manifest, query)
+    record = dict.fromkeys(("format", "provider", "files_sha256"), "") | {
+        **dict.fromkeys(("context", "pooled", "tuned"), False),
+        "provider_options": {},
+        "shard_size": 9,
+        "files": 60,
+        "window": None,
+    }
+    for window in ([1.0], [-1.0, 0.0, 0.0]):
+        known = record | {"bundle_sha256": manifest.sha256, "window": window}
+        (folder / "_job.json").write_text(json.dumps(known))
+        with pytest.raises(IndexMismatchError, match="cannot be read"):
+            EmbeddingIndex(str(folder), manifest)
+    (folder / "_job.json").write_text(json.dumps(record | {"bundle_sha256": "other"}))
+    with pytest.raises(IndexMismatchError, match=r"_job\.json: found embeddings of another"):
+        EmbeddingIndex(str(folder), manifest)
+    (folder / "_job.json").write_text(json.dumps(record | {"bundle_sha256": manifest.sha256}))
+    assert _search(folder, manifest, query).missing == 10
 
 
 def test_an_index_of_another_job(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge.audio.utterances import read_lines
+from w2v_edge.cli.embedding import embed_file
 from w2v_edge.cli.options import FiniteRange, json_option, load_options, verb, window_option
 from w2v_edge.cli.output import require, warn
 from w2v_edge.cli.per_file import Result, files_of, run_per_item
@@ -153,10 +154,9 @@ def _doubts(manifest: Manifest, threshold: float | None) -> list[str]:
 
 def _embedder(model: Model, window: Window | None) -> Callable[[str], Embedding]:
     """Return a function from a path to its embedding, which is computed once for many pairs."""
-    from w2v_edge.audio.audio_file import AudioFile
 
     @lru_cache(maxsize=KEPT)
     def embed(path: str) -> Embedding:
-        return model.embed(AudioFile(path, model.sample_rate), window=window)
+        return embed_file(model, path, window)
 
     return embed

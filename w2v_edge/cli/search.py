@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from w2v_edge import strict
+from w2v_edge.cli.embedding import embed_file
 from w2v_edge.cli.options import json_option, load_options, verb
 from w2v_edge.cli.output import require, warn
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
@@ -46,7 +47,6 @@ def command(
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("searching an index", "pyarrow", "cpu,corpus")
     import w2v_edge
-    from w2v_edge.audio.audio_file import AudioFile
     from w2v_edge.corpus.index import EmbeddingIndex
 
     model = w2v_edge.load(bundle, **load_with)
@@ -54,7 +54,7 @@ def command(
     files = files_of(audio)
 
     def find(_: int, source: Path) -> Result:
-        query = model.embed(AudioFile(source, model.sample_rate), window=opened.window)
+        query = embed_file(model, source, opened.window)
         plain: Result = strict.to_plain(opened.search(query, top))
         return plain
 

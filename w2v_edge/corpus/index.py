@@ -73,6 +73,7 @@ class EmbeddingIndex:
 
     Attributes:
         location: absolute path or URI of a folder of shards, or of one shard.
+        window: attention window of long recordings, where its job had one; so should a query.
     """
 
     def __init__(self, location: str, manifest: Manifest) -> None:
@@ -92,6 +93,7 @@ class EmbeddingIndex:
         self.location = location if is_uri(location) else os.path.abspath(location)  # noqa: PTH100 - links stay
         self._system, root = resolve(self.location)
         self._record: JobRecord | None = None
+        self.window: Window | None = None
         with _reading(self.location):
             info = self._system.get_file_info(root.rstrip("/") or root)
         self._files = [info.path]
@@ -99,12 +101,6 @@ class EmbeddingIndex:
             self._files = [f"{info.path}/{name}" for name in self._shards()]
         elif info.type != fs.FileType.File:
             raise IndexMismatchError(f"{self.location}: found nothing there; {WRITE}")
-
-    @property
-    def window(self) -> Window | None:
-        """Attention window of long recordings, as its job states it; a query should have it too."""
-        given = None if self._record is None else self._record.window
-        return None if given is None else Window(*given)
 
     def search(self, query: npt.NDArray[np.floating[Any]], top: int = 10) -> SearchResult:
         """Find the recordings whose embeddings have the largest cosine with a query's.
@@ -141,9 +137,9 @@ class EmbeddingIndex:
             folder = Folder(self.location)
             names = folder.names()
             if RECORD in names:
-                self._record = read_record(folder)
-        if self._record is not None:
-            self._check_bundle(f"{self.location}/{RECORD}", self._record.bundle_sha256)
+                self._record = record = read_record(folder)
+                self._check_bundle(f"{self.location}/{RECORD}", record.bundle_sha256)
+                self.window = None if record.window is None else Window(*record.window)
         shards = sorted(x for x in names if x.endswith(".parquet") and x[0] not in "._")
         if not shards:
             raise IndexMismatchError(f"{self.location}: found no shards of Parquet; {WRITE}")
@@ -257,7 +253,9 @@ def _reading(where: str) -> Iterator[None]:
     """Convert the errors of reading an index to one line that names the file."""
     try:
         yield
-    except (OSError, ArrowException, ValueError, ImportError) as error:
+    except IndexMismatchError:
+        raise
+    except (OSError, ArrowException, TypeError, ValueError, ImportError) as error:
         raise IndexMismatchError(
             f"{where}: cannot be read ({one_line(error)}); if it is being written anew, search "
             "again"
