@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
 import pysubs2
 import pytest
 import soundfile
@@ -16,7 +18,7 @@ import soundfile
 import w2v_edge as package
 from w2v_edge.errors import InputError
 from w2v_edge.text.aligner import Alignment
-from w2v_edge.text.alignment_files import read_lines
+from w2v_edge.text.alignment_files import read_text, spoken_text
 
 Verb = Callable[..., Any]
 TEXT = "ACTIVATED NOW\nOH, NO!"
@@ -93,24 +95,66 @@ def test_files(
     assert w2v_edge("align", ctc_bundle, recording, subtitles, "--srt", "-o", out).code == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.srt", "1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Tom</i> {\\an8}&\r\nme\r\n\r\n"),
-        (
-            "a.vtt",
-            WEB_SUBTITLES,
-        ),
-    ],
-)
-def test_the_texts_of_subtitles(name: str, text: str, tmp_path: Path) -> None:
+def test_subtitles_keep_their_text(
+    w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Only times change: line breaks, markup, and cues without a word stay, in order of time."""
+    old = tmp_path / "old.srt"
+    content = (
+        "1\n00:09:00,000 --> 00:09:01,000\n<i>ACTIVATED</i>\n{\\an8}NOW\n\n"
+        "2\n00:09:02,000 --> 00:09:02,020\n\u266a\n\n"
+        "3\n00:09:03,000 --> 00:09:04,000\n- OH,\n- NO!\n\n"
+    )
+    old.write_text(content, encoding="utf-8")
+    out = tmp_path / "out"
+    outcome = w2v_edge("align", ctc_bundle, recording, old, "--srt", "-o", out)
+    assert outcome.code == 0
+    assert "1 subtitles without a word that has a time" in outcome.out
+    written = (out / "speech.srt").read_text(encoding="utf-8")
+    assert re.sub(r"[\d:,]+ --> .*", "", written) == re.sub(r"[\d:,]+ --> .*", "", content)
+    events = pysubs2.load(str(out / "speech.srt"))
+    assert all(x.start < x.end for x in events)
+    assert all(one.end <= other.start for one, other in pairwise(events))
+    assert events[-1].end < 60_000
+    strict = w2v_edge(
+        "align", ctc_bundle, recording, old, "--srt", "-o", out, "--strict", "--force"
+    )
+    assert strict.code == 1
+    assert "remove them, or spell them out" in strict.err
+
+
+def test_texts_become_subtitles_with_all_words(
+    w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Words that get no time are shown too, first and last ones as well."""
+    text = tmp_path / "text.txt"
+    written = "\u2026 7 ACTIVATED 12 - NOW\n\n\U0001f600 OH <NO> " + "99 " * 60
+    text.write_text(written, encoding="utf-8")
+    out = tmp_path / "out"
+    arguments = ("align", ctc_bundle, recording, text, "--srt", "--vtt", "-o", out)
+    assert w2v_edge(*arguments, "--unknown", "skip").code == 0
+    for ending in ("srt", "vtt"):
+        events = pysubs2.load(str(out / f"speech.{ending}"))
+        shown = " ".join((out / f"speech.{ending}").read_text("utf-8").splitlines())
+        assert all(one.end <= other.start for one, other in pairwise(events))
+        words = re.sub(r"(\d+ )?[\d:.,]+ --> [\d:.,]+", "", shown.removeprefix("WEBVTT"))
+        words = words.replace("&lt;", "<").replace("&gt;", ">")
+        assert words.split() == written.split()
+
+
+def test_texts_are_read(tmp_path: Path) -> None:
     """A line for each cue, without markup, notes and names; a file without cues is refused."""
-    path = tmp_path / name
-    path.write_bytes(text.encode())
-    assert read_lines(path) == ["Tom & me"]
+    path = tmp_path / "a.vtt"
+    path.write_text(WEB_SUBTITLES)
+    assert spoken_text(read_text(path)) == "Tom & me"
     path.write_text("no cue")
     with pytest.raises(InputError, match="no subtitles"):
-        read_lines(path)
+        read_text(path)
+    (tmp_path / "a.txt").write_bytes("\ufeffa\n\nb".encode())
+    assert spoken_text(read_text(tmp_path / "a.txt")) == "a\n\nb"
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_text(tmp_path / "a.txt")
 
 
 def test_outputs_stay_in_their_folder(
@@ -126,19 +170,86 @@ def test_outputs_stay_in_their_folder(
     assert not list(tmp_path.glob("*.ctm"))
 
 
-def test_a_manifest_with_bad_pairs(
+def test_recordings_of_one_name_are_told_apart(
     w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
 ) -> None:
-    """A pair that fails is named, the others are aligned, and the exit code is 1."""
+    """Files and their names in CTM differ: twice the same, one named like a number, folders."""
+    names = ["speech.wav", "speech.wav", "speech.wav-2.wav", "a b/speech.wav", "a_b/speech.wav"]
+    for name in names[2:]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(recording, tmp_path / name)
     manifest = tmp_path / "pairs.tsv"
-    rows = [("speech.wav", "OH NO"), ("missing.wav", "OH"), ("speech.wav", ""), ("speech.wav", "A")]
-    manifest.write_text("path\ttext\n" + "".join(f"{a}\t{b}\n" for a, b in rows))
-    outcome = w2v_edge("align", ctc_bundle, manifest, "--json")
+    manifest.write_text("path\ttext\n" + "".join(f"{name}\tOH\n" for name in names))
+    out = tmp_path / "out"
+    assert w2v_edge("align", ctc_bundle, manifest, "--ctm", "-o", out).code == 0
+    found = {x.relative_to(out).as_posix(): x.read_text().split()[0] for x in out.rglob("*.ctm")}
+    assert found == {
+        "speech.wav.ctm": "speech.wav",
+        "speech.wav-2.ctm": "speech.wav-2",
+        "speech.wav-3.ctm": "speech.wav-3",
+        "a b/speech.ctm": "a%20b/speech",
+        "a_b/speech.ctm": "a_b/speech",
+    }
+
+
+def test_a_manifest_with_bad_rows(
+    w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Each is named, the others are aligned, and the exit code is 1."""
+    manifest = tmp_path / "pairs.jsonl"
+    rows: list[tuple[bytes, str]] = [
+        (b'{"path": "speech.wav", "text": "OH NO"}', ""),
+        (b'{"path": "missing.wav", "text": "OH"}', "missing.wav"),
+        (b'{"path": "speech.wav", "text": ""}', "no words"),
+        (b'{"path": "speech.wav"}', "no text"),
+        (b'{"path": "", "text": "OH"}', "line 5: found no path"),
+        (b'{"path": ".", "text": "OH"}', "line 6: found the path '.'"),
+        (b'{"path": "..", "text": "OH"}', "line 7: found the path '..'"),
+        (b'{"path": "/", "text": "OH"}', "line 8: found the path '/'"),
+        (b'{"path": "\\ud800.wav", "text": "OH"}', "line 9: found the path '"),
+        (b'{"path": "speech.wav", "text": 3}', "line 10: found 'text' 3"),
+        (b'{"path": "speech.wav", "text": "\\ud800"}', "not Unicode text"),
+        (b'{"path": "speech.wav", "text": "\xff"}', "line 12: found bytes that are not UTF-8"),
+        (b"[]", "line 13: found no key"),
+        (b"{", "line 14: not JSON"),
+        (b'{"path": "pairs.jsonl", "text": "OH"}', "pairs.jsonl"),
+        (b'{"path": "speech.wav", "text": "A"}', ""),
+    ]
+    manifest.write_bytes(b"\n".join(row for row, _ in rows))
+    outcome = w2v_edge("align", ctc_bundle, manifest, "--json", "--ctm", "-o", tmp_path / "out")
     assert outcome.code == 1
-    assert [len(x.get("words", ())) for x in outcome.json] == [2, 0, 0, 1]
-    assert "missing.wav" in outcome.json[1]["error"]
-    assert "no words" in outcome.json[2]["error"]
-    assert outcome.json[3]["path"] == str(recording)
+    assert "14 of 16 files failed" in outcome.err
+    assert len(outcome.json) == len(rows)
+    for found, (_, words) in zip(outcome.json, rows, strict=True):
+        assert ("error" in found) == bool(words)
+        assert words in found.get("error", "")
+    assert outcome.json[-1]["path"] == str(recording)
+    plain = w2v_edge("align", ctc_bundle, manifest)
+    assert plain.err.count("failed: ") == 14
+    assert len(plain.out.splitlines()) >= 3
+
+
+def test_results_that_cannot_be_printed(
+    w2v_edge: Verb,
+    ctc_bundle: Path,
+    recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They have failed, as in a terminal without the word's letters; others are printed."""
+
+    def echo(text: str, **options: Any) -> None:
+        text.encode("ascii")
+        printed(text, **options)
+
+    printed = click.echo
+    monkeypatch.setattr("w2v_edge.cli.align.click.echo", echo)
+    manifest = tmp_path / "pairs.tsv"
+    manifest.write_text("path\ttext\nspeech.wav\tOHé\nspeech.wav\tNO\n", encoding="utf-8")
+    outcome = w2v_edge("align", ctc_bundle, manifest)
+    assert outcome.code == 1
+    assert "1 of 2 files failed" in outcome.err
+    assert outcome.out.splitlines()[-1].startswith(f"{recording}\t")
 
 
 @pytest.mark.parametrize(

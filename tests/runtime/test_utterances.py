@@ -82,6 +82,11 @@ def test_invalid_manifests_are_one_line(tmp_path: Path) -> None:
         ("a.jsonl", b'{"path": "x.wav"}\n{"path": 3}\n', "line 2: found no path"),
         ("a.jsonl", b'{"path": "x.wav", "text": 7}\n', "found 'text' 7"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("a.tsv", b"path\n.\n", "line 2: found the path '.'"),
+        ("a.tsv", b"path\nb/..\n", "line 2: found the path 'b/..'"),
+        ("a.tsv", b"path\rx.wav\r", "line 1: found a carriage return"),
+        ("a.tsv", b"path\nx.wav\rz\n", "line 2: found a carriage return"),
+        ("a.tsv", b"\xff\nx.wav\n", "line 1: found bytes that are not UTF-8"),
     ]
     for name, content, words in cases:
         (tmp_path / name).write_bytes(content)

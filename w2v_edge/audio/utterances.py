@@ -9,9 +9,11 @@ of samples.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from w2v_edge.audio.search import find_audio
@@ -76,41 +78,56 @@ def read_speech_manifest(path: Path) -> Iterator[Utterance]:
     Raises:
         InputError: the file cannot be read, or a line is malformed; names the file and the line.
     """
-    lines = read_lines(path)
-    rows = _json_rows(path, lines) if path.suffix.lower() == ".jsonl" else _table_rows(path, lines)
-    for number, folder, row in rows:
-        name = _first(row, PATHS)
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise InputError(
-                f"{path}, line {number}: found no path, expected that of an audio file; fill it in"
-            )
-        if len(name) > MAX_PATH:
-            raise InputError(
-                f"{path}, line {number}: found a path of {len(name)} characters, expected at most "
-                f"{MAX_PATH}; check that a tab or a line end is not missing"
-            )
-        text = _first(row, TEXTS)
-        if text is not None and not isinstance(text, str):
-            raise InputError(f"{path}, line {number}: found 'text' {text!r:.40}, expected a text")
-        yield Utterance(name, folder / name, text)
+    for row in read_manifest_rows(path):
+        if isinstance(row, InputError):
+            raise row
+        yield row
 
 
-ManifestRow = tuple[int, Path, dict[str, object]]
-"""Line number, the folder that paths are relative to, and values by column."""
+def read_manifest_rows(path: Path) -> Iterator[Utterance | InputError]:
+    """Read each row of a manifest: its utterance, or, if it is malformed, the error that says so.
+
+    Raises:
+        InputError: the file cannot be read, or its columns are unknown.
+    """
+    lines = _read_lines(path)
+    parse: Callable[[str], Row]
+    folder, parse, first = path.parent, _json_row, 1
+    if path.suffix.lower() != ".jsonl":
+        folder, header = _table_header(path, lines[0])
+        parse, first = partial(_table_row, header), 2
+    for number, line in enumerate(lines[first - 1 :], first):
+        if not line.strip(b" "):
+            continue
+        try:
+            yield _utterance(folder, parse(_decoded(line)))
+        except InputError as error:
+            yield InputError(f"{path}, line {number}: {error}")
+
+
+Row = Mapping[str, object]
+"""Values by column."""
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a manifest, which may hold any other separator of lines.
+    """Read the lines of a list, which may hold any other separator of lines.
 
     Raises:
         InputError: the file cannot be read, or is not UTF-8.
     """
+    lines = _read_lines(path)
+    try:
+        return [_decoded(line) for line in lines]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_lines(path: Path) -> list[bytes]:
     try:
         with open_regular(path) as stream:
             # Not splitlines(), which also splits at characters such as U+2028.
-            return stream.readall().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
+            content = stream.readall().removeprefix(codecs.BOM_UTF8)
+            return content.replace(b"\r\n", b"\n").split(b"\n")
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: the manifest does not exist, or is not a regular file; check its path"
@@ -119,47 +136,69 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
 
 
-def _json_rows(path: Path, lines: Sequence[str]) -> Iterator[ManifestRow]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{path}, line {number}: not JSON; write one object per line"
-            ) from error
-        if not isinstance(row, dict) or not any(key in row for key in PATHS):
-            raise InputError(
-                f"{path}, line {number}: found no key {' or '.join(map(repr, PATHS))}; "
-                "name the audio file"
-            )
-        yield number, path.parent, row
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise InputError("found bytes that are not UTF-8; save it as UTF-8") from error
 
 
-def _table_rows(path: Path, lines: Sequence[str]) -> Iterator[ManifestRow]:
-    for number, line in enumerate(lines, 1):
-        if "\r" in line:
-            raise InputError(
-                f"{path}, line {number}: found a carriage return within the line, expected lines "
-                "that end with LF or CRLF; save it with these"
-            )
-    header = lines[0].split("\t")
-    if header == [""]:
-        return
-    folder = path.parent
-    if len(header) == 1 and (folder / header[0]).is_dir():
+def _utterance(folder: Path, row: Row) -> Utterance:
+    name, text = _first(row, PATHS), _first(row, TEXTS)
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise InputError("found no path, expected that of an audio file; fill it in")
+    if len(name) > MAX_PATH:
+        raise InputError(
+            f"found a path of {len(name)} characters, expected at most {MAX_PATH}; "
+            "check that a tab or a line end is not missing"
+        )
+    if Path(name).name in {"", ".."} or any("\ud800" <= char <= "\udfff" for char in name):
+        raise InputError(f"found the path {name!r:.40}, expected that of an audio file; correct it")
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"found 'text' {text!r:.40}, expected a text")
+    return Utterance(name, folder / name, text)
+
+
+def _json_row(line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError("not JSON; write one object per line") from error
+    if not isinstance(row, dict) or not any(key in row for key in PATHS):
+        raise InputError(f"found no key {' or '.join(map(repr, PATHS))}; name the audio file")
+    return row
+
+
+def _table_header(path: Path, line: bytes) -> tuple[Path, list[str]]:
+    """Return the folder that paths are relative to, and the columns."""
+    try:
+        _check_line(text := _decoded(line))
+    except InputError as error:
+        raise InputError(f"{path}, line 1: {error}") from error
+    header = text.split("\t")
+    if len(header) == 1 and header[0] and (path.parent / header[0]).is_dir():
         # fairseq: the first line names the folder that the paths are relative to.
-        folder, header = folder / header[0], ["path"]
-    elif not any(key in header for key in PATHS):
+        return path.parent / header[0], ["path"]
+    if header != [""] and not any(key in header for key in PATHS):
         raise InputError(
             f"{path}: found the columns {', '.join(header)!r:.80}, expected one of "
             f"{', '.join(PATHS)} (and text, for training on words)"
         )
-    for number, line in enumerate(lines[1:], 2):
-        if line.strip(" "):
-            yield number, folder, dict(zip(header, line.split("\t"), strict=False))
+    return path.parent, header
 
 
-def _first(row: dict[str, object], keys: Sequence[str]) -> object:
+def _table_row(header: Sequence[str], line: str) -> Row:
+    _check_line(line)
+    return dict(zip(header, line.split("\t"), strict=False))
+
+
+def _check_line(line: str) -> None:
+    if "\r" in line:
+        raise InputError(
+            "found a carriage return within the line, expected lines that end with LF or CRLF; "
+            "save it with these"
+        )
+
+
+def _first(row: Row, keys: Sequence[str]) -> object:
     return next((row[key] for key in keys if row.get(key) is not None), None)

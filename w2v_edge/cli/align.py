@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, Utterance, read_speech_manifest
+from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, read_manifest_rows
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, name_outputs, run_per_file
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.files import check_absent, replacing
 from w2v_edge.text.aligner import Unknown
-from w2v_edge.text.alignment_files import SUBTITLES, Format, as_json, read_lines, write_alignment
+from w2v_edge.text.alignment_files import (
+    Format,
+    as_json,
+    read_text,
+    spoken_text,
+    untimed_cues,
+    write_alignment,
+)
+from w2v_edge.text.timed_subtitles import TimedSubtitles
 
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
@@ -84,9 +93,9 @@ def command(
 ) -> None:
     """Find when the words of a known text are spoken in AUDIO, with BUNDLE, a CTC model.
 
-    TEXT is a text file, or subtitles (.srt, .vtt), whose times are found anew. AUDIO may also be a
-    manifest with a text for each recording, .tsv or .jsonl: one that fails is reported, the others
-    are aligned, and the exit code is 1.
+    TEXT is a text file, or subtitles (.srt, .vtt), which get new times and keep all else. AUDIO may
+    also be a manifest with a text for each recording, .tsv or .jsonl: a row that fails is reported,
+    the others are aligned, and the exit code is 1.
 
     Prints start and end in seconds and a score of each word; --json adds lines and labels. The
     result is the likeliest path over the recording as one piece, also for hours of audio.
@@ -100,36 +109,53 @@ def command(
     import w2v_edge
 
     model = w2v_edge.load(bundle, **load_with)
-    options = {"unknown": unknown, "strict": strict, "romanize": _romanizer(romanize)}
-    as_lines = text_file is not None and text_file.suffix.lower() in SUBTITLES
-    files = [(pair.path, _relative(Path(pair.id))) for pair in pairs]
-    named = [name_outputs(files, output or FOLDER, ENDINGS[kind]) for kind in kinds]
+    options = {
+        "unknown": unknown,
+        "strict": strict,
+        "romanize": _romanizer(romanize),
+        "window": window,
+    }
+    outputs = _outputs(pairs, output or FOLDER, kinds)
 
-    def align(i: int, source: Path) -> Result:
-        outputs = {kind: paths[i] for kind, paths in zip(kinds, named, strict=True)}
-        spoken = pairs[i].text
-        if spoken is None:
-            raise InputError(f"{source}: found no text in the manifest, expected what is spoken")
-        return _align_one(
-            model, source, spoken, window, options, outputs, lines=as_lines, force=force
-        )
+    def align(i: int, _: Path) -> Result:
+        pair = pairs[i]
+        if isinstance(pair, InputError):
+            raise pair
+        return _align_one(model, pair, options, outputs[i], force=force)
 
     def show(result: Result) -> None:
+        many = len(pairs) > 1
+        prefix, where = (f"{result['path']}{x}" if many else "" for x in ("\t", ": "))
         for remark in result["remarks"]:
-            console().print(f"note: {remark}", soft_wrap=True)
+            console().print(f"note: {where}{remark}", soft_wrap=True)
         for path in result.get("outputs", ()):
             console().print(f"{path}: {len(result['words'])} words", soft_wrap=True)
         if not kinds:
-            prefix = f"{result['path']}\t" if len(pairs) > 1 else ""
             for word in result["words"]:
                 times = f"{word['start']:.2f}\t{word['end']:.2f}"
                 click.echo(f"{prefix}{times}\t{word['score']:.2f}\t{word['word']}")
 
+    files = [(audio if isinstance(x, InputError) else x.audio, Path()) for x in pairs]
     run_per_file("align", files, align, show, as_json=as_json)
 
 
-def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[Utterance]:
-    """Return the recordings with their texts.
+@dataclass(frozen=True)
+class _Pair:
+    """A recording and its text.
+
+    Attributes:
+        audio: path of the recording.
+        name: path of its outputs, without their folder and with the recording's ending.
+        text: what is spoken; None if the manifest has none.
+    """
+
+    audio: Path
+    name: Path
+    text: str | TimedSubtitles | None
+
+
+def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[_Pair | InputError]:
+    """Return the recordings with their texts, and the errors of rows that have none.
 
     Raises:
         click.UsageError: there is not exactly one source of texts.
@@ -138,18 +164,50 @@ def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[Uttera
     manifest = audio.suffix.lower() in MANIFEST_SUFFIXES
     if [manifest, text_file is not None, text is not None].count(True) != 1:
         raise click.UsageError("give TEXT, or --text, or a manifest with texts as AUDIO.")
-    if manifest:
-        pairs = list(read_speech_manifest(audio))
-        if not pairs:
-            raise InputError(f"{audio}: found no recordings")
-        return pairs
-    spoken = text if text_file is None else "\n".join(read_lines(text_file))
-    return [Utterance(audio.name, audio, spoken)]
+    if not manifest:
+        spoken = text if text_file is None else read_text(text_file)
+        return [_Pair(audio, Path(audio.name or "audio"), spoken)]
+    rows = list(read_manifest_rows(audio))
+    if not rows:
+        raise InputError(f"{audio}: found no recordings")
+    return [
+        x if isinstance(x, InputError) else _Pair(x.path, _relative(Path(x.id)), x.text)
+        for x in rows
+    ]
 
 
 def _relative(path: Path) -> Path:
     """Return a path below a folder: outputs stay in theirs, wherever recordings are."""
     return Path(*(x for x in path.parts if x not in {"..", path.anchor}))
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The files of one recording.
+
+    Attributes:
+        name: of the recording, unlike any other's.
+        paths: by format.
+    """
+
+    name: str
+    paths: dict[Format, Path]
+
+
+def _outputs(
+    pairs: Sequence[_Pair | InputError], folder: Path, kinds: Sequence[Format]
+) -> dict[int, _Outputs]:
+    """Return the files of each pair by its index."""
+    good = {i: (x.audio, x.name) for i, x in enumerate(pairs) if isinstance(x, _Pair)}
+    files = list(good.values())
+    named = [name_outputs(files, Path(), ENDINGS[kind]) for kind in kinds]
+    return {
+        i: _Outputs(
+            paths[0].with_suffix("").as_posix() if paths else "",
+            {kind: folder / path for kind, path in zip(kinds, paths, strict=True)},
+        )
+        for i, *paths in zip(good, *named, strict=True)
+    }
 
 
 def _romanizer(name: str | None) -> Callable[[str], str] | None:
@@ -169,24 +227,30 @@ def _romanizer(name: str | None) -> Callable[[str], str] | None:
 
 
 def _align_one(
-    model: Model,
-    source: Path,
-    text: str,
-    window: Window | None,
-    options: dict[str, Any],
-    outputs: dict[Format, Path],
-    *,
-    lines: bool,
-    force: bool,
+    model: Model, pair: _Pair, options: dict[str, Any], outputs: _Outputs, *, force: bool
 ) -> Result:
     from w2v_edge.audio.audio_file import AudioFile
 
-    for path in outputs.values():
+    if pair.text is None:
+        raise InputError(f"{pair.audio}: found no text in the manifest, expected what is spoken")
+    for path in outputs.paths.values():
         check_absent(path, force=force)
-    found = model.align(AudioFile(source, model.sample_rate), text, window=window, **options)
-    for kind, path in outputs.items():
+    audio = AudioFile(pair.audio, model.sample_rate)
+    found = model.align(audio, spoken_text(pair.text), **options)
+    result = as_json(str(pair.audio), found)
+    if isinstance(pair.text, TimedSubtitles):
+        untimed = untimed_cues(pair.text, found)
+        if untimed and options["strict"]:
+            raise InputError(f"found {_named_cues(untimed)}; remove them, or spell them out")
+        if untimed:
+            result["remarks"].append(f"{_named_cues(untimed)}: each follows the one before")
+    for kind, path in outputs.paths.items():
         with replacing(path) as temporary:
-            written = write_alignment(found, kind, source.stem, lines=lines)
-            temporary.write_text(written, encoding="utf-8")
-    result = as_json(str(source), found)
-    return result | ({"outputs": [str(path) for path in outputs.values()]} if outputs else {})
+            written = write_alignment(found, kind, outputs.name, pair.text)
+            temporary.write_text(written, encoding="utf-8", newline="")
+    paths = [str(path) for path in outputs.paths.values()]
+    return result | ({"outputs": paths} if paths else {})
+
+
+def _named_cues(untimed: Sequence[str]) -> str:
+    return f"{len(untimed)} subtitles without a word that has a time, the first {untimed[0]!r:.40}"

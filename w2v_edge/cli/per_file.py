@@ -24,7 +24,7 @@ from w2v_edge.errors import (
 
 Result = dict[str, Any]
 
-OF_ALL_FILES = (BundleError, IndexMismatchError, MissingExtraError, ProviderError)
+OF_ALL_FILES = (BundleError, BrokenPipeError, IndexMismatchError, MissingExtraError, ProviderError)
 """Errors that every other file would meet as well."""
 
 FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -47,19 +47,24 @@ def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:
 
 
 def name_outputs(files: list[tuple[Path, Path]], folder: Path, suffix: str) -> list[Path]:
-    """Name an output per file; files of one stem keep their suffixes, then are numbered."""
-    stems = Counter(relative.with_suffix(suffix) for _, relative in files)
-    outputs: list[Path] = []
-    taken: Counter[Path] = Counter()
-    for _, relative in files:
-        name = relative.with_suffix(suffix)
-        if stems[name] > 1:
-            name = relative.with_name(relative.name + suffix)
-        taken[name] += 1
-        if taken[name] > 1:
-            name = name.with_name(f"{name.stem}-{taken[name]}{suffix}")
-        outputs.append(folder / name)
-    return outputs
+    """Name an output per file, no two alike.
+
+    Files of one stem keep their suffixes; where such a name is taken, they are numbered.
+    """
+    names = [relative.with_suffix(suffix) for _, relative in files]
+    stems = Counter(names)
+    taken = {name for name in names if stems[name] == 1}
+    numbers: dict[Path, int] = {}
+    for i, (_, relative) in enumerate(files):
+        if stems[names[i]] == 1:
+            continue
+        name = longer = relative.with_name(relative.name + suffix)
+        while name in taken:
+            numbers[longer] = numbers.get(longer, 1) + 1
+            name = longer.with_name(f"{longer.stem}-{numbers[longer]}{suffix}")
+        taken.add(name)
+        names[i] = name
+    return [folder / name for name in names]
 
 
 def run_per_file(
@@ -76,7 +81,7 @@ def run_per_file(
         title: of the progress bar.
         files: as `files_of` returns them.
         work: returns the result for one file.
-        show: prints a result as text.
+        show: prints a result as text; a file whose result cannot be printed has failed.
         as_json: print one JSON array, element by element, in place of text.
 
     Raises:
@@ -107,6 +112,8 @@ def run_per_item(
             report(Path(names[-1]).name, i / len(items))
             try:
                 result = work(i)
+                if not as_json:
+                    show(item | result)
             except Exception as error:
                 if _concerns_all(error):
                     raise
@@ -114,9 +121,7 @@ def run_per_item(
                 result = {"error": failures[-1]}
             if as_json:
                 element(item | result)
-            elif "error" not in result:
-                show(item | result)
-            elif len(items) > 1:
+            elif "error" in result and len(items) > 1:
                 click.echo(f"failed: {result['error']}", err=True)
     if failures and len(items) == 1 and not as_json:
         raise PartialFailureError(failures[0])

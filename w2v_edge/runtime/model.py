@@ -380,11 +380,12 @@ class Model(Graphs):
                 characters or words that `unknown` and `strict` refuse.
         """
         aligner = Aligner(self.spelling, self.manifest.labels, unknown, romanize, strict)
-        texts = [text] if isinstance(text, str) else list(text)
-        if is_list(audio) == isinstance(text, str) or (is_list(audio) and len(texts) != len(audio)):
-            found = len(audio) if is_list(audio) else 1
+        is_one = isinstance(text, str) or not isinstance(text, Sequence)
+        texts = [text] if is_one else list(text)
+        count = len(audio) if is_list(audio) else 1
+        if len(texts) != count or is_list(audio) == is_one:
             raise InputError(
-                f"found {found} recordings and {len(texts)} texts, expected one text for each "
+                f"found {count} recordings and {len(texts)} texts, expected one text for each "
                 "recording: a text for one, a list of texts for a list"
             )
         seconds = self.context_frame_seconds
@@ -420,7 +421,7 @@ class Model(Graphs):
         ((_, outputs),) = self._run(audio, sample_rate, "logits", window)
         logits = outputs["logits"]
         alignment = aligner.align(logits, text, self.context_frame_seconds)
-        return score_pronunciation(logits, alignment, names, spelling.blank)
+        return score_pronunciation(logits, alignment, names, spelling)
 
     @overload
     def classify(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.errors import InputError
+from w2v_edge.errors import InputError, one_line
 from w2v_edge.text.alignment import WILDCARD, LabelPath, align_labels
 from w2v_edge.text.decoding import mean_probability
-from w2v_edge.text.labelling import Labelling
+from w2v_edge.text.labelling import Labelling, Piece
 from w2v_edge.text.spelling import Spelling
 
 Unknown = Literal["star", "skip", "error"]
@@ -44,6 +44,7 @@ class AlignedLabel:
         start: seconds, of the first frame.
         end: seconds, of the end.
         score: in [0, 1], the geometric mean of its probabilities over these frames.
+        index: in the vocabulary; None for characters without a label.
     """
 
     label: str
@@ -52,6 +53,7 @@ class AlignedLabel:
     start: float
     end: float
     score: float
+    index: int | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class AlignedWord:
         start: seconds.
         end: seconds.
         score: in [0, 1]; see `AlignedLabel`.
-        labels: its labels.
+        labels: its labels, delimiters within it included, as in a hyphenated word.
+        position: its place among the text's words, from 0.
     """
 
     word: str
@@ -71,6 +74,7 @@ class AlignedWord:
     end: float
     score: float
     labels: tuple[AlignedLabel, ...]
+    position: int
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,10 @@ class Alignment:
         """Doubts about the result."""
         found = []
         if self.unaligned:
-            more = " ..." if len(self.unaligned) > MAX_NAMED else ""
-            named = " ".join(self.unaligned[:MAX_NAMED])
-            found.append(f"{len(self.unaligned)} words have no label and no time: {named}{more}")
+            found.append(f"{_named(self.unaligned)} without a label have no time")
+        starred = [x.word for x in self.words if any(y.index is None for y in x.labels)]
+        if starred:
+            found.append(f"{_named(starred)} with characters without a label took any label's time")
         if self.words and self.score < UNLIKELY:
             found.append(
                 f"the text fits the audio badly (score {self.score:.2g}): check that they belong "
@@ -132,35 +137,32 @@ class _Targets:
 
     Attributes:
         labels: indices, or `WILDCARD`.
-        shown: each label's name.
-        words: for each aligned word its text, and its first and end label.
+        words: for each aligned word its text, its first and end label, and its position.
         lines: for each aligned line its text, and its first and end word.
         unaligned: words without a label.
+        count: words seen.
     """
 
     labels: list[int] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
-    words: list[tuple[str, int, int]] = field(default_factory=list)
+    words: list[tuple[str, int, int, int]] = field(default_factory=list)
     lines: list[tuple[str, int, int]] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
-
-    def add(self, label: int, shown: str) -> None:
-        """Append a label."""
-        self.labels.append(label)
-        self.shown.append(shown)
+    count: int = 0
 
 
 @dataclass(frozen=True)
 class Aligner:
     """Aligns texts to the logits of a CTC model.
 
-    Case and Unicode form follow the labels; punctuation that no label has takes no time.
+    Case and Unicode form follow the labels, but phonemes keep their case; punctuation that no label
+    has takes no time.
 
     Attributes:
         spelling: text of each label.
         names: each label as the vocabulary has it.
         unknown: what characters without a label do.
-        romanize: applied to each word before its labels are looked up.
+        romanize: applied to each word before its labels are looked up; for labels of phonemes it
+            may give several, parted by spaces.
         strict: raise an error for words without a label, unless they are punctuation.
     """
 
@@ -171,11 +173,15 @@ class Aligner:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Check the choice.
+        """Check the choices.
 
         Raises:
-            InputError: an unknown value of `unknown`.
+            InputError: an unknown value of `unknown`, or `romanize` cannot be called.
         """
+        if self.romanize is not None and not callable(self.romanize):
+            raise InputError(
+                f"found romanize {self.romanize!r:.40}, expected a function of a word, or None"
+            )
         choices = get_args(Unknown)
         if self.unknown not in choices:
             raise InputError(
@@ -194,12 +200,14 @@ class Aligner:
 
         Raises:
             InputError: the text has no words, needs more frames than there are, or, as asked, has
-                characters or words without a label; logits that are not finite.
+                characters or words without a label; logits that are not finite; `romanize` failed.
         """
         self.spelling.check(logits)
         lines = text.splitlines() if isinstance(text, str) else text
-        if lines is None or not all(isinstance(x, str) and _is_unicode(x) for x in lines):
-            raise InputError("found a text that is not Unicode text, expected what is spoken")
+        if not isinstance(lines, Sequence) or not all(map(_is_unicode, lines)):
+            raise InputError(
+                f"found a text that is not Unicode text, {lines!r:.40}, expected what is spoken"
+            )
         targets = self._targets(lines)
         if not targets.words:
             what = f"none of the {len(targets.unaligned)} words has a label" * bool(
@@ -210,66 +218,101 @@ class Aligner:
                 "spoken, in the language of the model"
             )
         path = align_labels(logits, targets.labels, self.spelling.blank)
-        return _collect(targets, path, frame_seconds)
+        return self._collect(targets, path, frame_seconds)
 
     @cached_property
     def _labelling(self) -> Labelling:
-        return Labelling(self.spelling)
+        return _labelling_of(self.spelling)
 
     @cached_property
     def _delimiter(self) -> int | None:
+        """The label between words; pieces that begin a word, and units, need none."""
         texts = self.spelling.texts
-        if " " not in texts or any(x.startswith(" ") and x.strip() for x in texts):
-            # Pieces that begin a word need no delimiter.
+        if " " not in texts or self._units or any(x.startswith(" ") and x.strip() for x in texts):
             return None
         return texts.index(" ")
 
     @cached_property
     def _units(self) -> dict[str, int]:
-        """Labels that are separate units, such as phonemes, by their texts."""
-        return {
-            text.strip(): i
-            for i, text in enumerate(self.spelling.texts)
-            if text.strip() and text.endswith(" ")
-        }
+        """Labels that are separate units, such as phonemes, by their texts and by their NFC.
+
+        A delimiter between words is one of them, where a text has it as the vocabulary writes it.
+        """
+        texts = self.spelling.texts
+        units = {x.strip(): i for i, x in enumerate(texts) if x.endswith(" ") and x.strip()}
+        if units and " " in texts:
+            units.setdefault(self.names[texts.index(" ")], texts.index(" "))
+        return {unicodedata.normalize("NFC", x): i for x, i in units.items()} | units
 
     def _targets(self, lines: Sequence[str]) -> _Targets:
         found, unknown = _Targets(), set()
         for line in lines:
             first = len(found.words)
             for word in line.split():
-                begin = len(found.labels)
-                if found.words and self._delimiter is not None:
-                    found.add(self._delimiter, self.names[self._delimiter])
-                start = len(found.labels)
-                for piece, label in self.pieces(word):
-                    if label is not None:
-                        found.add(label, self.names[label])
-                    elif self.unknown == "star" and found.labels[start:][-1:] != [WILDCARD]:
-                        found.add(WILDCARD, STAR)
-                    elif self.unknown == "error":
-                        unknown.add(piece)
-                if len(found.labels) > start:
-                    found.words.append((word, start, len(found.labels)))
-                else:
-                    del found.labels[begin:], found.shown[begin:]
-                    found.unaligned.append(word)
+                unknown |= self._add(word, found)
             if len(found.words) > first:
                 found.lines.append((line.strip(), first, len(found.words)))
         self._check(unknown, found.unaligned)
         return found
 
-    def pieces(self, word: str) -> Iterator[tuple[str, int | None]]:
+    def _add(self, word: str, found: _Targets) -> set[str]:
+        """Add the labels of a word, after a delimiter, and return its characters without a label.
+
+        A delimiter that is written between units belongs to no word.
+        """
+        labels, unknown = self._labels_of(word)
+        if any(x == WILDCARD or self.spelling.texts[x].strip() for x in labels):
+            if found.words and self._delimiter is not None:
+                found.labels.append(self._delimiter)
+            start = len(found.labels)
+            found.words.append((word, start, start + len(labels), found.count))
+            found.labels += labels
+        elif labels and self._units:
+            found.labels += labels
+        else:
+            found.unaligned.append(word)
+        found.count += 1
+        return unknown
+
+    def _labels_of(self, word: str) -> tuple[list[int], set[str]]:
+        """Return the labels of a word, delimiters only within, and characters without a label."""
+        labels: list[int] = []
+        unknown = set()
+        for piece, known in self.pieces(word):
+            label = WILDCARD if known is None else known
+            last = labels[-1] if labels else self._delimiter
+            if known is None and self.unknown != "star":
+                unknown.add(piece)
+            elif label != last or label not in {WILDCARD, self._delimiter}:
+                labels.append(label)
+        if labels and labels[-1] == self._delimiter:
+            labels.pop()
+        return labels, unknown if self.unknown == "error" else set()
+
+    def pieces(self, word: str) -> Iterator[Piece]:
         """Yield the pieces of a word, each with its label; None where it has none."""
-        if self.romanize is not None:
-            word = self.romanize(word)
+        word = self._romanized(word)
         if self._units:
-            yield word, self._units.get(word)
+            for unit in word.split():
+                composed = unicodedata.normalize("NFC", unit)
+                yield unit, self._units.get(unit, self._units.get(composed))
             return
         for piece, label in self._labelling.pieces(self._labelling.form.normalise(word)):
             # Marks that no label has belong to the letter before, which keeps its frames.
             if label is not None or not (piece.isspace() or all(map(_is_mark, piece))):
                 yield piece, label
+
+    def _romanized(self, word: str) -> str:
+        if self.romanize is None:
+            return word
+        try:
+            found: object = self.romanize(word)
+        except Exception as error:
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise InputError(f"romanize failed for {word!r:.40} ({what})") from error
+        if not isinstance(found, str) or not _is_unicode(found):
+            raise InputError(f"found {found!r:.40} from romanize for {word!r:.40}, expected a text")
+        return found
 
     def _check(self, unknown: set[str], unaligned: Sequence[str]) -> None:
         if unknown:
@@ -285,41 +328,69 @@ class Aligner:
                 "remove them, or spell them out"
             )
 
+    def _collect(self, targets: _Targets, path: LabelPath, seconds: float) -> Alignment:
+        """Return the times of all labels, words and lines."""
+        lengths = path.end - path.first
+        scores = [
+            mean_probability(x, n) for x, n in zip(path.scores, lengths.tolist(), strict=True)
+        ]
+        labels = tuple(
+            AlignedLabel(
+                STAR if index == WILDCARD else self.names[index],
+                first,
+                end,
+                first * seconds,
+                end * seconds,
+                score,
+                None if index == WILDCARD else index,
+            )
+            for index, first, end, score in zip(
+                targets.labels, path.first.tolist(), path.end.tolist(), scores, strict=True
+            )
+        )
+        sums, counts = (np.append(0, np.cumsum(x)) for x in (path.scores, lengths))
 
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be written: halves of surrogate pairs cannot."""
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+        def score(first: int, end: int) -> float:
+            frames = int(counts[end] - counts[first])
+            return mean_probability(float(sums[end] - sums[first]), frames)
+
+        words = tuple(
+            AlignedWord(
+                word,
+                labels[first].start,
+                labels[end - 1].end,
+                score(first, end),
+                labels[first:end],
+                position,
+            )
+            for word, first, end, position in targets.words
+        )
+        lines = []
+        for text, first, end in targets.lines:
+            begin, stop = targets.words[first][1], targets.words[end - 1][2]
+            spoken = words[first:end]
+            times = spoken[0].start, spoken[-1].end
+            lines.append(AlignedLine(text, spoken, *times, score(begin, stop)))
+        whole = score(0, len(labels))
+        return Alignment(words, labels, tuple(targets.unaligned), tuple(lines), whole)
+
+
+@lru_cache(maxsize=4)
+def _labelling_of(spelling: Spelling) -> Labelling:
+    """Return the labelling of a model, whose tables take longer to make than a text to align."""
+    return Labelling(spelling)
+
+
+def _is_unicode(text: object) -> bool:
+    """Whether it is a text that can be written: halves of surrogate pairs cannot."""
+    return isinstance(text, str) and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _is_mark(char: str) -> bool:
     return unicodedata.category(char)[0] == "M" or char == TATWEEL
 
 
-def _collect(targets: _Targets, path: LabelPath, seconds: float) -> Alignment:
-    """Return the times of all labels, words and lines."""
-    lengths = path.end - path.first
-    scores = [mean_probability(x, n) for x, n in zip(path.scores, lengths.tolist(), strict=True)]
-    labels = tuple(
-        AlignedLabel(label, first, end, first * seconds, end * seconds, score)
-        for label, first, end, score in zip(
-            targets.shown, path.first.tolist(), path.end.tolist(), scores, strict=True
-        )
-    )
-    sums, counts = (np.append(0, np.cumsum(x)) for x in (path.scores, lengths))
-
-    def score(first: int, end: int) -> float:
-        frames = int(counts[end] - counts[first])
-        return mean_probability(float(sums[end] - sums[first]), frames)
-
-    words = tuple(
-        AlignedWord(
-            word, labels[first].start, labels[end - 1].end, score(first, end), labels[first:end]
-        )
-        for word, first, end in targets.words
-    )
-    lines = []
-    for text, first, end in targets.lines:
-        begin, stop = targets.words[first][1], targets.words[end - 1][2]
-        spoken = words[first:end]
-        lines.append(AlignedLine(text, spoken, spoken[0].start, spoken[-1].end, score(begin, stop)))
-    return Alignment(words, labels, tuple(targets.unaligned), tuple(lines), score(0, len(labels)))
+def _named(words: Sequence[str]) -> str:
+    """Return the number of words, and the first of them."""
+    shown = " ".join(f"{word:.40}" for word in words[:MAX_NAMED])
+    return f"{len(words)} words ({shown}{' ...' if len(words) > MAX_NAMED else ''})"

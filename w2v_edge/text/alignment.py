@@ -9,7 +9,9 @@ reach there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,8 @@ BLOCK = 1024
 WILDCARD = -1
 """In place of a label: in each frame the best one other than the blank."""
 
-LEAST = -1e12
-"""Least log-probability: differences of infinities are no numbers."""
+FAINT = -100.0
+"""Log-probability below which a blank is added to paths, so that it costs others no precision."""
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.intp]
@@ -61,7 +63,7 @@ def align_labels(logits: npt.NDArray[Any], labels: npt.ArrayLike, blank: int) ->
         blank: index of the CTC blank.
 
     Raises:
-        InputError: fewer frames than the labels take.
+        InputError: fewer frames than the labels take, or no path that the logits make possible.
     """
     wanted = np.asarray(labels, np.intp)
     needed = frames_needed(wanted)
@@ -80,7 +82,7 @@ def align_labels(logits: npt.NDArray[Any], labels: npt.ArrayLike, blank: int) ->
         path[first : first + len(block)] = block
         emitted = np.flatnonzero(block >= 0)
         columns = emissions.columns[block[emitted]]
-        found = scored.over_blank[emitted, columns] + scored.blank[emitted]
+        found = scored.over[emitted, columns] + scored.offset[emitted]
         np.add.at(scores, block[emitted], found)
         total += float(found.sum() + scored.blank[block < 0].sum())
     frames = np.flatnonzero(path >= 0)
@@ -126,12 +128,18 @@ class _Scored:
     """Log-probabilities of one block of frames.
 
     Attributes:
-        over_blank: (frames, distinct) of the distinct labels of the text, less the blank's.
         blank: (frames,) of the blank.
+        offset: (frames,) left out of all paths: the blank's, or 0 where that is `FAINT`.
+        over: (frames, distinct) of the distinct labels of the text, less the offset.
     """
 
-    over_blank: Floats
     blank: Floats
+    offset: Floats
+    over: Floats
+
+    def __iter__(self) -> Iterator[tuple[Floats, float]]:
+        """Yield what each frame adds to paths: (distinct,) for labels, and for the blank."""
+        yield from zip(self.over, (self.blank - self.offset).tolist(), strict=True)
 
 
 class _Emissions:
@@ -152,14 +160,14 @@ class _Emissions:
 
     def scores(self, first: int) -> _Scored:
         """Return the scores of the block that begins at a frame."""
-        scores = log_softmax(self._logits[first : first + BLOCK]).astype(np.float64)
-        np.maximum(scores, LEAST, out=scores)
-        blank = scores[:, self._blank].copy()
-        distinct = scores[:, self._distinct]
+        scores = log_softmax(self._logits[first : first + BLOCK])
+        blank = scores[:, self._blank].astype(np.float64)
+        distinct = scores[:, self._distinct].astype(np.float64)
         if len(self._distinct) and self._distinct[0] == WILDCARD:
-            scores[:, self._blank] = LEAST
+            scores[:, self._blank] = -np.inf
             distinct[:, 0] = scores.max(axis=1)
-        return _Scored(distinct - blank[:, np.newaxis], blank)
+        offset = np.where(blank > FAINT, blank, 0.0)
+        return _Scored(blank, offset, distinct - offset[:, np.newaxis])
 
     def reach(self, frame: int) -> tuple[int, int]:
         """Return the labels, first and end, at which a path can be in a frame."""
@@ -167,7 +175,7 @@ class _Emissions:
 
 
 class _State:
-    """Scores of the best paths up to a frame, less those of the blank in every frame.
+    """Scores of the best paths up to a frame, less the offset of every frame.
 
     Attributes:
         start: label of index 0.
@@ -177,7 +185,11 @@ class _State:
 
     def __init__(self, start: int, blanks: Floats, emits: Floats) -> None:
         self.start, self.blanks, self.emits = start, blanks, emits
-        self._next = np.full(len(emits), -np.inf)
+
+    @cached_property
+    def _next(self) -> Floats:
+        """Room for the next frame's `emits`, which a state that is only kept never needs."""
+        return np.full(len(self.emits), -np.inf)
 
     @classmethod
     def before(cls, length: int) -> _State:
@@ -199,8 +211,8 @@ class _State:
             blanks[there.start : there.stop + 1] = self.blanks[here.start : here.stop + 1]
         return _State(first, blanks, emits)
 
-    def advance(self, emissions: _Emissions, emitted: Floats, frame: int) -> None:
-        """Go on by a frame, whose distinct labels have scores `emitted` (distinct,)."""
+    def advance(self, emissions: _Emissions, emitted: Floats, blank: float, frame: int) -> None:
+        """Go on by a frame that adds `emitted` (distinct,) to labels, and `blank` to the blank."""
         first, end = (x - self.start for x in emissions.reach(frame))
         first, end = max(first, 0), min(end, len(self.emits))
         if end <= first:
@@ -221,6 +233,8 @@ class _State:
         np.maximum(blanks[1:], emits, out=blanks[1:])
         if first:
             blanks[0] = max(blanks[0], self.emits[first - 1])
+        if blank:
+            blanks += blank
         new += emitted.take(emissions.columns[self.start + first : self.start + end])
         self.emits, self._next = self._next, self.emits
 
@@ -231,8 +245,8 @@ def _forward(emissions: _Emissions) -> list[tuple[int, _State]]:
     for first in range(0, emissions.frames, BLOCK):
         low, high = emissions.reach(first)
         kept.append((first, state.cut(max(0, low - 1), high)))
-        for i, emitted in enumerate(emissions.scores(first).over_blank):
-            state.advance(emissions, emitted, first + i)
+        for i, (emitted, blank) in enumerate(emissions.scores(first)):
+            state.advance(emissions, emitted, blank, first + i)
     return kept
 
 
@@ -255,6 +269,9 @@ def _walk_back(
         scored: scores of the block's frames.
         first: its first frame.
         last: where the path is in the block's last frame; None at the end of the text.
+
+    Raises:
+        InputError: no path to the end of the text is possible.
     """
     frames = len(scored.blank)
     high = emissions.length if last is None else min(last.label + 1, emissions.length)
@@ -262,13 +279,18 @@ def _walk_back(
     low = max(0, high - frames - 2)
     state = kept.cut(low, high)
     blanks, emits = [state.blanks.copy()], [state.emits.copy()]
-    for i, emitted in enumerate(scored.over_blank):
-        state.advance(emissions, emitted, first + i)
+    for i, (emitted, blank) in enumerate(scored):
+        state.advance(emissions, emitted, blank, first + i)
         blanks.append(state.blanks.copy())
         emits.append(state.emits.copy())
     if last is None:
-        ends_in_blank = not high or blanks[-1][-1] > emits[-1][-1]
-        last = _Position(high - (not ends_in_blank), ends_in_blank)
+        at_blank, at_label = blanks[-1][-1], emits[-1][-1] if high else -np.inf
+        if max(at_blank, at_label) == -np.inf:
+            raise InputError(
+                "found logits of -infinity that leave the text no path, expected some probability "
+                "for each label; check that the text belongs to this audio"
+            )
+        last = _Position(high - (at_blank <= at_label), at_blank > at_label)
     repeats = set((emissions.repeats - low).tolist())
     path = np.empty(frames, np.intp)
     label, is_blank = last.label - low, last.is_blank

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from w2v_edge.errors import InputError
 from w2v_edge.files import open_regular
-from w2v_edge.text.aligner import AlignedLine, Alignment
-from w2v_edge.text.line_breaking import pieces_of
-from w2v_edge.text.subtitles import Cue, cues_of, write_cues
+from w2v_edge.text.aligner import AlignedWord, Alignment
+from w2v_edge.text.line_breaking import Piece, pieces_of
+from w2v_edge.text.subtitles import cues_of, write_cues
+from w2v_edge.text.timed_subtitles import TimedSubtitles, Times
 
 Format = Literal["srt", "vtt", "textgrid", "ctm"]
 
-SUBTITLES = {".srt", ".vtt"}
-"""Endings of texts that are subtitles: each is a line, whatever its times are."""
 
-
-MARKUP = re.compile(r"</?[a-z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}", re.IGNORECASE)
-"""Tags and times within cues, and override codes."""
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text to align: of a text file, or one for each subtitle.
+def read_text(path: Path) -> str | TimedSubtitles:
+    """Read a text to align: that of a text file, or subtitles (.srt, .vtt).
 
     Raises:
         InputError: the file cannot be read, or has no subtitles.
@@ -37,67 +30,100 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"{path}: cannot read the text ({error.strerror or error})") from error
-    if path.suffix.lower() not in SUBTITLES:
-        return text.splitlines()
-    found = _cue_texts(text, web=path.suffix.lower() == ".vtt")
-    if not found:
+    match path.suffix.lower():
+        case ".srt":
+            found = TimedSubtitles.parse(text, "srt")
+        case ".vtt":
+            found = TimedSubtitles.parse(text, "vtt")
+        case _:
+            return text
+    if not found.cues:
         raise InputError(f"{path}: found no subtitles, expected cues with their times")
     return found
 
 
-def _cue_texts(text: str, *, web: bool) -> list[str]:
-    """Return the text of each cue of SubRip or WebVTT, without markup.
-
-    Notes, styles and the names of cues are not spoken.
-    """
-    found = []
-    for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
-        lines = block.splitlines()
-        times = next((i for i, line in enumerate(lines) if "-->" in line), None)
-        if times is not None:
-            spoken = MARKUP.sub("", " ".join(lines[times + 1 :]))
-            found.append(" ".join((html.unescape(spoken) if web else spoken).split()))
-    return found
+def spoken_text(text: str | TimedSubtitles) -> str:
+    """Return what is spoken: a text itself, or a line for each subtitle."""
+    return text if isinstance(text, str) else "\n".join(cue.spoken for cue in text.cues)
 
 
-def write_alignment(alignment: Alignment, kind: Format, name: str, *, lines: bool) -> str:
+def write_alignment(
+    alignment: Alignment, kind: Format, name: str, text: str | TimedSubtitles
+) -> str:
     """Return an alignment as the text of a file.
 
     Args:
         alignment: the alignment.
         kind: `srt` or `vtt` for subtitles, `textgrid` for tiers of lines, words and labels, `ctm`
             for a line for each word.
-        name: of the recording, for `ctm`.
-        lines: whether each line of the text is one subtitle; otherwise words are grouped anew.
+        name: of the recording, for `ctm`; spaces and `%` are percent-encoded.
+        text: that was aligned. Subtitles keep their text and get new times; words of other texts
+            are grouped, and those without a time follow the word before.
 
     Raises:
         MissingExtraError: pysubs2 is not installed.
     """
     if kind == "ctm":
+        recording = "".join(quote(x) if x.isspace() or x == "%" else x for x in name)
         return "".join(
-            f"{'_'.join(name.split())} 1 {x.start:.3f} {x.end - x.start:.3f} {x.word} "
-            f"{x.score:.3f}\n"
+            f"{recording} 1 {x.start:.3f} {x.end - x.start:.3f} {x.word} {x.score:.3f}\n"
             for x in alignment.words
         )
     if kind == "textgrid":
         return _textgrid(alignment)
-    if lines:
-        return write_cues(_of_lines(alignment.lines), kind)
-    pieces = (
-        piece
-        for word in alignment.words
-        for piece in pieces_of(word.word, [(x.start, x.end) for x in word.labels])
-    )
-    return write_cues(cues_of(pieces), kind)
+    if isinstance(text, TimedSubtitles):
+        return text.retimed(list(_times(text, alignment)), kind)
+    return write_cues(cues_of(_all_pieces(text, alignment)), kind)
 
 
-def _of_lines(lines: Iterable[AlignedLine]) -> list[Cue]:
-    """Return a cue for each line, none before the end of the one before."""
-    made: list[Cue] = []
-    for line in lines:
-        start = max(round(1000 * line.start), made[-1].end if made else 0)
-        made.append(Cue((line.text,), start, max(round(1000 * line.end), start + 1)))
-    return made
+def untimed_cues(subtitles: TimedSubtitles, alignment: Alignment) -> list[str]:
+    """Return the texts of cues without a word that has a time."""
+    words = _words_of_cues(subtitles, alignment)
+    return [
+        " ".join(cue.lines) for cue, found in zip(subtitles.cues, words, strict=True) if not found
+    ]
+
+
+def _words_of_cues(subtitles: TimedSubtitles, alignment: Alignment) -> Iterator[list[AlignedWord]]:
+    """Yield the words of each cue that have a time."""
+    words, end = iter(alignment.words), 0
+    following = next(words, None)
+    for cue in subtitles.cues:
+        end += len(cue.spoken.split())
+        found = []
+        while following is not None and following.position < end:
+            found.append(following)
+            following = next(words, None)
+        yield found
+
+
+def _times(subtitles: TimedSubtitles, alignment: Alignment) -> Iterator[Times]:
+    """Yield the times of each cue, none before the end of the one before.
+
+    A cue without a timed word follows the one before, as long as it was shown and there is room.
+    """
+    found = list(_words_of_cues(subtitles, alignment))
+    starts = [round(1000 * words[0].start) for words in found if words]
+    at, timed = 0, 0
+    for cue, words in zip(subtitles.cues, found, strict=True):
+        if words:
+            start, end, timed = max(at, starts[timed]), round(1000 * words[-1].end), timed + 1
+        else:
+            room = starts[timed] if timed < len(starts) else at + cue.milliseconds
+            start, end = at, min(at + cue.milliseconds, room)
+        at = max(end, start + 1)
+        yield start, at
+
+
+def _all_pieces(text: str, alignment: Alignment) -> Iterator[Piece]:
+    """Yield all words of a text; those without a time last no time, after the one before."""
+    timed = {x.position: x for x in alignment.words}
+    at = alignment.words[0].start
+    for position, written in enumerate(text.split()):
+        word = timed.get(position)
+        spans = [(at, at)] if word is None else [(x.start, x.end) for x in word.labels]
+        yield from pieces_of(written, spans)
+        at = spans[-1][1]
 
 
 def _textgrid(alignment: Alignment) -> str:

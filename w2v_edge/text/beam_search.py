@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from w2v_edge.errors import BundleError, InputError
 from w2v_edge.text.alignment import emission_score
 from w2v_edge.text.decoding import Transcription, Word, mean_probability
-from w2v_edge.text.hotwords import Hotwords, in_case_of
+from w2v_edge.text.hotwords import Hotwords, spell_hotwords
 from w2v_edge.text.language_model import (
     Case,
     LanguageModel,
@@ -74,7 +75,7 @@ class BeamSearch:
             n_best: texts to find; all but the first are a transcription's `alternatives`. There are
                 fewer where the beam holds no more.
             hotwords: words that are expected, such as names; phrases are words one by one. They may
-                differ from the labels in case.
+                differ from the labels in case and Unicode form.
             hotword_weight: bonus for each, a natural logarithm: at 0 they have no effect.
 
         Raises:
@@ -98,7 +99,7 @@ class BeamSearch:
         case: Case = str if path is None or words is None else _case_of(path, self._texts, words)
         weights = {"alpha": alpha, "beta": beta}
         texts = self._texts
-        favoured = in_case_of(texts, hotwords)
+        favoured = spell_hotwords(texts, hotwords)
         if _has_pieces(texts):
             scorer: WordScorer | None = None
             if path is not None:
@@ -183,13 +184,13 @@ class BeamSearch:
         return np.stack(columns, axis=1)
 
 
-def _check_numbers(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
+def _check_numbers(counts: Mapping[str, int], weights: Mapping[str, Any]) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"found a {name} of {count!r:.40}, expected a whole number from 1")
     for name, weight in weights.items():
-        if not math.isfinite(weight):
-            raise InputError(f"found {name} {weight}, expected a finite number")
+        if not isinstance(weight, Real) or not math.isfinite(weight):
+            raise InputError(f"found {name} {weight!r:.40}, expected a finite number")
 
 
 def _beginning(text: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from w2v_edge.errors import InputError
+from w2v_edge.text.labelling import Labelling
 from w2v_edge.text.piece_search import WordScorer
+from w2v_edge.text.spelling import Spelling
 
 
 class Hotwords:
@@ -40,26 +43,45 @@ class Hotwords:
         return 0.0 if self._inner is None else self._inner.end(context)
 
 
-def in_case_of(texts: Iterable[str], hotwords: Iterable[str]) -> list[str]:
-    """Return the words of hotwords in the case in which labels can spell them.
+def spell_hotwords(texts: Sequence[str], hotwords: Iterable[str]) -> list[str]:
+    """Return the words of hotwords as labels spell them, in their case and Unicode form.
 
     Args:
-        texts: of the labels.
+        texts: of the labels; the blank's, the first, is empty.
         hotwords: words or phrases, whose words are favoured one by one.
 
     Raises:
-        InputError: labels cannot spell a word in any case.
+        InputError: no list of words, or labels cannot spell a word in any case.
     """
-    characters, found = set("".join(texts)), []
-    for word in (word for phrase in hotwords for word in phrase.split()):
-        for cased in (word, word.lower(), word.upper()):
-            if set(cased) <= characters:
-                found.append(cased)
-                break
-        else:
-            missing = [x for x in word if not {x, x.lower(), x.upper()} & characters]
-            raise InputError(
-                f"found the hotword {word!r:.40}, which the model's labels cannot spell "
-                f"({' '.join(missing) or 'in one case'}); write it with the letters of the labels"
-            )
-    return found
+    if isinstance(hotwords, str) or not isinstance(hotwords, Iterable):
+        raise InputError(
+            f"found the hotwords {hotwords!r:.40}, expected a list of words, such as ['anna']"
+        )
+    phrases = list(hotwords)
+    for phrase in phrases:
+        if not isinstance(phrase, str):
+            raise InputError(f"found the hotword {phrase!r:.40}, expected a word; remove it")
+    labelling = Labelling(Spelling(0, tuple(text.strip() for text in texts)))
+    characters = set("".join(texts))
+    return [_spell(word, characters, labelling) for phrase in phrases for word in phrase.split()]
+
+
+def _spell(word: str, characters: set[str], labelling: Labelling) -> str:
+    plain = unicodedata.normalize("NFKD", word) == word and not any(
+        map(unicodedata.combining, word)
+    )
+    for cased in (word, word.lower(), word.upper()):
+        if plain and set(cased) <= characters:
+            return cased
+    # Accents may be written in several ways, of which the labels have one.
+    form = labelling.form
+    labels = [label for _, label in labelling.pieces(form.normalise(word))]
+    known = [labelling.spelling.texts[x] for x in labels if x is not None]
+    if known and len(known) == len(labels) and not form.dropped(word):
+        return "".join(known)
+    composed = unicodedata.normalize("NFC", word)
+    missing = [x for x in composed if not {x, x.lower(), x.upper()} & characters]
+    raise InputError(
+        f"found the hotword {word!r:.40}, which the model's labels cannot spell "
+        f"({' '.join(missing) or 'in one case'}); write it with the letters of the labels"
+    )

@@ -1,7 +1,8 @@
 """The labels of a text: which label of a CTC model each piece of a text is.
 
-Texts and labels are compared decomposed (NFKD), the longest label first: labels of several
-characters, composed or decomposed letters, accents in any order, and Korean letters are all found.
+Texts and labels are compared decomposed (NFKD): labels of several characters, composed or
+decomposed letters, accents in any order, and Korean letters are all found. A text that labels can
+spell is spelled, with the longest label first where there is a choice.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ ACCENTED = re.compile(r"\w[^\w\s]{2,}")
 
 MAX_MARKS = 4
 """Most accents on one letter whose order is changed to find labels."""
+
+UNSPELLED = 1_000_000
+"""Cost of a character without a label, where a space or an accent without one costs 1."""
+
+Piece = tuple[str, int | None]
+"""A part of a text, and its label."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +72,44 @@ class Labelling:
         return found
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        longest_first = sorted(self._labels, key=len, reverse=True)
-        return re.compile("|".join([*map(re.escape, longest_first), "."]), re.DOTALL)
+    def _lengths(self) -> list[int]:
+        """Lengths of labels of several characters, ascending."""
+        return sorted({len(key) for key in self._labels} - {0, 1})
 
     @cached_property
     def _spaced(self) -> bool:
         """Whether labels that begin a word begin with a space."""
         return any(key[0] == " " for key in self._labels if key != " ")
 
-    def pieces(self, text: str) -> Iterator[tuple[str, int | None]]:
+    def pieces(self, text: str) -> Iterator[Piece]:
         """Yield pieces of a normalised text, decomposed, with their labels; None without one."""
         if self._spaced:
             text = " " + text
         decomposed = ACCENTED.sub(self._in_order, unicodedata.normalize("NFKD", text))
-        for match in self._pattern.finditer(decomposed):
-            piece = match.group()
-            yield piece, self._label_of(piece)
+        yield from self._split(decomposed)
+
+    def _split(self, text: str) -> list[Piece]:
+        """Return the pieces of a decomposed text that cost least, the longest first among equals.
+
+        Costs of what follows each character are found from the end.
+        """
+        costs = [0] * (len(text) + 1)
+        choices: list[Piece] = [("", None)] * len(text)
+        for i in range(len(text) - 1, -1, -1):
+            label = self._label_of(text[i])
+            cost = costs[i + 1] + (0 if label is not None else _cost_of(text[i]))
+            choices[i] = text[i], label
+            # From short to long: an equal cost goes to the longer one.
+            for length in self._lengths:
+                piece = text[i : i + length]
+                if piece in self._labels and len(piece) == length and costs[i + length] <= cost:
+                    cost, choices[i] = costs[i + length], (piece, self._labels[piece])
+            costs[i] = cost
+        pieces, at = [], 0
+        while at < len(text):
+            pieces.append(choices[at])
+            at += len(choices[at][0])
+        return pieces
 
     def _in_order(self, accented: re.Match[str]) -> str:
         """Return a letter with its accents in the order that the fewest labels spell, if any does.
@@ -101,12 +129,17 @@ class Labelling:
 
     def _cost(self, text: str) -> tuple[int, int]:
         """Return the number of pieces of a decomposed text without a label, and of all."""
-        pieces = self._pattern.findall(text)
-        return sum(self._label_of(x) is None for x in pieces), len(pieces)
+        pieces = self._split(text)
+        return sum(label is None for _, label in pieces), len(pieces)
 
     def _label_of(self, piece: str) -> int | None:
         found = self._labels.get(piece)
         return self._labels.get(self.form.lower(piece)) if found is None else found
+
+
+def _cost_of(char: str) -> int:
+    """Return the cost of leaving a character without a label."""
+    return 1 if char.isspace() or unicodedata.category(char)[0] == "M" else UNSPELLED
 
 
 def _decomposed(text: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ The goodness of a label is the mean, over the frames that emit it, of its log-po
 the best label: 0 where no other label is likelier, and below where one is. It is the ratio of
 Witt and Young, "Phone-level pronunciation scoring" (Speech Communication 30, 2000, section 2.1),
 with the network's posteriors in place of likelihoods, as in Hu et al. (Speech Communication 67,
-2015). The blank takes no part.
+2015). The blank takes no part, and neither do delimiters between words.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.errors import InputError
-from w2v_edge.text.aligner import STAR, AlignedLabel, Alignment
-from w2v_edge.text.spelling import log_softmax
+from w2v_edge.text.aligner import AlignedLabel, Alignment
+from w2v_edge.text.spelling import Spelling, log_softmax
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Pronunciation:
 
 
 def score_pronunciation(
-    logits: npt.NDArray[Any], alignment: Alignment, names: Sequence[str], blank: int
+    logits: npt.NDArray[Any], alignment: Alignment, names: Sequence[str], spelling: Spelling
 ) -> Pronunciation:
     """Score the labels of an alignment.
 
@@ -83,18 +83,17 @@ def score_pronunciation(
         logits: (frames, labels) of the recording.
         alignment: of the text to these logits.
         names: each label as the vocabulary has it.
-        blank: index of the CTC blank.
+        spelling: text of each label.
 
     Raises:
         InputError: no character of the text has a label.
     """
-    index = {name: i for i, name in enumerate(names)}
     words = []
     for word in alignment.words:
         labels = tuple(
-            _scored(logits, label, index[label.label], names, blank)
+            _scored(logits, label, label.index, names, spelling.blank)
             for label in word.labels
-            if label.label != STAR
+            if label.index is not None and spelling.texts[label.index].strip()
         )
         if labels:
             gop = float(np.mean([x.gop for x in labels]))

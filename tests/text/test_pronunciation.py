@@ -25,7 +25,7 @@ def _score(spoken: list[str], text: str) -> Pronunciation:
     logits = 8 * np.eye(len(LABELS))[columns]
     spelling = Spelling.of(LABELS, CtcInfo(0, None, ("<pad>",), separator=" "))
     alignment = Aligner(spelling, LABELS).align(logits, text, SECONDS)
-    return score_pronunciation(logits, alignment, LABELS, 0)
+    return score_pronunciation(logits, alignment, LABELS, spelling)
 
 
 def test_what_is_said_well_and_what_is_not() -> None:
@@ -45,6 +45,18 @@ def test_characters_without_a_label_have_no_score() -> None:
     found = _score(["t", "d", "ts"], "t x ts")
     assert [x.word for x in found.words] == ["t", "ts"]
     assert [x.word for x in found.alignment.words] == ["t", "x", "ts"]
+
+
+def test_delimiters_within_words_have_no_score() -> None:
+    """A hyphen is spoken as two words are, and a label `*` as any other."""
+    labels = ("<pad>", "|", "a", "b", "*")
+    spelling = Spelling.of(labels, CtcInfo(0, "|", ("<pad>",)))
+    logits = 8.0 * np.eye(5)[[2, 0, 2, 0, 3, 0, 4]]
+    alignment = Aligner(spelling, labels).align(logits, "a-b*", SECONDS)
+    assert [x.label for x in alignment.words[0].labels] == ["a", "|", "b", "*"]
+    (word,) = score_pronunciation(logits, alignment, labels, spelling).words
+    assert [(x.label, x.gop) for x in word.labels] == [("a", 0), ("b", 0), ("*", 0)]
+    assert word.gop == 0
 
 
 def test_texts_without_labels() -> None:
