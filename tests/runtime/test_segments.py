@@ -99,9 +99,9 @@ def test_long_speech_is_cut_at_the_likeliest_pause() -> None:
     """The longest gap of the segment's last half that is between words."""
     word = [2, 0, 3, 0, 4, 1]
     inside = [2, *[0] * 9, 3, 0, 4, 1]
-    labels = [*word * 3, *inside, *word, *[0] * 4, *word * 4]
+    labels = [*word * 4, *inside, *word, *[0] * 4, *word * 4]
     first, second = _segments(_logits(labels), [])
-    assert first.text == " ".join(["abc"] * 5)
+    assert first.text == " ".join(["abc"] * 6)
     assert second.text == " ".join(["abc"] * 4)
 
 
