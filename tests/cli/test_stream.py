@@ -74,6 +74,25 @@ def test_a_file(w2v_edge: Verb, bundle: Verb, clip: Path, pcm: Ints) -> None:
     assert summary["context_latency_ms"] is None
 
 
+def test_a_known_text(
+    w2v_edge: Verb, refused: Verb, ctc_bundle: Path, clip: Path, pcm: Ints, tmp_path: Path
+) -> None:
+    """Words are printed once their times are final; JSON adds the reader's position."""
+    text = tmp_path / "text.txt"
+    text.write_text("ABOUT TO\nTRY", encoding="utf-8")
+    with library.load(ctc_bundle).stream(statistics="running", align="ABOUT TO TRY") as stream:
+        expected = [*stream.push(pcm).words, *stream.flush().words]
+    shown = [f"{x.start:.2f}\t{x.end:.2f}\t{x.score:.2f}\t{x.word}" for x in expected]
+    command = ("stream", ctc_bundle, clip, "--fast", "--align", text)
+    assert w2v_edge(*command).out.splitlines() == shown
+    *updates, summary = map(json.loads, w2v_edge(*command, "--json").out.splitlines())
+    assert [x["word"] for update in updates for x in update["words"]] == "ABOUT TO TRY".split()
+    assert updates[-1]["position"]["word"] == 2
+    assert summary["seconds"] == 3
+    assert w2v_edge(*command, "--json", "--context").code == 2
+    refused(w2v_edge(*command[:-1], tmp_path / "gone.txt"), 1, "gone.txt")
+
+
 def test_statistics_of_a_recording(w2v_edge: Verb, bundle: Verb, clip: Path, pcm: Ints) -> None:
     """Frozen statistics of the recording itself give its codes exactly; running ones begin late."""
     folder = bundle("base-small")

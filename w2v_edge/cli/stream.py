@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -16,6 +16,7 @@ from w2v_edge import strict
 from w2v_edge.cli.live import ENCODINGS, file_blocks, microphone, raw_pcm, standard_input
 from w2v_edge.cli.options import load_options, verb, window_option
 from w2v_edge.cli.output import require, to_json
+from w2v_edge.cli.stream_alignment import AlignmentPrinter
 from w2v_edge.errors import InputError
 from w2v_edge.runtime.realtime import Block, Pace, paced
 
@@ -63,6 +64,12 @@ if TYPE_CHECKING:
 @click.option(
     "--context", is_flag=True, help="Run the transformer even where the codes do not need it."
 )
+@click.option(
+    "--align",
+    metavar="TEXT",
+    type=click.Path(path_type=Path),
+    help="A text file that is read aloud: print each word's start, end and score instead.",
+)
 @window_option(live=True)
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per block, and a last.")
@@ -77,6 +84,7 @@ def command(
     block_ms: float,
     statistics: str | None,
     context: bool,
+    align: Path | None,
     window: Window | None,
     load_with: dict[str, Any],
     as_json: bool,
@@ -88,6 +96,7 @@ def command(
     \b
     arecord -q -f S16_LE -r 16000 | w2v-edge stream asr-fp32 -
     w2v-edge stream ckpt-fp32 speech.flac --json
+    w2v-edge stream asr-fp32 --mic --align story.txt
 
     Prints a line per frame with its time in seconds and its codes, or a line per word as soon as it
     is final. JSON objects hold times, codes, words, and, with --context, context vectors. Late
@@ -98,6 +107,8 @@ def command(
     _check_usage(audio, rate, encoding, device, block_ms, mic=mic, fast=fast)
     if context and not as_json:
         raise click.UsageError("--context needs --json: vectors are not printed otherwise.")
+    if context and align is not None:
+        raise click.UsageError("--context cannot be combined with --align.")
     require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
     import w2v_edge
 
@@ -105,7 +116,9 @@ def command(
     _check_output(model, as_json=as_json)
     opened = _open(model, statistics, window, context=context)
     size = _samples(block_ms, model.sample_rate)
-    show = _Printer(model, with_context=context, as_json=as_json)
+    show: Printer = _Printer(model, with_context=context, as_json=as_json)
+    if align is not None:
+        show = AlignmentPrinter(model, align, show, as_json=as_json)
     pace = Pace()
     with opened as stream:
         _warm_up(stream, max(size, model.manifest.receptive_field))
@@ -116,7 +129,7 @@ def command(
             except InputError as error:
                 # Results of the audio before it are valid, and are printed first.
                 problem = error
-        show.piece(stream.flush(), ended=True)
+        show.end(stream.flush(), interrupted=interrupted or problem is not None)
         if problem is not None:
             raise problem
         if not stream.samples and not interrupted:
@@ -203,7 +216,7 @@ def _warm_up(stream: Stream, size: int) -> None:
     stream.reset()
 
 
-def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: _Printer, pace: Pace) -> bool:
+def _pump(stream: Stream, blocks: Iterable[Block], rate: int, show: Printer, pace: Pace) -> bool:
     """Push all blocks; return whether the user interrupted them."""
     try:
         for block in blocks:
@@ -236,6 +249,22 @@ def _uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+class Printer(Protocol):
+    """Prints the results of a stream."""
+
+    def piece(self, piece: Encoding) -> None:
+        """Print results that became final."""
+        ...
+
+    def end(self, piece: Encoding, *, interrupted: bool) -> None:
+        """Print the last results."""
+        ...
+
+    def summary(self, stream: Stream, pace: Pace, *, interrupted: bool) -> None:
+        """Print timing."""
+        ...
+
+
 class _Printer:
     """Prints results: words of a model with a CTC head, else codes, or all of it as JSON."""
 
@@ -263,6 +292,10 @@ class _Printer:
         elif piece.codes is not None:
             for when, codes in zip(times, piece.codes.tolist(), strict=True):
                 click.echo(f"{when:9.4f}  {' '.join(map(str, codes))}")
+
+    def end(self, piece: Encoding, *, interrupted: bool) -> None:  # noqa: ARG002 - of `Printer`
+        """Print the last results, of an interrupted stream too."""
+        self.piece(piece, ended=True)
 
     def summary(self, stream: Stream, pace: Pace, *, interrupted: bool) -> None:
         """Print timing: the last JSON object on stdout, or a line on stderr."""

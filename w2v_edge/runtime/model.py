@@ -14,6 +14,7 @@ from w2v_edge.errors import GraphMissingError, InputError
 from w2v_edge.names import Power
 from w2v_edge.providers import ProviderChoice, choose
 from w2v_edge.providers.tuned import find_tuning
+from w2v_edge.runtime.alignment_stream import AlignmentStream
 from w2v_edge.runtime.classification import (
     Classification,
     FrameClassification,
@@ -41,6 +42,7 @@ from w2v_edge.runtime.units import Units
 from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
+from w2v_edge.text.online_alignment import KnownText, OnlineAligner
 from w2v_edge.text.pronunciation import Pronunciation, score_pronunciation
 from w2v_edge.text.segments import Segment, Segmenter, SegmentLimits, decode_segments
 from w2v_edge.text.spelling import Spelling
@@ -574,13 +576,32 @@ class Model(Graphs):
         recording = prepare_one(audio, sample_rate, self.manifest)
         return encode_blocks(self.session, recording, window if context else None)
 
+    @overload
     def stream(
         self,
         *,
         sample_rate: int | None = None,
         statistics: Statistics | RunningStatistics | str | None = None,
         context: Window | bool | None = None,
-    ) -> Stream:
+        align: None = None,
+    ) -> Stream: ...
+    @overload
+    def stream(
+        self,
+        *,
+        sample_rate: int | None = None,
+        statistics: Statistics | RunningStatistics | str | None = None,
+        context: Window | bool | None = None,
+        align: str | KnownText,
+    ) -> AlignmentStream: ...
+    def stream(
+        self,
+        *,
+        sample_rate: int | None = None,
+        statistics: Statistics | RunningStatistics | str | None = None,
+        context: Window | bool | None = None,
+        align: str | KnownText | None = None,
+    ) -> Stream | AlignmentStream:
         """Open a stream: push blocks of audio and get frames as soon as they are final.
 
         Args:
@@ -592,17 +613,23 @@ class Model(Graphs):
             context: window of attention, which sets its latency; True for steps of 320 ms with 4 s
                 before and 320 ms after; False to leave the transformer out. By default it is left
                 out if codes are computed from features.
+            align: a text that is read aloud: the stream gives the reader's position, and words with
+                their times, in place of frames. `KnownText` has options.
 
         Raises:
             InputError: statistics are needed and were not chosen, or do not fit; a window that is
-                invalid or that the model does not support; `SampleRateError` for the rate.
+                invalid or that the model does not support; `SampleRateError` for the rate; a text
+                that cannot be aligned, or without the transformer.
+            HeadMissingError: a text is to be aligned, and the model has no CTC head.
         """
+        aligner = None if align is None else self._online_aligner(align, context)
         if context is None:
-            context = self.manifest.quantizer_input != "features"
+            context = align is not None or self.manifest.quantizer_input != "features"
         if context is True:
             context = STREAM_WINDOW
         chosen = choose_statistics(self.manifest, statistics)
-        return Stream(self.session, chosen, context or None, sample_rate)
+        stream = Stream(self.session, chosen, context or None, sample_rate)
+        return stream if aligner is None else AlignmentStream(stream, aligner)
 
     def statistics(self, audio: Audio, sample_rate: int | None = None) -> Statistics:
         """Compute the front end's statistics (k,) of one recording; k is 0 if it needs none.
@@ -670,6 +697,19 @@ class Model(Graphs):
         window = self._window(window)
         max_seconds = window.seconds if window else self.manifest.longest_context_seconds
         return max_seconds, window or default_window(self.manifest)
+
+    def _online_aligner(
+        self, align: str | KnownText, context: Window | bool | None
+    ) -> OnlineAligner:
+        if context is False:
+            raise InputError(
+                "found a text to align on a stream without context, expected context: labels come "
+                "after the transformer"
+            )
+        known = align if isinstance(align, KnownText) else KnownText(align)
+        names = self.manifest.labels
+        aligner = Aligner(self.spelling, names, known.unknown, known.romanize, known.strict)
+        return OnlineAligner(aligner, known, self.context_frame_seconds)
 
     def _window(self, window: Window | None) -> Window | None:
         return None if window is None else check_window(window, self.manifest)
