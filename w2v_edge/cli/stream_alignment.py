@@ -9,7 +9,7 @@ import click
 
 from w2v_edge.cli.output import to_json
 from w2v_edge.text.aligner import AlignedWord, Aligner
-from w2v_edge.text.alignment_files import read_lines
+from w2v_edge.text.alignment_files import read_text, spoken_text
 from w2v_edge.text.online_alignment import KnownText, OnlineAligner
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class AlignmentPrinter:
             InputError: the text cannot be read or aligned.
         """
         aligner = Aligner(model.spelling, model.manifest.labels)
-        known = KnownText("\n".join(read_lines(path)))
+        known = KnownText(spoken_text(read_text(path)))
         self._online = OnlineAligner(aligner, known, model.context_frame_seconds)
         self._as_json = as_json
         self.summary = timing.summary

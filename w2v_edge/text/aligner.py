@@ -132,7 +132,7 @@ class Alignment:
 
 
 @dataclass
-class _Targets:
+class Targets:
     """Labels of a text in order, and the words and lines that they belong to.
 
     Attributes:
@@ -148,6 +148,15 @@ class _Targets:
     lines: list[tuple[str, int, int]] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
     count: int = 0
+
+    def part(self, first: int, end: int, stop: int) -> Targets:
+        """Return the words from `first` to `end`, with their labels up to the label `stop`."""
+        begin, stop = self.words[first][1], min(stop, self.words[end - 1][2])
+        words = [
+            (word, start - begin, min(last, stop) - begin, position)
+            for word, start, last, position in self.words[first:end]
+        ]
+        return Targets(self.labels[begin:stop], words)
 
 
 @dataclass(frozen=True)
@@ -203,12 +212,23 @@ class Aligner:
                 characters or words without a label; logits that are not finite; `romanize` failed.
         """
         self.spelling.check(logits)
+        targets = self.targets(text)
+        path = align_labels(logits, targets.labels, self.spelling.blank)
+        return self.collect(targets, path, frame_seconds)
+
+    def targets(self, text: str | Sequence[str]) -> Targets:
+        """Return the labels of a text, or of its lines.
+
+        Raises:
+            InputError: the text has no words, or, as asked, has characters or words without a
+                label; `romanize` failed.
+        """
         lines = text.splitlines() if isinstance(text, str) else text
         if not isinstance(lines, Sequence) or not all(map(_is_unicode, lines)):
             raise InputError(
                 f"found a text that is not Unicode text, {lines!r:.40}, expected what is spoken"
             )
-        targets = self._targets(lines)
+        targets = self._targets_of(lines)
         if not targets.words:
             what = f"none of the {len(targets.unaligned)} words has a label" * bool(
                 targets.unaligned
@@ -217,8 +237,7 @@ class Aligner:
                 f"found no words to align ({what or 'the text is empty'}); give the text that is "
                 "spoken, in the language of the model"
             )
-        path = align_labels(logits, targets.labels, self.spelling.blank)
-        return self._collect(targets, path, frame_seconds)
+        return targets
 
     @cached_property
     def _labelling(self) -> Labelling:
@@ -244,8 +263,8 @@ class Aligner:
             units.setdefault(self.names[texts.index(" ")], texts.index(" "))
         return {unicodedata.normalize("NFC", x): i for x, i in units.items()} | units
 
-    def _targets(self, lines: Sequence[str]) -> _Targets:
-        found, unknown = _Targets(), set()
+    def _targets_of(self, lines: Sequence[str]) -> Targets:
+        found, unknown = Targets(), set()
         for line in lines:
             first = len(found.words)
             for word in line.split():
@@ -255,7 +274,7 @@ class Aligner:
         self._check(unknown, found.unaligned)
         return found
 
-    def _add(self, word: str, found: _Targets) -> set[str]:
+    def _add(self, word: str, found: Targets) -> set[str]:
         """Add the labels of a word, after a delimiter, and return its characters without a label.
 
         A delimiter that is written between units belongs to no word.
@@ -328,7 +347,7 @@ class Aligner:
                 "remove them, or spell them out"
             )
 
-    def _collect(self, targets: _Targets, path: LabelPath, seconds: float) -> Alignment:
+    def collect(self, targets: Targets, path: LabelPath, seconds: float) -> Alignment:
         """Return the times of all labels, words and lines."""
         lengths = path.end - path.first
         scores = [

@@ -91,6 +91,79 @@ def align_labels(logits: npt.NDArray[Any], labels: npt.ArrayLike, blank: int) ->
     return LabelPath(starts, ends, scores, total)
 
 
+@dataclass(frozen=True)
+class PrefixPath:
+    """The frames of the beginning of a text.
+
+    Attributes:
+        labels: (frames,) index of the label of each frame; -1 for the blank.
+        scores: (frames,) log-probabilities.
+    """
+
+    labels: Labels
+    scores: Floats
+
+
+def align_prefix(
+    logits: npt.NDArray[Any],
+    labels: npt.ArrayLike,
+    blank: int,
+    *,
+    begun: bool = False,
+    complete: bool = False,
+) -> PrefixPath:
+    """Align frames to the beginning of labels: the best CTC path that ends anywhere among them.
+
+    All frames are one block: memory grows with their square.
+
+    Args:
+        logits: (frames, size) logits or log-probabilities.
+        labels: (length,) labels in order, `WILDCARD` among them.
+        blank: index of the CTC blank.
+        begun: a frame before these emitted the first label, which may go on.
+        complete: the path ends with the last label or the blank after it, as for `align_labels`.
+
+    Raises:
+        InputError: no path that the logits make possible.
+    """
+    if not len(logits):
+        return PrefixPath(np.zeros(0, np.intp), np.zeros(0))
+    emissions = _Emissions(logits, np.asarray(labels, np.intp), blank)
+    # The label that has begun takes the frame before the first.
+    first = int(begun)
+    emissions.frames += first if complete else emissions.length
+    scored = emissions.scores(0, len(logits))
+    start = _State.before(emissions.length)
+    if begun:
+        start.blanks[0], start.emits[0] = -np.inf, 0.0
+    last = None if complete else _best_end(emissions, start, scored, first)
+    path, _ = _walk_back(emissions, start, scored, first, last)
+    emitted = np.flatnonzero(path >= 0)
+    scores = scored.blank.copy()
+    scores[emitted] = scored.over[emitted, emissions.columns[path[emitted]]]
+    scores[emitted] += scored.offset[emitted]
+    return PrefixPath(path, scores)
+
+
+def _best_end(emissions: _Emissions, start: _State, scored: _Scored, first: int) -> _Position:
+    """Return where the best path is after some frames; among equal ones the least advanced."""
+    state = start.cut(0, emissions.length)
+    for i, (emitted, blank) in enumerate(scored):
+        state.advance(emissions, emitted, blank, first + i)
+    at_blank, at_label = int(np.argmax(state.blanks)), -1
+    best = state.blanks[at_blank]
+    if emissions.length:
+        at_label = int(np.argmax(state.emits))
+    if at_label >= 0 and state.emits[at_label] > best:
+        return _Position(at_label, is_blank=False)
+    if best == -np.inf:
+        raise InputError(
+            "found logits of -infinity that leave the text no path, expected some probability for "
+            "each label; check that the text belongs to this audio"
+        )
+    return _Position(at_blank, is_blank=True)
+
+
 def frames_needed(labels: Labels) -> int:
     """Return the fewest frames that emit labels: equal ones in a row need a blank between."""
     return len(labels) + int(_repeats(labels).sum())
@@ -158,9 +231,9 @@ class _Emissions:
         self._logits, self._blank = logits, blank
         self._distinct, self.columns = np.unique(labels, return_inverse=True)
 
-    def scores(self, first: int) -> _Scored:
-        """Return the scores of the block that begins at a frame."""
-        scores = log_softmax(self._logits[first : first + BLOCK])
+    def scores(self, first: int, frames: int = 0) -> _Scored:
+        """Return the scores of the block that begins at a frame, of `BLOCK` frames by default."""
+        scores = log_softmax(self._logits[first : first + (frames or BLOCK)])
         blank = scores[:, self._blank].astype(np.float64)
         distinct = scores[:, self._distinct].astype(np.float64)
         if len(self._distinct) and self._distinct[0] == WILDCARD:

@@ -251,6 +251,7 @@ class OnlineAligner:
             )
         if self._given:
             part = self._targets.part(0, self._given, self._at)
+            part.unaligned = self._targets.unaligned
             times = _part(self._times, self._starts[0], self._starts[0] + len(part.labels))
             found += self._aligner.collect(part, times, self._seconds).remarks
         return tuple(found)
