@@ -27,13 +27,13 @@ Logits = npt.NDArray[np.float64]
 Times = list[tuple[str, float, float, list[int]]]
 
 
-def _spoken(text: str, gaps: list[int], peak: float = 6.0, seed: int = 0) -> Logits:
-    """Logits in which each label of a text has a frame, after as many blanks as the gaps say."""
+def _spoken(text: str, gaps: list[int], peak: float = 6.0, held: int = 1) -> Logits:
+    """Logits in which each label of a text has up to `held` frames, after `gaps` blanks."""
     path: list[int] = []
     for i, label in enumerate(ALIGNER.targets(text).labels):
         repeats = bool(path) and path[-1] == label
-        path += [0] * max(gaps[i % len(gaps)], int(repeats)) + [label]
-    noise = np.random.default_rng(seed).standard_normal((len(path), len(LABELS)))
+        path += [0] * max(gaps[i % len(gaps)], int(repeats)) + [label] * (1 + i % held)
+    noise = np.random.default_rng(len(path)).standard_normal((len(path), len(LABELS)))
     noise[np.arange(len(path)), path] += peak
     return noise
 
@@ -64,7 +64,7 @@ def test_a_delay_of_the_whole_text_gives_the_path_of_align(
 ) -> None:
     """Times and scores of all words, of random and of peaked posteriors, whatever the blocks."""
     text = " ".join(words)
-    logits = _spoken(text, gaps, peak)
+    logits = _spoken(text, gaps, peak, held=4)
     expected = ALIGNER.align(logits, text, SECONDS)
     updates = _updates(logits, text, 30.0, block)
     assert not any(x.words for x in updates[:-1])
@@ -82,7 +82,7 @@ def test_words_of_clear_speech_are_final_within_the_delay(
 ) -> None:
     """They are the words of `align`, in bounded time, and do not depend on the blocks."""
     text = " ".join(words)
-    logits = _spoken(text, gaps, 12.0)
+    logits = _spoken(text, gaps, 12.0, held=4)
     updates = _updates(logits, text, delay, block)
     found = _words(updates)
     assert _times(found) == _times(ALIGNER.align(logits, text, SECONDS).words)
