@@ -148,7 +148,7 @@ def test_nothing_grows_with_the_recording() -> None:
     logits = _spoken(text, [1, 5])
     online = OnlineAligner(ALIGNER, KnownText(text, 0.5), SECONDS)
     for _ in range(2):
-        words = []
+        words: list[AlignedWord] = []
         for i in range(0, len(logits), 10):
             words += online.push(logits[i : i + 10]).words
             assert len(online._held) < 25
@@ -178,7 +178,8 @@ def test_a_stream_of_audio(ctc_bundle: Path, speech: dict[str, Any]) -> None:
     model, clip = w2v_edge.load(ctc_bundle), speech["en-activated"][:48_000]
     text, measured = "ACTIVATED NOW\nOH, NO!", model.statistics(clip)
     with model.stream(statistics=measured, context=True) as plain:
-        logits = np.concatenate([plain.push(clip).logits, plain.flush().logits])
+        pieces = [plain.push(clip).logits, plain.flush().logits]
+    logits = np.concatenate([x for x in pieces if x is not None])
     aligner = Aligner(model.spelling, model.manifest.labels)
     expected = aligner.align(logits, text, model.context_frame_seconds)
     with model.stream(statistics=measured, align=KnownText(text, delay=30)) as stream:

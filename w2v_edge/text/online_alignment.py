@@ -126,7 +126,8 @@ class OnlineAligner:
         self._targets = aligner.targets(known.text)
         self._labels = np.asarray(self._targets.labels, np.intp)
         # For each word that is aligned the label it begins with, and the label after its last.
-        self._starts, self._ends = ([x[i] for x in self._targets.words] for i in (1, 2))
+        self._starts = [start for _, start, _, _ in self._targets.words]
+        self._ends = [end for _, _, end, _ in self._targets.words]
         self._delay = max(2, round(known.delay / frame_seconds))
         self.reset()
 
