@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import w2v_edge
 from w2v_edge import AudioFile, Window
 from w2v_edge.bundle import Manifest, read_manifest
-from w2v_edge.corpus import CorpusOptions, encode_corpus
+from w2v_edge.corpus import CorpusOptions, encode_corpus, index
 from w2v_edge.corpus.index import EmbeddingIndex, SearchResult, _Best
 from w2v_edge.errors import HeadMissingError, IndexMismatchError, InputError
 from w2v_edge.runtime.embedding import cosine
@@ -108,6 +108,31 @@ def test_many_rows_in_blocks(write: Write, manifest: Manifest) -> None:
     assert [int(x.path) for x in found.matches] == np.argsort(-cosines)[:100].tolist()
     np.testing.assert_allclose([x.cosine for x in found.matches], np.sort(cosines)[:-101:-1], 1e-5)
     assert _search(folder / "b.parquet", manifest, query).searched == 1_000
+
+
+def test_a_large_row_group_is_not_held(
+    write: Write, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow's memory stays below a part of a column, whatever the rows that lie together."""
+    vectors = _vectors(60_000)
+    folder = write([vectors[0]])
+    schema = pq.read_schema(folder / "a.parquet")
+    embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), WIDTH)
+    paths = pa.array([f"{i}.wav" for i in range(len(vectors))])
+    columns = [paths, embeddings.cast(schema.field("embedding").type)]
+    pq.write_table(pa.table(columns, schema=schema), folder / "a.parquet")
+    del embeddings, columns
+    held: list[int] = []
+    before = pa.total_allocated_bytes()
+    compare = index._compare
+
+    def watched(*arguments: Any) -> None:
+        held.append(pa.total_allocated_bytes() - before)
+        compare(*arguments)
+
+    monkeypatch.setattr(index, "_compare", watched)
+    assert _search(folder, manifest, vectors[0]).searched == len(vectors)
+    assert max(held) < vectors.nbytes / 2
 
 
 def test_rows_that_cannot_be_compared(write: Write, manifest: Manifest) -> None:

@@ -31,6 +31,9 @@ from w2v_edge.runtime.window import Window
 ROWS = 4096
 """Rows in a block: 17 MB of 512 values each, in float64."""
 
+READ_BYTES = 2**20
+"""Bytes read from a file at a time."""
+
 COLUMNS = ["path", EMBEDDING]
 WRITE = "write an index with: w2v-edge encode BUNDLE AUDIO -o INDEX --engine local --embedding"
 
@@ -151,8 +154,8 @@ class EmbeddingIndex:
             stream = self._system.open_input_file(file)
         with stream:
             with _reading(file):
-                # Without buffering ahead, which would hold the columns of a large row group.
-                shard = pq.ParquetFile(stream, pre_buffer=False)
+                # Without these a row group's column is in memory at once, however large it is.
+                shard = pq.ParquetFile(stream, pre_buffer=False, buffer_size=READ_BYTES)
                 schema = shard.schema_arrow
             self._check_schema(file, schema)
             batches = shard.iter_batches(ROWS, columns=COLUMNS)
