@@ -88,3 +88,20 @@ def test_null_in_lists(key: str, copied: Make, edit: Make, refuses: Make) -> Non
     folder = copied("wav2vec2-ctc")
     edit(folder / "config.json", **{key: [5, None, 2, 2, 2, 2, 2]})
     refuses(folder, "expected lists of positive integers")
+
+
+def test_preprocessors_of_something_else(copied: Make) -> None:
+    """An extractor of mel energies, or of two channels, is read for what it says of waveforms."""
+    folder = copied("wav2vec2-ctc")
+    path = folder / "preprocessor_config.json"
+    for settings, word in (
+        ({"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80}, "a Whisper"),
+        ({"feature_size": 2}, "feature_size 2"),
+        ({"feature_size": 1, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}, None),
+    ):
+        path.write_text(json.dumps({"do_normalize": False, "sampling_rate": 8000.0, **settings}))
+        found = load_source(folder)
+        assert found.model.config.sample_rate == 8000
+        said = [x for x in found.remarks if "read" in x]
+        assert len(said) == (word is not None)
+        assert not word or word in said[0]

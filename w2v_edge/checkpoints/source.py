@@ -13,7 +13,7 @@ from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
 from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.classes import doubts_of_classes
-from w2v_edge.checkpoints.huggingface.doubts import doubts_of
+from w2v_edge.checkpoints.huggingface.doubts import doubts_of, doubts_of_preprocessor
 from w2v_edge.checkpoints.huggingface.families import POOLED
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
@@ -260,6 +260,7 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
             "to the weights if the model was trained on normalised audio"
         )
         return (remark, *remarks)
+    remarks += doubts_of_preprocessor(given)
     if given is files.get(TOKENIZER):
         what = "normalised" if model.config.normalise else "not normalised"
         return (f"no {PREPROCESSOR}: the waveform is {what}, as {TOKENIZER} says", *remarks)

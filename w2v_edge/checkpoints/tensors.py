@@ -20,8 +20,19 @@ SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 MAX_JSON_BYTES = 64 * 2**20
 
 LENGTH, DIRECTION = (f".parametrizations.weight.original{i}" for i in (0, 1))
-OLD_WEIGHT_NORM = {".weight_g": LENGTH, ".weight_v": DIRECTION}
-"""Names of weight norm's parameters before torch had parametrizations."""
+OLD_ENDINGS = {
+    ".weight_g": LENGTH,
+    ".weight_v": DIRECTION,
+    ".gamma": ".weight",
+    ".beta": ".bias",
+}
+"""Early names: of weight norm before torch had parametrizations, and of TensorFlow's norms."""
+
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""Beginnings of all names in files of data-parallel, compiled and Lightning modules."""
+
+NESTED = ("state_dict", "model_state_dict")
+"""Where files of training loops have their tensors."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -57,7 +68,15 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         tensors |= found
     if len(files) > len(shards):
         _check_index(files[0], tensors)
-    return modern_names(tensors)
+    return modern_names(unwrapped(tensors))
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors without what a wrapper puts before all of their names."""
+    for wrapper in WRAPPERS * 2:
+        if tensors and all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): x for name, x in tensors.items()}
+    return dict(tensors)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,6 +103,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # The bytes are untrusted: any other error of the unpickler means a damaged file.
         raise CheckpointError(f"{path}: damaged, or not a torch file") from error
+    if isinstance(found, Mapping):
+        found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping)), found)
     if not is_tensors(found):
         raise CheckpointError(f"{path}: expected tensors by name, found something else")
     return dict(found)
@@ -97,10 +118,10 @@ def is_tensors(found: object) -> TypeGuard[Mapping[str, Tensor]]:
 
 
 def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with normed weights' parts called as torch calls them today."""
+    """Return tensors called as torch calls them today."""
     renamed = {}
     for name, tensor in tensors.items():
-        for old, new in OLD_WEIGHT_NORM.items():
+        for old, new in OLD_ENDINGS.items():
             if name.endswith(old):
                 name = name.removesuffix(old) + new  # noqa: PLW2901 - a name has one ending
         if name in renamed:

@@ -50,6 +50,20 @@ def doubts_of(config: Mapping[str, Any], model: ModelConfig) -> tuple[str, ...]:
     return (remark,)
 
 
+def doubts_of_preprocessor(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return remarks if a preprocessor is not made for waveforms of one channel."""
+    kind, channels = given.get("feature_extractor_type"), given.get("feature_size")
+    remarks = []
+    if isinstance(kind, str) and kind != "Wav2Vec2FeatureExtractor":
+        remarks.append(
+            f"the preprocessor is a {kind:.60}, which does not give waveforms: of its settings "
+            "do_normalize and sampling_rate alone are read"
+        )
+    if type(channels) is int and channels != 1 and not remarks:
+        remarks.append(f"feature_size {channels} is not read: waveforms have one channel")
+    return tuple(remarks)
+
+
 def check_never_null(settings: SourceSettings) -> None:
     """Check settings that have no default in place of null.
 

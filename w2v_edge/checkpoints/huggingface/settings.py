@@ -201,6 +201,7 @@ def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
     normalise, rate = found.get("do_normalize"), found.get("sampling_rate")
     normalise = True if normalise is None else normalise
     rate = SAMPLE_RATE if rate is None else rate
+    rate = int(rate) if isinstance(rate, float) and rate.is_integer() else rate
     if not isinstance(normalise, bool) or type(rate) is not int or rate < 1:
         raise CheckpointError(
             f"{path}: {PREPROCESSOR}: expected do_normalize true or false and a sampling_rate in "
