@@ -87,7 +87,12 @@ def summary(folder: Path) -> str:
     times = _times(results, "encoder", chosen, SUMMARY_SECONDS)
     memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
     cosines = [_cosine(results, side) for side in chosen.values()]
-    head = ["encoder", f"{SUMMARY_SECONDS:g} s of speech", "peak memory", "cosine, worst decile"]
+    head = [
+        "encoder",
+        f"{SUMMARY_SECONDS:g} s of speech",
+        "peak memory, 30 s",
+        "cosine, worst decile",
+    ]
     return _table(head, [list(chosen), _best(times), _best(memory), cosines])
 
 
@@ -160,7 +165,7 @@ def memory(folder: Path) -> str:
         cells = rows.setdefault(x["task"], [f"`{x['task']}`"])
         cells.append(f"{_whole(x['peak_mb'])} MB, {_whole(x['held_mb'])}")
     lengths = sorted({x["seconds"] for x in results["memory"]})
-    title = f"`base` in int8, {results['threads']} threads: peak memory, of it returned"
+    title = f"`base` in int8, {results['threads']} threads: peak memory, of it the result"
     return table([title, *(f"{x} s" for x in lengths)], rows.values())
 
 

@@ -15,7 +15,13 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"index.md": "README.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {
+    "index.md": "README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+    "exporter.md": "export/README.md",
+}
 """Pages of the site and their files in the repository."""
 
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")

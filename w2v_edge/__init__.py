@@ -7,13 +7,14 @@
     codes = model.tokenize(waveform)                       # int64 (frames, groups)
     text = model.transcribe(waveform).text                 # for a model with a CTC head
 
-Importing it imports numpy only; onnxruntime is imported by `load`.
+Importing it imports the standard library alone; numpy and onnxruntime are imported by `load`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from w2v_edge import data
     from w2v_edge.audio.audio_file import AudioFile
     from w2v_edge.bundle import Manifest
     from w2v_edge.errors import W2VEdgeError
@@ -40,6 +41,7 @@ __all__ = [
     "W2VEdgeError",
     "Window",
     "__version__",
+    "data",
     "load",
 ]
 
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("w2v-edge")
+    elif name == "data":
+        value = import_module("w2v_edge.data")
     elif name in _MODULES:
         value = getattr(import_module(_MODULES[name]), name)
     else:

@@ -13,6 +13,7 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.cli.options import (
+    Seconds,
     force_option,
     json_option,
     list_option,
@@ -76,15 +77,15 @@ FOLDER = Path("transcripts")
 )
 @click.option(
     "--min-pause",
-    type=click.FloatRange(min=0, min_open=True),
-    show_default="0.5",
-    help="Shortest pause that ends a segment, in seconds.",
+    type=Seconds(),
+    show_default="500ms",
+    help="Shortest pause that ends a segment.",
 )
 @click.option(
     "--max-segment",
-    type=click.FloatRange(min=0, min_open=True),
-    show_default="30",
-    help="Longest segment, in seconds; a longer one is cut at its likeliest pause.",
+    type=Seconds(),
+    show_default="30s",
+    help="Longest segment; a longer one is cut at its likeliest pause.",
 )
 @window_option()
 @load_options
