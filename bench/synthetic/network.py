@@ -2,9 +2,8 @@
 
     python -m bench.synthetic.network -o start.pt
 
-The class is w2v-BERT 2.0's, at a hundredth of its size. Mel energies need no training, so it learns
-from hours of speech what convolutions over the waveform would learn from hundreds. In int8 it takes
-3 MB.
+The class is w2v-BERT 2.0's, at a hundredth of its size. Mel energies need no training, unlike
+convolutions over the waveform. In int8 it takes about 3 MB.
 """
 
 from __future__ import annotations
