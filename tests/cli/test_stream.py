@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 import w2v_edge as library
+from w2v_edge import BeamSearch
 
 Verb = Callable[..., Any]
 STREAM = [sys.executable, "-c", "from w2v_edge.cli import main; main()", "stream"]
@@ -116,6 +117,33 @@ def test_words(w2v_edge: Verb, ctc_bundle: Path, clip: Path) -> None:
     assert [word["text"] for word in found] == words
     assert all(0 <= word["start"] < word["end"] <= 3 for word in found)
     assert summary["context_latency_ms"] > 900
+
+
+def test_beam_search(
+    w2v_edge: Verb, refused: Verb, ctc_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    """Words are those of a beam search over the same logits, with a partial text on the way."""
+    options = ("--fast", "--statistics", clip, "--window", "step=1,left=2,right=0.5")
+    search = ("--beam-width", "8", "--hotwords", "e", "--delay", "0.5")
+    arguments = ("stream", ctc_bundle, clip, *options)
+    pieces, _ = _objects(w2v_edge(*arguments, *search, "--json").out)
+    found = [word for piece in pieces for word in piece.get("words", [])]
+    assert any("partial" in piece for piece in pieces)
+    lines = w2v_edge(*arguments, *search).out.splitlines()
+    assert [word["text"] for word in found] == [line.split()[1] for line in lines]
+    model = library.load(ctc_bundle)
+    text = BeamSearch(model.spelling, beam_width=8, hotwords=["e"]).stream(
+        model.context_frame_seconds, 0.5
+    )
+    audio = library.AudioFile(clip, model.sample_rate)
+    window = library.Window(step=1, left=2, right=0.5)
+    with model.stream(statistics=model.statistics(audio), context=window) as stream:
+        samples = np.concatenate(list(audio.blocks()))
+        encodings = [stream.push(samples), stream.flush()]
+        words = [word for x in encodings if x.logits is not None for word in text.push(x.logits)]
+    assert [word["text"] for word in found] == [word.text for word in words + text.flush()]
+    assert w2v_edge(*arguments, "--delay", "1").code == 2
+    refused(w2v_edge(*arguments, "--lm", tmp_path / "gone.arpa"), 1, "gone.arpa")
 
 
 def test_context_on_request(w2v_edge: Verb, bundle: Verb, clip: Path) -> None:

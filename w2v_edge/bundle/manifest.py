@@ -20,6 +20,7 @@ import numpy.typing as npt
 from w2v_edge import strict
 from w2v_edge.bundle.decisions import decisions
 from w2v_edge.bundle.geometry import Geometry
+from w2v_edge.bundle.language_model import MODELS, UNIGRAMS, LanguageModelInfo
 from w2v_edge.bundle.resampling import MAX_FRAME_RATE, MIN_FRAME_RATE
 from w2v_edge.errors import ConfigError
 
@@ -56,7 +57,7 @@ EXTRA_OUTPUTS = re.compile(
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
 FILE_NAMES = frozenset(
-    (*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN, VOCABULARY)
+    (*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN, VOCABULARY, *MODELS, UNIGRAMS)
 )
 
 TIMESTAMPS = (
@@ -268,6 +269,7 @@ class Manifest:
         parity: the parity report, or None if the export was not checked.
         selection: exported layers and added outputs; None for the whole checkpoint.
         statistics: layout of the statistics vector; None if the front end needs none.
+        language_model: for beam search; None without one.
         weight_quantization: budgets, measurements, and each layer's precision and noise; None in
             float32.
     """
@@ -305,6 +307,7 @@ class Manifest:
     statistics: StatisticsInfo | None = None
     heads: dict[str, HeadInfo] = field(default_factory=dict)
     embedding_min_frames: int | None = None
+    language_model: LanguageModelInfo | None = None
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -326,6 +329,9 @@ class Manifest:
             )
         if not 0 < self.longest_context_seconds < math.inf:
             raise ConfigError("longest_context_seconds: expected a number above 0")
+        for name in () if self.language_model is None else self.language_model.files:
+            if name not in self.files:
+                raise ConfigError(f"language_model: expected the file {name} in files")
         for name, graph in self.graphs.items():
             self._check_graph(f"graphs.{name:.40}", name, graph)
 

@@ -14,8 +14,9 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.cli.live import ENCODINGS, file_blocks, microphone, raw_pcm, standard_input
-from w2v_edge.cli.options import load_options, verb, window_option
+from w2v_edge.cli.options import FiniteRange, load_options, verb, window_option
 from w2v_edge.cli.output import require, to_json
+from w2v_edge.cli.search_options import beam_search, search_options
 from w2v_edge.cli.stream_alignment import AlignmentPrinter
 from w2v_edge.errors import InputError
 from w2v_edge.runtime.realtime import Block, Pace, paced
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from w2v_edge import Encoding, Model
     from w2v_edge.runtime.stream import Stream
     from w2v_edge.runtime.window import Window
-    from w2v_edge.text.decoding import StreamDecoder
+    from w2v_edge.text.decoding import TextStream
 
 
 @verb("stream")
@@ -64,6 +65,13 @@ if TYPE_CHECKING:
 @click.option(
     "--context", is_flag=True, help="Run the transformer even where the codes do not need it."
 )
+@search_options
+@click.option(
+    "--delay",
+    type=FiniteRange(0),
+    show_default="2, with an option of beam search",
+    help="Longest time from the end of a word until beam search makes it final, in seconds.",
+)
 @click.option(
     "--align",
     metavar="TEXT",
@@ -84,6 +92,8 @@ def command(
     block_ms: float,
     statistics: str | None,
     context: bool,
+    search: dict[str, Any],
+    delay: float | None,
     align: Path | None,
     window: Window | None,
     load_with: dict[str, Any],
@@ -99,8 +109,12 @@ def command(
     w2v-edge stream asr-fp32 --mic --align story.txt
 
     Prints a line per frame with its time in seconds and its codes, or a line per word as soon as it
-    is final. JSON objects hold times, codes, words, and, with --context, context vectors. Late
-    blocks and the algorithmic latency are reported at the end, on stderr.
+    is final. JSON objects hold times, codes, final words, the partial text after them, and, with
+    --context, context vectors. Late blocks and the algorithmic latency are reported at the end, on
+    stderr.
+
+    Options of beam search weigh several texts: a word is final once all of them begin with it, or
+    --delay after its end.
     """  # noqa: D301 - the escape is click's, for lines that stay as they are
     if mic == (audio is not None):
         raise click.UsageError("Give a file, or - for standard input, or --mic.")
@@ -109,14 +123,19 @@ def command(
         raise click.UsageError("--context needs --json: vectors are not printed otherwise.")
     if context and align is not None:
         raise click.UsageError("--context cannot be combined with --align.")
+    if delay is not None and not search:
+        raise click.UsageError("--delay needs an option of beam search, such as --beam-width.")
+    if align is not None and search:
+        raise click.UsageError("--align cannot be combined with options of beam search.")
     require("streaming", "cpu", *(["audio"] if audio is not None and str(audio) != "-" else []))
     import w2v_edge
 
     model = w2v_edge.load(bundle, **load_with)
     _check_output(model, as_json=as_json)
+    text = _text_stream(model, search, delay)
     opened = _open(model, statistics, window, context=context)
     size = _samples(block_ms, model.sample_rate)
-    show: Printer = _Printer(model, with_context=context, as_json=as_json)
+    show: Printer = _Printer(model, text, with_context=context, as_json=as_json)
     if align is not None:
         show = AlignmentPrinter(model, align, show, as_json=as_json)
     pace = Pace()
@@ -164,6 +183,19 @@ def _check_output(model: Model, *, as_json: bool) -> None:
         raise InputError(
             "this model has neither codes nor words to print; use --json --context for vectors"
         )
+
+
+def _text_stream(model: Model, search: dict[str, Any], delay: float | None) -> TextStream | None:
+    """Return the decoder of a model with a CTC head: a beam search if one is asked for."""
+    from w2v_edge.text.beam_stream import DELAY
+    from w2v_edge.text.decoding import StreamDecoder
+
+    beam = beam_search(model, search)
+    if beam is not None:
+        return beam.stream(model.context_frame_seconds, DELAY if delay is None else delay)
+    if model.manifest.ctc is None:
+        return None
+    return StreamDecoder(model.spelling, model.context_frame_seconds)
 
 
 def _open(model: Model, statistics: str | None, window: Window | None, *, context: bool) -> Stream:
@@ -268,14 +300,12 @@ class Printer(Protocol):
 class _Printer:
     """Prints results: words of a model with a CTC head, else codes, or all of it as JSON."""
 
-    def __init__(self, model: Model, *, with_context: bool, as_json: bool) -> None:
-        from w2v_edge.text.decoding import StreamDecoder
-
+    def __init__(
+        self, model: Model, text: TextStream | None, *, with_context: bool, as_json: bool
+    ) -> None:
         self._as_json = as_json
         self._with_context = with_context
-        self._text: StreamDecoder | None = None
-        if model.manifest.ctc is not None:
-            self._text = StreamDecoder(model.spelling, model.context_frame_seconds)
+        self._text = text
         self._of_context = model.manifest.quantizer_input == "context"
 
     def piece(self, piece: Encoding, *, ended: bool = False) -> None:
@@ -335,5 +365,8 @@ class _Printer:
             result["context"] = piece.context.tolist()
         if words:
             result["words"] = strict.to_plain(words)
+        partial = [] if self._text is None else self._text.partial
+        if partial:
+            result["partial"] = " ".join(word.text for word in partial)
         if times or words or "context" in result:
             click.echo(to_json(result))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +12,13 @@ from w2v_edge.cli.options import (
     Seconds,
     force_option,
     json_option,
-    list_option,
     load_options,
     verb,
     window_option,
 )
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, name_outputs, run_per_file
+from w2v_edge.cli.search_options import beam_search, search_options
 from w2v_edge.files import check_absent, replacing
 from w2v_edge.text.segments import SegmentLimits, join_segments
 from w2v_edge.text.subtitles import Format, subtitles
@@ -30,9 +26,8 @@ from w2v_edge.text.subtitles import Format, subtitles
 if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
     from w2v_edge.runtime.window import Window
-    from w2v_edge.text.decoding import Decoder, Transcription
+    from w2v_edge.text.decoding import Transcription
     from w2v_edge.text.segments import Segment
-    from w2v_edge.text.spelling import Spelling
 
 FOLDER = Path("transcripts")
 
@@ -49,26 +44,12 @@ FOLDER = Path("transcripts")
     show_default=str(FOLDER),
     help="Folder for subtitles.",
 )
-@click.option("--lm", type=click.Path(path_type=Path), help="KenLM language model, .arpa or .bin.")
-@click.option("--alpha", type=float, show_default="0.5", help="Weight of the language model.")
-@click.option("--beta", type=float, show_default="1.5", help="Bonus per word.")
-@click.option(
-    "--beam-width",
-    type=click.IntRange(min=1),
-    show_default="100 with --lm, --n-best or --hotwords, else greedy decoding",
-    help="Beam width.",
-)
+@search_options
 @click.option(
     "--n-best",
     type=click.IntRange(min=1),
     show_default="1",
     help="Texts for each file; all but the best are in --json.",
-)
-@list_option(
-    "--hotwords", of=click.STRING, help="Words that are expected, such as names: anna,brno."
-)
-@click.option(
-    "--hotword-weight", type=float, show_default="10", help="Bonus for each hotword, in nats."
 )
 @click.option(
     "--segments",
@@ -97,13 +78,8 @@ def command(
     srt: bool,
     vtt: bool,
     output: Path | None,
-    lm: Path | None,
-    alpha: float | None,
-    beta: float | None,
-    beam_width: int | None,
+    search: dict[str, Any],
     n_best: int | None,
-    hotwords: tuple[str, ...],
-    hotword_weight: float | None,
     segments: bool,
     min_pause: float | None,
     max_segment: float | None,
@@ -119,21 +95,15 @@ def command(
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
     kinds = [kind for kind, wanted in asked.items() if wanted]
-    search: dict[str, Any] = {"alpha": alpha, "beta": beta, "beam_width": beam_width}
-    search |= {"n_best": n_best, "hotwords": hotwords or None, "hotword_weight": hotword_weight}
-    search = {name: value for name, value in search.items() if value is not None}
+    search |= {} if n_best is None else {"n_best": n_best}
     if output is not None and not kinds:
         raise click.UsageError("-o needs --srt or --vtt.")
-    if lm is None and search.keys() & {"alpha", "beta"}:
-        raise click.UsageError("--alpha and --beta need --lm.")
-    if hotword_weight is not None and not hotwords:
-        raise click.UsageError("--hotword-weight needs --hotwords.")
     limits = _limits(min_pause, max_segment, cut=segments or bool(kinds))
     require("transcribing audio files", "cpu", "audio", *(["cli"] if kinds else []))
     import w2v_edge
 
     model = w2v_edge.load(bundle, **load_with)
-    decoder = _decoder(model.spelling, lm, search)
+    decoder = beam_search(model, search)
     files = files_of(audio)
     names = [name_outputs(files, output or FOLDER, f".{kind}") for kind in kinds]
 
@@ -166,16 +136,6 @@ def _limits(
     if given and not cut:
         raise click.UsageError("--min-pause and --max-segment need --segments, --srt or --vtt.")
     return SegmentLimits(**given) if cut else None
-
-
-def _decoder(spelling: Spelling, lm: Path | None, search: dict[str, Any]) -> Decoder | None:
-    """Return a beam search, or None for greedy decoding."""
-    if lm is None and not search:
-        return None
-    from w2v_edge.text.beam_search import BeamSearch
-
-    with _silent_kenlm():
-        return BeamSearch(spelling, lm=lm, **search)
 
 
 def _transcribe_one(
@@ -213,17 +173,3 @@ def _plain(found: Transcription) -> Result:
     if not found.alternatives:
         del result["alternatives"]
     return result
-
-
-@contextlib.contextmanager
-def _silent_kenlm() -> Iterator[None]:
-    """Discard the progress bar of KenLM, which it draws on stderr."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

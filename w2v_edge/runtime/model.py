@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.bundle import Bundle, HeadInfo, Tensors
-from w2v_edge.errors import GraphMissingError, InputError
+from w2v_edge.bundle.language_model import UNIGRAMS
+from w2v_edge.errors import BundleError, GraphMissingError, InputError
 from w2v_edge.names import Power
 from w2v_edge.providers import ProviderChoice, choose
 from w2v_edge.providers.tuned import find_tuning
@@ -42,6 +43,7 @@ from w2v_edge.runtime.units import Units
 from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
+from w2v_edge.text.language_model import LanguageModelFiles
 from w2v_edge.text.online_alignment import KnownText, OnlineAligner
 from w2v_edge.text.pronunciation import Pronunciation, score_pronunciation
 from w2v_edge.text.segments import Segment, Segmenter, SegmentLimits, decode_segments
@@ -126,6 +128,29 @@ class Model(Graphs):
             BundleError: the bundle has no labels.
         """
         return Spelling.of_manifest(self.manifest)
+
+    @property
+    def language_model(self) -> LanguageModelFiles:
+        """The bundle's language model, for `lm` of `w2v_edge.BeamSearch`.
+
+        Raises:
+            BundleError: the bundle has none.
+            BundleIntegrityError: a file is missing or damaged.
+        """
+        info = self.manifest.language_model
+        if info is None:
+            raise BundleError(
+                "this bundle has no language model; export the checkpoint again with --with-lm, "
+                "or give a file"
+            )
+        return LanguageModelFiles(
+            self.bundle.path(info.file),
+            self.bundle.path(UNIGRAMS) if info.unigrams else None,
+            info.alpha,
+            info.beta,
+            info.unk_score_offset,
+            info.score_boundary,
+        )
 
     @overload
     def encode(

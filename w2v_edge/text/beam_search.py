@@ -12,52 +12,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from w2v_edge.errors import BundleError, InputError
-from w2v_edge.text.alignment import emission_score
-from w2v_edge.text.decoding import Transcription, Word, mean_probability
+from w2v_edge.errors import InputError
+from w2v_edge.text.beam_stream import DELAY, BeamStream
+from w2v_edge.text.decoding import Transcription, mean_probability
 from w2v_edge.text.hotwords import Hotwords, spell_hotwords
+from w2v_edge.text.label_columns import LabelColumns, Scores, WordReader
 from w2v_edge.text.language_model import (
     Case,
     LanguageModel,
+    LanguageModelFiles,
     build_decoder,
     choose_case,
-    read_vocabulary,
 )
-from w2v_edge.text.piece_search import WordScorer, search
-from w2v_edge.text.segmentation import likeliest_labels
-from w2v_edge.text.spelling import Spelling, log_softmax
+from w2v_edge.text.piece_search import PrefixSearch, Span, WordScorer, search
+from w2v_edge.text.spelling import Spelling
 
-BLANK = 0
-"""Column of the blank, after labels of the same text have been merged."""
-
-SUBWORD_MARKS = ("##", "▁")
-"""The library takes labels that begin so for pieces of words."""
-
-Spans = list[tuple[str, tuple[int, int]]]
-"""Words with their first frames and ends."""
-
-Find = Callable[[npt.NDArray[Any]], list[Spans]]
+Find = Callable[[Scores], list[list[Span]]]
 """Finds texts in scores (frames, columns), the likeliest first; at least one."""
 
 
 class BeamSearch:
-    """Beam search; a `Decoder` for `Model.transcribe`."""
+    """Beam search; a `Decoder` for `Model.transcribe`, and a source of decoders for streams."""
 
     def __init__(
         self,
         spelling: Spelling,
         *,
-        lm: str | Path | None = None,
-        alpha: float = 0.5,
-        beta: float = 1.5,
+        lm: str | Path | LanguageModelFiles | None = None,
+        alpha: float | None = None,
+        beta: float | None = None,
         beam_width: int = 100,
         n_best: int = 1,
         hotwords: Sequence[str] = (),
@@ -67,10 +57,12 @@ class BeamSearch:
 
         Args:
             spelling: the model's, `Model.spelling`.
-            lm: a KenLM language model, `.arpa`, `.arpa.gz` or binary. Its words may differ from the
-                labels in case; the text has the case of the labels.
-            alpha: weight of the language model.
-            beta: bonus per word, which offsets the language model's preference for short texts.
+            lm: a KenLM language model, `.arpa`, `.arpa.gz` or binary; or the bundle's own,
+                `Model.language_model`. Its words may differ from the labels in case; the text has
+                the case of the labels.
+            alpha: weight of the language model; None for the bundle's, or 0.5 for a file.
+            beta: bonus per word, which offsets the language model's preference for short texts;
+                None for the bundle's, or 1.5 for a file.
             beam_width: hypotheses kept per frame.
             n_best: texts to find; all but the first are a transcription's `alternatives`. There are
                 fewer where the beam holds no more.
@@ -84,42 +76,34 @@ class BeamSearch:
                 labels cannot spell, or an invalid width, number or weight.
             BundleError: labels that contain spaces, or are all marked as inner pieces of words.
         """
+        files = lm if isinstance(lm, LanguageModelFiles | None) else LanguageModelFiles(Path(lm))
+        given = (("alpha", alpha), ("beta", beta))
+        weights: dict[str, Any] = {name: value for name, value in given if value is not None}
         _check_numbers(
             {"beam width": beam_width, "number of texts": n_best},
-            {"alpha": alpha, "beta": beta, "hotword weight": hotword_weight},
+            {**weights, "hotword weight": hotword_weight},
         )
-        self._spelling = spelling
-        members: dict[str, list[int]] = {"": []}
-        for i, text in enumerate(spelling.texts):
-            members.setdefault(_beginning(text), []).append(i)
-        self._texts, self._members = tuple(members), list(members.values())
-        _check_texts(self._texts)
-        path = None if lm is None else Path(lm)
-        words = None if path is None else self._words_of(path)
-        case: Case = str if path is None or words is None else _case_of(path, self._texts, words)
-        weights = {"alpha": alpha, "beta": beta}
-        texts = self._texts
-        favoured = spell_hotwords(texts, hotwords)
-        if _has_pieces(texts):
-            scorer: WordScorer | None = None
-            if path is not None:
-                scorer = LanguageModel(path, words, "".join(texts), case=case, **weights)
-            if favoured:
-                scorer = Hotwords(favoured, hotword_weight, scorer)
+        self._labels = LabelColumns(spelling)
+        self._lm = None if files is None else replace(files, **weights)
+        self._words = None if self._lm is None else self._words_of(self._lm)
+        self._case = self._case_of_words()
+        self._width = beam_width
+        texts = self._labels.texts
+        self._favoured, self._bonus = spell_hotwords(texts, hotwords), hotword_weight
+        searched = texts
+        if self._labels.are_pieces:
             self._find: Find = partial(
-                search, texts=texts, beam_width=beam_width, scorer=scorer, count=n_best
+                search, texts=texts, beam_width=beam_width, scorer=self._scorer, count=n_best
             )
         else:
-            texts = tuple(case(text) for text in texts)
-            library = build_decoder(list(texts), path, unigrams=words, **weights)
+            searched = tuple(self._case(text) for text in texts)
+            library = build_decoder(list(searched), self._lm, self._words)
             options: dict[str, Any] = {"beam_width": beam_width}
-            if favoured:
-                cased = [case(word) for word in favoured]
+            if self._favoured:
+                cased = [self._case(word) for word in self._favoured]
                 options |= {"hotwords": cased, "hotword_weight": hotword_weight}
             self._find = partial(_search_letters, library, n_best, options)
-        columns = {text: i for i, text in enumerate(texts) if text.strip()}
-        self._first = {text[1:]: i for text, i in columns.items() if text.startswith(" ")}
-        self._inner = {text: i for text, i in columns.items() if not text.startswith(" ")}
+        self._reader = WordReader(texts, searched)
 
     def decode(self, logits: npt.NDArray[Any], frame_seconds: float) -> Transcription:
         """Decode logits (frames, labels) with `frame_seconds` between frames.
@@ -130,58 +114,85 @@ class BeamSearch:
         Raises:
             InputError: logits of another shape, or not finite.
         """
-        self._spelling.check(logits)
-        if not len(logits):
+        scores = self._labels.scores(logits)
+        if not len(scores):
             return Transcription("", (), 0.0)
-        scores = self._fold(log_softmax(logits))
         best, *others = [
             self._transcription(scores, spans, frame_seconds) for spans in self._find(scores)
         ]
         return replace(best, alternatives=tuple(others))
 
+    def stream(self, frame_seconds: float, delay: float = DELAY) -> BeamStream:
+        """Start a search over logits that arrive in blocks.
+
+        It is this package's own search for letters too, where the library has none. Many streams
+        may share one `BeamSearch`.
+
+        Args:
+            frame_seconds: seconds between frames of logits.
+            delay: seconds of logits after the end of a word, after which it is final; see
+                `BeamStream`.
+
+        Raises:
+            InputError: a negative delay, or NaN.
+        """
+        texts, scorer = self._labels.texts, self._scorer
+
+        def start(first: int) -> PrefixSearch:
+            return PrefixSearch(texts, self._width, scorer, first)
+
+        return BeamStream(self._labels, start, frame_seconds, delay)
+
+    @cached_property
+    def _scorer(self) -> WordScorer | None:
+        """Scores of words for this package's search: of the language model and of hotwords."""
+        scorer: WordScorer | None = None
+        if self._lm is not None:
+            scorer = LanguageModel(self._lm, self._words, "".join(self._labels.texts), self._case)
+        if self._favoured:
+            scorer = Hotwords(self._favoured, self._bonus, scorer)
+        return scorer
+
     def _transcription(
-        self, scores: npt.NDArray[np.floating[Any]], spans: Spans, frame_seconds: float
+        self, scores: Scores, spans: Sequence[Span], frame_seconds: float
     ) -> Transcription:
         """Return a text of the search with times and confidences."""
         if not spans:
-            silent = [column for column, text in enumerate(self._texts) if not text.strip()]
-            score = float(scores[:, silent].max(axis=1).sum())
-            return Transcription("", (), mean_probability(score, len(scores)))
+            return Transcription("", (), self._reader.silence(scores))
         words, total, frames = [], 0.0, 0
-        for found, (first, last) in spans:
-            text, score, emitted = self._emission(scores[first:last], found)
+        for span in spans:
+            word, score, emitted = self._reader.read(scores, span, frame_seconds)
             total, frames = total + score, frames + emitted
-            start, end = first * frame_seconds, last * frame_seconds
-            words.append(Word(text, start, end, mean_probability(score, emitted)))
+            words.append(word)
         return Transcription(
             " ".join(word.text for word in words), tuple(words), mean_probability(total, frames)
         )
 
-    def _emission(self, scores: npt.NDArray[np.floating[Any]], word: str) -> tuple[str, float, int]:
-        """Return a word in the case of the labels, the score of its path, and emitting frames."""
-        columns = likeliest_labels(scores, word, self._first, self._inner, BLANK)
-        if not columns:
-            return word, -np.inf, 1
-        text = "".join(self._texts[column] for column in columns).strip()
-        return text, *emission_score(scores, np.array(columns), BLANK)
-
-    def _words_of(self, lm: Path) -> list[str] | None:
-        if not any(text.startswith(" ") for text in self._texts):
+    def _words_of(self, lm: LanguageModelFiles) -> list[str] | None:
+        if not self._labels.part_words:
             raise InputError(
-                f"{lm}: a language model scores words, and this model's labels have no delimiter "
-                "between words; decode without one"
+                f"{lm.path}: a language model scores words, and this model's labels have no "
+                "delimiter between words; decode without one"
             )
-        return read_vocabulary(lm)
+        return lm.vocabulary()
 
-    def _fold(self, scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-        """Sum the probabilities of labels with the same text."""
-        columns = [
-            scores[:, members[0]]
-            if len(members) == 1
-            else np.logaddexp.reduce(scores[:, members], axis=1)
-            for members in self._members
-        ]
-        return np.stack(columns, axis=1)
+    def _case_of_words(self) -> Case:
+        """Return the case of the language model's words.
+
+        Raises:
+            InputError: labels cannot spell one of its words in any case.
+        """
+        if self._lm is None or self._words is None:
+            return str
+        texts = self._labels.texts
+        case = choose_case(texts, self._words, distinct=not self._labels.are_pieces)
+        if case is None:
+            raise InputError(
+                f"{self._lm.path}: none of its words, such as {self._words[0]!r:.40}, can be "
+                f"spelled with this model's labels, {''.join(texts[1:])!r:.60}; use a language "
+                "model of the same language"
+            )
+        return case
 
 
 def _check_numbers(counts: Mapping[str, int], weights: Mapping[str, Any]) -> None:
@@ -193,53 +204,11 @@ def _check_numbers(counts: Mapping[str, int], weights: Mapping[str, Any]) -> Non
             raise InputError(f"found {name} {weight!r:.40}, expected a finite number")
 
 
-def _beginning(text: str) -> str:
-    """Return the text of a label with its space, if it has one, at the beginning.
-
-    Units with a space behind, such as phonemes, are words whichever side the space is on.
-    """
-    return f" {text.strip()}" if text.endswith(" ") else text
-
-
-def _has_pieces(texts: tuple[str, ...]) -> bool:
-    return any(text.startswith(" ") and text != " " for text in texts)
-
-
-def _check_texts(texts: tuple[str, ...]) -> None:
-    """Check for labels that a search would misread.
-
-    Raises:
-        BundleError: a label has a space among letters, or a mark whose meaning is not known.
-    """
-    for text in texts:
-        letters = text.removeprefix(" ")
-        if letters.split() not in ([], [letters]) or letters.startswith(SUBWORD_MARKS):
-            raise BundleError(
-                f"found the label {text!r:.40}, which contains a space or is marked as a "
-                "piece of a word; beam search needs labels of letters or pieces: decode without it"
-            )
-
-
-def _case_of(lm: Path, texts: tuple[str, ...], words: list[str]) -> Case:
-    """Return the case of a language model's words.
-
-    Raises:
-        InputError: labels cannot spell one of its words in any case.
-    """
-    case = choose_case(texts, words, distinct=not _has_pieces(texts))
-    if case is None:
-        raise InputError(
-            f"{lm}: none of its words, such as {words[0]!r:.40}, can be spelled with this model's "
-            f"labels, {''.join(texts[1:])!r:.60}; use a language model of the same language"
-        )
-    return case
-
-
 def _search_letters(
-    library: Any, count: int, options: Mapping[str, Any], scores: npt.NDArray[Any]
-) -> list[Spans]:
+    library: Any, count: int, options: Mapping[str, Any], scores: Scores
+) -> list[list[Span]]:
     """Return the words of the library's best texts; equal ones once."""
-    found: dict[str, Spans] = {}
+    found: dict[str, list[Span]] = {}
     for text, _, spans, *_ in library.decode_beams(scores, **options):
         found.setdefault(text, list(spans))
     return list(found.values())[:count] or [[]]

@@ -92,6 +92,23 @@ class GreedyDecoder:
         )
 
 
+class TextStream(Protocol):
+    """Turns the logits of a stream into words."""
+
+    def push(self, logits: npt.NDArray[Any]) -> list[Word]:
+        """Add logits (frames, labels) and return the words that are final now."""
+        ...
+
+    def flush(self) -> list[Word]:
+        """Return the remaining words, and start anew."""
+        ...
+
+    @property
+    def partial(self) -> list[Word]:
+        """Words that are likely so far, and may still change."""
+        ...
+
+
 class StreamDecoder:
     """Decodes the logits of a stream greedily: a word is given once no later frame can change it.
 
@@ -145,6 +162,14 @@ class StreamDecoder:
         words = list(self._decoder.decode(self._logits, self._seconds).words)
         return self._take(words, len(self._logits))
 
+    @property
+    def partial(self) -> list[Word]:
+        """The words that are not complete."""
+        if not len(self._logits):
+            return []
+        found = self._decoder.decode(self._logits, self._seconds)
+        return [self._in_stream(word) for word in found.words]
+
     def _is_open(self, word: Word, runs: npt.NDArray[np.intp], frames: int) -> bool:
         """Whether the last word may go on: no separator follows it, or its last frame is the last.
 
@@ -161,10 +186,14 @@ class StreamDecoder:
 
     def _take(self, words: list[Word], kept: int) -> list[Word]:
         """Return words with their times in the stream, and drop the frames before `kept`."""
-        offset = self._first * self._seconds
+        taken = [self._in_stream(word) for word in words]
         self._first += kept
         self._logits = self._logits[kept:].copy()
-        return [replace(word, start=offset + word.start, end=offset + word.end) for word in words]
+        return taken
+
+    def _in_stream(self, word: Word) -> Word:
+        offset = self._first * self._seconds
+        return replace(word, start=offset + word.start, end=offset + word.end)
 
 
 class _Scores:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import math
 import mmap
+import os
+import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from w2v_edge.errors import BundleError, InputError, MissingExtraError
+from w2v_edge.errors import BundleError, InputError, MissingExtraError, one_line
 from w2v_edge.text.piece_search import START
 
 BINARY_MAGIC = b"mmap lm http://kheafield.com/code"
@@ -24,9 +28,6 @@ FIRST_WORD = b"<unk>\0"
 
 END = "</s>"
 MARKS = frozenset({START, END, "<unk>"})
-
-UNKNOWN = -10.0
-"""Added by the library to the logarithm, to the base of ten, of a word that is not in the model."""
 
 IMPOSSIBLE = -1e4
 """Logit of all labels but one, where a text is forced."""
@@ -40,6 +41,46 @@ CACHED = 2**16
 Case = Callable[[str], str]
 
 
+@dataclass(frozen=True)
+class LanguageModelFiles:
+    """A language model in files, and how to weigh it.
+
+    Weights and scores are pyctcdecode's, whose defaults these are.
+
+    Attributes:
+        path: `.arpa`, `.arpa.gz` or KenLM binary.
+        words: file with its words, one a line; None to read them from the model.
+        alpha: weight of its scores.
+        beta: bonus per word.
+        unk_score_offset: added to the logarithm, to the base of ten, of a word that is not in it.
+        score_boundary: whether the beginning and the end of a text are scored.
+    """
+
+    path: Path
+    words: Path | None = None
+    alpha: float = 0.5
+    beta: float = 1.5
+    unk_score_offset: float = -10.0
+    score_boundary: bool = True
+
+    def vocabulary(self) -> list[str] | None:
+        """Read its words; None for a binary built without its vocabulary.
+
+        Raises:
+            InputError: a file is missing, or no language model or list of words.
+        """
+        if self.words is None:
+            return read_vocabulary(self.path)
+        try:
+            lines = self.words.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.words}: cannot be read as text ({error!s:.80})") from error
+        words = [line.strip() for line in lines if line.strip() and line.strip() not in MARKS]
+        if not words:
+            raise InputError(f"{self.words}: found no words, expected one a line")
+        return words
+
+
 class LanguageModel:
     """Scores of words for `piece_search`.
 
@@ -49,23 +90,18 @@ class LanguageModel:
 
     def __init__(
         self,
-        path: Path,
+        files: LanguageModelFiles,
         words: Sequence[str] | None,
         characters: Iterable[str],
-        *,
         case: Case,
-        alpha: float,
-        beta: float,
     ) -> None:
         """Load a language model.
 
         Args:
-            path: its file.
-            words: its words; None if the file does not list them.
+            files: the model and its weights.
+            words: its words; None if they are not known.
             characters: of all texts to be scored.
             case: changes texts to the case of its words.
-            alpha: weight of its scores.
-            beta: bonus per word.
 
         Raises:
             MissingExtraError: ctc-beam-decoder is not installed.
@@ -77,19 +113,19 @@ class LanguageModel:
         labels = ["", " ", *sorted(found - {" "})]
         self._columns = {text: i for i, text in enumerate(labels)}
         self._words = None if words is None else sorted(words)
-        self._case, self._alpha, self._beta = case, alpha, beta
+        self._case, self._files = case, files
         known = None if words is None else [*words, START, END]
-        options: dict[str, Any] = {"alpha": 1.0, "beta": 0.0, "lm_score_boundary": False}
-        self._library = build_decoder(labels, path, unigrams=known, **options)
+        plain = replace(files, alpha=1.0, beta=0.0, score_boundary=False)
+        self._library = build_decoder(labels, plain, known)
         self._total = lru_cache(CACHED)(self._score)
 
     def word(self, context: tuple[str, ...], word: str) -> float:
         """See `piece_search.WordScorer`."""
-        return self._after(context, self._case(word)) + self._beta
+        return self._after(context, self._case(word)) + self._files.beta
 
     def end(self, context: tuple[str, ...]) -> float:
         """See `piece_search.WordScorer`."""
-        return self._after(context, END)
+        return self._after(context, END) if self._files.score_boundary else 0.0
 
     def beginning(self, part: str) -> float:
         """See `piece_search.WordScorer`: a beginning of no known word costs what its word will."""
@@ -98,14 +134,18 @@ class LanguageModel:
         part = self._case(part)
         at = bisect_left(self._words, part)
         known = at < len(self._words) and self._words[at].startswith(part)
-        return 0.0 if known else self._alpha * UNKNOWN * math.log(10)
+        return 0.0 if known else self._files.alpha * self._files.unk_score_offset * math.log(10)
 
     def _after(self, context: tuple[str, ...], word: str) -> float:
+        if not self._files.score_boundary and context[:1] == (START,):
+            context = context[1:]
         cased = tuple(x if x == START else self._case(x) for x in context)
-        return self._alpha * (self._total((*cased, word)) - self._total(cased))
+        return self._files.alpha * (self._total((*cased, word)) - self._total(cased))
 
     def _score(self, words: tuple[str, ...]) -> float:
         """Return the natural logarithm of the probability of words."""
+        if not words:
+            return 0.0
         columns = [self._columns[char] for char in " ".join(words)]
         path = [x for column in columns for x in (column, 0)]
         logits = np.full((len(path), len(self._columns)), IMPOSSIBLE, np.float32)
@@ -115,8 +155,15 @@ class LanguageModel:
         return float(combined - acoustic)
 
 
-def build_decoder(texts: list[str], lm: Path | None, **options: Any) -> Any:
-    """Return the library's decoder for these labels.
+def build_decoder(
+    texts: list[str], lm: LanguageModelFiles | None, words: Sequence[str] | None
+) -> Any:
+    """Return the library's decoder.
+
+    Args:
+        texts: of the labels.
+        lm: the language model, if any.
+        words: its words; None if they are not known.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -127,16 +174,43 @@ def build_decoder(texts: list[str], lm: Path | None, **options: Any) -> Any:
         from ctc_beam_decoder import build_ctcdecoder
     except ImportError as error:
         raise MissingExtraError("beam search", "ctc_beam_decoder", "lm") from error
+    if lm is None:
+        try:
+            return build_ctcdecoder(texts)
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"beam search cannot use this model's labels ({one_line(error):.80})"
+            ) from error
     try:
-        return build_ctcdecoder(texts, None if lm is None else str(lm), **options)
+        return build_ctcdecoder(
+            texts,
+            str(lm.path),
+            None if words is None else list(words),
+            alpha=lm.alpha,
+            beta=lm.beta,
+            unk_score_offset=lm.unk_score_offset,
+            lm_score_boundary=lm.score_boundary,
+        )
     except (ValueError, RuntimeError) as error:
         # KenLM's messages begin with locations in its source code.
-        reason = str(error).splitlines()[-1].rsplit(f"{lm}: ", maxsplit=1)[-1]
-        if lm is None:
-            raise BundleError(
-                f"beam search cannot use this model's labels ({reason:.80})"
-            ) from error
-        raise InputError(f"{lm}: KenLM cannot read it ({reason:.80}); make it again") from error
+        reason = str(error).splitlines()[-1].rsplit(f"{lm.path}: ", maxsplit=1)[-1]
+        raise InputError(
+            f"{lm.path}: KenLM cannot read it ({reason:.80}); make it again"
+        ) from error
+
+
+@contextmanager
+def silent_kenlm() -> Iterator[None]:
+    """Discard the progress bar of KenLM, which it draws on stderr, of the whole process."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def read_vocabulary(path: Path) -> list[str] | None:

@@ -10,10 +10,11 @@ Recognition using Bi-Directional Recurrent DNNs" (2014), algorithm 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress, takewhile
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -34,8 +35,11 @@ CONTEXT = 5
 START = "<s>"
 """The word that begins the context of a recording's first words."""
 
-Times = tuple[Any, tuple[int, int]] | None
-"""First frame and end of each complete word, the last one first, as a linked list."""
+Span = tuple[str, tuple[int, int]]
+"""A word with its first frame and its end."""
+
+Spans = tuple[Any, Span] | None
+"""The complete words of a hypothesis, the last one first, as a linked list."""
 
 
 class WordScorer(Protocol):
@@ -86,12 +90,12 @@ class _Words:
             child = self._children[word] = _Words(self._scorer, self, word)
         return child
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield the words, the last one first."""
+    def before(self, count: int) -> _Words:
+        """Return all words but the last `count`."""
         node = self
-        while node.parent is not None:
-            yield node.word
-            node = node.parent
+        for _ in range(count):
+            node = cast("_Words", node.parent)
+        return node
 
 
 @dataclass(slots=True)
@@ -102,17 +106,121 @@ class _Paths:
         score: log-probability of all.
         start: first frame of the word that is not complete, on the likeliest path.
         end: end of the last frame that emits part of it.
-        times: frames of the complete words.
+        spans: the complete words with their frames.
     """
 
     score: float
     start: int = 0
     end: int = 0
-    times: Times = None
+    spans: Spans = None
 
 
 Key = tuple[_Words, str, int]
 """Complete words, the part of the next, and the column of the last frame."""
+
+
+class PrefixSearch:
+    """A beam of hypotheses, which grows frame by frame.
+
+    Words can be taken from the beam on the way, so that the rest stays short.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        beam_width: int,
+        scorer: WordScorer | None = None,
+        first: int = 0,
+    ) -> None:
+        """Start with the empty text.
+
+        Args:
+            texts: text of each column; the first is the blank's, which is empty. A text that begins
+                with a space begins a word.
+            beam_width: hypotheses kept per frame.
+            scorer: the language model.
+            first: number of the first frame.
+        """
+        self._texts, self._beam_width, self._scorer = texts, beam_width, scorer
+        self._beams: dict[Key, _Paths] = {(_Words(scorer), "", BLANK): _Paths(0.0)}
+        self._frames = first
+
+    def push(self, row: npt.NDArray[np.floating[Any]]) -> None:
+        """Grow by a frame, whose log-probabilities are (columns,)."""
+        likely = np.flatnonzero(row >= min(LEAST_LIKELY, row.max()))
+        labels = list(zip(likely.tolist(), row[likely].tolist(), strict=True))
+        grown: dict[Key, _Paths] = {}
+        for key, paths in self._beams.items():
+            for column, score in labels:
+                text = self._texts[column]
+                _merge(grown, *_grow(key, paths, column, text, score, self._frames))
+        self._beams = _prune(grown, self._beam_width, self._scorer)
+        self._frames += 1
+
+    def best(self, count: int = 1) -> list[list[Span]]:
+        """Return the likeliest texts that the beam holds, as words; each text once."""
+        complete: dict[_Words, _Paths] = {}
+        for (words, part, _), paths in self._beams.items():
+            spans = _spans(part, paths)
+            _merge(complete, words.then(part), _Paths(paths.score, spans=spans))
+
+        def total(words: _Words) -> float:
+            end = 0.0 if self._scorer is None else self._scorer.end(words.context)
+            return complete[words].score + words.score + end
+
+        best = sorted(complete, key=total, reverse=True)[:count]
+        return [_in_order(complete[words].spans) for words in best]
+
+    def open(self) -> list[list[Span]]:
+        """Return the words of each hypothesis, incomplete ones too; the likeliest's first."""
+        return [_in_order(_spans(part, paths)) for (_, part, _), paths in self._beams.items()]
+
+    def take_agreed(self) -> list[Span]:
+        """Take the words that every hypothesis begins with, in the same frames."""
+        all_spans = [_in_order(paths.spans) for paths in self._beams.values()]
+        agreed = []
+        for spans in zip(*all_spans, strict=False):
+            if any(span != spans[0] for span in spans):
+                break
+            agreed.append(spans[0])
+        if agreed:
+            self._drop(agreed)
+        return agreed
+
+    def take_due(self, due: Callable[[Span], bool]) -> list[Span]:
+        """Take the words of the likeliest hypothesis that are due, complete or not.
+
+        Hypotheses with other words that are due are dropped.
+
+        Args:
+            due: whether a word is; if it is, all words before it are.
+        """
+        hypotheses = self.open()
+        taken = list(takewhile(due, hypotheses[0]))
+        if taken or any(spans and due(spans[0]) for spans in hypotheses):
+            kept = [
+                _texts(spans[: len(taken)]) == _texts(taken)
+                and not any(map(due, spans[len(taken) : len(taken) + 1]))
+                for spans in hypotheses
+            ]
+            self._beams = dict(compress(self._beams.items(), kept))
+            self._drop(taken)
+        return taken
+
+    def _drop(self, taken: list[Span]) -> None:
+        """Let all hypotheses, which begin with these words, begin after them."""
+        beams: dict[Key, _Paths] = {}
+        for (words, part, last), paths in self._beams.items():
+            spans = _in_order(paths.spans)
+            ends = len(spans) < len(taken)
+            key = (words.then(part), "", last) if ends else (words, part, last)
+            rest = spans[len(taken) :]
+            key[0].before(len(rest)).parent = None
+            kept = _Paths(paths.score, paths.start, paths.end)
+            for span in rest:
+                kept.spans = (kept.spans, span)
+            _merge(beams, key, kept)
+        self._beams = beams
 
 
 def search(
@@ -121,13 +229,12 @@ def search(
     beam_width: int,
     scorer: WordScorer | None = None,
     count: int = 1,
-) -> list[list[tuple[str, tuple[int, int]]]]:
+) -> list[list[Span]]:
     """Find the likeliest texts.
 
     Args:
         scores: (frames, columns) log-probabilities.
-        texts: text of each column; the first is the blank's, which is empty. A text that begins
-            with a space begins a word.
+        texts: see `PrefixSearch`.
         beam_width: hypotheses kept per frame.
         scorer: the language model.
         count: most texts to return, of those that the beam holds.
@@ -135,16 +242,10 @@ def search(
     Returns:
         For each text, the likeliest first, its words with their first frames and ends.
     """
-    beams: dict[Key, _Paths] = {(_Words(scorer), "", BLANK): _Paths(0.0)}
-    for frame, row in enumerate(scores):
-        likely = np.flatnonzero(row >= min(LEAST_LIKELY, row.max()))
-        labels = list(zip(likely.tolist(), row[likely].tolist(), strict=True))
-        grown: dict[Key, _Paths] = {}
-        for key, paths in beams.items():
-            for column, score in labels:
-                _merge(grown, *_grow(key, paths, column, texts[column], score, frame))
-        beams = _prune(grown, beam_width, scorer)
-    return _best(beams, scorer, count)
+    beam = PrefixSearch(texts, beam_width, scorer)
+    for row in scores:
+        beam.push(row)
+    return beam.best(count)
 
 
 def _grow(
@@ -152,20 +253,19 @@ def _grow(
 ) -> tuple[Key, _Paths]:
     """Return a hypothesis one frame on, with a label."""
     words, part, last = key
-    total, start, end, times = paths.score + score, paths.start, paths.end, paths.times
+    total, start, end, spans = paths.score + score, paths.start, paths.end, paths.spans
     if column != BLANK and text.strip():
         end = frame + 1
     if column in {BLANK, last}:
-        return (words, part, column), _Paths(total, start, end, times)
+        return (words, part, column), _Paths(total, start, end, spans)
     if text.startswith(" "):
-        if part:
-            words, times = words.then(part), (times, (paths.start, paths.end))
+        words, spans = words.then(part), _spans(part, paths)
         part, text = "", text[1:]
-    return (words, part + text, column), _Paths(total, start if part else frame, end, times)
+    return (words, part + text, column), _Paths(total, start if part else frame, end, spans)
 
 
 def _merge(beams: dict[Any, _Paths], key: Any, paths: _Paths) -> None:
-    """Add paths to those of the same key; times are the likelier one's."""
+    """Add paths to those of the same key; words' frames are the likelier one's."""
     other = beams.get(key)
     if other is not None:
         high, low = (paths, other) if paths.score > other.score else (other, paths)
@@ -190,26 +290,18 @@ def _prune(
     return dict(item for score, item in scored[:beam_width] if score >= least)
 
 
-def _best(
-    beams: dict[Key, _Paths], scorer: WordScorer | None, count: int
-) -> list[list[tuple[str, tuple[int, int]]]]:
-    """Return the words of the best texts, once all their words are complete."""
-    complete: dict[_Words, _Paths] = {}
-    for (words, part, _), paths in beams.items():
-        times = (paths.times, (paths.start, paths.end)) if part else paths.times
-        _merge(complete, words.then(part), _Paths(paths.score, times=times))
-
-    def total(words: _Words) -> float:
-        end = 0.0 if scorer is None else scorer.end(words.context)
-        return complete[words].score + words.score + end
-
-    best = sorted(complete, key=total, reverse=True)[:count]
-    return [_with_times(words, complete[words].times) for words in best]
+def _spans(part: str, paths: _Paths) -> Spans:
+    """Return the words of paths, with the part of a word as the last one."""
+    return (paths.spans, (part, (paths.start, paths.end))) if part else paths.spans
 
 
-def _with_times(words: _Words, times: Times) -> list[tuple[str, tuple[int, int]]]:
-    spans: list[tuple[int, int]] = []
-    while times is not None:
-        times, span = times
-        spans.append(span)
-    return list(zip(list(words)[::-1], spans[::-1], strict=True))
+def _in_order(spans: Spans) -> list[Span]:
+    found = []
+    while spans is not None:
+        spans, span = spans
+        found.append(span)
+    return found[::-1]
+
+
+def _texts(spans: list[Span]) -> list[str]:
+    return [text for text, _ in spans]
