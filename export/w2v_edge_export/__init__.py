@@ -52,6 +52,7 @@ def export(
     heads: Sequence[str] = (),
     blank: str | None = None,
     labels: bool = True,
+    with_lm: bool = False,
     layer: int | None = None,
     layers: Sequence[int] | Literal["all"] = (),
     projection: bool = False,
@@ -95,6 +96,8 @@ def export(
             `sum` or `max` over frames, and `values`, `softmax` or `sigmoid`.
         blank: the CTC blank, a label or its index, where the files do not say it or are wrong.
         labels: whether to read labels; without them a CTC model gives logits alone.
+        with_lm: whether to put the language model of a transformers folder, `language_model/`, into
+            the bundle.
         layer: transformer layer whose output becomes the context, from 1; the layers above it are
             dropped. None for all layers.
         layers: further layers, whose outputs the encoder gives; 0 is the first layer's input, `all`
@@ -189,6 +192,7 @@ def export(
         ),
         processor=processor,
         base=base,
+        with_lm=with_lm,
         quantization=QuantizationOptions(
             calibration=None if calibration is None else Path(calibration),
             frontend_precision=frontend_precision,

@@ -29,6 +29,7 @@ from w2v_edge.bundle import (
     TensorInfo,
     file_info,
 )
+from w2v_edge.bundle.language_model import LanguageModelInfo
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.conformer_config import DistancePositionConfig, SinusoidPositionConfig
 from w2v_edge.model.head_config import LOGITS, PooledHeadConfig
@@ -203,6 +204,7 @@ def describe(
     source: SourceInfo,
     weight_quantization: dict[str, Any] | None,
     selection: Selection,
+    language_model: LanguageModelInfo | None,
 ) -> Manifest:
     """Return the manifest of a bundle, without the parity report.
 
@@ -215,6 +217,7 @@ def describe(
         source: the checkpoint.
         weight_quantization: result of the weight quantization; None in float32.
         selection: layers, units and outputs that were chosen.
+        language_model: in the bundle, if there is one.
     """
     geometry, quantizer = config.geometry, config.quantizer
     return Manifest(
@@ -255,6 +258,7 @@ def describe(
         ctc=_ctc(config),
         selection=selection.to_dict(),
         statistics=_statistics(config),
+        language_model=language_model,
     )
 
 

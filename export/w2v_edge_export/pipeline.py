@@ -30,6 +30,7 @@ from w2v_edge_export.bundle_writer import (
 from w2v_edge_export.golden import write_golden
 from w2v_edge_export.graph_passes import PassRecorder
 from w2v_edge_export.graphs import GraphAssembler
+from w2v_edge_export.language_model import check_language_model, write_language_model
 from w2v_edge_export.ort_format import FILE_NAMES as ORT_FILE_NAMES
 from w2v_edge_export.ort_format import check_ort_size, ort_folder, write_ort_format
 from w2v_edge_export.parity import run_parity_gate
@@ -75,6 +76,7 @@ def export_bundle(
     selection: Selection = EVERYTHING,
     processor: str | Path | None = None,
     base: str | Path | None = None,
+    with_lm: bool = False,
     quantization: QuantizationOptions | None = None,
     force: bool = False,
     thorough: bool = False,
@@ -93,6 +95,7 @@ def export_bundle(
         selection: language, labels, layers, units and outputs.
         processor: folder of the preprocessor's and the tokenizer's files.
         base: the model that a LoRA is merged into.
+        with_lm: put the language model of a transformers folder into the bundle.
         quantization: calibration audio and budgets, for precisions other than fp32.
         force: replace an existing output.
         thorough: compare the thorough set of cases.
@@ -108,7 +111,7 @@ def export_bundle(
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
         with stages.stage("load"):
-            source = read_source(checkpoint, selection, processor, base)
+            source = read_source(checkpoint, selection, processor, base, language_model=with_lm)
             selection = with_layers(selection, source.model.config)
             model = select(source.model, selection)
             options.budgets.check(model.config)
@@ -127,21 +130,28 @@ def export_bundle(
         # Nodes and values of a graph refer to each other: only the collector frees their weights.
         gc.collect()
         write_vocabulary(model.config, folder)
+        lm = source.language_model
+        if lm is not None:
+            write_language_model(lm, folder)
         described = partial(
             describe,
             model.config,
             profile,
             precision,
             graphs,
-            source=_source_info(source),
             weight_quantization=None if quantized is None else quantized.to_dict(),
             selection=selection,
+            language_model=None if lm is None else lm.info,
         )
+        info = _source_info(source)
         with stages.stage("golden vectors"):
-            write_manifest(described(files=measure_files(folder)), folder)
+            write_manifest(described(files=measure_files(folder), source=info), folder)
             with load(folder) as bundle:
                 write_golden(model, folder / GOLDEN, None if quantized is None else bundle)
-            manifest = described(files=measure_files(folder))
+                if lm is not None:
+                    remarks = (*info.remarks, *check_language_model(bundle, lm))
+                    info = replace(info, remarks=remarks)
+            manifest = described(files=measure_files(folder), source=info)
             write_manifest(manifest, folder)
         with stages.stage("compare"), load(folder) as bundle:
             report = run_parity_gate(

@@ -150,6 +150,8 @@ def read_source(
     selection: Selection,
     processor: str | Path | None = None,
     base: str | Path | None = None,
+    *,
+    language_model: bool = False,
 ) -> Source:
     """Read a checkpoint as a selection asks; see `load_source` for the errors."""
     return load_source(
@@ -162,6 +164,7 @@ def read_source(
         projection=selection.projection,
         base=base,
         heads=selection.heads,
+        language_model=language_model,
         mapped=True,
     )
 

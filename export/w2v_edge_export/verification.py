@@ -100,6 +100,7 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
         found.source,
         found.weight_quantization,
         selection,
+        found.language_model,
     )
     there = parts(model).keys()
     lacking = {"statistics"} - there

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_edge.checkpoints.huggingface.folder import ADAPTERS, JSON_FILES
+from w2v_edge.checkpoints.huggingface.language_model import ALPHABET, FOLDER, README
 from w2v_edge.checkpoints.huggingface.lora import LORA_CONFIG, LORA_WEIGHTS
 from w2v_edge.checkpoints.huggingface.settings import CONFIG
 from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS, read_json
@@ -31,12 +32,13 @@ def is_hub_name(source: str) -> bool:
     )
 
 
-def download(source: str, language: str | None = None) -> Path:
+def download(source: str, language: str | None = None, *, language_model: bool = False) -> Path:
     """Download a model's files unless they are cached, and return their folder.
 
     Args:
         source: `owner/model` or `owner/model@revision`.
         language: language adapter to download, if any.
+        language_model: whether to download the language model, if there is one.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -49,7 +51,10 @@ def download(source: str, language: str | None = None) -> Path:
     hub = _Hub(*source.partition("@")[::2])
     try:
         with _quiet():
-            return hub.folder(language)
+            folder = hub.folder(language)
+            if language_model:
+                hub.fetch_language_model()
+            return folder
     except CheckpointError:
         raise
     except Exception as error:
@@ -120,6 +125,13 @@ class _Hub:
                     self.fetch(shard)
                 return True
         return False
+
+    def fetch_language_model(self) -> None:
+        """Fetch the files of the language model, and those that state its licence."""
+        from huggingface_hub import snapshot_download
+
+        wanted = [f"{FOLDER}/*", ALPHABET, README, "LICEN?E*"]
+        snapshot_download(self.name, revision=self.revision or None, allow_patterns=wanted)
 
     def lora(self, config: Path | None) -> Path:
         """Fetch a LoRA and return its folder.

@@ -16,6 +16,12 @@ from w2v_edge.checkpoints.huggingface.classes import doubts_of_classes
 from w2v_edge.checkpoints.huggingface.doubts import doubts_of, doubts_of_preprocessor
 from w2v_edge.checkpoints.huggingface.families import POOLED
 from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
+from w2v_edge.checkpoints.huggingface.language_model import (
+    FoundLanguageModel,
+    lies_there,
+    models_in,
+    read_language_model,
+)
 from w2v_edge.checkpoints.huggingface.lora import base_of, is_lora
 from w2v_edge.checkpoints.huggingface.pooled_heads import HeadChoice, parse_heads, reading
 from w2v_edge.checkpoints.huggingface.rotary import doubt_of_rotary
@@ -47,6 +53,7 @@ class Source:
         sha256: hash of its files, see `source_hash`.
         coverage: use of a converted checkpoint's tensors; None for our own format.
         remarks: warnings for the user.
+        language_model: for beam search, if it was asked for.
     """
 
     name: str
@@ -55,6 +62,7 @@ class Source:
     sha256: str
     coverage: Coverage | None = None
     remarks: tuple[str, ...] = ()
+    language_model: FoundLanguageModel | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class _Choices:
     projection: bool
     base: str | None
     heads: tuple[HeadChoice, ...]
+    language_model: bool
 
 
 def load_source(
@@ -82,6 +91,7 @@ def load_source(
     projection: bool = False,
     base: str | Path | None = None,
     heads: Sequence[str] = (),
+    language_model: bool = False,
     mapped: bool = False,
 ) -> Source:
     """Read a checkpoint.
@@ -101,6 +111,7 @@ def load_source(
         heads: heads of a class that is in no library, each `[NAME=]TENSORS[:WORD...]`: the
             beginning of the names of its tensors, and `mean`, `sum` or `max` over frames, and
             `values`, `softmax` or `sigmoid`, where the config does not say so.
+        language_model: also find the language model in a transformers folder.
         mapped: leave weights in their files where possible; see `load_checkpoint`.
 
     Raises:
@@ -112,7 +123,9 @@ def load_source(
     if heads and kind not in {None, POOLED}:
         raise CheckpointError(f"{source}: found --as {kind}, expected none beside --head")
     choices = _Choices(
-        *(language, kind, processor, blank, labels, projection, merged_into), parse_heads(heads)
+        *(language, kind, processor, blank, labels, projection, merged_into),
+        parse_heads(heads),
+        language_model,
     )
     try:
         found = _decided(source, _load(source, choices), choices)
@@ -180,7 +193,7 @@ def _load(source: str | Path, choices: _Choices) -> Source:
             return _folder(path.parent, _name(path.resolve().parent), choices)
         return _file(path, choices)
     if is_hub_name(str(source)):
-        return _folder(download(str(source), choices.language), str(source), choices)
+        return _folder(_downloaded(str(source), choices), str(source), choices)
     raise CheckpointError(
         f"{source}: expected a checkpoint file, a transformers folder or the name of a model on "
         "the Hugging Face Hub, found nothing; make one: w2v-edge init"
@@ -214,7 +227,32 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         model.origin = {**(model.origin or {}), "base": base}
     if choices.heads:
         model.origin = {**(model.origin or {}), "heads": [head.name for head in choices.heads]}
-    return Source(name, FORMAT, model, sha256, coverage, _remarks(model, choices))
+    found, remarks = _language_model(folder, lora, model, choices)
+    remarks = _remarks(model, choices) + remarks
+    return Source(name, FORMAT, model, sha256, coverage, remarks, found)
+
+
+def _downloaded(source: str, choices: _Choices) -> Path:
+    return download(source, choices.language, language_model=choices.language_model)
+
+
+def _language_model(
+    folder: Path, lora: Path | None, model: SpeechModel, choices: _Choices
+) -> tuple[FoundLanguageModel | None, tuple[str, ...]]:
+    """Return the language model, if it was asked for, and remarks."""
+    # It belongs to the labels, so it lies beside the tokenizer.
+    folders = [x for x in (choices.processor, lora, folder) if x is not None]
+    place = next(filter(models_in, folders), folder)
+    if choices.language_model:
+        if not getattr(model.config.head, "labels", ()) or not choices.labels:
+            raise CheckpointError(
+                f"{folder}: found no labels of a CTC head, which a language model needs; leave out "
+                "--with-lm"
+            )
+        found = read_language_model(place)
+        return found, found.remarks
+    remark = lies_there(place, (model.origin or {}).get("files", {}))
+    return None, () if remark is None else (remark,)
 
 
 def _base(lora: Path, choices: _Choices) -> tuple[Path, str]:
@@ -226,7 +264,7 @@ def _base(lora: Path, choices: _Choices) -> tuple[Path, str]:
     pinned = name if revision is None or "@" in name else f"{name}@{revision}"
     if is_hub_name(pinned):
         try:
-            return download(pinned, choices.language), pinned
+            return _downloaded(pinned, choices), pinned
         except CheckpointError as error:
             raise CheckpointError(f"{lora}: a LoRA, whose base {error}: --base") from error
     raise CheckpointError(
@@ -293,6 +331,7 @@ def _file(path: Path, choices: _Choices) -> Source:
         ("--processor", choices.processor),
         ("--base", choices.base),
         ("--head", choices.heads or None),
+        ("--with-lm", choices.language_model or None),
     ):
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from w2v_edge import strict
 from w2v_edge.bundle import read_manifest
 from w2v_edge.cli.export_output import (
+    print_language_model,
     print_quantization,
     print_recorder,
     print_report,
@@ -75,6 +76,12 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
 @head_option
 @click.option(
     "--no-labels", is_flag=True, help="Leave labels out: a CTC model then gives logits alone."
+)
+@click.option(
+    "--with-lm",
+    is_flag=True,
+    help="Put the language model of a transformers folder, language_model/, into the bundle, for "
+    "w2v-edge transcribe --lm bundle.",
 )
 @click.option(
     "--layer",
@@ -215,6 +222,7 @@ def command(
     read_with: dict[str, Any],
     heads: tuple[str, ...],
     no_labels: bool,
+    with_lm: bool,
     layer: int | None,
     layers: tuple[int | Literal["all"], ...],
     projection: bool,
@@ -277,6 +285,7 @@ def command(
                 target=target,
                 heads=heads,
                 labels=not no_labels,
+                with_lm=with_lm,
                 layer=layer,
                 layers=_layer_numbers(layers),
                 mix=_layer_numbers(mix or ()),
@@ -324,6 +333,7 @@ def command(
         result |= {"decisions": manifest.decisions, "source": strict.to_plain(manifest.source)}
         result |= {"weight_quantization": quantization} if quantization else {}
         result |= {"ort_format": str(beside)} if beside else {}
+        result |= {"language_model": strict.to_plain(manifest.language_model)}
         print_json(result | ({"passes": recorder.rows} if explain else {}))
         return
     if explain:
@@ -333,6 +343,7 @@ def command(
     print_report(report)
     console().print(manifest.decisions, soft_wrap=True)
     print_source(manifest.source)
+    print_language_model(manifest)
     for folder in (output, beside):
         if folder is not None:
             size = sum(path.stat().st_size for path in folder.iterdir())

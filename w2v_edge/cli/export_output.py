@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from w2v_edge.bundle import SourceInfo
-from w2v_edge.cli.output import console, print_comparison, print_table
+from w2v_edge.bundle import Manifest, SourceInfo
+from w2v_edge.cli.output import console, megabytes, print_comparison, print_table
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
@@ -31,6 +31,20 @@ def print_source(source: SourceInfo) -> None:
         )
     for remark in source.remarks:
         console().print(f"note: {remark}", soft_wrap=True)
+
+
+def print_language_model(manifest: Manifest) -> None:
+    """Print size, weights and licence of the language model, if the bundle has one."""
+    info = manifest.language_model
+    if info is None:
+        return
+    size = sum(manifest.files[name].size for name in info.files)
+    licence = info.licence or "not stated in the folder"
+    console().print(
+        f"language model: {info.name}, {megabytes(size)}, alpha {info.alpha:g}, beta "
+        f"{info.beta:g}, licence: {licence}",
+        soft_wrap=True,
+    )
 
 
 def print_recorder(recorder: PassRecorder) -> None:
