@@ -108,8 +108,8 @@ class BeamSearch:
     def decode(self, logits: npt.NDArray[Any], frame_seconds: float) -> Transcription:
         """Decode logits (frames, labels) with `frame_seconds` between frames.
 
-        Word times come from the search. Confidences are computed from the logits alone, over the
-        frames that emit the word on its most likely path.
+        Word times come from the search. Confidences are computed from the logits alone, so that a
+        word that the language model or a hotword chose against the audio has a low one.
 
         Raises:
             InputError: logits of another shape, or not finite.

@@ -10,10 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from w2v_edge.text.confidence import label_probability
 from w2v_edge.text.spelling import Spelling, log_softmax
 
 LONGEST_WORD = 30.0
 """Seconds. A stream gives a longer word in parts, since labels may never mark the end of a word."""
+
+
+Span = tuple[str, tuple[int, int]]
+"""A word with its first frame and its end."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Word:
         text: the word.
         start: seconds; the beginning of the first frame that emits the word.
         end: seconds; the end of the last frame that emits the word.
-        confidence: in [0, 1], the geometric mean of the probabilities of the word's labels over
-            the frames that emit them.
+        confidence: in [0, 1], the probability that these frames hold the word's labels and nothing
+            else; see `w2v_edge.text.confidence`.
     """
 
     text: str
@@ -43,8 +48,8 @@ class Transcription:
         words: in order of time. Labels that are separate units, such as phonemes, are one word
             each. In a model without a word delimiter all other labels form one word, split only
             at spaces inside labels.
-        confidence: like a word's, over the frames of all words. Without words, over all frames; 0
-            without frames.
+        confidence: in [0, 1], the geometric mean of the probabilities of all words' labels over the
+            frames that emit them. Without words, of silence over all frames; 0 without frames.
         alternatives: other texts in order of likelihood, if a beam search was asked for them.
     """
 
@@ -75,21 +80,9 @@ class GreedyDecoder:
             InputError: logits of another shape, or not finite.
         """
         self.spelling.check(logits)
-        best = logits.argmax(axis=1)
-        starts = np.flatnonzero(np.diff(best, prepend=-1))
-        ends = np.append(starts[1:], len(best))
-        texts = [self.spelling.texts[label] for label in best[starts]]
-        # The run of equal labels that each character of the text comes from.
-        run = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-        scores = _Scores(logits, best, self.spelling)
-        words = []
-        for match in re.finditer(r"\S+", "".join(texts)):
-            first, last = int(starts[run[match.start()]]), int(ends[run[match.end() - 1]])
-            start, end = first * frame_seconds, last * frame_seconds
-            words.append(Word(match.group(), start, end, scores.confidence(first, last)))
-        return Transcription(
-            " ".join(word.text for word in words), tuple(words), scores.confidence(0, len(best))
-        )
+        reading = _Reading(logits, self.spelling)
+        words = tuple(reading.word(span, frame_seconds) for span in reading.spans)
+        return Transcription(" ".join(word.text for word in words), words, reading.confidence())
 
 
 class TextStream(Protocol):
@@ -123,7 +116,7 @@ class StreamDecoder:
             spelling: the model's, such as `Model.spelling`.
             frame_seconds: seconds between frames of logits.
         """
-        self._decoder = GreedyDecoder(spelling)
+        self._spelling = spelling
         self._texts = spelling.texts
         self._seconds = frame_seconds
         self._logits = np.zeros((0, len(spelling.texts)), dtype=np.float32)
@@ -135,85 +128,110 @@ class StreamDecoder:
         Raises:
             InputError: logits of another shape, or not finite.
         """
-        self._decoder.spelling.check(logits)
+        self._spelling.check(logits)
         self._logits = np.concatenate([self._logits, logits])
         if not len(self._logits):
             return []
-        words = list(self._decoder.decode(self._logits, self._seconds).words)
-        best = self._logits.argmax(axis=1)
-        starts = np.flatnonzero(np.diff(best, prepend=-1))
+        reading = _Reading(self._logits, self._spelling)
+        frames = len(self._logits)
         # The last run of equal labels may go on. Of silence, one frame says as much as an hour.
-        silent = not self._texts[best[-1]].strip()
-        kept = len(best) - 1 if silent else int(starts[-1])
-        if words and self._is_open(words[-1], best[starts], len(best)):
-            open_from = self._frame(words[-1].start)
-            if (len(best) - open_from) * self._seconds >= LONGEST_WORD:
-                return self._take(words, kept if silent else len(best))
+        silent = not self._texts[reading.best[-1]].strip()
+        kept = frames - 1 if silent else int(reading.starts[-1])
+        spans = reading.spans
+        if spans and self._is_open(spans[-1], reading):
+            _, (open_from, _) = spans[-1]
+            if (frames - open_from) * self._seconds >= LONGEST_WORD:
+                return self._take(reading, spans, kept if silent else frames)
             kept = open_from
             # One label may hold the end of one word and the beginning of the next.
-            while words and self._frame(words[-1].end) > kept:
-                kept = self._frame(words.pop().start)
-        return self._take(words, kept)
+            while spans and spans[-1][1][1] > kept:
+                _, (kept, _) = spans.pop()
+        return self._take(reading, spans, kept)
 
     def flush(self) -> list[Word]:
         """Return the remaining words, and start anew."""
         if not len(self._logits):
             return []
-        words = list(self._decoder.decode(self._logits, self._seconds).words)
-        return self._take(words, len(self._logits))
+        reading = _Reading(self._logits, self._spelling)
+        return self._take(reading, reading.spans, len(self._logits))
 
     @property
     def partial(self) -> list[Word]:
         """The words that are not complete."""
         if not len(self._logits):
             return []
-        found = self._decoder.decode(self._logits, self._seconds)
-        return [self._in_stream(word) for word in found.words]
+        reading = _Reading(self._logits, self._spelling)
+        return self._words(reading, reading.spans)
 
-    def _is_open(self, word: Word, runs: npt.NDArray[np.intp], frames: int) -> bool:
+    def _is_open(self, span: Span, reading: _Reading) -> bool:
         """Whether the last word may go on: no separator follows it, or its last frame is the last.
 
         Args:
-            word: the last word of the frames held.
-            runs: their labels, without repetitions.
-            frames: how many they are.
+            span: the last word of the frames held.
+            reading: of them.
         """
-        text = "".join(self._texts[label] for label in runs)
-        return not text[-1:].isspace() or self._frame(word.end) == frames
+        text = "".join(self._texts[label] for label in reading.best[reading.starts])
+        return not text[-1:].isspace() or span[1][1] == len(reading.best)
 
-    def _frame(self, seconds: float) -> int:
-        return round(seconds / self._seconds)
-
-    def _take(self, words: list[Word], kept: int) -> list[Word]:
-        """Return words with their times in the stream, and drop the frames before `kept`."""
-        taken = [self._in_stream(word) for word in words]
+    def _take(self, reading: _Reading, spans: list[Span], kept: int) -> list[Word]:
+        """Return words, and drop the frames before `kept`."""
+        words = self._words(reading, spans)
         self._first += kept
         self._logits = self._logits[kept:].copy()
-        return taken
+        return words
 
-    def _in_stream(self, word: Word) -> Word:
+    def _words(self, reading: _Reading, spans: list[Span]) -> list[Word]:
+        """Return words with their times in the stream."""
         offset = self._first * self._seconds
-        return replace(word, start=offset + word.start, end=offset + word.end)
+        words = (reading.word(span, self._seconds) for span in spans)
+        return [replace(word, start=offset + word.start, end=offset + word.end) for word in words]
 
 
-class _Scores:
-    """Cumulative log-probabilities of the best labels, over frames that emit part of a word."""
+class _Reading:
+    """The best label of each frame, and the words that they spell.
 
-    def __init__(
-        self, logits: npt.NDArray[Any], best: npt.NDArray[np.intp], spelling: Spelling
-    ) -> None:
-        counted = np.array([bool(text.strip()) for text in spelling.texts])[best]
+    Attributes:
+        best: (frames,) labels.
+        starts: first frame of each run of equal labels.
+        spans: words with their frames.
+    """
+
+    def __init__(self, logits: npt.NDArray[Any], spelling: Spelling) -> None:
+        self.best = logits.argmax(axis=1)
+        self.starts = np.flatnonzero(np.diff(self.best, prepend=-1))
+        self._logits, self._spelling = logits, spelling
+        ends = np.append(self.starts[1:], len(self.best))
+        texts = [spelling.texts[label] for label in self.best[self.starts]]
+        # The run of equal labels that each character of the text comes from.
+        run = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+        self.spans: list[Span] = [
+            (found.group(), (int(self.starts[run[found.start()]]), int(ends[run[found.end() - 1]])))
+            for found in re.finditer(r"\S+", "".join(texts))
+        ]
+
+    def word(self, span: Span, frame_seconds: float) -> Word:
+        """Return a word with its confidence."""
+        text, (first, end) = span
+        blank = self._spelling.blank
+        # Special labels between those of a word part them as the blank does.
+        silent = np.array([not text for text in self._spelling.texts])
+        scores, best = log_softmax(self._logits[first:end]), self.best[first:end]
+        scores[:, blank] = np.logaddexp.reduce(scores[:, silent], axis=1)
+        best = np.where(silent[best], blank, best)
+        starts = np.flatnonzero(np.diff(best, prepend=-1))
+        starts = starts[best[starts] != blank]
+        found = label_probability(scores, best[starts], starts, blank)
+        return Word(text, first * frame_seconds, end * frame_seconds, found)
+
+    def confidence(self) -> float:
+        """Return the geometric mean over frames that emit part of a word, or over all if none."""
+        spelled = np.array([bool(text.strip()) for text in self._spelling.texts])
+        counted = spelled[self.best]
         if not counted.any():
             counted[:] = True
-        scores = np.zeros(len(best))
-        scores[counted] = log_softmax(logits[counted])[np.arange(counted.sum()), best[counted]]
-        self._sums = np.append(0.0, scores.cumsum())
-        self._counts = np.append(0, counted.cumsum())
-
-    def confidence(self, first: int, last: int) -> float:
-        """Return the confidence over frames [first, last)."""
-        frames = int(self._counts[last] - self._counts[first])
-        return mean_probability(float(self._sums[last] - self._sums[first]), frames)
+        chosen = self.best[counted]
+        scores = log_softmax(self._logits[counted])[np.arange(len(chosen)), chosen]
+        return mean_probability(float(scores.sum(dtype=np.float64)), len(chosen))
 
 
 def mean_probability(log_probability: float, frames: int) -> float:

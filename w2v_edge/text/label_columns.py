@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_edge.errors import BundleError
-from w2v_edge.text.alignment import emission_score
+from w2v_edge.text.alignment import align_labels
+from w2v_edge.text.confidence import label_probability
 from w2v_edge.text.decoding import Word, mean_probability
 from w2v_edge.text.piece_search import BLANK, Span
 from w2v_edge.text.segmentation import likeliest_labels
@@ -93,24 +94,21 @@ class WordReader:
             span: the word as it was searched, with its frames in `scores`.
             frame_seconds: seconds between frames.
         """
-        found, (first, end) = span
-        text, score, emitted = self._emission(scores[first:end], found)
-        word = Word(
-            text, first * frame_seconds, end * frame_seconds, mean_probability(score, emitted)
-        )
-        return word, score, emitted
+        searched, (first, end) = span
+        start, stop, frames = first * frame_seconds, end * frame_seconds, scores[first:end]
+        columns = likeliest_labels(frames, searched, self._first, self._inner, BLANK)
+        if not columns:
+            return Word(searched, start, stop, 0.0), -np.inf, 1
+        labels = np.array(columns)
+        text = "".join(self._texts[column] for column in columns).strip()
+        path = align_labels(frames, labels, BLANK)
+        found = label_probability(frames, labels, path.first, BLANK)
+        emitted = int((path.end - path.first).sum())
+        return Word(text, start, stop, found), float(path.scores.sum()), emitted
 
     def silence(self, scores: Scores) -> float:
         """Return the confidence that (frames, columns) hold no text."""
         return mean_probability(float(scores[:, self._silent].max(axis=1).sum()), len(scores))
-
-    def _emission(self, scores: Scores, word: str) -> tuple[str, float, int]:
-        """Return a word in the case of the labels, the score of its path, and emitting frames."""
-        columns = likeliest_labels(scores, word, self._first, self._inner, BLANK)
-        if not columns:
-            return word, -np.inf, 1
-        text = "".join(self._texts[column] for column in columns).strip()
-        return text, *emission_score(scores, np.array(columns), BLANK)
 
 
 def _check_texts(texts: tuple[str, ...]) -> None:
