@@ -143,6 +143,12 @@ def test_beam_search(
         words = [word for x in encodings if x.logits is not None for word in text.push(x.logits)]
     assert [word["text"] for word in found] == [word.text for word in words + text.flush()]
     assert w2v_edge(*arguments, "--delay", "1").code == 2
+    path = tmp_path / "lm.arpa"
+    words = "".join(f"-1\t{word}\t0\n" for word in ("<unk>", "<s>", "</s>", "e"))
+    path.write_text(f"\\data\\\nngram 1=4\n\n\\1-grams:\n{words}\n\\end\\\n")
+    outcome = w2v_edge(*arguments, "--lm", path, "--beam-width", "4")
+    assert outcome.code == 0
+    assert len(outcome.err.splitlines()) == 1
     refused(w2v_edge(*arguments, "--lm", tmp_path / "gone.arpa"), 1, "gone.arpa")
 
 

@@ -189,10 +189,13 @@ def _text_stream(model: Model, search: dict[str, Any], delay: float | None) -> T
     """Return the decoder of a model with a CTC head: a beam search if one is asked for."""
     from w2v_edge.text.beam_stream import DELAY
     from w2v_edge.text.decoding import StreamDecoder
+    from w2v_edge.text.language_model import silent_kenlm
 
     beam = beam_search(model, search)
     if beam is not None:
-        return beam.stream(model.context_frame_seconds, DELAY if delay is None else delay)
+        # It opens the language model again, for a search of its own.
+        with silent_kenlm():
+            return beam.stream(model.context_frame_seconds, DELAY if delay is None else delay)
     if model.manifest.ctc is None:
         return None
     return StreamDecoder(model.spelling, model.context_frame_seconds)
