@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import BundleError, InputError, MissingExtraError
-from w2v_edge.text.alignment import emission_score
+from w2v_edge.text.alignment import align_labels
 from w2v_edge.text.beam_search import BeamSearch
 from w2v_edge.text.decoding import GreedyDecoder
 from w2v_edge.text.language_model import read_vocabulary
@@ -235,16 +235,17 @@ def test_alignment_is_the_likeliest(seed: int, length: int) -> None:
     paths = [p for p in product(range(3), repeat=5) if spelled(p) == labels.tolist()]
     best = max(paths, key=lambda path: sum(scores[i, x] for i, x in enumerate(path)))
     emitting = [i for i, x in enumerate(best) if x]
-    total, frames = emission_score(scores, labels, 0)
-    assert frames == len(emitting)
-    assert total == pytest.approx(sum(scores[i, best[i]] for i in emitting))
+    path = align_labels(scores, labels, 0)
+    assert (path.end - path.first).sum() == len(emitting)
+    assert path.scores.sum() == pytest.approx(sum(scores[i, best[i]] for i in emitting))
 
 
 def test_alignment_without_room() -> None:
     """Two equal labels need a frame between them."""
     scores = log_softmax(np.zeros((2, 3)))
-    assert emission_score(scores, np.array([1, 2]), 0)[1] == 2
-    assert emission_score(scores, np.array([1, 1]), 0)[0] == -np.inf
+    assert align_labels(scores, np.array([1, 2]), 0).end.tolist() == [1, 2]
+    with pytest.raises(InputError, match="at least 3"):
+        align_labels(scores, np.array([1, 1]), 0)
 
 
 def _near(*texts: str, first: float) -> npt.NDArray[np.float32]:

@@ -169,26 +169,6 @@ def frames_needed(labels: Labels) -> int:
     return len(labels) + int(_repeats(labels).sum())
 
 
-def emission_score(
-    scores: npt.NDArray[np.floating[Any]], labels: Labels, blank: int
-) -> tuple[float, int]:
-    """Align labels to frames, and score the frames that emit them.
-
-    Args:
-        scores: (frames, labels) log-probabilities.
-        labels: (length,) the labels that the path emits, in order.
-        blank: index of the CTC blank.
-
-    Returns:
-        The sum of the path's log-probabilities over the frames that emit one of `labels`, and
-        the number of those frames; minus infinity if there are too few frames.
-    """
-    if len(scores) < frames_needed(labels):
-        return -np.inf, 1
-    path = align_labels(scores, labels, blank)
-    return float(path.scores.sum()), int((path.end - path.first).sum())
-
-
 def _repeats(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return whether each label (length,) equals the one before it and is no wildcard."""
     found = np.zeros(len(labels), bool)
