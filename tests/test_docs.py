@@ -277,7 +277,7 @@ def _load(name: str, **options: Any) -> Any:
     return LOAD(name, **options)
 
 
-def _as_path(parameter: click.Path, value: Any) -> Any:
+def _as_path(parameter: Any, value: Any) -> Any:
     return value if parameter.type is None else parameter.type(value)
 
 

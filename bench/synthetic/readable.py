@@ -31,7 +31,7 @@ from w2v_edge.training.vocabulary import Vocabulary
 FORMAT = "w2v-edge readable"
 EXAMPLES = 5
 
-RATES = {"cer": jiwer.process_characters, "wer": jiwer.process_words}
+RATES: dict[str, Any] = {"cer": jiwer.process_characters, "wer": jiwer.process_words}
 
 
 def readable(checkpoints: Mapping[str, Path], voices: Mapping[str, Path]) -> dict[str, Any]:

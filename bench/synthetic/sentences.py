@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def commands(count: int, rng: random.Random) -> Iterator[str]:
         yield re.sub(r"{(\w+)}", lambda x: _word(x.group(1), rng), rng.choice(COMMANDS))
 
 
-def mixed(sources: dict[str, Iterable[str]], rng: random.Random) -> Iterator[str]:
+def mixed(sources: Mapping[str, Iterable[str]], rng: random.Random) -> Iterator[str]:
     """Yield distinct sentences that can be spelled in letters, by `SHARES`, until a source ends."""
     seen: set[str] = set()
     left: dict[str, list[str]] = {}

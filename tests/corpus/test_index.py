@@ -220,7 +220,7 @@ def test_broken_files(write: Write, manifest: Manifest) -> None:
     (folder / "_job.json").write_text("{}")
     with pytest.raises(IndexMismatchError, match="record of a job"):
         _search(folder, manifest, query)
-    record = dict.fromkeys(("format", "provider", "files_sha256"), "") | {
+    record: dict[str, Any] = dict.fromkeys(("format", "provider", "files_sha256"), "") | {
         **dict.fromkeys(("context", "pooled", "tuned"), False),
         "provider_options": {},
         "shard_size": 9,
