@@ -144,10 +144,10 @@ def test_beam_search(
     assert [word["text"] for word in found] == [word.text for word in words + text.flush()]
     assert w2v_edge(*arguments, "--delay", "1").code == 2
     path = tmp_path / "lm.arpa"
-    words = "".join(f"-1\t{word}\t0\n" for word in ("<unk>", "<s>", "</s>", "e"))
+    entries = "".join(f"-1\t{word}\t0\n" for word in ("<unk>", "<s>", "</s>", "e"))
     pairs = "\\2-grams:\n-1\te e\n"
     counts = "ngram 1=4\nngram 2=1\n"
-    path.write_text(f"\\data\\\n{counts}\n\\1-grams:\n{words}\n{pairs}\n\\end\\\n")
+    path.write_text(f"\\data\\\n{counts}\n\\1-grams:\n{entries}\n{pairs}\n\\end\\\n")
     outcome = w2v_edge(*arguments, "--lm", path, "--beam-width", "4")
     assert outcome.code == 0
     assert len(outcome.err.splitlines()) == 1
