@@ -9,6 +9,9 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from w2v_edge.providers import default_threads
+from w2v_edge.providers.instructions import instructions
+
 Verb = Any
 
 CPU = "CPUExecutionProvider"
@@ -30,6 +33,24 @@ def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Pa
     outcome = w2v_edge("doctor", "--bundle", bundle("tiny"))
     assert outcome.code == 0
     assert "encoder: CPUExecutionProvider 100.0% of" in outcome.out
+
+
+def test_doctor_knows_threads_and_instructions(
+    w2v_edge: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report has the default threads, and what products use the instructions for."""
+    monkeypatch.setattr(
+        "w2v_edge.cli.doctor.instructions", lambda: instructions(tmp_path), raising=True
+    )
+    (tmp_path / "proc").mkdir()
+    text = "processor : 0\nFeatures : fp asimd asimddp i8mm bf16\n"
+    (tmp_path / "proc/cpuinfo").write_text(text)
+    report = w2v_edge("doctor", "--json").json
+    assert list(report["instructions"]) == ["asimddp", "i8mm", "bf16"]
+    assert report["threads"]["default"] == default_threads() <= report["threads"]["usable"]
+    out = " ".join(w2v_edge("doctor").out.split())
+    assert "instructions: bf16: unused" in out
+    assert "mlas.enable_gemm_fastmath_arm64_bfloat16" in out
 
 
 def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:

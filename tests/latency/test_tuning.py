@@ -69,6 +69,23 @@ def _order(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - no secret
 
 
+def test_arm_also_tries_without_kleidiai(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KleidiAI is a candidate on ARM64 alone, by onnxruntime's own name of the switch."""
+    for arm in (True, False):
+        monkeypatch.setattr("w2v_edge.latency.tuning.parameters.is_arm64", lambda arm=arm: arm)
+        names = [parameter.name for parameter in session_parameters("cpu")]
+        assert ("kleidiai" in names) is arm
+        assert names[-2:] == ["spinning", "block_base"]
+
+
+def test_slow_cores_are_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the default leaves slow cores out, all of them are tried."""
+    module = "w2v_edge.latency.tuning.parameters"
+    monkeypatch.setattr(f"{module}.usable_cores", lambda: 8)
+    monkeypatch.setattr(f"{module}.default_threads", lambda: 4)
+    assert session_parameters("cpu")[0].values == ("1", "2", "8")
+
+
 def test_what_only_luck_favours_is_not_taken() -> None:
     """Of searches where nothing is better, at most one in 20 finds something, and that little."""
     found = [simulate(lambda _: 1.0, seed) for seed in range(300)]

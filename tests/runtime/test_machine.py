@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import w2v_edge
+from w2v_edge.data import TINY_INT8
+from w2v_edge.providers import machine
 from w2v_edge.providers.machine import (
     available_memory,
     cgroup_cores,
     cgroup_memory,
+    default_threads,
+    fast_cores,
     throttle_files,
     throttled_s,
     total_memory,
@@ -169,9 +176,95 @@ def test_affinity_counts() -> None:
     try:
         os.sched_setaffinity(0, {min(allowed)})
         assert usable_cores() == 1
+        assert w2v_edge.load(TINY_INT8).threads == 1
     finally:
         os.sched_setaffinity(0, allowed)
     assert 1 <= usable_cores() <= len(allowed)
+
+
+@pytest.mark.parametrize(
+    ("quota", "mask", "threads"),
+    [
+        ("150000 100000", 8, 2),
+        ("50000 100000", 8, 1),
+        ("100000 100000", 8, 1),
+        ("101000 100000", 8, 2),
+        ("250000 100000", 2, 2),
+        ("max 100000", 1, 1),
+        ("max 100000", 3, 3),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_threads_within_quota_and_mask(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: int,
+    quota: str,
+    mask: int,
+    threads: int,
+) -> None:
+    """By default there is a thread for each core of the mask, up to the next whole quota."""
+    if version == 2:
+        _write(tmp_path, {"a/cpu.max": quota}, "0::/a")
+    else:
+        first, period = quota.replace("max", "-1").split()
+        files = {"cpu/a/cpu.cfs_quota_us": first, "cpu/a/cpu.cfs_period_us": period}
+        _write(tmp_path, files, "3:cpu:/a")
+    _limit(monkeypatch, range(mask), tmp_path)
+    assert usable_cores() == default_threads(tmp_path) == threads
+
+
+PHONE = {0: 1024, 1: 800, 2: 800, 3: 800, 4: 250, 5: 250, 6: 250, 7: 250}
+
+
+@pytest.mark.parametrize(
+    ("capacities", "mask", "threads"),
+    [
+        (PHONE, range(8), 4),
+        # In the background, Android leaves a process the slow cores, which are alike.
+        (PHONE, (4, 5, 6), 3),
+        (PHONE, (0,), 1),
+        (PHONE, (3, 4), 1),
+        (dict.fromkeys(range(4), 1024), range(4), 4),
+        # Where one core's speed is unknown, all count.
+        ({0: 1024, 1: 250}, range(3), 3),
+        ({}, range(4), 4),
+    ],
+)
+def test_slow_cores_get_no_thread(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capacities: dict[int, int],
+    mask: Iterable[int],
+    threads: int,
+) -> None:
+    """Cores of less than half the fastest one's speed are left out, within the affinity."""
+    for core, capacity in capacities.items():
+        path = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpu_capacity"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{capacity}\n")
+    _write(tmp_path, {}, "0::/")
+    _limit(monkeypatch, mask, tmp_path)
+    assert fast_cores(tmp_path) == default_threads(tmp_path) == threads
+    assert usable_cores() == len(list(mask))
+
+
+def test_a_quota_below_the_fast_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smaller of quota and fast cores applies."""
+    for core, capacity in PHONE.items():
+        path = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpu_capacity"
+        path.parent.mkdir(parents=True)
+        path.write_text(str(capacity))
+    _write(tmp_path, {"cpu.max": "250000 100000"}, "0::/")
+    _limit(monkeypatch, PHONE, tmp_path)
+    assert default_threads(tmp_path) == 3
+
+
+def _limit(monkeypatch: pytest.MonkeyPatch, mask: Iterable[int], folder: Path) -> None:
+    """Pretend an affinity, and control groups from files."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(mask), raising=False)
+    quota = partial(cgroup_cores, folder / "root", folder / "membership")
+    monkeypatch.setattr(machine, "cgroup_cores", quota)
 
 
 def _write(folder: Path, files: dict[str, str], membership: str) -> None:

@@ -19,10 +19,13 @@ from w2v_edge.providers import (
     ProviderChoice,
     cgroup_cores,
     cgroup_memory,
+    default_threads,
+    fast_cores,
     import_onnxruntime,
     usable_cores,
 )
 from w2v_edge.providers.installation import WHEELS, conflict, installed_wheels
+from w2v_edge.providers.instructions import instructions
 from w2v_edge.providers.machine import total_memory
 
 PACKAGES = (
@@ -50,16 +53,21 @@ HEAVIEST = 8
 def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
     """Show versions, execution providers, threads and limits, and how to fix the installation.
 
+    Also the processor's instructions that onnxruntime uses for products, or could use.
+
     With --bundle, each graph is profiled on --provider: the fractions of operators and of their
     time by provider, and the slowest operators.
     """
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": platform.platform(),
+        "instructions": instructions(),
         "providers": _providers(),
         "threads": {
             "cores": os.cpu_count(),
             "usable": usable_cores(),
+            "fast": fast_cores(),
+            "default": default_threads(),
             "cgroup quota": cgroup_cores(),
         },
         "memory": {"bytes": total_memory(), "cgroup limit": cgroup_memory()},
@@ -105,10 +113,13 @@ def _print(report: dict[str, Any]) -> None:
     console().print(f"platform: {report['platform']}")
     console().print(f"execution providers: {', '.join(report['providers']) or 'none'}")
     console().print(
-        f"threads: {threads['usable']} by default; {threads['cores']} cores, "
+        f"threads: {threads['default']} by default; {threads['cores']} cores, "
+        f"{threads['fast']} of them fast and allowed, "
         f"cgroup quota {'none' if quota is None else f'{quota:g} cores'}"
     )
     console().print(f"memory: {_gigabytes(memory['bytes'])}, cgroup limit {_gigabytes(limit)}")
+    for name, use in report["instructions"].items():
+        console().print(f"instructions: {name}: {use}", soft_wrap=True)
     for graph, placement in report.get("placement", {}).items():
         _print_placement(graph, placement)
     for refusal in report.get("refused", {}).values():

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 @list_option(
     "--threads",
     of=click.IntRange(min=1),
-    show_default="powers of two, half of the cores",
-    help="Thread counts to try besides all cores.",
+    show_default="powers of two, half of the cores, all",
+    help="Thread counts to try besides the default, the cores that are fast.",
 )
 @audio_option
 @click.option(
@@ -70,8 +70,9 @@ if TYPE_CHECKING:
 def command(bundle: Path, output: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Find the fastest settings for BUNDLE on this device; `load(..., tuned=True)` uses them.
 
-    Tries thread counts, spinning, the block size of parallel work, provider options, and the audio
-    per batch for lists; never settings that make results less exact. The tile length is part of
+    Tries thread counts, spinning, the block size of parallel work, provider options, the audio per
+    batch for lists, and on ARM64 onnxruntime without KleidiAI; never settings that make results
+    less exact, such as products in bfloat16. The tile length is part of
     the exported graph and is not tuned.
 
     Candidates and the best settings so far are measured side by side, each in its own process. A

@@ -9,6 +9,8 @@ from w2v_edge.providers.machine import (
     available_memory,
     cgroup_cores,
     cgroup_memory,
+    default_threads,
+    fast_cores,
     usable_cores,
 )
 from w2v_edge.providers.placement import Placement
@@ -24,6 +26,8 @@ __all__ = [
     "cgroup_cores",
     "cgroup_memory",
     "choose",
+    "default_threads",
+    "fast_cores",
     "import_onnxruntime",
     "open_and_prove",
     "open_session",

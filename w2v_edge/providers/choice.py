@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from w2v_edge.errors import ProviderError
 from w2v_edge.names import Power, Provider
 from w2v_edge.providers.installation import check_installed, import_onnxruntime
-from w2v_edge.providers.machine import usable_cores
+from w2v_edge.providers.machine import default_threads
 from w2v_edge.providers.table import (
     ACCELERATOR_BATCH_SECONDS,
     ACCELERATOR_GROUP_SECONDS,
@@ -36,6 +36,7 @@ class Execution:
         power: `low` lets threads sleep as soon as they have nothing to do.
         spinning: when idle threads spin; see `Tuning`.
         block_base: how an operator's work is split among threads; see `Tuning`.
+        kleidiai: whether Arm's KleidiAI kernels are used where there are any; see `Tuning`.
     """
 
     providers: tuple[tuple[str, dict[str, str]], ...]
@@ -44,6 +45,7 @@ class Execution:
     power: Power = "high"
     spinning: Spinning = "always"
     block_base: int = 0
+    kleidiai: bool = True
 
     @property
     def provider(self) -> str:
@@ -101,7 +103,7 @@ def choose(
     Args:
         provider: a name, a name with options, or a list or tuple of these in order of preference.
             The first must run, and heavy operators run only on the listed ones.
-        threads: intra-op threads; None for the usable cores, or one in low power.
+        threads: intra-op threads; None for the usable cores that are fast, or one in low power.
         allow_fallback: run on the CPU if `provider` does not start.
         power: `high`, or `low` for one thread that never spins.
 
@@ -121,7 +123,7 @@ def choose(
     ort = import_onnxruntime()
     if not allow_fallback:
         check_installed(ort, providers[0][0])
-    default = 1 if power == "low" else usable_cores()
+    default = 1 if power == "low" else default_threads()
     return Execution(providers, threads or default, allow_fallback, power)
 
 

@@ -20,6 +20,9 @@ ROOT = Path("/")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
+FAST = 0.5
+"""Speed of a fast core, as a share of the fastest one's."""
+
 UNLIMITED = 2**60
 """Control groups of version 1 write about 2**63 where memory is unlimited."""
 
@@ -31,11 +34,35 @@ SYSCTL_TIMEOUT_S = 5.0
 
 
 def usable_cores() -> int:
-    """Return the number of cores this process may keep busy: affinity and cgroup quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Return the number of cores this process may keep busy: affinity and cgroup quota.
+
+    A fractional quota counts as the next whole number: of 1.5 cores, two are used 3/4 of the time.
+    """
     quota = cgroup_cores()
-    limit = cores or 1
+    limit = len(_allowed_cores())
     return max(1, limit if quota is None else min(limit, math.ceil(quota)))
+
+
+def default_threads(root: Path = ROOT) -> int:
+    """Return the intra-op threads used by default: one for each usable core that is fast.
+
+    onnxruntime splits the work of an operator evenly: where cores are unlike, as in phones, all
+    would wait for the slowest.
+    """
+    return min(usable_cores(), fast_cores(root))
+
+
+def fast_cores(root: Path = ROOT) -> int:
+    """Return how many cores of this process's affinity are at least half as fast as the fastest.
+
+    Linux says so on ARM, in cpu_capacity; where it does not, all cores are alike.
+    """
+    cores = _allowed_cores()
+    found = [read_number(root / f"sys/devices/system/cpu/cpu{x}/cpu_capacity") for x in cores]
+    speeds = [speed for speed in found if speed is not None]
+    if len(speeds) < len(cores):
+        return len(cores)
+    return sum(speed >= FAST * max(speeds) for speed in speeds)
 
 
 def cgroup_cores(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
@@ -178,6 +205,18 @@ def batteries(root: Path = ROOT) -> list[Path]:
         for supply in supplies
         if read_text(supply / "type") == "Battery" and read_text(supply / "scope") != "Device"
     ]
+
+
+def is_arm64() -> bool:
+    """Return whether this Python runs on 64-bit ARM."""
+    return platform.machine().lower() in {"aarch64", "arm64"}
+
+
+def _allowed_cores() -> list[int]:
+    """Return the numbers of the cores in this process's affinity; of all where it has none."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _smallest(

@@ -172,6 +172,8 @@ def _options(ort: ModuleType, execution: Execution) -> Any:
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if execution.block_base:
         options.add_session_config_entry("session.dynamic_block_base", str(execution.block_base))
+    if not execution.kleidiai:
+        options.add_session_config_entry("mlas.disable_kleidiai", "1")
     return options
 
 

@@ -24,6 +24,7 @@ class Tuning:
             (`in_runs`), or `never`.
         block_base: 0 to split an operator's work evenly among threads; else onnxruntime's
             `session.dynamic_block_base`, with blocks that shrink towards the end.
+        kleidiai: whether onnxruntime may use Arm's KleidiAI kernels; without effect elsewhere.
         provider_options: tunable options of the provider (`table.py`), by onnxruntime's names.
         batch_seconds: seconds of audio in a batch for lists; 0 for one utterance at a time; None
             for the provider's default.
@@ -32,6 +33,7 @@ class Tuning:
     threads: int | None = None
     spinning: Spinning = "always"
     block_base: Literal[0, 4] = 0
+    kleidiai: bool = True
     provider_options: dict[str, str] = field(default_factory=dict)
     batch_seconds: float | None = None
 
@@ -66,4 +68,5 @@ class Tuning:
             threads=threads or self.threads or execution.threads,
             spinning=self.spinning,
             block_base=self.block_base,
+            kleidiai=self.kleidiai,
         )

@@ -17,7 +17,7 @@ from w2v_edge.latency.report.records import (
     Scenario,
 )
 from w2v_edge.names import Power
-from w2v_edge.providers import choose, usable_cores
+from w2v_edge.providers import choose, default_threads, usable_cores
 from w2v_edge.runtime.stream import check_graphs
 from w2v_edge.runtime.window import STREAM_WINDOW, check_window
 
@@ -106,7 +106,7 @@ def make_cases(named: Sequence[NamedBundle], matrix: Matrix) -> list[BenchmarkCa
         InputError: the audio is too short or too long, or a scenario cannot run as requested.
     """
     cases: list[BenchmarkCase] = []
-    threads = matrix.threads or (1 if matrix.power == "low" else usable_cores(),)
+    threads = matrix.threads or (1 if matrix.power == "low" else default_threads(),)
     for provider, count in itertools.product(matrix.providers, threads):
         _check_execution(provider, count, matrix)
     for scenario in matrix.scenarios:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from w2v_edge.providers import usable_cores
+from w2v_edge.providers import default_threads, usable_cores
+from w2v_edge.providers.machine import is_arm64
 from w2v_edge.providers.table import TABLE
 from w2v_edge.providers.tuning import Tuning
 
@@ -34,15 +35,18 @@ def session_parameters(provider: str, threads: Sequence[int] = ()) -> list[Param
 
     Args:
         provider: execution provider.
-        threads: numbers of threads; empty for powers of two and half of the cores.
+        threads: numbers of threads; empty for powers of two, half of the cores, and all.
     """
-    cores = usable_cores()
-    counts = threads or sorted({cores // 2, *(2**i for i in range(cores.bit_length()))})
+    cores, default = usable_cores(), default_threads()
+    counts = threads or sorted({cores // 2, cores, *(2**i for i in range(cores.bit_length()))})
+    others = [count for count in counts if 0 < count <= cores and count != default]
     parameters = [
-        Parameter("threads", tuple(str(x) for x in counts if 0 < x < cores), _threads),
+        Parameter("threads", tuple(str(x) for x in others), _threads),
         *(_option(key, values) for key, values in TABLE[provider].tunable.items()),
     ]
     if provider == "cpu":
+        if is_arm64():
+            parameters.append(Parameter("kleidiai", ("off",), _kleidiai))
         # Other providers have their own threads; those of the session are idle.
         parameters.append(Parameter("spinning", ("in_runs", "never"), _spinning))
         parameters.append(Parameter("block_base", ("4",), _block_base))
@@ -61,6 +65,10 @@ def _threads(tuning: Tuning, value: str) -> Tuning:
 
 def _spinning(tuning: Tuning, value: str) -> Tuning:
     return replace(tuning, spinning="never" if value == "never" else "in_runs")
+
+
+def _kleidiai(tuning: Tuning, value: str) -> Tuning:
+    return replace(tuning, kleidiai=value != "off")
 
 
 def _block_base(tuning: Tuning, value: str) -> Tuning:
