@@ -122,7 +122,7 @@ def workplace(
     (folder / "ckpt-int8").symlink_to(data.TINY_INT8)
     for name in (*BUNDLES, "tuned/model-fp32"):
         (folder / name).symlink_to(everything)
-    for name in ("emotion-fp32", "language-fp32"):
+    for name in ("emotion-fp32", "emotion-int8", "language-fp32"):
         (folder / name).symlink_to(voice_bundle)
     (folder / "path/to").mkdir(parents=True)
     (folder / "path/to/emotion-model").symlink_to(shared_folder / "checkpoints/ctc")

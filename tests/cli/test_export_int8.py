@@ -88,7 +88,7 @@ def test_export_to_int8_for_programs(w2v_edge: Verb, checkpoint: Verb, tmp_path:
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *INT8, *given)
     assert outcome.code == 0, outcome.err
     found = outcome.json
-    of_every_export = {"bundle", "parity", "seconds", "decisions", "source"}
+    of_every_export = {"bundle", "parity", "seconds", "decisions", "source", "language_model"}
     assert set(found) == of_every_export | {"weight_quantization", "passes"}
     assert found["bundle"] == str(output)
     assert found["parity"]["passed"]

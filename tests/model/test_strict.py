@@ -30,6 +30,7 @@ OPTIONAL = {
     "layer_drop",
     "feature_gradient_scale",
     "norm_eps",
+    "activation",
     "position",
 }
 OPTIONAL |= {"position_layers", "final_norm", "feature_norm", "outputs", "outputs.layers"}

@@ -77,7 +77,7 @@ def test_public_names() -> None:
     """`__all__` and `dir` list the public names, and all of them exist."""
     names = (
         "AudioFile BeamSearch Classification Encoding FrameClassification Manifest Model Stream "
-        "Transcription W2VEdgeError Window __version__ load"
+        "Transcription W2VEdgeError Window __version__ data load"
     )
     assert w2v_edge.__all__ == names.split()
     assert set(w2v_edge.__all__) <= set(dir(w2v_edge))
