@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OPENVINO := .venv-openvino
 FUZZ := .venv-fuzz
+EMULATED := .emulated
 FUZZ_SECONDS ?= 300
 PIP_INSTALL := python -m pip --disable-pip-version-check install --quiet
 PIP := $(BIN)/$(PIP_INSTALL) --constraint constraints.txt
@@ -16,7 +17,7 @@ CHROMIUM ?= /usr/bin/chromium
 ORT_INCLUDE ?= /usr/include/onnxruntime
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
-.PHONY: demo test test-openvino fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
+.PHONY: demo test test-openvino test-arm64 fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo --force
@@ -29,6 +30,12 @@ test: $(VENV)/.dev
 test-openvino: $(VENV)/.dev $(OPENVINO)/.ready
 	$(BIN)/python -m tests.openvino.bundles $(OPENVINO)/bundles
 	W2V_EDGE_OPENVINO_BUNDLES=$(OPENVINO)/bundles $(OPENVINO)/bin/python -m pytest tests/openvino
+
+# Emulated ARM64 and older x86 processors: needs x86 and Debian's apt, no root. Installs nothing.
+test-arm64: $(VENV)/.dev
+	$(BIN)/python -m tests.emulated.prepare $(EMULATED)
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m tests.emulated.bundles $(EMULATED)/bundles
+	W2V_EDGE_EMULATED=$(EMULATED) $(BIN)/python -m pytest -n auto --dist loadgroup tests/emulated
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -75,7 +82,7 @@ fuzz: $(FUZZ)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(FUZZ) .venv-floor export/apps/*/node_modules \
+	rm -rf $(VENV) $(OPENVINO) $(FUZZ) $(EMULATED) .venv-floor export/apps/*/node_modules \
 		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
