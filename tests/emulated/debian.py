@@ -10,14 +10,15 @@ import subprocess
 from pathlib import Path
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-SOURCE = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main\n"
+RELEASE = "bookworm"
 
 
 def update(folder: Path) -> None:
     """Read the lists of packages of Debian 12 into `folder/apt`."""
     apt = folder / "apt"
     (apt / "state/lists/partial").mkdir(parents=True, exist_ok=True)
-    (apt / "sources.list").write_text(SOURCE)
+    source = f"deb [signed-by={KEYRING}] {_mirror()} {RELEASE} main\n"
+    (apt / "sources.list").write_text(source)
     # An empty status: every dependency is missing, and comes along.
     (apt / "status").touch()
     _run([*_apt(folder, "none"), "update"])
@@ -45,6 +46,16 @@ def depends(folder: Path, package: str) -> list[str]:
     command = ["apt-cache", *_apt(folder, "none")[1:], "depends", package]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [x.split()[-1] for x in lines if x.strip().startswith("Depends:")]
+
+
+def _mirror() -> str:
+    """Return the mirror of Debian that this machine's apt reads."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    mirrors = [uri for uri in found if uri.rstrip("/").endswith("/debian")]
+    if not mirrors:
+        raise SystemExit("no mirror of Debian among apt's sources; emulated tests need Debian")
+    return mirrors[0]
 
 
 def _apt(folder: Path, name: str) -> list[str]:
