@@ -59,7 +59,7 @@ bench: $(VENV)/.dev
 	$(PIP) --group bench
 	$(BIN)/python -m bench.peers
 
-# Tables and pictures from bench/results: README.md's, those of docs/ and of the model card.
+# Tables and pictures of README.md, docs/ and the model card, from bench/results.
 bench-report: $(VENV)/.dev
 	$(BIN)/python -m bench.report
 

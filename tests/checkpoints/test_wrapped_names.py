@@ -24,7 +24,7 @@ Make = Callable[..., Any]
 def test_wrapped_names(
     wrapper: str, hf_folder: Make, tmp_path: Path, hf: Make, utterance: Make, same_as: Make
 ) -> None:
-    """Names that all begin as those of a wrapper's module are read without it, nested ones too."""
+    """A prefix that a wrapper's module gives all tensor names is removed, a nested prefix too."""
     folder = shutil.copytree(hf_folder("wav2vec2-ctc"), tmp_path / "wrapped")
     path = folder / "model.safetensors"
     expected = load_source(folder).coverage

@@ -43,7 +43,7 @@ def test_two_recordings(w2v_edge: Verb, voice_bundle: Path, speech: dict[str, An
 def test_without_a_threshold(
     w2v_edge: Verb, voice_bundle: Path, tmp_path: Path, reseal: Verb
 ) -> None:
-    """No verdict is invented, and how to get one is said; a threshold that is none is refused."""
+    """Without a threshold there is no verdict, and a note says so; an invalid one is refused."""
     import shutil
 
     folder = shutil.copytree(voice_bundle, tmp_path / "bundle")

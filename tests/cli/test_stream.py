@@ -122,7 +122,7 @@ def test_words(w2v_edge: Verb, ctc_bundle: Path, clip: Path) -> None:
 def test_beam_search(
     w2v_edge: Verb, refused: Verb, ctc_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
-    """Words are those of a beam search over the same logits, with a partial text on the way."""
+    """The command prints the words of `BeamSearch.stream` on the same logits, and partial texts."""
     options = ("--fast", "--statistics", clip, "--window", "step=1,left=2,right=0.5")
     search = ("--beam-width", "8", "--hotwords", "e", "--delay", "0.5")
     arguments = ("stream", ctc_bundle, clip, *options)

@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     for processor in PROCESSORS:
         if processor.machine == ARM:
             _root(folder, processor)
-    # The script that runs there, without the tests of what is not installed there.
+    # Only the guest script: pytest and PyTorch are not installed on the emulated machine.
     script = folder / "tests/tests/emulated"
     script.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(__file__).with_name("guest.py"), script)
