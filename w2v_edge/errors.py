@@ -22,6 +22,7 @@ from the builtin error that fits, and has the exit code of the command line.
     |-- MissingExtraError (ImportError)  an optional dependency that is not installed
     |-- TuningError (ValueError)         a tuning that is missing, damaged or of another device
     |-- TrainingError (RuntimeError)     a training run that cannot start or continue
+    |-- RemoteError (RuntimeError)       a device that cannot be reached, or a run that failed there
     |-- PartialFailureError              some inputs of a job failed
     |-- ParityError                      exit 3: the bundle differs from PyTorch
     |-- AccuracyError                    exit 3: quantized weights miss a budget
@@ -125,6 +126,10 @@ class TuningError(W2VEdgeError, ValueError):
 
 class TrainingError(W2VEdgeError, RuntimeError):
     """A training run cannot start with these options, or cannot continue."""
+
+
+class RemoteError(W2VEdgeError, RuntimeError):
+    """A device cannot be reached or used, or a verb failed there."""
 
 
 class PartialFailureError(W2VEdgeError):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from w2v_edge.cli.bench_on import file_of, measure_on, print_side_by_side
+from w2v_edge.cli.on import OnDevices, audio_tree, bundle_tree, remote_verb
 from w2v_edge.cli.options import (
     POSITIVE,
     audio_option,
@@ -21,10 +23,9 @@ from w2v_edge.cli.options import (
     power_option,
     read_options,
     report_option,
-    verb,
 )
-from w2v_edge.cli.output import console, print_table, progress, require
-from w2v_edge.errors import BudgetError, InputError
+from w2v_edge.cli.output import console, print_table, progress, require, warn
+from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
 from w2v_edge.latency.budget import METRICS
 from w2v_edge.latency.measure.plan import GRAPHS
 from w2v_edge.latency.report.records import Scenario
@@ -43,9 +44,41 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@verb(
+def _on_devices(devices: OnDevices) -> None:
+    """Measure on other devices, and show their reports as if they had been made here."""
+    from w2v_edge.latency.report.files import render_report
+
+    given = devices.ctx.params
+    budgets = _prepare(given)
+    reports, errors = measure_on(devices)
+    several = len(devices.names) > 1
+    for name, report in reports.items():
+        mine = dict(given)
+        if several:
+            mine["reports_to"] = [(file_of(path, name), x) for path, x in given["reports_to"]]
+            if not given["as_json"]:
+                console().print(f"\n{name}", style="bold")
+        try:
+            _give(report, mine, budgets, printed=not (several and given["as_json"]))
+        except W2VEdgeError as error:
+            errors.append(error)
+    if several and given["as_json"]:
+        found = ",\n".join(render_report(x, ".json").rstrip() for x in reports.values())
+        click.echo(f"[{found}]")
+    elif len(reports) > 1:
+        print_side_by_side(reports)
+    for error in errors[1:]:
+        warn(str(error))
+    if errors:
+        raise errors[0]
+
+
+@remote_verb(
     "bench",
-    {
+    inputs={"bundles": bundle_tree, "audio": audio_tree},
+    local=("budgets", "reports_to", "as_json", "as_markdown"),
+    on=_on_devices,
+    renamed={
         "--precision": "--interval",
         "--steady": "--min-steady-seconds",
         "--json": "--report",
@@ -164,20 +197,35 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --report report.html
     w2v-edge bench ckpt-int8 --scenario streaming --graph tokenizer
     w2v-edge bench ckpt-int8 --report new.json && w2v-edge compare old.json new.json
+    w2v-edge bench ckpt-int8 --on pi@pi4 --report pi4.json
     """  # noqa: D301 - the escape is click's
+    require("measuring", "cpu", "audio", "cli")
+    budgets = _prepare(given)
+    _give(_measure(bundles, given, budgets), given, budgets)
+
+
+def _prepare(given: dict[str, Any]) -> list[Budget]:
+    """Check what can be checked before the measurement, and return the budgets."""
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json and --markdown cannot be combined.")
-    require("measuring", "cpu", "audio", "cli")
+    budgets = _parse_budgets(given["budgets"])
+    check_reports_writable(given["reports_to"])
+    return budgets
+
+
+def _give(
+    report: BenchmarkReport, given: dict[str, Any], budgets: list[Budget], *, printed: bool = True
+) -> None:
+    """Write and print a report, and raise the error of a failed case or a missed budget."""
     from w2v_edge.latency.budget import check_budgets
     from w2v_edge.latency.report.files import render_report, write_report
 
-    budgets = _parse_budgets(given["budgets"])
-    check_reports_writable(given["reports_to"])
-    report = _measure(bundles, given, budgets)
     for path, _ in given["reports_to"]:
         write_report(report, path)
     checks = check_budgets(report, budgets)
-    if given["as_json"]:
+    if not printed:
+        pass
+    elif given["as_json"]:
         click.echo(render_report(report, ".json").rstrip())
     elif given["as_markdown"]:
         deprecated("--markdown", "--report FILE.md")

@@ -24,6 +24,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 PROVIDER_OPTIONS = f"{__name__}.provider_options"
+ARGUMENTS = f"{__name__}.arguments"
+"""Key of a verb's context: its arguments as the user gave them, with the names of today."""
 
 
 class Verb(click.Command):
@@ -46,7 +48,8 @@ class Verb(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, with deprecated names replaced by the new ones."""
         end = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, self._modern(args[:end]) + args[end:])
+        ctx.meta[ARGUMENTS] = modern = self._modern(args[:end]) + args[end:]
+        return super().parse_args(ctx, list(modern))
 
     def _modern(self, args: list[str]) -> list[str]:
         made: list[str] = []
