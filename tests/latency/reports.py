@@ -156,7 +156,7 @@ def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> Be
     )
     return BenchmarkReport(
         format="w2v-edge-latency",
-        version=1,
+        version=2,
         created="2026-11-23T04:00:00Z",
         command="w2v-edge bench tiny-fp32 tiny-int8 --seconds 1,5,20",
         device=Device(

@@ -27,6 +27,19 @@ def test_the_suffix_selects_the_format(tmp_path: Path) -> None:
     assert (tmp_path / "a.HTML").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_reports_of_version_1_are_read(tmp_path: Path) -> None:
+    """They lack the keys of least times, and nothing else."""
+    report = reports.usual()
+    plain = json.loads(to_json(report)) | {"version": 1}
+    del plain["peaks"]
+    for case in plain["cases"]:
+        del case["weights_mb"]
+        for operator in case["operators"]:
+            del operator["arithmetic"], operator["multiplications"]
+    (tmp_path / "old.json").write_text(json.dumps(plain))
+    assert read_report(tmp_path / "old.json") == report
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a", ".json", "a.json.gz"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
     """One line names the suffixes, and nothing is written."""

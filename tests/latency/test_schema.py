@@ -32,7 +32,7 @@ FIGURES: dict[str, Any] = {
 
 REPORT = BenchmarkReport(
     format="w2v-edge-latency",
-    version=1,
+    version=2,
     created="2026-05-01T12:00:00Z",
     command="w2v-edge bench base",
     device=records.Device(
@@ -136,7 +136,7 @@ def _null_for_text(data: dict[str, Any]) -> None:
 
 
 def _other_version(data: dict[str, Any]) -> None:
-    data["version"] = 2
+    data["version"] = 3
 
 
 def _other_kind(data: dict[str, Any]) -> None:

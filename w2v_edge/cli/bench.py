@@ -166,6 +166,12 @@ def _on_devices(devices: OnDevices) -> None:
 )
 @click.option("--profile", is_flag=True, help="Also show the time of each operator type.")
 @click.option(
+    "--limit",
+    is_flag=True,
+    help="Also measure the highest speed of matrix products here, and show each case's and "
+    "operator's time over the least that its products need; implies --profile. CPU only.",
+)
+@click.option(
     "--budget",
     "budgets",
     multiple=True,
@@ -285,6 +291,7 @@ def _measure(
             audio=given["audio"],
             rounds=given["rounds"],
             profile=given["profile"],
+            limit=given["limit"],
             command=shlex.join(["w2v-edge", *sys.argv[1:]]),
             show=show,
         )

@@ -27,6 +27,7 @@ def benchmark(
     audio: Sequence[Path] = (),
     rounds: int | None = None,
     profile: bool = False,
+    limit: bool = False,
     command: str = "",
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
@@ -40,6 +41,8 @@ def benchmark(
         audio: audio files or folders of them; empty for the shipped clips.
         rounds: exact number of trials of each case; overrides the settings.
         profile: also aggregate the time of each operator type.
+        limit: also measure the highest speeds of this device, for the least time of each case;
+            implies `profile`.
         command: the command line, for the report.
         show: called with what is being done and the fraction of all work that is done.
         task: `module:function` that a trial's process runs; tests and experiments pass others.
@@ -56,8 +59,16 @@ def benchmark(
     rates = {one.bundle.manifest.sample_rate for one in named}
     speech = {rate: Speech.read(audio, rate) for rate in sorted(rates)}
     device = describe_device()
-    results, conditions = measure(
-        cases, named, speech, settings, rounds=rounds, profile=profile, show=show, task=task
+    results, conditions, peaks = measure(
+        cases,
+        named,
+        speech,
+        settings,
+        rounds=rounds,
+        profile=profile,
+        limit=limit,
+        show=show,
+        task=task,
     )
     return BenchmarkReport(
         FORMAT,
@@ -70,4 +81,5 @@ def benchmark(
         with_rounds(settings, results),
         conditions,
         results,
+        peaks,
     )

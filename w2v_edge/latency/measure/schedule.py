@@ -22,6 +22,7 @@ from w2v_edge.latency.device import nvidia
 from w2v_edge.latency.device.disturbances import unstable
 from w2v_edge.latency.device.watch import Watch
 from w2v_edge.latency.measure.inputs import Speech, waveform_inputs, write_inputs
+from w2v_edge.latency.measure.peaks import PEAKS
 from w2v_edge.latency.measure.plan import NamedBundle
 from w2v_edge.latency.measure.processes import Job, run_job
 from w2v_edge.latency.measure.trial import INNER_INPUTS, PROFILE, TRIAL
@@ -31,6 +32,7 @@ from w2v_edge.latency.report.records import (
     CaseResult,
     Conditions,
     Operator,
+    Peaks,
     Trial,
 )
 from w2v_edge.latency.statistics import estimate, percentile, summarise
@@ -75,6 +77,7 @@ class CaseProgress:
     trials: list[Trial] = field(default_factory=list)
     nodes: dict[str, int] = field(default_factory=dict)
     operators: tuple[Operator, ...] = ()
+    weights_mb: float = 0.0
     failure: str = ""
 
 
@@ -86,10 +89,11 @@ def measure(
     *,
     rounds: int | None = None,
     profile: bool = False,
+    limit: bool = False,
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
-) -> tuple[tuple[CaseResult, ...], Conditions]:
-    """Measure all cases.
+) -> tuple[tuple[CaseResult, ...], Conditions, tuple[Peaks, ...]]:
+    """Measure all cases; return their results, the state of the machine, and its peaks.
 
     Args:
         cases: as returned by `make_cases`.
@@ -98,6 +102,7 @@ def measure(
         settings: duration and precision.
         rounds: exact number of rounds; overrides the settings.
         profile: also aggregate the operators of each case.
+        limit: also measure the peaks for the cases' numbers of threads; implies `profile`.
         show: progress callback.
         task: `module:function` that a trial's process runs.
     """
@@ -111,11 +116,15 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, watch:
         folder = Path(name)
         progresses = _prepare(cases, bundles, speech, settings, folder, show)
-        _profiles(progresses, folder, show, profile=profile)
+        _profiles(progresses, folder, show, profile=profile or limit)
+        # The machine's speed drifts: the peaks are the best of before and after.
+        before = _peaks(progresses, folder, show) if limit else ()
         _rounds(progresses, folder, settings, rounds, clock, show, task)
+        after = _peaks(progresses, folder, show) if limit else ()
     # Leaving the context takes the last sample.
     conditions = watch.conditions()
-    return tuple(_result(x, conditions, settings) for x in progresses), conditions
+    results = tuple(_result(x, conditions, settings) for x in progresses)
+    return results, conditions, tuple(map(_best, before, after))
 
 
 def with_rounds(settings: BenchmarkSettings, results: Sequence[CaseResult]) -> BenchmarkSettings:
@@ -193,7 +202,26 @@ def _profile(progress: CaseProgress, folder: Path, *, profile: bool) -> None:
         return
     progress.nodes = found["nodes"]
     if profile:
+        progress.weights_mb = found["weights_mb"]
         progress.operators = tuple(strict.from_plain(Operator, x) for x in found["operators"])
+
+
+def _peaks(progresses: list[CaseProgress], folder: Path, show: ShowProgress) -> tuple[Peaks, ...]:
+    """Measure the CPU's peaks, in a process for each number of threads."""
+    jobs = {x.case.threads: x.job for x in progresses if x.case.provider == "cpu"}
+    show("peaks of this device", 0.0)
+    return tuple(
+        strict.from_plain(Peaks, run_job(PEAKS, jobs[threads], folder)) for threads in sorted(jobs)
+    )
+
+
+def _best(one: Peaks, other: Peaks) -> Peaks:
+    return Peaks(
+        one.threads,
+        max(one.float32, other.float32),
+        max(one.int8, other.int8),
+        max(one.memory, other.memory),
+    )
 
 
 def _rounds(
@@ -272,4 +300,5 @@ def _result(
         progress.nodes,
         progress.operators,
         progress.failure,
+        progress.weights_mb,
     )

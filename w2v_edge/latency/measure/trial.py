@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from w2v_edge import strict
 from w2v_edge.latency.measure.processes import Job
+from w2v_edge.latency.measure.products import multiplications
 from w2v_edge.latency.report.records import Operator
 from w2v_edge.names import Power
 from w2v_edge.providers.placement import CONTROL, KERNEL
@@ -86,7 +87,11 @@ def profile_graph(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - a
     inputs = read_inputs(Path(job.inputs))[0]
     events = _load(job).profile(job.case.graph, MIN_WARM_UPS + PROFILED_RUNS, **inputs)
     nodes, operators = operator_times(events, MIN_WARM_UPS)
-    return {"nodes": nodes, "operators": strict.to_plain(operators)}
+    return {
+        "nodes": nodes,
+        "operators": strict.to_plain(operators),
+        "weights_mb": weights_mb(Path(job.bundle), job.case.graph),
+    }
 
 
 def make_inner_inputs(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
@@ -128,26 +133,43 @@ def operator_times(
     events = list(events)
     begins = sorted(int(x["ts"]) for x in events if x.get("name") == "model_run")
     kept = begins[warm_ups:]
-    counts: Counter[tuple[str, str]] = Counter()
-    times: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
+    times: Counter[tuple[str, str, str]] = Counter()
+    products: dict[tuple[str, str, str], float | None] = {}
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") != "Node" or not name.endswith(KERNEL) or int(event["ts"]) < kept[0]:
             continue
-        key = (event["args"]["op_name"], event["args"]["provider"])
+        arithmetic, made = multiplications(event["args"])
+        key = (event["args"]["op_name"], event["args"]["provider"], arithmetic)
         counts[key] += 1
         # The time of a loop is counted for the operators in it.
         times[key] += 0 if key[0] in CONTROL else int(event["dur"])
+        before = products.get(key, 0.0)
+        products[key] = None if made is None or before is None else before + made
     total = max(1, times.total())
     nodes: Counter[str] = Counter()
-    for (_, provider), count in counts.items():
+    for (_, provider, _), count in counts.items():
         nodes[provider] += round(count / len(kept))
     return dict(nodes.most_common()), tuple(
         Operator(
-            *key, counts[key] / len(kept), round(time / 1e3 / len(kept), 4), round(time / total, 6)
+            *key[:2],
+            counts[key] / len(kept),
+            round(time / 1e3 / len(kept), 4),
+            round(time / total, 6),
+            key[2],
+            None if (made := products[key]) is None else round(made / len(kept)),
         )
         for key, time in times.most_common()
     )
+
+
+def weights_mb(folder: Path, graph: str) -> float:
+    """Return the size of a graph's file and of the files with its weights, in 10^6 bytes."""
+    from w2v_edge.bundle import read_manifest
+
+    names = (f"{graph}.onnx", *read_manifest(folder).graphs[graph].data)
+    return round(sum((folder / name).stat().st_size for name in names) / 1e6, 3)
 
 
 def resident_mb() -> float | None:

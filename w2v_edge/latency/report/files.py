@@ -21,6 +21,9 @@ FORMATS = {
 }
 """Format of a report by the suffix of its file."""
 
+READABLE = (1, VERSION)
+"""Versions that are read. Version 1 lacks keys that have a default in `BenchmarkReport`."""
+
 MAX_BYTES = 2**28
 MAX_FIGURE = 1e12
 """Bound of times in ms (30 years) and of memory in MB."""
@@ -111,13 +114,13 @@ def read_report(path: Path) -> BenchmarkReport:
         raise InputError(f"{path}: not JSON; {expected}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{path}: not a latency report; {expected}")
-    if data.get("version") != VERSION:
+    if data.get("version") not in READABLE:
         raise InputError(
-            f"{path}: format version {data.get('version')!r:.20}, expected {VERSION}; "
+            f"{path}: format version {data.get('version')!r:.20}, expected {VERSION} or 1; "
             "use the release of w2v-edge that wrote it, or measure again"
         )
     try:
-        report = strict.from_plain(BenchmarkReport, data)
+        report = strict.from_plain(BenchmarkReport, data | {"version": VERSION})
     except (ConfigError, RecursionError) as error:
         raise InputError(f"{path}: {error}; {expected}") from error
     _validate(path, report)

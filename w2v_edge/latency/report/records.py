@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 FORMAT: Final = "w2v-edge-latency"
-VERSION: Final = 1
+VERSION: Final = 2
 
 Scenario = Literal["single", "multi", "offline", "streaming"]
 Driver = Literal["w2v-edge", "loadgen"]
@@ -331,6 +331,10 @@ class Operator:
         runs: executions in one run of the graph.
         time_ms: total time in one run of the graph.
         share: fraction of the time of all operators.
+        arithmetic: type of the numbers in its products of matrices, such as `int8`; empty if it
+            has none.
+        multiplications: multiply-adds of its products in one run of the graph; null if its shapes
+            do not tell them.
     """
 
     operator: str
@@ -338,6 +342,25 @@ class Operator:
     runs: float
     time_ms: float
     share: float
+    arithmetic: str = ""
+    multiplications: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The highest speeds that this device reached, for the least time of a case.
+
+    Attributes:
+        threads: threads per operator.
+        float32: multiply-adds of float32 matrices in a second, by onnxruntime.
+        int8: multiply-adds of matrices of bytes (unsigned times signed) in a second, likewise.
+        memory: bytes of a large matrix that were read in a second.
+    """
+
+    threads: int
+    float32: float
+    int8: float
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -350,8 +373,9 @@ class CaseResult:
         summary: statistics over the trials; null if the case failed.
         unstable: disturbances during its trials, with their times; empty for a quiet run.
         nodes: number of operators by the provider that ran them, from a profiled run.
-        operators: time by operator type, longest first; only with `--profile`.
+        operators: time by operator type, longest first; only with `--profile` and `--limit`.
         failure: reason why there are no figures; empty otherwise.
+        weights_mb: size of the graph and its weights, in 10^6 bytes; 0 without `--limit`.
     """
 
     case: BenchmarkCase
@@ -361,6 +385,7 @@ class CaseResult:
     nodes: dict[str, int] = field(default_factory=dict)
     operators: tuple[Operator, ...] = ()
     failure: str = ""
+    weights_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -437,10 +462,11 @@ class BenchmarkReport:
         settings: settings of the benchmark.
         conditions: state of the machine during the benchmark.
         cases: the results.
+        peaks: highest speeds, one for each number of threads; only with `--limit`.
     """
 
     format: Literal["w2v-edge-latency"]
-    version: Literal[1]
+    version: Literal[2]
     created: str
     command: str
     device: Device
@@ -449,3 +475,4 @@ class BenchmarkReport:
     settings: BenchmarkSettings
     conditions: Conditions
     cases: tuple[CaseResult, ...]
+    peaks: tuple[Peaks, ...] = ()

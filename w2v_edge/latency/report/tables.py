@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from w2v_edge.latency.limit import least_ms, least_time, peaks_of
 from w2v_edge.latency.report.records import (
     BenchmarkCase,
     BenchmarkReport,
     CaseResult,
     Estimate,
+    Operator,
+    Peaks,
     Summary,
 )
 from w2v_edge.latency.report.wording import (
@@ -83,6 +86,7 @@ def tables(report: BenchmarkReport, *, intervals: bool = False) -> tuple[Table, 
         _cold(report),
         _memory(report),
         _streaming(report, intervals),
+        _limit(report),
         _operators(report),
         _placement(report),
         _bundles(report),
@@ -232,6 +236,34 @@ def _streaming(report: BenchmarkReport, intervals: bool) -> Table:
     return Table("Streaming", (Column("case", right=False), *map(Column, names)), tuple(rows))
 
 
+def _limit(report: BenchmarkReport) -> Table:
+    """Compare the case's median with its least time; see `w2v_edge.latency.limit`."""
+    columns = (
+        Column("case", right=False),
+        Column("p50 / least"),
+        Column("least"),
+        Column("float32 products"),
+        Column("int8 products"),
+        Column("reading weights"),
+    )
+    rows = []
+    for label, result, s in _summaries(report):
+        least = least_time(report, result)
+        if least is not None and least.ms > 0:
+            floats = sum(ms for name, ms in least.products_ms.items() if name != "int8")
+            rows.append(
+                (
+                    Cell(label),
+                    Cell(figure(s.p50_ms.value / least.ms), strong=True),
+                    Cell(figure(least.ms, "ms")),
+                    Cell(figure(floats, "ms")),
+                    Cell(figure(least.products_ms.get("int8", 0.0), "ms")),
+                    Cell(figure(least.weights_ms, "ms")),
+                )
+            )
+    return Table("Least time on this device", columns, tuple(rows))
+
+
 def _operators(report: BenchmarkReport) -> Table:
     columns = (
         Column("case", right=False),
@@ -240,6 +272,7 @@ def _operators(report: BenchmarkReport) -> Table:
         Column("runs"),
         Column("time"),
         Column("share"),
+        *([Column("numbers", right=False), Column("time / least")] if report.peaks else ()),
     )
     rows = [
         (
@@ -249,11 +282,19 @@ def _operators(report: BenchmarkReport) -> Table:
             Cell(figure(x.runs) if x.runs % 1 else str(int(x.runs))),
             Cell(figure(x.time_ms, "ms")),
             Cell(percent(x.share)),
+            *(_over_least(x, peaks_of(report, result)) if report.peaks else ()),
         )
         for label, result in zip(marked_labels(report), report.cases, strict=True)
         for x in result.operators
     ]
     return Table("Operators, profiled outside the trials", columns, tuple(rows))
+
+
+def _over_least(operator: Operator, peaks: Peaks | None) -> tuple[Cell, Cell]:
+    """Return what an operator multiplies, and its time over the least; empty without products."""
+    least = None if peaks is None else least_ms(operator, peaks)
+    ratio = figure(operator.time_ms / least) if least else ""
+    return Cell(clean(operator.arithmetic)), Cell(ratio)
 
 
 def _placement(report: BenchmarkReport) -> Table:

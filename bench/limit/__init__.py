@@ -1,0 +1,1 @@
+"""How near a bundle comes to this processor's limit."""
