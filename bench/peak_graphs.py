@@ -27,7 +27,7 @@ def graph(name: str) -> bytes:
     }[name]
     filled = numpy_helper.from_array(np.array([value]))
     operator = "MatMul" if name == "float32" else "MatMulInteger"
-    made: bytes = helper.make_model(
+    content: bytes = helper.make_model(
         helper.make_graph(
             [
                 helper.make_node("ConstantOfShape", ["shape"], ["weight"], value=filled),
@@ -42,7 +42,7 @@ def graph(name: str) -> bytes:
         ir_version=10,
         producer_name="",
     ).SerializeToString()
-    return made
+    return content
 
 
 def main() -> None:
