@@ -17,10 +17,18 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import refused, w2v_edge
+from w2v_edge import data
 
 __all__ = ["refused", "w2v_edge"]
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+ENDS_AT_ONCE = ("bench", data.TINY_INT8, "--threads", "999")
+"""A run that reaches the device and ends there: no device has so many cores."""
+
+LINK = Path(__file__).with_name("link.py")
+WHOLE = 10**9
+"""More bytes than any test sends."""
 
 CONFIG = """
 Port {port}
@@ -35,6 +43,9 @@ KbdInteractiveAuthentication no
 SetEnv HOME={home} TMPDIR={home}/tmp
 """
 
+UNSHARE = ("unshare", "-n", "true")
+OFFLINE = 'ForceCommand unshare -n sh -c "$SSH_ORIGINAL_COMMAND"\n'
+
 
 @dataclass(frozen=True)
 class Device:
@@ -44,13 +55,13 @@ class Device:
         host: name for `--on`.
         ssh: command for `--ssh`.
         home: home folder of the user there, where temporary files are too.
-        key: private key of the user.
+        port: port of sshd.
     """
 
     host: str
     ssh: str
     home: Path
-    key: Path
+    port: int
 
     @property
     def left(self) -> list[str]:
@@ -70,22 +81,45 @@ def device(
 
 
 @pytest.fixture
+def offline_device(
+    tmp_path: Path, locked: Callable[[str], AbstractContextManager[None]]
+) -> Iterator[Device]:
+    """The same, but what runs there has no network."""
+    if SSHD is None:
+        pytest.skip("no sshd; install openssh-server")
+    if subprocess.run(UNSHARE, check=False, capture_output=True).returncode:
+        pytest.skip("no network namespaces here; they need root on Linux")
+    with locked("device"):
+        yield from _serve(tmp_path / "sshd", OFFLINE)
+
+
+@pytest.fixture
 def python() -> str:
     """A Python that has the packages, for `--use`."""
     return sys.executable
 
 
-def _serve(folder: Path) -> Iterator[Device]:
+def link(device: Device, log: Path, *, limit: int = WHOLE, delay: float = 0.0) -> str:
+    """Return an ssh command over a link that breaks after some bytes, or is slow."""
+    return f"{sys.executable} {LINK} {limit} {delay} {log} {device.ssh}"
+
+
+def make_key(path: Path) -> None:
+    """Write a new key of ssh."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(command, check=True)
+
+
+def _serve(folder: Path, more: str = "") -> Iterator[Device]:
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
     for name in ("host", "user"):
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(keygen, check=True)
+        make_key(folder / name)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = folder / "config"
-    config.write_text(CONFIG.format(port=port, folder=folder, home=home))
+    config.write_text(CONFIG.format(port=port, folder=folder, home=home) + more)
     # Debian's sshd wants it; the package makes it when the service starts.
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -100,7 +134,7 @@ def _serve(folder: Path) -> Iterator[Device]:
         try:
             _await_port(port)
             user = pwd.getpwuid(os.getuid()).pw_name
-            yield Device(f"{user}@127.0.0.1", ssh, home, folder / "user")
+            yield Device(f"{user}@127.0.0.1", ssh, home, port)
         finally:
             server.terminate()
 

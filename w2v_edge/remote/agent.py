@@ -1,4 +1,4 @@
-"""The device's side of a run: one file of standard Python, sent over the connection.
+"""The device's side of a run: standard Python, in one file however long, as it is sent there.
 
 It reads requests on standard input and answers on standard output, in frames: a kind, a length of
 four bytes, and content. `J` is a JSON object, `D` a part of a file or of a verb's output. The end
@@ -16,6 +16,7 @@ Under the work folder:
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -45,6 +46,9 @@ CHUNK = 2**16
 MAX_FRAME = 2**26
 STOP_SECONDS = 5.0
 """Time between SIGTERM and SIGKILL for a verb that is ended."""
+
+LOCK_SECONDS = 3.0
+"""Time to wait for the lock: the last run may be about to end."""
 
 Frame = tuple[bytes, bytes]
 
@@ -82,8 +86,9 @@ class Agent:
         except Refusal as refusal:
             self._send({"error": str(refusal)})
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            self._send({"error": f"{where}{error.strerror or error}"})
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            where = f" in {self._folder}" if full else f" ({error.filename})" * bool(error.filename)
+            self._send({"error": f"{error.strerror or error}{where}"})
         finally:
             self._ended.set()
             self._end(orderly=orderly)
@@ -228,28 +233,34 @@ class Agent:
         import fcntl
 
         path = Path(_temporary_folder()) / "w2v-edge.lock"
+        deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
                 held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
                 os.fchmod(held, 0o666)
             except FileExistsError:
-                held = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-            if not stat.S_ISREG(os.fstat(held).st_mode):
-                raise Refusal(f"{path} is not a file; remove it")
+                try:
+                    held = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                except FileNotFoundError:
+                    continue
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                who = os.read(held, 300).decode(errors="replace")
-                raise Refusal(f"in use {_printable(who)}; try again when it is done") from error
+                who = _printable(os.read(held, 300).decode(errors="replace"))
+                os.close(held)
+                if time.monotonic() > deadline:
+                    raise Refusal(f"in use {who}; try again when it is done") from error
+                time.sleep(0.2)
+                continue
             # The last owner may have removed the file between our opening and locking it.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(held), path.stat()):
+                    self._lock = held, path
                     break
             os.close(held)
         os.ftruncate(held, 0)
         now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
         os.write(held, f"by {owner} since {now} (process {os.getpid()})".encode()[:300])
-        self._lock = held, path
 
     def _end(self, *, orderly: bool) -> None:
         """End the verb, remove the files and the lock, and say what is left."""

@@ -142,10 +142,10 @@ class Connection:
             LostConnection: the device did not answer.
         """
         self._closed.set()
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             if self._writing.acquire(timeout=END_SECONDS):
                 self._process.stdin.write(pack(b"J", b'{"op": "bye"}'))  # type: ignore[union-attr]
-            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.stdin.close()  # type: ignore[union-attr]
         deadline = time.monotonic() + END_SECONDS
         while self._threads[0].is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
