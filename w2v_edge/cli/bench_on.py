@@ -21,7 +21,7 @@ def measure_on(devices: OnDevices) -> tuple[dict[str, BenchmarkReport], list[Exc
     """Measure on all devices at the same time.
 
     Returns:
-        The reports by device, and the errors of the others.
+        The reports by device, and the errors of the devices without one.
     """
     from w2v_edge.latency.report.files import read_report
 
@@ -39,7 +39,8 @@ def measure_on(devices: OnDevices) -> tuple[dict[str, BenchmarkReport], list[Exc
         errors = devices.run(calls, quiet=True)
         reports = {name: read_report(path) for name, path in pulled.items() if path.is_file()}
     named = {name: replace(x, command=devices.command(name)) for name, x in reports.items()}
-    return named, errors
+    # A report with cases that failed says so itself.
+    return named, [error for name, error in errors.items() if name not in named]
 
 
 def file_of(path: Path, name: str) -> Path:

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.options import json_option, provider_option, verb
+from w2v_edge.cli.on import bundle_tree, remote_verb
+from w2v_edge.cli.options import json_option, provider_option
 from w2v_edge.cli.output import EXTRAS, console, print_json, print_table, require
 from w2v_edge.errors import MissingExtraError, ProviderError
 from w2v_edge.providers import (
@@ -42,7 +43,7 @@ HEAVIEST = 8
 """Number of operators to list for each graph."""
 
 
-@verb("doctor")
+@remote_verb("doctor", inputs={"bundle": bundle_tree})
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),

@@ -9,7 +9,8 @@ import click
 import numpy as np
 
 from w2v_edge.cli.encode_corpus import corpus_options, encode_corpus
-from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
+from w2v_edge.cli.on import audio_tree, bundle_tree, remote_verb
+from w2v_edge.cli.options import force_option, json_option, load_options, window_option
 from w2v_edge.cli.output import console, require
 from w2v_edge.cli.per_file import Result, files_of, name_outputs, run_per_file
 from w2v_edge.files import check_absent, replacing
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 
-@verb("encode")
+@remote_verb(
+    "encode",
+    inputs={"bundle": bundle_tree, "audio": audio_tree},
+    outputs=("output",),
+    refused=("engine",),
+)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, required=True)
 @click.option(

@@ -36,10 +36,11 @@ ON = ("on", "ssh", "use", "keep")
 WHEEL_EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu", "onnxruntime-openvino": "openvino"}
 
 Handler = Callable[["OnDevices"], None]
-InputReader = Callable[[Path], "Tree"]
+InputReader = Callable[[str], "Tree | None"]
+"""Reads the files that a value names; None if it names none."""
 
 
-def bundle_tree(path: Path) -> Tree:
+def bundle_tree(text: str) -> Tree:
     """Return the files of a bundle.
 
     Raises:
@@ -48,12 +49,13 @@ def bundle_tree(path: Path) -> Tree:
     from w2v_edge.bundle import MANIFEST, Bundle
     from w2v_edge.remote.transfer import Tree
 
+    path = Path(text)
     names = (MANIFEST, *Bundle.open(path).manifest.files)
     # Reports name a bundle after its own folder, not after a link to it.
     return Tree.of(path.resolve(), {name: path / name for name in names})
 
 
-def audio_tree(path: Path) -> Tree:
+def audio_tree(text: str) -> Tree:
     """Return an audio file, or all audio files of a folder.
 
     Raises:
@@ -62,15 +64,16 @@ def audio_tree(path: Path) -> Tree:
     from w2v_edge.audio import find_audio
     from w2v_edge.remote.transfer import Tree
 
+    path = Path(text)
     if not path.is_dir():
-        return file_tree(path)
+        return file_tree(text)
     found = {inner.as_posix(): file for file, inner in find_audio([path])}
     if not found:
         raise InputError(f"no audio found in {path}")
     return Tree.of(path, found)
 
 
-def file_tree(path: Path) -> Tree:
+def file_tree(text: str) -> Tree:
     """Return one file.
 
     Raises:
@@ -78,9 +81,15 @@ def file_tree(path: Path) -> Tree:
     """
     from w2v_edge.remote.transfer import Tree
 
+    path = Path(text)
     if not path.is_file():
         raise InputError(f"{path}: no file; files are copied from here to the device")
     return Tree.of(path)
+
+
+def file_unless(word: str) -> InputReader:
+    """Return a reader of one file, or of a word that names none."""
+    return lambda text: None if text == word else file_tree(text)
 
 
 class RemoteVerb(Verb):
@@ -89,7 +98,9 @@ class RemoteVerb(Verb):
     Args:
         inputs: how to read the arguments and options that name files to copy, by parameter.
         outputs: parameters that name a file or folder to write.
-        local: names of parameters that are not for the device.
+        local: parameters that are not for the device.
+        refused: options that do not work with `--on`.
+        extras: extra of this package that an option needs, by parameter.
         on: runs the verb on the devices; None to print what it prints there.
     """
 
@@ -99,12 +110,15 @@ class RemoteVerb(Verb):
         inputs: Mapping[str, InputReader],
         outputs: Sequence[str] = (),
         local: Sequence[str] = (),
+        refused: Sequence[str] = (),
+        extras: Mapping[str, str] | None = None,
         on: Handler | None = None,
         **attributes: Any,
     ) -> None:
         attributes["params"] = [*attributes.get("params", ()), *_options()]
         super().__init__(*arguments, **attributes)
         self._inputs, self._outputs, self._local = inputs, outputs, local
+        self._refused, self._extras = refused, extras or {}
         self._on = on or OnDevices.print_output
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -125,11 +139,19 @@ class RemoteVerb(Verb):
         inputs: dict[str, Tree] = {}
         outputs: dict[str, Path] = {}
         options, arguments = [], []
-        for parameter, words in self._given(ctx):
+        extras = {_runtime(ctx.params.get("provider", ())), "cli"}
+        given = list(self._given(ctx))
+        for parameter, words in given:
+            if parameter.name in self._refused and words:
+                raise click.UsageError(f"{parameter.opts[0]} cannot be combined with --on.")
+        for parameter, words in given:
+            name = max(parameter.opts, key=len)
+            extras |= {self._extras[x] for x in (parameter.name or "",) if x in self._extras}
             for word in words:
-                text = word
+                text, tree = word, None
                 if parameter.name in self._inputs:
-                    tree = self._inputs[parameter.name](Path(word))
+                    tree = self._inputs[parameter.name](word)
+                if tree is not None:
                     text = _unique(tree.name, [*inputs, *outputs])
                     inputs[text] = tree
                 elif parameter.name in self._outputs:
@@ -138,26 +160,21 @@ class RemoteVerb(Verb):
                 if isinstance(parameter, click.Argument):
                     arguments.append(text)
                 else:
-                    name = max(parameter.opts, key=len)
                     flag = isinstance(parameter, click.Option) and parameter.is_flag
                     options.append(name if flag else f"{name}={text}")
-        return RemoteCall(
-            [self.name, *options, "--", *arguments],
-            inputs,
-            outputs,
-            extras=(_runtime(ctx.params.get("provider", ())), "cli"),
-        )
+        return RemoteCall([self.name, *options, "--", *arguments], inputs, outputs, sorted(extras))
 
     def _given(self, ctx: click.Context) -> Iterator[tuple[click.Parameter, Sequence[str]]]:
-        """Yield parameters with their values as the user wrote them, or set them in variables."""
+        """Yield parameters with their values as the user wrote them, or set them in variables.
+
+        Outputs are also given if they have their default: the device must not choose another one.
+        """
         parsed, _, _ = self.make_parser(ctx).parse_args(list(ctx.meta[ARGUMENTS]))
+        written = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
         for parameter in self.params:
             name = parameter.name or ""
             value, source = parameter.consume_value(ctx, parsed)
-            if name in {*ON, *self._local} or source not in {
-                ParameterSource.COMMANDLINE,
-                ParameterSource.ENVIRONMENT,
-            }:
+            if name in {*ON, *self._local} or not (source in written or name in self._outputs):
                 continue
             if isinstance(parameter, click.Option) and parameter.is_flag:
                 yield parameter, ["1"] * bool(ctx.params[name])
@@ -214,7 +231,7 @@ class OnDevices:
                 raise OutputExistsError(
                     f"{path} already exists; choose another output or add --force"
                 )
-        for error in self.run([self.call]):
+        for error in self.run([self.call]).values():
             raise error
 
     def run(self, calls: Sequence[RemoteCall], *, quiet: bool = False) -> list[Exception]:
@@ -225,7 +242,7 @@ class OnDevices:
             quiet: do not print what the verb prints on stdout.
 
         Returns:
-            The errors of runs that failed.
+            The errors of runs that failed, by the name of the device.
         """
         from w2v_edge.remote.run import run_on
 
@@ -255,7 +272,8 @@ class OnDevices:
                     for connection in opened:
                         connection.kill()
                 raise
-        return [error for job in jobs if isinstance(error := job.exception(), Exception)]
+        ended = zip(self.names, (job.exception() for job in jobs), strict=True)
+        return {name: error for name, error in ended if isinstance(error, Exception)}
 
 
 def _await(jobs: Sequence[Future[None]]) -> None:

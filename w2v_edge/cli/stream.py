@@ -14,21 +14,41 @@ import click
 
 from w2v_edge import strict
 from w2v_edge.cli.live import ENCODINGS, file_blocks, microphone, raw_pcm, standard_input
-from w2v_edge.cli.options import FiniteRange, load_options, verb, window_option
+from w2v_edge.cli.on import bundle_tree, file_tree, file_unless, remote_verb
+from w2v_edge.cli.options import FiniteRange, load_options, window_option
 from w2v_edge.cli.output import require, to_json
-from w2v_edge.cli.search_options import beam_search, search_options
+from w2v_edge.cli.search_options import BUNDLE, NAMES, beam_search, search_options
 from w2v_edge.cli.stream_alignment import AlignmentPrinter
 from w2v_edge.errors import InputError
 from w2v_edge.runtime.realtime import Block, Pace, paced
 
 if TYPE_CHECKING:
     from w2v_edge import Encoding, Model
+    from w2v_edge.remote.transfer import Tree
     from w2v_edge.runtime.stream import Stream
     from w2v_edge.runtime.window import Window
     from w2v_edge.text.decoding import TextStream
 
 
-@verb("stream")
+def _recording(text: str) -> Tree:
+    """Return the audio file to copy to a device."""
+    if text == "-":
+        raise InputError("standard input stays here; give a file with --on")
+    return file_tree(text)
+
+
+@remote_verb(
+    "stream",
+    inputs={
+        "bundle": bundle_tree,
+        "audio": _recording,
+        "statistics": file_unless("running"),
+        "align": file_tree,
+        "lm": file_unless(BUNDLE),
+    },
+    refused=("mic",),
+    extras=dict.fromkeys(NAMES, "lm"),
+)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--mic", is_flag=True, help="Record: pip install 'w2v-edge[mic]'.")

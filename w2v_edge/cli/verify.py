@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge.agreement import Deviation
-from w2v_edge.cli.options import base_option, json_option, processor_option, provider_option, verb
+from w2v_edge.cli.on import bundle_tree, remote_verb
+from w2v_edge.cli.options import base_option, json_option, processor_option, provider_option
 from w2v_edge.cli.output import console, print_comparison, print_json, require, stages
 from w2v_edge.errors import ParityError
 from w2v_edge.providers import ProviderChoice
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.model import Model
 
 
-@verb("verify")
+@remote_verb(
+    "verify",
+    inputs={"bundle": bundle_tree},
+    refused=("checkpoint", "kmeans", "standardise", "processor", "base"),
+)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--checkpoint",

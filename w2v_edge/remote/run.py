@@ -136,10 +136,14 @@ class _Run:
         self._folder = str(facts["folder"])
         python, package = self._copy(facts)
         self._begin("running", f"runs {self._call.arguments[0]} with Python {facts['python']}")
-        self._run([python, "-m", "w2v_edge", *self._call.arguments], {"PYTHONPATH": package})
+        command = [python, "-m", "w2v_edge", *self._call.arguments]
+        error = self._run(command, {"PYTHONPATH": package})
+        # Also what a verb wrote that failed for some files.
         self._stage = "pulling the results"
         for name, path in self._call.outputs.items():
             self._pull(name, path)
+        if error is not None:
+            raise error
 
     def lost(self, why: str) -> str:
         """Return the message on a lost connection, and what remains on the device."""
@@ -194,8 +198,8 @@ class _Run:
                 "ssh://HOST/FOLDER"
             )
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> None:
-        """Run the verb to its end, and forward what it prints but the line of an error."""
+    def _run(self, command: list[str], environment: dict[str, str]) -> W2VEdgeError | None:
+        """Run the verb to its end, forward what it prints but an error, and return the error."""
         self._copied = False
         links = {path: (tree.id, tree.name) for path, tree in self._call.inputs.items()}
         self._connection.send("run", command=command, links=links, environment=environment)
@@ -209,11 +213,12 @@ class _Run:
             else:
                 self._listener.output("out", content)
         code, problem = message["exit"], errors.end()
-        if code:
-            reason = problem or f"exit code {code}"
-            if code < 0:
-                reason = f"the verb was killed by signal {-code} (out of memory?)"
-            raise ERRORS.get(code, RemoteError)(f"{self._connection.name}: {reason}")
+        if code == 0:
+            return None
+        reason = problem or f"exit code {code}"
+        if code < 0:
+            reason = f"the verb was killed by signal {-code} (out of memory?)"
+        return ERRORS.get(code, RemoteError)(f"{self._connection.name}: {reason}")
 
     def _pull(self, name: str, path: Path) -> None:
         self._connection.send("pull", path=name)
@@ -251,8 +256,9 @@ class _Lines:
     def end(self) -> str:
         """Return the message of the error; other text is forwarded."""
         text = self._rest.decode(errors="replace").strip()
-        if text.startswith("error: "):
-            return text.removeprefix("error: ")
+        # Usage errors are click's.
+        if text.lower().startswith("error: "):
+            return text[len("error: ") :]
         if text:
             self._listener.output("err", self._rest)
         return ""
