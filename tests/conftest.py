@@ -180,6 +180,22 @@ def int8_bundle(
 
 
 @pytest.fixture(scope="session")
+def fp16_bundle(
+    shared_folder: Path,
+    checkpoint: Callable[[str], Path],
+    locked: Callable[[str], AbstractContextManager[None]],
+) -> Path:
+    """`large-small` exported to fp16, for the target `cuda`."""
+    folder = shared_folder / "bundles" / "large-small-fp16"
+    with locked("bundle-fp16"), _gate(*SHORT_GATE):
+        if not folder.exists():
+            from w2v_edge_export import export
+
+            export(checkpoint("large-small"), folder, precision="fp16", target="cuda")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ctc_bundle(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Path:
     """A small transformers model with random weights and letters as labels, exported."""
     folder = shared_folder / "bundles" / "ctc-fp32"

@@ -19,13 +19,27 @@ NOISE = 1.05
 
 
 class Workshop:
-    """Makes files of one preset in a folder; existing files are reused."""
+    """Makes files of one preset in a folder; existing files are reused.
 
-    def __init__(self, folder: Path, preset: str, threads: int, say: Callable[[str], None]) -> None:
+    Attributes:
+        folder: of the files.
+        target: of our bundles.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        preset: str,
+        threads: int,
+        say: Callable[[str], None],
+        *,
+        target: str = "cpu",
+    ) -> None:
         self.folder = folder / preset
         self.preset = preset
         self.threads = threads
         self.say = say
+        self.target = target
         self.failures: dict[str, Exception] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -44,7 +58,9 @@ class Workshop:
         checkpoint = self.checkpoint()
         return self._made(
             f"bundle-{precision}",
-            lambda path: export(checkpoint, path, precision=cast("Any", precision)),
+            lambda path: export(
+                checkpoint, path, precision=cast("Any", precision), target=self.target
+            ),
         )
 
     def graph(self, precision: str) -> Path:

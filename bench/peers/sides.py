@@ -5,6 +5,7 @@ This module imports nothing heavy at its top: fresh processes time their own imp
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import nn
 
     from w2v_edge.model import SpeechModel
 
 Group = Literal["encoder", "tokenizer"]
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Device = Literal["cpu", "cuda"]
 Kind = Literal["torch", "transformers", "compiled", "ort", "openvino", "bundle"]
 Run = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[Any]"]
 """Takes a waveform (samples,); returns context (frames, dim) or codes (frames, groups)."""
@@ -51,6 +54,7 @@ class Side:
         kind: what runs it.
         path: a checkpoint, an ONNX file or a bundle, by `kind`.
         precision: of its products; what OpenVINO may compute in.
+        device: of PyTorch and of bundles. Waveforms and outputs are on the host.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Side:
     kind: Kind
     path: str
     precision: Precision = "fp32"
+    device: Device = "cpu"
 
 
 def open_side(side: Side, threads: int) -> Run:
@@ -99,46 +104,55 @@ def _open_torch(side: Side, threads: int) -> Run:
     import torch
 
     torch.set_num_threads(threads)
-    model = load_ours(side.path)
+    model = load_ours(side.path).to(side.device)
     quantizer = model.quantizer
     if quantizer is None:
         raise SystemExit(f"{side.path}: found no quantizer, expected a pre-trained model")
 
     @torch.inference_mode()
     def run(waveform: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        lengths = torch.tensor([len(waveform)])
-        features = model.features(torch.from_numpy(waveform)[None], lengths)
+        lengths = torch.tensor([len(waveform)], device=side.device)
+        features = model.features(torch.from_numpy(waveform)[None].to(side.device), lengths)
         if side.group == "tokenizer":
-            codes: npt.NDArray[Any] = quantizer(features).codes[0].numpy()
+            codes: npt.NDArray[Any] = quantizer(features).codes[0].cpu().numpy()
             return codes
-        context: npt.NDArray[Any] = model.context(features)[0].numpy()
+        context: npt.NDArray[Any] = model.context(features)[0].cpu().numpy()
         return context
 
     return run
 
 
 def _open_transformers(side: Side, threads: int) -> Run:
-    from bench.peers.peer_model import as_encoder, load_peer
-
-    return _torch_module(as_encoder(load_peer(side.path)), threads)
+    return _run_module(_peer(side), side, threads)
 
 
 def _open_compiled(side: Side, threads: int) -> Run:
     import torch
 
+    return _run_module(torch.compile(_peer(side), dynamic=False), side, threads)
+
+
+def _peer(side: Side) -> nn.Module:
+    """Return transformers' encoder in the side's precision, on its device."""
     from bench.peers.peer_model import as_encoder, load_peer
 
-    return _torch_module(torch.compile(as_encoder(load_peer(side.path)), dynamic=False), threads)
+    encoder = as_encoder(load_peer(side.path))
+    if side.precision == "fp16":
+        # The loaded model is shared with other sides.
+        encoder = copy.deepcopy(encoder).half()
+    return encoder.to(side.device)
 
 
-def _torch_module(module: Any, threads: int) -> Run:
+def _run_module(module: Any, side: Side, threads: int) -> Run:
     import torch
 
     torch.set_num_threads(threads)
+    kind = torch.float16 if side.precision == "fp16" else torch.float32
 
     @torch.inference_mode()
     def run(waveform: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        output: npt.NDArray[Any] = module(torch.from_numpy(waveform)[None])[0].numpy()
+        given = torch.from_numpy(waveform)[None].to(side.device, kind)
+        output: npt.NDArray[Any] = module(given)[0].float().cpu().numpy()
         return output
 
     return run
@@ -193,7 +207,7 @@ def _open_bundle(side: Side, threads: int) -> Run:
 
     import w2v_edge
 
-    model = w2v_edge.load(side.path, threads=threads)
+    model = w2v_edge.load(side.path, provider=side.device, threads=threads)
 
     def run(waveform: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         lengths = np.array([len(waveform)])

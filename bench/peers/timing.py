@@ -88,7 +88,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error as one short line: how it begins and how it ends."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     if len(text) > LONGEST:

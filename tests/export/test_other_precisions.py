@@ -28,16 +28,6 @@ LOUD, TOO_LOUD = 1e5, 1e6
 
 
 @pytest.fixture(scope="module")
-def half(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`large-small` in fp16."""
-    folder = tmp_path_factory.mktemp("half") / "bundle"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 7.3)
-        export(checkpoint("large-small"), folder, precision="fp16", target="cuda")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def four_bits(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`base-small` with 4-bit weights; so small a model has little to spare."""
     folder = tmp_path_factory.mktemp("four") / "bundle"
@@ -56,9 +46,9 @@ def _types(path: Path) -> dict[str, int]:
     return types | {x.name: x.data_type for x in graph.initializer}
 
 
-def test_half_takes_and_gives_float32(half: Path, all_nodes: Any) -> None:
+def test_half_takes_and_gives_float32(fp16_bundle: Path, all_nodes: Any) -> None:
     """Inputs and outputs are float32, and for CUDA no graph has a loop."""
-    for path in half.glob("*.onnx"):
+    for path in fp16_bundle.glob("*.onnx"):
         graph = onnx.load(path, load_external_data=False).graph
         kinds = {x.type.tensor_type.elem_type for x in (*graph.input, *graph.output)}
         assert onnx.TensorProto.FLOAT16 not in kinds
@@ -66,15 +56,15 @@ def test_half_takes_and_gives_float32(half: Path, all_nodes: Any) -> None:
         assert not {"Scan", "Loop", "If"} & {node.op_type for node in all_nodes(path)}
 
 
-def test_an_empty_batch(half: Path, four_bits: Path, empty_batch: Any) -> None:
+def test_an_empty_batch(fp16_bundle: Path, four_bits: Path, empty_batch: Any) -> None:
     """A batch of 0 rows gives 0 rows in other precisions."""
-    empty_batch(half)
+    empty_batch(fp16_bundle)
     empty_batch(four_bits)
 
 
-def test_half_leaves_norms_and_softmax_in_float32(half: Path) -> None:
+def test_half_leaves_norms_and_softmax_in_float32(fp16_bundle: Path) -> None:
     """Norms and softmax stay in float32; products are in fp16."""
-    path = half / "context.onnx"
+    path = fp16_bundle / "context.onnx"
     types = _types(path)
     nodes = onnx.load(path, load_external_data=False).graph.node
     float32 = [node for node in nodes if node.op_type in FLOAT32_OPERATORS]
@@ -85,13 +75,13 @@ def test_half_leaves_norms_and_softmax_in_float32(half: Path) -> None:
     assert {types[node.input[0]] for node in products} == {onnx.TensorProto.FLOAT16}
 
 
-def test_half_is_close_and_verifies(half: Path) -> None:
+def test_half_is_close_and_verifies(fp16_bundle: Path) -> None:
     """fp16 results are close to float32, and golden vectors verify."""
-    stated = json.loads((half / "manifest.json").read_bytes())["weight_quantization"]
+    stated = json.loads((fp16_bundle / "manifest.json").read_bytes())["weight_quantization"]
     assert stated["measured"]["context_cosine"] > 0.9999
     assert stated["measured"]["code_drift"] < 0.01
     assert 0 < max(stated["largest_values"].values()) < 65504
-    rows, _ = check_golden(w2v_edge.load(half))
+    rows, _ = check_golden(w2v_edge.load(fp16_bundle))
     assert rows
     assert all(row.ok for row in rows)
 
