@@ -31,6 +31,23 @@ def cache_folder() -> Path | None:
     return base / "w2v-edge"
 
 
+def settings_folder() -> Path | None:
+    """Return this user's folder for settings of this package; None without a home folder.
+
+    No clean-up of caches removes it.
+    """
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library/Application Support"
+        else:
+            base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:
+        return None
+    return base / "w2v-edge"
+
+
 def open_regular(path: Path) -> FileIO:
     """Open a regular file for reading, unbuffered; never block on a pipe or open a device.
 

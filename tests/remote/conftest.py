@@ -69,6 +69,12 @@ class Device:
         return sorted(str(x.relative_to(self.home)) for x in self.home.rglob("*") if x.is_file())
 
 
+@pytest.fixture(autouse=True)
+def own_settings(settings_folder: Path) -> Path:
+    """Runs remember their devices in the settings; not in those of the user."""
+    return settings_folder
+
+
 @pytest.fixture
 def device(
     tmp_path: Path, locked: Callable[[str], AbstractContextManager[None]]

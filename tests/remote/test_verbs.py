@@ -27,6 +27,7 @@ def test_verify_and_doctor(w2v_edge: Verb, device: Device, on: tuple[str, ...]) 
     found = w2v_edge("verify", data.TINY_INT8, "--json", *on)
     assert found.code == 0, found
     assert found.json["passed"]
+    assert device.host in w2v_edge("devices", "--json").json
     assert "numpy" in w2v_edge("doctor", "--json", *on).json["versions"]
     assert device.left == []
 

@@ -35,6 +35,7 @@ VERBS = (
     "compare",
     "tune",
     "doctor",
+    "devices",
 )
 
 TERMINATED = 143

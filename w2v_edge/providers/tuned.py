@@ -7,8 +7,6 @@ of onnxruntime.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +14,7 @@ from typing import Literal
 from w2v_edge import strict
 from w2v_edge.bundle.manifest import Manifest
 from w2v_edge.errors import ConfigError, TuningError
-from w2v_edge.files import open_regular, replacing
+from w2v_edge.files import open_regular, replacing, settings_folder
 from w2v_edge.providers import import_onnxruntime
 from w2v_edge.providers.choice import Execution
 from w2v_edge.providers.machine import device_identity
@@ -98,7 +96,10 @@ def usual_path(manifest: Manifest, provider: str) -> Path:
         TuningError: the user has no home folder.
     """
     name = f"{manifest.sha256[:16]}-{provider}-{device_identity()}.json"
-    return _settings() / "w2v-edge" / "tuned" / name
+    settings = settings_folder()
+    if settings is None:
+        raise TuningError("found no home folder, expected one for the tuning; name a file")
+    return settings / "tuned" / name
 
 
 def write_tuning(path: Path, found: TuningFile) -> None:
@@ -171,17 +172,3 @@ def _check(path: Path, found: TuningFile, here: TuningFile) -> None:
         found.tuning.check(found.provider)
     except ConfigError as error:
         raise TuningError(f"{path}: {error}; run: w2v-edge tune BUNDLE") from error
-
-
-def _settings() -> Path:
-    """Return the user's settings folder, which no clean-up of caches removes."""
-    try:
-        if sys.platform == "win32":
-            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-        if sys.platform == "darwin":
-            return Path.home() / "Library/Application Support"
-        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    except RuntimeError as error:
-        raise TuningError(
-            "found no home folder, expected one for the tuning; name a file"
-        ) from error

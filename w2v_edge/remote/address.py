@@ -57,7 +57,7 @@ class Address:
         if text == "local":
             return cls(text, "local", folder=tempfile.gettempdir())
         if kind == "adb" and bool(colon) == bool(rest):
-            return cls(text, "adb", rest, folder=ANDROID_FOLDER)
+            return cls(text, "adb", rest)
         if kind in {"docker", "podman"} and rest:
             return cls._container(text, kind, rest)
         if text.startswith("ssh://"):

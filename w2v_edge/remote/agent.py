@@ -354,8 +354,9 @@ def _work_folder(given: str | None) -> Path:
 
     By default that is one of the user's: temporary folders are often in memory, or forbid programs.
     """
-    home = Path.home()
-    places = [os.environ.get("XDG_CACHE_HOME"), home / ".cache", home, _temporary_folder()]
+    home = os.environ.get("HOME", "")
+    cache = os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache" * bool(home)
+    places = (cache, home, _temporary_folder())
     problem: OSError | None = None
     for place in [given] if given else filter(None, places):
         folder = Path(place) / f"w2v-edge-{os.getuid()}"

@@ -14,6 +14,7 @@ from w2v_edge.files import cache_folder, replacing
 from w2v_edge.remote.address import Address
 from w2v_edge.remote.connection import Connection, LostConnection
 from w2v_edge.remote.environment import INSTALL_BYTES, download, own_wheel, unpacked_size
+from w2v_edge.remote.known import remember
 from w2v_edge.remote.transfer import Tree, missing, send
 
 ERRORS: dict[int, type[W2VEdgeError]] = {3: ParityError, 4: RegressionError, 5: BudgetError}
@@ -134,6 +135,7 @@ class _Run:
             "hello", folder=address.folder, owner=_owner(), keep=self._means.keep
         )
         self._folder = str(facts["folder"])
+        remember(address.name, facts)
         python, package = self._copy(facts)
         self._begin("running", f"runs {self._call.arguments[0]} with Python {facts['python']}")
         command = [python, "-m", "w2v_edge", *self._call.arguments]
