@@ -117,7 +117,7 @@ def workplace(
     folder = tmp_path / "workplace"
     (folder / "demo").mkdir(parents=True)
     (folder / "tuned").mkdir()
-    for name in ("demo/tiny-fp32", "ckpt-fp32"):
+    for name in ("demo/tiny-fp32", "ckpt-fp32", "ckpt-fixed"):
         (folder / name).symlink_to(bundle("tiny"))
     (folder / "ckpt-int8").symlink_to(data.TINY_INT8)
     for name in (*BUNDLES, "tuned/model-fp32"):

@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import FileIO
@@ -142,12 +142,12 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         raise InputError(f"{path}: cannot be written ({why}); choose another file") from error
 
 
-def check_overwritable(path: Path, known: Collection[str], what: str) -> None:
+def check_overwritable(path: Path, is_known: Callable[[str], bool], what: str) -> None:
     """Check that a folder holds only known files, so that replacing it loses nothing else.
 
     Args:
         path: folder to be replaced; it need not exist.
-        known: file names that the folder may hold.
+        is_known: whether the folder may hold a file of this name.
         what: name of its content in the error, such as "a bundle".
 
     Raises:
@@ -157,7 +157,7 @@ def check_overwritable(path: Path, known: Collection[str], what: str) -> None:
         raise OutputExistsError(f"{path}: expected the name of a new folder; choose another output")
     if not os.path.lexists(path):
         return
-    if not path.is_dir() or any(inner.name not in known for inner in path.iterdir()):
+    if not path.is_dir() or not all(is_known(x.name) for x in path.iterdir()):
         raise OutputExistsError(
             f"{path} is not {what}, or holds other files; choose another output"
         )

@@ -7,7 +7,7 @@ from typing import Literal
 Preset = Literal["tutorial", "tiny", "base", "large"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Kind = Literal["body", "pretraining", "ctc", "utterance", "frame", "xvector", "pooled"]
-TargetName = Literal["cpu", "cuda", "mobile", "openvino", "web"]
+TargetName = Literal["cpu", "coreml", "cuda", "directml", "mobile", "openvino", "qnn", "web"]
 Provider = Literal[
     "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", "qnn", "xnnpack", "webgpu"
 ]

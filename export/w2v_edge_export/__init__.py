@@ -45,6 +45,8 @@ def export(
     *,
     precision: Precision = "fp32",
     target: str = "cpu",
+    samples: Sequence[int] = (),
+    batch: int | None = None,
     language: str | None = None,
     read_as: Kind | None = None,
     processor: str | Path | None = None,
@@ -85,7 +87,11 @@ def export(
         bundle: folder to write, atomically, together with the folder `BUNDLE-ort` that the target
             `mobile` adds.
         precision: precision of the weights.
-        target: name of a target profile: `cpu`, `cuda`, `mobile`, `openvino` or `web`.
+        target: name of a target profile: `cpu`, `coreml`, `cuda`, `directml`, `mobile`, `openvino`,
+            `qnn` or `web`.
+        samples: fixed lengths of the waveform, padding included: each graph is written once for
+            each, with no open axis, loop or branch. Empty for graphs of any batch and length.
+        batch: fixed number of utterances in a batch, with `samples`; None for 1.
         language: language of the adapter and the vocabulary, for a model with several.
         read_as: what to read a Hugging Face folder as, whatever its class; tensors of anything else
             are left out.
@@ -148,8 +154,9 @@ def export(
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
-        ConfigError: an unknown target, a precision that the target does not have, or a layer, a
-            language, centroids or statistics that do not fit the model.
+        ConfigError: an unknown target, a precision that the target does not have, fixed shapes that
+            are missing or too small or large, or a layer, a language, centroids or statistics that
+            do not fit the model.
         OutputExistsError: the output exists and `force` is false, or it is not a bundle.
         ParityError: the bundle differs from PyTorch; its `report` says where.
         AccuracyError: quantized weights exceed a budget.
@@ -173,6 +180,8 @@ def export(
         bundle,
         precision=precision,
         target=target,
+        samples=tuple(map(int, samples)),
+        batch=batch,
         selection=Selection(
             layer=layer,
             layers="all" if layers == "all" else tuple(map(int, layers)),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,18 +17,20 @@ import onnx_ir as ir
 from w2v_edge.bundle import (
     FORMAT_VERSION,
     MANIFEST,
+    OPEN_VERSION,
     TIMESTAMPS,
     VOCABULARY,
     CodebookInfo,
     CtcInfo,
     FileInfo,
+    FixedShape,
     GraphInfo,
     HeadInfo,
     Manifest,
     SourceInfo,
     StatisticsInfo,
-    TensorInfo,
     file_info,
+    file_stem,
 )
 from w2v_edge.bundle.language_model import LanguageModelInfo
 from w2v_edge.model.config import ModelConfig
@@ -118,26 +121,26 @@ def _write(stream: BinaryIO, data: bytes) -> int:
     return offset
 
 
-def write_graphs(assembler: GraphAssembler, folder: Path) -> dict[str, GraphInfo]:
+def write_graphs(assemblers: Sequence[GraphAssembler], folder: Path) -> dict[str, GraphInfo]:
     """Write every graph of a model to `folder`, and return their descriptions by name.
+
+    Args:
+        assemblers: one, or one for each fixed shape.
+        folder: of the bundle; weights are written once for all shapes.
 
     Raises:
         ExportError: a graph does not fit its target.
     """
     writer = DataWriter(folder)
-    return {
-        name: _write_graph(
-            assembler.build(name), folder, writer, assembler.target, assembler.config
-        )
-        for name in assembler.names
-    }
+    written: dict[str, GraphInfo] = {}
+    for assembler in assemblers:
+        written |= {name: _write_graph(assembler, name, writer) for name in assembler.names}
+    return written
 
 
-def _write_graph(
-    graph: ir.Model, folder: Path, writer: DataWriter, target: Target, config: ModelConfig
-) -> GraphInfo:
+def _write_graph(assembler: GraphAssembler, name: str, writer: DataWriter) -> GraphInfo:
     """Write one graph without its weights, and return its description."""
-    name = str(graph.graph.name)
+    graph, config = assembler.build(name), assembler.config
     data = writer.externalise(graph)
     graph.producer_name = "w2v-edge"
     graph.producer_version = metadata.version("w2v-edge")
@@ -151,13 +154,13 @@ def _write_graph(
             "license": "the weights' licence is that of the checkpoint",
         }
     )
-    path = folder / f"{name}.onnx"
+    path = writer.folder / f"{file_stem(name, assembler.shape)}.onnx"
     ir.save(graph, path)
-    _check_graph(path, target)
+    _check_graph(path, assembler.target)
     operators = Counter(_operator(node) for node in graph.graph.all_nodes())
     return GraphInfo(
-        inputs=tuple(_tensor(x) for x in graph.graph.inputs),
-        outputs=tuple(_tensor(x) for x in graph.graph.outputs),
+        inputs=tuple(map(assembler.describe, graph.graph.inputs)),
+        outputs=tuple(map(assembler.describe, graph.graph.outputs)),
         data=data,
         operators=dict(sorted(operators.items())),
     )
@@ -205,6 +208,7 @@ def describe(
     weight_quantization: dict[str, Any] | None,
     selection: Selection,
     language_model: LanguageModelInfo | None,
+    shapes: tuple[FixedShape, ...] = (),
 ) -> Manifest:
     """Return the manifest of a bundle, without the parity report.
 
@@ -218,10 +222,14 @@ def describe(
         weight_quantization: result of the weight quantization; None in float32.
         selection: layers, units and outputs that were chosen.
         language_model: in the bundle, if there is one.
+        shapes: lengths of all axes; empty for open ones.
     """
     geometry, quantizer = config.geometry, config.quantizer
+    longest = longest_context(config, target)
+    if shapes:
+        longest = shapes[-1].samples / config.sample_rate
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_VERSION if shapes else OPEN_VERSION,
         config=config.to_dict(),
         precision=precision,
         target=target.name,
@@ -245,7 +253,7 @@ def describe(
         quantizer_input=config.quantizer_input,
         logits_axes=_logits_axes(config),
         labels=() if config.head is None else config.head.labels,
-        longest_context_seconds=longest_context(config, target),
+        longest_context_seconds=longest,
         graphs=graphs,
         files=files,
         source=source,
@@ -259,6 +267,7 @@ def describe(
         selection=selection.to_dict(),
         statistics=_statistics(config),
         language_model=language_model,
+        shapes=shapes,
     )
 
 
@@ -330,8 +339,3 @@ def _attention_matrices(config: ModelConfig) -> tuple[int, bool]:
 
 def _operator(node: ir.Node) -> str:
     return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-
-
-def _tensor(value: ir.Value) -> TensorInfo:
-    axes = tuple(x if isinstance(x, int) else str(x.value) for x in known(value.shape))
-    return TensorInfo(str(value.name), known(value.dtype).name.lower(), axes)

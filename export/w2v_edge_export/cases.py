@@ -99,6 +99,7 @@ class CaseAudio:
         self.manifest = manifest
         rate = manifest.sample_rate
         longest = round(max(LONG_SECONDS, SPEECH_SECONDS, *THOROUGH_SECONDS) * rate)
+        longest = max(longest, manifest.most_samples or 0)
         speech = np.concatenate(list(data.clips(rate).values()))
         rng = np.random.default_rng(0)
         self.sources = {
@@ -197,9 +198,9 @@ def parity_cases(
     odd = 17 * geometry.hop + 123 | 1
     tile = geometry.min_samples + (tile_frames - 1) * geometry.hop
     everything = ("speech", "noise", "ragged")
-    # A ragged batch needs the attention memory of one utterance sqrt(RAGGED) times as long.
     longest = min(manifest.longest_context_seconds, fits)
-    if thorough:
+    if thorough and not manifest.shapes:
+        # A ragged batch needs the attention memory of one utterance sqrt(RAGGED) times as long.
         longest /= math.sqrt(RAGGED)
     by_samples = {
         field: ("speech",),
@@ -214,7 +215,10 @@ def parity_cases(
         by_seconds |= {min(seconds, longest): everything for seconds in THOROUGH_SECONDS}
     lengths = {n: (f"{n} samples", kinds) for n, kinds in by_samples.items()}
     lengths |= {round(s * rate): (f"{s:g} s", kinds) for s, kinds in by_seconds.items()}
-    cases = []
+    if manifest.shapes:
+        lengths |= {x.samples: (f"{x.samples} samples", everything) for x in manifest.shapes}
+        lengths = {n: x for n, x in lengths.items() if n <= round(longest * rate)}
+    cases = _random_lengths(manifest, round(longest * rate))
     for n, (label, kinds) in sorted(lengths.items()):
         for kind in everything if thorough else kinds:
             if kind == "ragged":
@@ -222,6 +226,17 @@ def parity_cases(
                 cases.append(ParityCase(f"{label} x {RAGGED}, ragged", ragged, n))
             else:
                 cases.append(ParityCase(f"{label}, {kind}", (Utterance(kind, 0, n),), n))
+    return cases
+
+
+def _random_lengths(manifest: Manifest, most: int) -> list[ParityCase]:
+    """Return an utterance of a random length for each fixed shape, padded with garbage to it."""
+    random, cases = np.random.default_rng(0), []
+    for shape in manifest.shapes:
+        samples = int(random.integers(manifest.min_samples, min(shape.samples, most)))
+        utterance = Utterance("speech", int(random.integers(manifest.sample_rate)), samples)
+        name = f"{samples} samples padded to {shape.samples}"
+        cases.append(ParityCase(name, (utterance,), shape.samples))
     return cases
 
 
@@ -236,7 +251,7 @@ def _ragged(samples: int, shortest: int, rate: int) -> tuple[Utterance, ...]:
 
 def more_speech(audio: CaseAudio, index: int, name: str) -> ParityCase:
     """Return 10 s of speech at another offset and level, for more codes to compare."""
-    samples = round(10 * audio.manifest.sample_rate)
+    samples = round(min(10, audio.manifest.longest_context_seconds) * audio.manifest.sample_rate)
     available = len(audio.sources["speech"])
     start = (index * 7919) % max(1, available - samples)
     length = min(samples, available - start)
@@ -252,6 +267,9 @@ def more_frames(audio: CaseAudio, index: int) -> tuple[npt.NDArray[np.float32], 
     model = audio.model
     speech = audio.reference_of(audio.speech)
     values = speech.arrays[model.config.quantizer_input or "features"]
+    shapes = audio.manifest.shapes
+    if shapes:
+        values = values[: min(shapes[-1].frames, shapes[-1].context_frames)]
     noise = np.random.default_rng(index).standard_normal(values.shape)
     frames = (values + 0.5 * values.std(axis=0) * noise).astype(np.float32)[np.newaxis]
     return frames, reference.quantize_frames(model, frames)

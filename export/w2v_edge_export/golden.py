@@ -69,15 +69,25 @@ SHORTER = 0.58
 """Valid share of the second utterance; garbage follows."""
 
 
-def write_golden(model: SpeechModel, path: Path, bundle: Model | None = None) -> None:
+def write_golden(
+    model: SpeechModel,
+    path: Path,
+    bundle: Model | None = None,
+    most_samples: int | None = None,
+) -> None:
     """Run the PyTorch model on the generated clip and write inputs and outputs.
 
-    Given a `bundle`, its outputs are written in place of PyTorch's.
+    Args:
+        model: in eval mode.
+        path: of `golden.npz`.
+        bundle: its outputs are written in place of PyTorch's.
+        most_samples: of the clip; None for 3.2 s.
     """
     rate = model.config.sample_rate
     clip = speech_like(SECONDS, rate)
     samples = max(len(clip), 3 * model.config.geometry.receptive_field)
-    clip = np.resize(clip, samples)
+    clip = np.resize(clip, samples if most_samples is None else min(samples, most_samples))
+    samples = len(clip)
     other = clip[::-1].copy()
     lengths = np.array([samples, int(samples * SHORTER)], dtype=np.int64)
     references = [

@@ -8,10 +8,11 @@ from functools import partial
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS, graph_inputs
+from w2v_edge.bundle import GRAPH_INPUTS, GRAPH_OUTPUTS, FixedShape, TensorInfo, graph_inputs
 from w2v_edge.model.config import ConvLayer, ModelConfig
 from w2v_edge_export.deployable.context import context_outputs
 from w2v_edge_export.deployable.frontend import overlap
+from w2v_edge_export.fixed_shapes import fold_shapes
 from w2v_edge_export.graph_builder import (
     GraphBuilder,
     TilePlan,
@@ -36,17 +37,25 @@ class GraphAssembler:
     some divide by zero. A row of zeros is appended to an empty batch, and cut off the outputs.
     """
 
-    def __init__(self, config: ModelConfig, target: Target, parts: Mapping[str, ir.Model]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        target: Target,
+        parts: Mapping[str, ir.Model],
+        shape: FixedShape | None = None,
+    ) -> None:
         """Prepare the assembly.
 
         Args:
             config: of the model.
             target: profile of the runtime that the graphs are for.
             parts: the lowered parts, by name.
+            shape: lengths of all axes; None for open ones.
         """
         self.config = config
         self.target = target
         self.parts = parts
+        self.shape = shape
 
     @property
     def names(self) -> list[str]:
@@ -62,7 +71,8 @@ class GraphAssembler:
         inputs = {x: self._input(x) for x in names}
         if name == "frontend" and "statistics" in self.parts:
             inputs["statistics"] = self._input("statistics")
-        if name in TAKE_EMPTY_BATCHES:
+        if name in TAKE_EMPTY_BATCHES or self.shape is not None:
+            g.missing_rows = g.constant([0])
             values, batch = getattr(self, f"_{name}")(g, **inputs), None
         else:
             filled, batch = _without_empty_batch(g, inputs)
@@ -79,7 +89,15 @@ class GraphAssembler:
         model = ir.Model(graph, ir_version=self.target.ir_version)
         # Outputs of a part that another graph uses, such as a head's logits.
         RemoveUnusedNodesPass()(model)
+        if self.shape is not None:
+            fold_shapes(model)
         return model
+
+    def describe(self, value: ir.Value) -> TensorInfo:
+        """Return the description of an input or output, with the names of its axes."""
+        name = str(value.name)
+        kind, axes = self._signature(name)
+        return TensorInfo(name, kind.name.lower(), tuple(axes))
 
     def _outputs(self, name: str) -> tuple[str, ...]:
         """Return the names of a graph's outputs, those of some models only last."""
@@ -245,7 +263,7 @@ class GraphAssembler:
 
     def _input(self, name: str) -> ir.Value:
         kind, axes = self._signature(name)
-        return ir.val(name, kind, axes)
+        return ir.val(name, kind, self._bound(axes))
 
     def _output(
         self, g: GraphBuilder, name: str, value: ir.Value, batch: ir.Value | None
@@ -255,8 +273,13 @@ class GraphAssembler:
         output = g.op("Identity", value) if batch is None else g.op("Slice", value, [0], batch, [0])
         output.name = name
         output.type = ir.TensorType(kind)
-        output.shape = ir.Shape(axes)
+        output.shape = ir.Shape(self._bound(axes))
         return output
+
+    def _bound(self, axes: list[int | str]) -> list[int | str]:
+        """Return axes with their lengths in place of their names, if those are fixed."""
+        lengths = {} if self.shape is None else self.shape.axes
+        return [lengths.get(x, x) if isinstance(x, str) else x for x in axes]
 
     def _signature(self, name: str) -> tuple[ir.DataType, list[int | str]]:
         """Return the type and axes of an input or output."""

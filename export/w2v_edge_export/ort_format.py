@@ -10,6 +10,7 @@ and an app ships one or the other. The folder is written atomically and contains
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import warnings
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_edge import strict
-from w2v_edge.bundle import GRAPH_INPUTS, Bundle, file_info
+from w2v_edge.bundle import Bundle, file_info, is_graph_file
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.providers import choose
@@ -32,7 +33,10 @@ MAX_BYTES = 2**31 - 1
 BYTES_PER_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
 """Least size of a weight by precision; some layers keep float32."""
 
-FILE_NAMES = frozenset((*(f"{name}.ort" for name in GRAPH_INPUTS), OPERATORS, CONTENTS))
+
+def is_ort_file(name: str) -> bool:
+    """Return whether a folder of graphs in ORT format may hold a file of this name."""
+    return name in {OPERATORS, CONTENTS} or is_graph_file(name, ".ort")
 
 
 def ort_folder(bundle: Path) -> Path:
@@ -69,8 +73,10 @@ def write_ort_format(bundle: Bundle, folder: Path) -> None:
     Raises:
         ParityError: outputs of a converted graph differ from the bundle's golden vectors.
     """
-    for name in bundle.manifest.graphs:
-        _convert(bundle.graph_path(name), folder / f"{name}.ort")
+    shapes = bundle.manifest.shapes or (None,)
+    for name, shape in itertools.product(bundle.manifest.graphs, shapes):
+        path = bundle.graph_path(name, shape)
+        _convert(path, folder / f"{path.stem}.ort")
     _write_operators(folder)
     _write_contents(bundle, folder)
     rows, _ = check_golden(open_ort_format(bundle, folder))

@@ -1,7 +1,8 @@
 """The parity gate: a bundle against its PyTorch model, run by the runtime that ships.
 
 Every graph is run on recorded speech and on noise, from one receptive field to 20 s (the split
-graphs to 8 s), alone and in ragged batches whose padding is garbage.
+graphs to 8 s), alone and in ragged batches whose padding is garbage. Graphs of fixed shapes are
+run in each shape, also on a random length.
 
 In float32 every output is compared with the float64 reference of each utterance alone, so that a
 batch that changes a result cannot pass. Where a value is beyond the usual tolerance, PyTorch is

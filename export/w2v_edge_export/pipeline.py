@@ -6,13 +6,20 @@ import gc
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from w2v_edge.bundle import FILE_NAMES, GOLDEN, MANIFEST, Bundle, GraphInfo, SourceInfo
+from w2v_edge.bundle import (
+    GOLDEN,
+    Bundle,
+    FixedShape,
+    GraphInfo,
+    SourceInfo,
+    is_bundle_file,
+)
 from w2v_edge.checkpoints import Source
 from w2v_edge.checkpoints.key_table import TRAINING_ONLY, Coverage
 from w2v_edge.errors import ConfigError, ParityError
@@ -22,17 +29,23 @@ from w2v_edge.runtime.model import load
 from w2v_edge_export import ExportResult
 from w2v_edge_export.bundle_writer import (
     describe,
+    longest_context,
     measure_files,
     write_graphs,
     write_manifest,
     write_vocabulary,
 )
+from w2v_edge_export.fixed_shapes import fixed_shapes
 from w2v_edge_export.golden import write_golden
 from w2v_edge_export.graph_passes import PassRecorder
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.language_model import check_language_model, write_language_model
-from w2v_edge_export.ort_format import FILE_NAMES as ORT_FILE_NAMES
-from w2v_edge_export.ort_format import check_ort_size, ort_folder, write_ort_format
+from w2v_edge_export.ort_format import (
+    check_ort_size,
+    is_ort_file,
+    ort_folder,
+    write_ort_format,
+)
 from w2v_edge_export.parity import run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
@@ -73,6 +86,8 @@ def export_bundle(
     *,
     precision: str = "fp32",
     target: str = "cpu",
+    samples: Sequence[int] = (),
+    batch: int | None = None,
     selection: Selection = EVERYTHING,
     processor: str | Path | None = None,
     base: str | Path | None = None,
@@ -92,6 +107,8 @@ def export_bundle(
         output: folder of the bundle.
         precision: precision of the weights.
         target: name of a target profile.
+        samples: of each fixed shape; empty for open axes.
+        batch: utterances in a batch of fixed shape.
         selection: language, labels, layers, units and outputs.
         processor: folder of the preprocessor's and the tokenizer's files.
         base: the model that a LoRA is merged into.
@@ -106,7 +123,7 @@ def export_bundle(
     """
     stages, output = stages or Stages(), Path(output)
     options = quantization or QuantizationOptions()
-    profile = _profile(target, precision)
+    profile = _profile(target, precision, samples, batch)
     names = [x for x in STAGES if x != "quantize" or precision != "fp32"]
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
@@ -117,9 +134,12 @@ def export_bundle(
             options.budgets.check(model.config)
             if profile.ort_format:
                 check_ort_size(_weights(model), precision)
+            longest = longest_context(model.config, profile)
+            shapes = fixed_shapes(model.config, samples, batch or 1, longest)
         graphs, quantized = _make_graphs(
             model,
             profile,
+            shapes,
             precision,
             options,
             folder,
@@ -142,12 +162,14 @@ def export_bundle(
             weight_quantization=None if quantized is None else quantized.to_dict(),
             selection=selection,
             language_model=None if lm is None else lm.info,
+            shapes=shapes,
         )
         info = _source_info(source)
         with stages.stage("golden vectors"):
             write_manifest(described(files=measure_files(folder), source=info), folder)
             with load(folder) as bundle:
-                write_golden(model, folder / GOLDEN, None if quantized is None else bundle)
+                most = bundle.manifest.most_samples
+                write_golden(model, folder / GOLDEN, None if quantized is None else bundle, most)
                 if lm is not None:
                     remarks = (*info.remarks, *check_language_model(bundle, lm))
                     info = replace(info, remarks=remarks)
@@ -173,6 +195,7 @@ def export_bundle(
 def _make_graphs(
     model: SpeechModel,
     target: Target,
+    shapes: tuple[FixedShape, ...],
     precision: str,
     options: QuantizationOptions,
     folder: Path,
@@ -190,11 +213,14 @@ def _make_graphs(
     with stages.stage("write graphs"):
         plan, half = ({}, None) if quantized is None else (quantized.plan, quantized.half)
         lowered = lower_parts(traced, target, plan, half, recorder)
-        return write_graphs(GraphAssembler(model.config, target, lowered), folder), quantized
+        assemblers = [
+            GraphAssembler(model.config, target, lowered, shape) for shape in shapes or (None,)
+        ]
+        return write_graphs(assemblers, folder), quantized
 
 
-def _profile(target: str, precision: str) -> Target:
-    """Return the profile of a target that has a precision."""
+def _profile(target: str, precision: str, samples: Sequence[int], batch: int | None) -> Target:
+    """Return the profile of a target that has a precision, of fixed shapes if there are any."""
     profile = load_target(target)
     if precision not in profile.precisions:
         choices = ", ".join(profile.precisions)
@@ -203,7 +229,21 @@ def _profile(target: str, precision: str) -> Target:
         raise ConfigError(
             f"target {target!r} has no precision {precision!r}; choose: {choices}{have}"
         )
-    return profile
+    fixed = profile.fixed()
+    if samples and precision not in fixed.precisions:
+        raise ConfigError(
+            f"target {target!r} has no precision {precision!r} with --samples, since it takes "
+            f"operators beyond the standard's; choose: {', '.join(fixed.precisions)}, or leave "
+            "--samples out"
+        )
+    if profile.shapes == "fixed" and not samples:
+        raise ConfigError(
+            f"target {target!r} takes graphs of fixed shapes; give the samples of each, such as "
+            "--samples 16000,160000"
+        )
+    if batch is not None and not samples:
+        raise ConfigError("--batch: a batch has a fixed size with fixed --samples only")
+    return fixed if samples else profile
 
 
 @contextmanager
@@ -218,14 +258,14 @@ def _publishing(
         OutputExistsError: an output exists and may not be replaced.
     """
     check_absent(output, force=force)
-    check_overwritable(output, FILE_NAMES | {MANIFEST}, "a bundle")
+    check_overwritable(output, is_bundle_file, "a bundle")
     if not profile.ort_format:
         with replacing_folder(output, force=force) as folder:
             yield folder, None
         return
     beside = ort_folder(output)
     check_absent(beside, force=force)
-    check_overwritable(beside, ORT_FILE_NAMES, "graphs in ORT format")
+    check_overwritable(beside, is_ort_file, "graphs in ORT format")
     token = secrets.token_hex(4)
     new, old = (beside.with_name(f".{beside.name}.{token}{x}") for x in (".part", ".old"))
     moved = published = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,7 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
     """Compare the manifest with the checkpoint; one row for each field that differs."""
     found = replace(bundle.manifest, config=_with_defaults(bundle.manifest.config))
     target = load_target(found.target)
+    target = target.fixed() if found.shapes else target
     expected = describe(
         model.config,
         target,
@@ -101,6 +103,7 @@ def compare_manifest(model: SpeechModel, bundle: Model, selection: Selection) ->
         found.weight_quantization,
         selection,
         found.language_model,
+        found.shapes,
     )
     there = parts(model).keys()
     lacking = {"statistics"} - there
@@ -136,8 +139,9 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Deviation]:
     }
     rows: dict[str, Deviation] = {}
     seen = set()
-    for graph in bundle.manifest.graphs:
-        found = _initializers(bundle, graph)
+    shapes = bundle.manifest.shapes or (None,)
+    for graph, shape in itertools.product(bundle.manifest.graphs, shapes):
+        found = _initializers(bundle.bundle.graph_path(graph, shape))
         for name, weight in expected.items():
             stored = found.get(name)
             integers = stored_weight(found, name, weight.shape)
@@ -155,8 +159,8 @@ def compare_weights(model: SpeechModel, bundle: Model) -> list[Deviation]:
     return list(rows.values())
 
 
-def _initializers(bundle: Model, graph: str) -> dict[str, npt.NDArray[Any]]:
-    model = ir.load(bundle.bundle.graph_path(graph))
+def _initializers(path: Path) -> dict[str, npt.NDArray[Any]]:
+    model = ir.load(path)
     return {
         name: value.const_value.numpy()
         for name, value in model.graph.initializers.items()

@@ -187,7 +187,7 @@ def test_golden_vectors_are_reproduced(name: str, bundle: Callable[[str], Path])
 
 def test_newer_formats(folder: Path, reseal: Callable[..., None]) -> None:
     """A newer format is refused as such, with any content."""
-    reseal(folder, format_version=2, invention={"of": "tomorrow"})
+    reseal(folder, format_version=3, invention={"of": "tomorrow"})
     with pytest.raises(BundleVersionError, match=r"update w2v-edge"):
         w2v_edge.load(folder)
 

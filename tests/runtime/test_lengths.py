@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from w2v_edge.bundle import Bundle, Tensors
 from w2v_edge.providers import choose
-from w2v_edge.runtime.session import Session, bucket_samples
+from w2v_edge.runtime.padding import bucket_samples
+from w2v_edge.runtime.session import Session
 
 RATES = st.sampled_from([8_000, 16_000, 44_100])
 

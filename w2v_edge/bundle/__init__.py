@@ -27,19 +27,20 @@ float32; codes (batch, frames, groups) int64; statistics (batch, k) float32. Fra
 
 Modules: `manifest` (contents of `manifest.json`), `files` (a bundle on disk and its hashes),
 `graph_check` and `wire_format` (validation of graphs), `golden` and `npz` (golden vectors),
-`geometry` (positions of frames over samples), `resampling` (of frames to another rate).
+`geometry` (positions of frames over samples), `shapes` (fixed lengths of all axes, with a file
+`GRAPH-SAMPLES.onnx` for each), `resampling` (of frames to another rate).
 """
 
 from w2v_edge.bundle.files import Bundle, file_info, read_manifest
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.bundle.manifest import (
     DATA_FILES,
-    FILE_NAMES,
     FORMAT_VERSION,
     GOLDEN,
     GRAPH_INPUTS,
     GRAPH_OUTPUTS,
     MANIFEST,
+    OPEN_VERSION,
     TIMESTAMPS,
     VOCABULARY,
     CodebookInfo,
@@ -53,22 +54,26 @@ from w2v_edge.bundle.manifest import (
     TensorInfo,
     Tensors,
     graph_inputs,
+    is_bundle_file,
+    is_graph_file,
 )
+from w2v_edge.bundle.shapes import FixedShape, file_stem
 
 __all__ = [
     "DATA_FILES",
-    "FILE_NAMES",
     "FORMAT_VERSION",
     "GOLDEN",
     "GRAPH_INPUTS",
     "GRAPH_OUTPUTS",
     "MANIFEST",
+    "OPEN_VERSION",
     "TIMESTAMPS",
     "VOCABULARY",
     "Bundle",
     "CodebookInfo",
     "CtcInfo",
     "FileInfo",
+    "FixedShape",
     "Geometry",
     "GraphInfo",
     "HeadInfo",
@@ -78,6 +83,9 @@ __all__ = [
     "TensorInfo",
     "Tensors",
     "file_info",
+    "file_stem",
     "graph_inputs",
+    "is_bundle_file",
+    "is_graph_file",
     "read_manifest",
 ]

@@ -15,7 +15,6 @@ from typing import Any
 from w2v_edge import strict
 from w2v_edge.bundle.graph_check import MAX_GRAPH_BYTES, check_graph
 from w2v_edge.bundle.manifest import (
-    FILE_NAMES,
     FORMAT_VERSION,
     MANIFEST,
     FileInfo,
@@ -23,7 +22,9 @@ from w2v_edge.bundle.manifest import (
     canonical,
     content_hash,
     encode,
+    is_bundle_file,
 )
+from w2v_edge.bundle.shapes import FixedShape, file_stem
 from w2v_edge.errors import (
     BundleError,
     BundleIntegrityError,
@@ -58,15 +59,19 @@ class Bundle:
         """
         return cls(Path(folder), read_manifest(Path(folder)))
 
-    def graph_path(self, name: str) -> Path:
+    def graph_path(self, name: str, shape: FixedShape | None = None) -> Path:
         """Return the path of a graph, after checking it and its data files.
+
+        Args:
+            name: of the graph.
+            shape: of a bundle with fixed shapes; None for open axes.
 
         Raises:
             GraphMissingError: the model has no such graph.
             BundleIntegrityError: a file is missing or damaged.
         """
         self.check_data(name)
-        return self.path(f"{name}.onnx")
+        return self.path(f"{file_stem(name, shape)}.onnx")
 
     def check_data(self, name: str) -> None:
         """Hash the data files of a graph.
@@ -110,9 +115,10 @@ class Bundle:
 
     def _check_graph(self, path: Path) -> None:
         """Check which files a graph reads and what it allocates, before onnxruntime opens it."""
-        info = self.manifest.graphs.get(path.stem)
-        if info is None:
+        graph = self.manifest.graph_files.get(path.stem)
+        if graph is None:
             raise BundleIntegrityError(f"{path}: the manifest has no such graph; export again")
+        info = self.manifest.graphs[graph]
         sizes = {name: self._expected(name).size for name in info.data}
         for name in info.data:
             _check_size(self.folder / name, self._expected(name))
@@ -162,7 +168,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = strict.from_plain(Manifest, data)
     except ConfigError as error:
         raise BundleIntegrityError(f"{path}: {error}") from error
-    unknown = manifest.files.keys() - FILE_NAMES
+    unknown = [x for x in manifest.files if x == MANIFEST or not is_bundle_file(x)]
     if unknown:
         raise BundleIntegrityError(f"{path}: names a file no bundle has: {min(unknown)!r:.80}")
     return manifest

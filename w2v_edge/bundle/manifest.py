@@ -22,12 +22,18 @@ from w2v_edge.bundle.decisions import decisions
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.bundle.language_model import MODELS, UNIGRAMS, LanguageModelInfo
 from w2v_edge.bundle.resampling import MAX_FRAME_RATE, MIN_FRAME_RATE
+from w2v_edge.bundle.shapes import FixedShape, check_shapes, file_stem
 from w2v_edge.errors import ConfigError
 
 Tensors = dict[str, npt.NDArray[Any]]
 """Inputs or outputs of a graph, by name."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest version that is read."""
+
+OPEN_VERSION = 1
+"""Version of bundles with open axes; earlier releases would misread fixed shapes."""
+
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 VOCABULARY = "vocab.json"
@@ -56,9 +62,8 @@ EXTRA_OUTPUTS = re.compile(
 """Optional outputs of `encoder` and `context`."""
 
 DATA_FILES = ("frontend.bin", "context.bin", "quantizer.bin")
-FILE_NAMES = frozenset(
-    (*(f"{name}.onnx" for name in GRAPH_INPUTS), *DATA_FILES, GOLDEN, VOCABULARY, *MODELS, UNIGRAMS)
-)
+FILE_NAMES = frozenset((*DATA_FILES, GOLDEN, VOCABULARY, *MODELS, UNIGRAMS))
+"""Files of a bundle, except its graphs and its manifest."""
 
 TIMESTAMPS = (
     "frame f sees samples [f * hop - left_padding, f * hop - left_padding + receptive_field); "
@@ -270,6 +275,8 @@ class Manifest:
         selection: exported layers and added outputs; None for the whole checkpoint.
         statistics: layout of the statistics vector; None if the front end needs none.
         language_model: for beam search; None without one.
+        shapes: lengths of all axes, the shortest first, each with graphs of its own; empty for
+            graphs with open axes.
         weight_quantization: budgets, measurements, and each layer's precision and noise; None in
             float32.
     """
@@ -308,6 +315,7 @@ class Manifest:
     heads: dict[str, HeadInfo] = field(default_factory=dict)
     embedding_min_frames: int | None = None
     language_model: LanguageModelInfo | None = None
+    shapes: tuple[FixedShape, ...] = ()
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -321,12 +329,7 @@ class Manifest:
             _check_parity(self.parity)
         if self.embedding_min_frames is not None:
             check_range("embedding_min_frames", self.embedding_min_frames, 1, LONGEST_SPAN)
-        threshold = self.speaker_threshold
-        if threshold is not None and not (_is_number(threshold) and -1 <= threshold <= 1):
-            raise ConfigError(
-                "selection.speaker_threshold: expected a number from -1 to 1, found "
-                f"{threshold!r:.40}"
-            )
+        _check_threshold(self.speaker_threshold)
         if not 0 < self.longest_context_seconds < math.inf:
             raise ConfigError("longest_context_seconds: expected a number above 0")
         for name in () if self.language_model is None else self.language_model.files:
@@ -334,6 +337,9 @@ class Manifest:
                 raise ConfigError(f"language_model: expected the file {name} in files")
         for name, graph in self.graphs.items():
             self._check_graph(f"graphs.{name:.40}", name, graph)
+        if self.shapes and self.format_version == OPEN_VERSION:
+            raise ConfigError(f"shapes: expected none in format version {OPEN_VERSION}")
+        check_shapes(self.shapes, self.geometry)
 
     def _check_graph(self, where: str, name: str, graph: GraphInfo) -> None:
         outputs = tuple(tensor.name for tensor in graph.outputs)
@@ -358,6 +364,17 @@ class Manifest:
     def geometry(self) -> Geometry:
         """How frames lie over samples."""
         return Geometry(self.hop, self.receptive_field, self.left_padding, self.right_padding)
+
+    @property
+    def graph_files(self) -> dict[str, str]:
+        """The graph in each file, by the file's name without `.onnx`."""
+        shapes = self.shapes or (None,)
+        return {file_stem(name, shape): name for name in self.graphs for shape in shapes}
+
+    @property
+    def most_samples(self) -> int | None:
+        """Samples of the largest fixed shape; None for graphs with open axes."""
+        return self.shapes[-1].samples if self.shapes else None
 
     @property
     def squeeze(self) -> int:
@@ -408,6 +425,17 @@ class Manifest:
     def text(self) -> str:
         """Return the canonical JSON text of this manifest."""
         return canonical(strict.to_plain(self), allow_nan=False)
+
+
+def is_bundle_file(name: str) -> bool:
+    """Return whether a bundle may hold a file of this name."""
+    return name == MANIFEST or name in FILE_NAMES or is_graph_file(name, ".onnx")
+
+
+def is_graph_file(name: str, suffix: str) -> bool:
+    """Return whether a file name is a graph's, of open axes or of a fixed shape."""
+    graphs = "|".join(GRAPH_INPUTS)
+    return re.fullmatch(rf"({graphs})(-[1-9]\d{{0,9}})?{re.escape(suffix)}", name) is not None
 
 
 def graph_inputs(name: str, quantizer_input: str | None) -> tuple[str, ...]:
@@ -483,6 +511,13 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.context.adapter: expected a mapping, found {adapter!r:.40}")
     for name, bounds in _ADAPTER_BOUNDS.items():
         check_range(f"config.context.adapter.{name}", adapter.get(name), *bounds)
+
+
+def _check_threshold(threshold: object) -> None:
+    if threshold is not None and not (_is_number(threshold) and -1 <= threshold <= 1):
+        raise ConfigError(
+            f"selection.speaker_threshold: expected a number from -1 to 1, found {threshold!r:.40}"
+        )
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -90,7 +90,7 @@ def _on_devices(devices: OnDevices) -> None:
 @list_option(
     "--seconds",
     of=POSITIVE,
-    show_default="1,10; 10 with streaming",
+    show_default="1,10; 10 with streaming; the fixed shapes of a bundle",
     help="Lengths of audio.",
 )
 @list_option(
@@ -255,14 +255,20 @@ def _measure(
 ) -> BenchmarkReport:
     from w2v_edge.latency.benchmark import DEFAULT_SETTINGS, benchmark
     from w2v_edge.latency.budget import check_used
-    from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
+    from w2v_edge.latency.measure.plan import (
+        Matrix,
+        default_seconds,
+        make_cases,
+        open_bundles,
+    )
 
     if given["loadgen"]:
         require("MLPerf LoadGen", "mlperf")
-    streaming = "streaming" in given["scenario"]
+    named = open_bundles(bundles)
+    default = (10.0,) if "streaming" in given["scenario"] else default_seconds(named)
     matrix = Matrix(
         graphs=given["graph"],
-        seconds=given["seconds"] or ((10.0,) if streaming else (1.0, 10.0)),
+        seconds=given["seconds"] or default,
         threads=given["threads"],
         batches=given["batch"],
         providers=given["provider"],
@@ -272,7 +278,7 @@ def _measure(
         driver="loadgen" if given["loadgen"] else "w2v-edge",
         block_ms=given["block_ms"],
     )
-    cases = make_cases(open_bundles(bundles), matrix)
+    cases = make_cases(named, matrix)
     try:
         check_used(budgets, cases)
     except InputError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from w2v_edge.bundle import is_bundle_file
 from w2v_edge.cli.options import force_option, json_option, verb
 from w2v_edge.cli.output import EXTRAS, console, print_json, require, stages
 from w2v_edge.files import check_absent, check_overwritable, replacing, replacing_folder
@@ -135,7 +136,7 @@ def _copy_int8(bundle: Path, *, force: bool) -> None:
     """Copy the int8 bundle of the package."""
     from w2v_edge import data
 
-    check_overwritable(bundle, {path.name for path in data.TINY_INT8.iterdir()}, "a bundle")
+    check_overwritable(bundle, is_bundle_file, "a bundle")
     with replacing_folder(bundle, force=force) as temporary:
         shutil.copytree(data.TINY_INT8, temporary, dirs_exist_ok=True)
 

@@ -159,6 +159,19 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
     default="cpu",
     help="Runtime that the graphs are made for.",
 )
+@list_option(
+    "--samples",
+    of=click.IntRange(min=1),
+    show_default="any length",
+    help="Fixed lengths of the waveform in samples, such as 16000,160000, for devices that take no "
+    "other: graphs without open axes, loops and branches, and weights in one set of files.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    show_default="1",
+    help="Utterances in a batch, with --samples.",
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -236,6 +249,8 @@ def command(
     precision: Precision,
     frontend_precision: Literal["fp32", "int8"] | None,
     target: TargetName,
+    samples: tuple[int, ...],
+    batch: int | None,
     calibration: Path | None,
     min_cosine: float | None,
     max_code_drift: float,
@@ -283,6 +298,8 @@ def command(
                 output,
                 precision=precision,
                 target=target,
+                samples=samples,
+                batch=batch,
                 heads=heads,
                 labels=not no_labels,
                 with_lm=with_lm,

@@ -8,11 +8,12 @@ import os
 import signal
 import stat
 import sys
+import warnings
 from types import FrameType
 
 import click
 
-from w2v_edge.cli.output import explain
+from w2v_edge.cli.output import explain, warn
 
 VERBS = (
     "demo",
@@ -92,7 +93,9 @@ def cli() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line on `arguments` and return its exit code. No traceback gets out."""
     try:
-        result = cli.main(args=arguments, prog_name="w2v-edge", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            result = cli.main(args=arguments, prog_name="w2v-edge", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -107,6 +110,11 @@ def run(arguments: list[str]) -> int:
         click.echo(f"error: {message}", err=True)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning of a library in one line, as those of the command line."""
+    warn(str(message))
 
 
 def _stdout_is_pipe() -> bool:

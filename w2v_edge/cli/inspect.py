@@ -73,10 +73,18 @@ def _print_summary(manifest: Manifest) -> None:
         "logits": _head(manifest),
         "decided": manifest.decisions,
         "opset, IR": f"{manifest.opset}, {manifest.ir_version}",
+        "shapes": _shapes(manifest),
         "longest context": f"{manifest.longest_context_seconds:g} s",
         "made with": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()),
     }
     print_table("bundle", ("", ""), rows.items())
+
+
+def _shapes(manifest: Manifest) -> str:
+    if not manifest.shapes:
+        return "any batch, any length"
+    samples = ", ".join(str(x.samples) for x in manifest.shapes)
+    return f"fixed: batches of {manifest.shapes[0].batch}, of {samples} samples"
 
 
 def _head(manifest: Manifest) -> str:

@@ -22,9 +22,8 @@ from w2v_edge.errors import BundleError, InputError, MissingExtraError, Provider
 from w2v_edge.runtime.buffers import GrowingArray
 from w2v_edge.runtime.embedding import Embedding, check_embedding
 from w2v_edge.runtime.encoding import Encoding
-from w2v_edge.runtime.model import WHOLE_SECONDS
 from w2v_edge.runtime.recordings import Recording
-from w2v_edge.runtime.window import check_window
+from w2v_edge.runtime.window import check_window, whole_seconds
 
 Results = Generator[tuple[Shard, ShardSummary], None, None]
 """What an engine yields: shards as they are done."""
@@ -256,7 +255,7 @@ class Encoder:
         """Longest recording that is run whole, in s, as in `Model`."""
         manifest, options = self._model.manifest, self._options
         if not options.needs_context and manifest.quantizer_input == "features":
-            return WHOLE_SECONDS
+            return whole_seconds(manifest)
         if options.window is None:
             return manifest.longest_context_seconds
         return check_window(options.window, manifest).seconds

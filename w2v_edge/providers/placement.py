@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +50,19 @@ class Placement:
     elsewhere: tuple[str, ...] = ()
 
 
-def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[Any]]:
-    """Return inputs for one short utterance of tones and noise."""
+def sample_inputs(
+    graph: GraphInfo, sample_rate: int, axes: Mapping[str, int] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Return inputs of tones and noise: one short utterance, or as many as `axes` states.
+
+    Args:
+        graph: description of the graph.
+        sample_rate: in Hz.
+        axes: lengths of all axes of a fixed shape, by name.
+    """
     random = np.random.default_rng(0)
-    samples = int(SECONDS * sample_rate)
-    sizes = {"batch": 1, "samples": samples}
+    sizes = axes or {"batch": 1, "samples": int(SECONDS * sample_rate)}
+    samples = sizes["samples"]
     made: dict[str, npt.NDArray[Any]] = {}
     for tensor in graph.inputs:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, FRAMES) for axis in tensor.axes]
@@ -66,7 +74,7 @@ def sample_inputs(graph: GraphInfo, sample_rate: int) -> dict[str, npt.NDArray[A
         elif tensor.name == "statistics":
             made[tensor.name] = np.abs(noise) + 1
         elif tensor.type == "int64":
-            count = samples if tensor.name == "lengths" else FRAMES
+            count = samples if tensor.name == "lengths" else sizes.get("frames", FRAMES)
             made[tensor.name] = np.full(shape, count, dtype=np.int64)
         else:
             made[tensor.name] = noise
@@ -129,7 +137,14 @@ def refusal(
     )
 
 
-TARGETS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
+TARGETS = {
+    "cuda": "cuda",
+    "tensorrt": "cuda",
+    "openvino": "openvino",
+    "coreml": "coreml",
+    "directml": "directml",
+    "qnn": "qnn",
+}
 """The export target whose graphs a provider runs completely."""
 
 

@@ -43,13 +43,15 @@ class FrameBuffer:
     It holds only the samples that frames to come will see.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, most_samples: int | None = None) -> None:
         """Start with an empty waveform.
 
         Args:
             geometry: of the front end's frames.
+            most_samples: of a chunk, several receptive fields; None for any number.
         """
         self._geometry = geometry
+        self._most = most_samples
         self._ahead = -(-geometry.left_padding // geometry.hop)
         self._buffer = Buffer(np.zeros(0, dtype=np.float32))
         self.frames = 0
@@ -65,17 +67,21 @@ class FrameBuffer:
         self._buffer.push(samples)
 
     def cut(self, *, ended: bool = False) -> Chunk | None:
-        """Return the frames that are final and were not cut before, or None.
+        """Return frames that are final and were not cut before, as many as a chunk may have.
 
         Frames that see beyond the samples pushed so far are final once the waveform has `ended`.
+        None if there are none.
         """
         geometry = self._geometry
         final = geometry.frames(self.samples) if ended else self._final_frames()
+        first = max(0, self.frames - self._ahead)
+        begin = first * geometry.hop
+        if self._most is not None and (not ended or self.samples - begin > self._most):
+            room = self._most + geometry.left_padding - geometry.receptive_field
+            final, ended = min(final, first + room // geometry.hop + 1), False
         count = final - self.frames
         if count <= 0:
             return None
-        first = max(0, self.frames - self._ahead)
-        begin = first * geometry.hop
         end = self.samples
         if not ended:
             # The end of the last frame's receptive field; later samples are for later frames.
@@ -104,7 +110,7 @@ class FrontendStream:
             statistics: (k,) of the utterance, or running ones; None for a front end without.
         """
         self._session = session
-        self._buffer = FrameBuffer(session.manifest.geometry)
+        self._buffer = FrameBuffer(session.manifest.geometry, session.manifest.most_samples)
         self._frozen = None if isinstance(statistics, RunningStatistics) else statistics
         self._running: PeriodicStatistics | None = None
         if isinstance(statistics, RunningStatistics):
@@ -149,11 +155,9 @@ class FrontendStream:
     def _features(
         self, statistics: Statistics | None, *, ended: bool = False
     ) -> Iterator[Features]:
-        chunk = self._buffer.cut(ended=ended)
-        if chunk is None:
-            return
-        inputs = collate([chunk.waveform])
-        if statistics is not None:
-            inputs["statistics"] = statistics[np.newaxis]
-        features = self._session.run("frontend", inputs)["features"][0]
-        yield features[chunk.skipped : chunk.skipped + chunk.frames]
+        while (chunk := self._buffer.cut(ended=ended)) is not None:
+            inputs = collate([chunk.waveform])
+            if statistics is not None:
+                inputs["statistics"] = statistics[np.newaxis]
+            features = self._session.run("frontend", inputs)["features"][0]
+            yield features[chunk.skipped : chunk.skipped + chunk.frames]

@@ -67,18 +67,19 @@ class Graphs:
 
     @property
     def placement(self) -> dict[str, Placement]:
-        """Where each graph opened so far runs."""
+        """Where each graph opened so far runs; by the names of files, without `.onnx`."""
         return self.session.placement
 
     def prepare(self, graph: str) -> None:
-        """Open a graph now rather than when it is first run.
+        """Open a graph now, in all fixed shapes, rather than when it is first run.
 
         Raises:
             GraphMissingError: the model has no such graph.
             BundleIntegrityError: a file of it is missing or damaged.
             ProviderError: it does not run on the requested provider.
         """
-        self.session.open(graph)
+        for shape in self.session.shapes:
+            self.session.open(graph, shape)
 
     def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Tensors:
         """Run one graph on padded batches, by the tensor names in `w2v_edge.bundle`.

@@ -25,7 +25,7 @@ from w2v_edge.runtime.recordings import (
 from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import GrowingStatistics, Statistics
 from w2v_edge.runtime.stream import SplitEncoder, Stream, check_graphs
-from w2v_edge.runtime.window import FrameWindow, Window
+from w2v_edge.runtime.window import FrameWindow, Window, remark_on_windows
 
 OUTPUTS: dict[str, frozenset[str]] = {
     "tokenizer": frozenset({"codes"}),
@@ -119,6 +119,7 @@ def run_long(
     """
     check_graphs(session.manifest)
     frames = None if window is None else FrameWindow.of(window, session.manifest)
+    remark_on_windows(session.manifest, window)
     statistics, recording = measure_statistics(session, recording)
     encoder = SplitEncoder(session, statistics, frames)
     grown: dict[str, GrowingArray] = {}
@@ -147,6 +148,7 @@ def encode_blocks(
     check_graphs(session.manifest)
     if window is not None:
         FrameWindow.of(window, session.manifest)
+        remark_on_windows(session.manifest, window)
     return _blocks(session, recording, window)
 
 

@@ -40,7 +40,13 @@ from w2v_edge.runtime.session import Session
 from w2v_edge.runtime.statistics import RunningStatistics, Statistics, choose_statistics
 from w2v_edge.runtime.stream import Stream
 from w2v_edge.runtime.units import Units
-from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window, default_window
+from w2v_edge.runtime.window import (
+    STREAM_WINDOW,
+    Window,
+    check_window,
+    default_window,
+    whole_seconds,
+)
 from w2v_edge.text.aligner import Aligner, Alignment, Unknown
 from w2v_edge.text.decoding import Decoder, GreedyDecoder, Transcription
 from w2v_edge.text.language_model import LanguageModelFiles
@@ -56,9 +62,6 @@ Classes = Classification | FrameClassification | dict[str, Classification]
 
 ClassesOverTime = WindowedClassification | dict[str, WindowedClassification]
 """Result of `Model.classify` with `every`; of several classifiers by name."""
-
-WHOLE_SECONDS = 60.0
-"""Longer recordings are tokenized block by block: the codes are the same, and memory stays flat."""
 
 
 def load(
@@ -696,7 +699,7 @@ class Model(Graphs):
         ):
             max_seconds, window = attention
         else:
-            max_seconds, window = WHOLE_SECONDS, None
+            max_seconds, window = whole_seconds(self.manifest), None
         batch_seconds = self._batch_seconds
         if batch_seconds is None:
             batch_seconds = self._default_batch_seconds(task) if len(recordings) > 1 else 0.0

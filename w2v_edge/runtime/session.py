@@ -6,12 +6,21 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from w2v_edge.bundle import Bundle, Manifest, TensorInfo, Tensors
+from w2v_edge.bundle import (
+    Bundle,
+    FixedShape,
+    GraphInfo,
+    Manifest,
+    TensorInfo,
+    Tensors,
+    file_stem,
+)
 from w2v_edge.errors import InferenceError, InputError, W2VEdgeError, one_line
 from w2v_edge.providers import (
     Execution,
@@ -25,16 +34,13 @@ from w2v_edge.providers import (
 )
 from w2v_edge.providers.placement import sample_inputs
 from w2v_edge.runtime import forking
-from w2v_edge.runtime.encoding import FrameTimes
 from w2v_edge.runtime.inputs import check_inputs
+from w2v_edge.runtime.padding import choose_shape, pad_batches, pad_to_bucket, sizes_of, trim
 
 T = TypeVar("T")
 
 DLPACK_CPU = 1
 """The CPU's device type in DLPack."""
-
-SHORTEST_BUCKET = 0.5
-"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Session:
         """Start with no graph opened, and with locks that nobody holds."""
         self._graphs: dict[str, OpenGraph] = {}
         self._changing = threading.Lock()
-        self._opening = {name: threading.Lock() for name in self.manifest.graphs}
+        self._opening = {name: threading.Lock() for name in self.manifest.graph_files}
         self._slots: dict[str, threading.BoundedSemaphore] = {}
 
     @property
@@ -92,7 +98,7 @@ class Session:
 
     @property
     def placement(self) -> dict[str, Placement]:
-        """Where each graph opened so far runs."""
+        """Where each graph opened so far runs; by the names of files, without `.onnx`."""
         return {name: graph.placement for name, graph in dict(self._graphs).items()}
 
     def close(self) -> None:
@@ -104,7 +110,8 @@ class Session:
     def release(self, graph: str) -> None:
         """Release one graph; its next run opens it again. Runs in progress end normally."""
         with self._changing:
-            self._graphs.pop(graph, None)
+            for shape in self.shapes:
+                self._graphs.pop(file_stem(graph, shape), None)
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's sessions, whose threads do not exist here."""
@@ -123,15 +130,34 @@ class Session:
             ProviderError: the requested provider did not start, or does not run the graph.
             InferenceError: onnxruntime refused the inputs or ran out of memory.
         """
-        opened = self._graphs.get(graph) or self.open(graph)
         if not all(len(tensor) for tensor in inputs.values()):
             return self._run_no_rows(graph, inputs)
-        given, frames = inputs, None
-        if opened.provider.buckets:
-            given, frames = self._pad_to_bucket(inputs)
+        if self.manifest.shapes:
+            return self._run_fixed(graph, inputs)
+        opened = self._graphs.get(graph) or self.open(graph)
+        if not opened.provider.buckets or "waveform" not in inputs:
+            return self._run(graph, opened, inputs)
+        found = self._run(graph, opened, pad_to_bucket(inputs, self.manifest.sample_rate))
+        return trim(self.manifest, graph, found, {"samples": inputs["waveform"].shape[1]})
+
+    def _run_fixed(self, graph: str, inputs: Tensors) -> Tensors:
+        """Run a graph of the smallest fixed shape that holds the inputs, in as many batches."""
+        info = self._info(graph)
+        sizes = sizes_of(info.inputs, {name: x.shape for name, x in inputs.items()})
+        shape = choose_shape(graph, self.manifest.shapes, sizes)
+        opened = self._graphs.get(file_stem(graph, shape)) or self.open(graph, shape)
+        batches = [
+            self._run(graph, opened, batch) for batch in pad_batches(info.inputs, inputs, shape)
+        ]
+        joined = batches[0]
+        if len(batches) > 1:
+            joined = {name: np.concatenate([x[name] for x in batches]) for name in opened.names}
+        return trim(self.manifest, graph, joined, sizes)
+
+    def _run(self, graph: str, opened: OpenGraph, inputs: Tensors) -> Tensors:
         with opened.slots:
             try:
-                values = opened.session.run(opened.names, given)
+                values = opened.session.run(opened.names, inputs)
             except Exception as error:
                 raise _refused(graph, error) from error
         for tensor, value in zip(opened.outputs, values, strict=True):
@@ -141,8 +167,7 @@ class Session:
                     f"graph {graph!r}: output {tensor.name!r} has shape {value.shape}, "
                     f"expected axes {', '.join(map(str, tensor.axes))}; export again"
                 )
-        outputs = dict(zip(opened.names, values, strict=True))
-        return outputs if frames is None else _trim(self.manifest, graph, outputs, frames)
+        return dict(zip(opened.names, values, strict=True))
 
     def run_on_device(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run a graph and leave its outputs on the provider's device.
@@ -160,11 +185,12 @@ class Session:
             InputError: another type, or tensors that do not fit the graph or each other.
             InferenceError: onnxruntime refused the inputs.
         """
-        ort = import_onnxruntime()
-        opened = self.open(graph)
+        ort, info = import_onnxruntime(), self._info(graph)
         # They own the memory that the binding points to, until the run ends.
         values = {name: _as_ort_value(ort, name, tensor) for name, tensor in inputs.items()}
-        check_inputs(graph, self.manifest.graphs[graph].inputs, values)
+        check_inputs(graph, info.inputs, values)
+        sizes = sizes_of(info.inputs, {name: x.shape() for name, x in values.items()})
+        opened = self.open(graph, self._exact_shape(graph, sizes))
         device, number = self._device(opened)
         if not all(value.shape()[0] for value in values.values()):
             rows = self._run_no_rows(graph, {name: x.numpy() for name, x in values.items()})
@@ -192,24 +218,60 @@ class Session:
         row = {name: np.zeros((1, *x.shape[1:]), x.dtype) for name, x in inputs.items()}
         return {name: values[:0] for name, values in self.run(graph, row).items()}
 
-    def open(self, graph: str) -> OpenGraph:
+    def open(self, graph: str, shape: FixedShape | None = None) -> OpenGraph:
         """Open a graph, if it is not open yet; opening one does not block others.
 
+        Args:
+            graph: its name.
+            shape: of a bundle with fixed shapes, by default the smallest.
+
         Raises:
+            GraphMissingError: the bundle has no such graph.
             InferenceError: the session was closed.
         """
-        if graph not in self._opening:
-            self.bundle.check_data(graph)
-        with self._opening[graph]:
+        self._info(graph)
+        shape = shape or self.shapes[0]
+        stem = file_stem(graph, shape)
+        with self._opening[stem]:
             with self._changing:
                 self._check_open()
-                opened = self._graphs.get(graph)
+                opened = self._graphs.get(stem)
             if opened is None:
-                opened = self._open(graph)
+                opened = self._open(graph, shape)
                 with self._changing:
                     self._check_open()
-                    self._graphs[graph] = opened
+                    self._graphs[stem] = opened
             return opened
+
+    @property
+    def shapes(self) -> tuple[FixedShape | None, ...]:
+        """The fixed shapes, the smallest first; a single None for open axes."""
+        return self.manifest.shapes or (None,)
+
+    def _info(self, graph: str) -> GraphInfo:
+        if graph not in self.manifest.graphs:
+            self.bundle.check_data(graph)
+        return self.manifest.graphs[graph]
+
+    def _exact_shape(self, graph: str, sizes: dict[str, int]) -> FixedShape | None:
+        """Return the fixed shape that inputs have; None for open axes.
+
+        Raises:
+            InputError: no shape is theirs; tensors on a device are not padded.
+        """
+        shapes = self.manifest.shapes
+        for shape in shapes:
+            if all(shape.axes[axis] == size for axis, size in sizes.items()) or not sizes["batch"]:
+                return shape
+        if not shapes:
+            return None
+        found, expected = (
+            ", ".join(f"{axis}={x[axis]}" for axis in sizes) for x in (sizes, shapes[-1].axes)
+        )
+        raise InputError(
+            f"graph {graph!r}: found {found}, expected a shape of this bundle, such as {expected}; "
+            "run pads its inputs, run_on_device does not"
+        )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -221,7 +283,7 @@ class Session:
         Raises:
             ProviderError: it does not run on the requested provider.
         """
-        return self._checked(graph, lambda: self._open_proven(graph))[1]
+        return self._checked(graph, lambda: self._open_proven(graph, self.shapes[0]))[1]
 
     def profile(self, graph: str, runs: int, inputs: Tensors) -> list[dict[str, Any]]:
         """Run a graph `runs` times in a separate session with profiling enabled.
@@ -229,16 +291,25 @@ class Session:
         Returns:
             onnxruntime's events. Errors as for `run`.
         """
-        path = self.bundle.path(f"{graph}.onnx")
-        given = self._pad_to_bucket(inputs)[0] if self.execution.info.buckets else inputs
+        info, shape, given = self._info(graph), None, inputs
+        if self.manifest.shapes:
+            sizes = sizes_of(info.inputs, {name: x.shape for name, x in inputs.items()})
+            shape = choose_shape(graph, self.manifest.shapes, sizes)
+            given = next(pad_batches(info.inputs, inputs, shape))
+        elif self.execution.info.buckets:
+            given = pad_to_bucket(inputs, self.manifest.sample_rate)
+        path = self._path(graph, shape)
         return self._checked(graph, lambda: profiled(path, self.execution, given, runs=runs))[0]
 
-    def _open(self, graph: str) -> OpenGraph:
+    def _path(self, graph: str, shape: FixedShape | None) -> Path:
+        return self.bundle.path(f"{file_stem(graph, shape)}.onnx")
+
+    def _open(self, graph: str, shape: FixedShape | None) -> OpenGraph:
         if self.execution.needs_proof:
             forking.check(self.execution.provider)
-            session, placement = self._checked(graph, lambda: self._open_proven(graph))
+            session, placement = self._checked(graph, lambda: self._open_proven(graph, shape))
         else:
-            path = self.bundle.path(f"{graph}.onnx")
+            path = self._path(graph, shape)
             session = self._checked(graph, lambda: open_session(path, self.execution))
             placement = Placement(tuple(session.get_providers()))
         outputs = self.manifest.graphs[graph].outputs
@@ -248,11 +319,12 @@ class Session:
         names = [output.name for output in outputs]
         return OpenGraph(session, outputs, names, placement, provider, slots)
 
-    def _open_proven(self, graph: str) -> tuple[Any, Placement]:
+    def _open_proven(self, graph: str, shape: FixedShape | None) -> tuple[Any, Placement]:
+        axes = None if shape is None else shape.axes
         return open_and_prove(
-            self.bundle.path(f"{graph}.onnx"),
+            self._path(graph, shape),
             self.execution,
-            sample_inputs(self.manifest.graphs[graph], self.manifest.sample_rate),
+            sample_inputs(self._info(graph), self.manifest.sample_rate, axes),
             cache_key=self.manifest.sha256[:16],
         )
 
@@ -282,43 +354,6 @@ class Session:
         device = opened.provider.device
         options = self.execution.options_of(opened.provider)
         return device, int(options.get("device_id", 0)) if device != "cpu" else 0
-
-    def _pad_to_bucket(self, inputs: Tensors) -> tuple[Tensors, int | None]:
-        """Pad waveforms to one of a few lengths; also return the frames of the unpadded length."""
-        waveform = inputs.get("waveform")
-        if waveform is None or waveform.ndim != len(("batch", "samples")):
-            return inputs, None
-        samples = waveform.shape[1]
-        more = bucket_samples(samples, self.manifest.sample_rate) - samples
-        padded = np.pad(waveform, ((0, 0), (0, more)))
-        return inputs | {"waveform": padded}, self.manifest.geometry.frames(samples)
-
-
-def bucket_samples(samples: int, sample_rate: int) -> int:
-    """Return the padded length of a waveform for providers that compile or tune for each length.
-
-    Lengths are 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, ... seconds: the padding is at most half of the
-    samples, and an hour has 26 lengths. `lengths` tells the graph which samples are valid, so the
-    result is the same.
-    """
-    bucket = max(1, int(SHORTEST_BUCKET * sample_rate))
-    while bucket < samples:
-        if bucket * 3 // 2 >= samples:
-            return bucket * 3 // 2
-        bucket *= 2
-    return bucket
-
-
-def _trim(manifest: Manifest, graph: str, outputs: Tensors, frames: int) -> Tensors:
-    """Drop the frames that come from padding to a bucket."""
-    kept = {
-        "frames": frames,
-        "context_frames": FrameTimes.of_manifest(manifest).context_frames(frames),
-    }
-    return {
-        tensor.name: outputs[tensor.name][tuple(slice(kept.get(str(axis))) for axis in tensor.axes)]
-        for tensor in manifest.graphs[graph].outputs
-    }
 
 
 def _as_ort_value(ort: ModuleType, name: str, tensor: Any) -> Any:

@@ -126,18 +126,21 @@ class GrowingStatistics:
     def _add_windows(self) -> None:
         """Run `statistics.onnx` on the windows that are complete, each window once."""
         kernel, stride = self._info.kernel, self._info.stride
-        begin = self._windows.count * stride
-        missing = begin + kernel - self._buffer.end
-        if missing > 0:
-            return
-        count = -missing // stride + 1
-        end = begin + (count - 1) * stride + kernel
-        inputs = collate([self._buffer.view(begin, end)])
-        statistics = self._session.run("statistics", inputs)["statistics"][0]
-        measured = statistics[-2 * self._info.channels :]
-        mean, variance = np.split(measured.astype(np.float64), 2)
-        self._windows += Moments(count, mean, variance / self._unbiased(count))
-        self._buffer.release(begin + count * stride)
+        most = self._session.manifest.most_samples
+        while True:
+            begin = self._windows.count * stride
+            room = self._buffer.end - begin
+            room = room if most is None else min(room, most)
+            if room < kernel:
+                return
+            count = (room - kernel) // stride + 1
+            end = begin + (count - 1) * stride + kernel
+            inputs = collate([self._buffer.view(begin, end)])
+            statistics = self._session.run("statistics", inputs)["statistics"][0]
+            measured = statistics[-2 * self._info.channels :]
+            mean, variance = np.split(measured.astype(np.float64), 2)
+            self._windows += Moments(count, mean, variance / self._unbiased(count))
+            self._buffer.release(begin + count * stride)
 
 
 class PeriodicStatistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any
@@ -52,14 +53,54 @@ class Window:
 LONG_WINDOW = Window(step=20.0, left=5.0, right=5.0)
 """Default for recordings beyond the longest full-attention length."""
 
+WHOLE_SECONDS = 60.0
+"""Longest recording that is run whole where no attention is."""
+
 STREAM_WINDOW = Window(step=0.32, left=4.0, right=0.32)
 """Default for streams."""
 
 
 def default_window(manifest: Manifest) -> Window:
     """Return the window for long recordings, smaller if the model's full attention is shorter."""
+    hop, seconds = _group(manifest)
+    groups = manifest.shapes[-1].frames // hop if manifest.shapes else math.inf
+    if groups * seconds < LONG_WINDOW.seconds:
+        step = max(1, 2 * groups // 3)
+        left = (groups - step) // 2
+        return Window(step * seconds, left * seconds, (groups - step - left) * seconds)
     share = min(1.0, manifest.longest_context_seconds / LONG_WINDOW.seconds)
     return Window(LONG_WINDOW.step * share, LONG_WINDOW.left * share, LONG_WINDOW.right * share)
+
+
+def _group(manifest: Manifest) -> tuple[int, float]:
+    """Return the frames that windows are whole numbers of, and their seconds.
+
+    They are those of a context frame, and of a group of frames that SEW's transformer sees as one:
+    groups begin with those of the recording.
+    """
+    hop = FrameTimes.of_manifest(manifest).context.hop * manifest.squeeze
+    return hop, hop * manifest.hop / manifest.sample_rate
+
+
+def whole_seconds(manifest: Manifest) -> float:
+    """Return the longest recording that is run whole where no attention is, in seconds.
+
+    Longer ones are run block by block: the results are the same, and memory stays flat.
+    """
+    most = manifest.most_samples
+    return WHOLE_SECONDS if most is None else min(WHOLE_SECONDS, most / manifest.sample_rate)
+
+
+def remark_on_windows(manifest: Manifest, window: Window | None) -> None:
+    """Warn of the default window of a bundle with fixed shapes, which may be short."""
+    if manifest.shapes and window is not None and window == default_window(manifest):
+        longest = manifest.longest_context_seconds
+        warnings.warn(
+            f"found audio beyond {longest:g} s, the largest shape of this bundle: its context is "
+            f"computed in windows of {longest:g} s and differs from that of the whole recording; "
+            "export with larger --samples, or choose a window",
+            stacklevel=2,
+        )
 
 
 def check_window(window: object, manifest: Manifest) -> Window:
@@ -113,14 +154,23 @@ class FrameWindow:
                 f"{manifest.longest_context_seconds:g} s, expected whole recordings up to that"
             )
         check_window(window, manifest)
-        # The transformer of SEW sees groups of frames, which begin with those of the recording.
-        hop = FrameTimes.of_manifest(manifest).context.hop * manifest.squeeze
-        seconds = hop * manifest.hop / manifest.sample_rate
+        hop, seconds = _group(manifest)
         # In floating point a multiple of a frame's length is often slightly more.
         step, left, right = (
             hop * math.ceil(x / seconds - 1e-6) for x in (window.step, window.left, window.right)
         )
-        return cls(max(hop, step), left, right)
+        rounded = cls(max(hop, step), left, right)
+        rounded._check_frames(manifest)
+        return rounded
+
+    def _check_frames(self, manifest: Manifest) -> None:
+        """Raise `InputError` for more frames than graphs of fixed shapes have."""
+        found = self.left + self.step + self.right
+        if manifest.shapes and found > manifest.shapes[-1].frames:
+            raise InputError(
+                f"found a window of {found} frames, expected at most {manifest.shapes[-1].frames}, "
+                "the largest shape of this bundle; choose a smaller step, left or right"
+            )
 
 
 class ContextStream:

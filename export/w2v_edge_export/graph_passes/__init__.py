@@ -40,15 +40,24 @@ def residual_sums(model: ir.Model, target: Target) -> None:
             node.op_type = "Sum"
 
 
-def _fold_constants(model: ir.Model, _: Target) -> None:
-    """Fold expressions of constants; weights, however small, keep their names."""
+def fold_constants(model: ir.Model, *, infer_shapes: bool = False) -> None:
+    """Fold expressions of constants; weights, however small, keep their names.
+
+    Args:
+        model: the graph, changed in place.
+        infer_shapes: infer the shape of each value on the way, so that shapes are constants too.
+    """
     weights = set(model.graph.initializers.values())
 
     def should_fold(node: ir.Node) -> bool | None:
         return False if weights.intersection(node.inputs) else None
 
     onnxscript.optimizer.fold_constants(
-        model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=should_fold
+        model,
+        onnx_shape_inference=infer_shapes,
+        input_size_limit=FOLD_LIMIT,
+        output_size_limit=FOLD_LIMIT,
+        should_fold=should_fold,
     )
 
 
@@ -80,7 +89,7 @@ PASSES: dict[str, Pass | None] = {
     "lower-grouped-conv": lower_grouped_conv,
     "residual-sums": residual_sums,
     "half-precision": None,
-    "fold-constants": _fold_constants,
+    "fold-constants": lambda model, _: fold_constants(model),
     "share-subexpressions": _common(common.CommonSubexpressionEliminationPass),
     "drop-identities": _common(common.IdentityEliminationPass),
     "drop-unused": _common(common.RemoveUnusedNodesPass, common.RemoveUnusedOpsetsPass),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Literal
 
@@ -13,6 +13,9 @@ from w2v_edge.errors import ConfigError
 CONTRIB = "com.microsoft"
 """The domain of onnxruntime's own operators."""
 
+STANDARD_PRECISIONS = ("fp32", "fp16")
+"""Precisions whose graphs have standard operators only."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -21,7 +24,8 @@ class Target:
     Attributes:
         name: name of the profile.
         description: one line for `--help`.
-        shapes: `dynamic`, batch and time.
+        shapes: `dynamic`, batch and time, unless an export asks for others; or `fixed`, which an
+            export has to choose.
         tiling: `scan` runs the front end over tiles of time in the graph, `none` over the whole.
         tile_seconds: longest tile.
         opset: version of ai.onnx.
@@ -33,7 +37,7 @@ class Target:
 
     name: str
     description: str
-    shapes: Literal["dynamic"]
+    shapes: Literal["dynamic", "fixed"]
     tiling: Literal["scan", "none"]
     tile_seconds: float
     opset: int
@@ -41,6 +45,14 @@ class Target:
     domains: tuple[str, ...]
     precisions: tuple[str, ...]
     ort_format: bool = False
+
+    def fixed(self) -> Target:
+        """Return the profile for graphs of fixed shapes: no loop, no branch, standard operators.
+
+        Of the standard's operators all shapes can be inferred; integer products are not among them.
+        """
+        precisions = tuple(x for x in self.precisions if x in STANDARD_PRECISIONS)
+        return replace(self, shapes="fixed", tiling="none", domains=("",), precisions=precisions)
 
 
 def target_names() -> list[str]:

@@ -77,7 +77,7 @@ def write_folder(model: SpeechModel, folder: Path, *, force: bool = False) -> No
         from safetensors.torch import save_file
     except ImportError as error:
         raise MissingExtraError("writing safetensors", "safetensors", "export") from error
-    check_overwritable(folder, {*JSON_FILES, SAFETENSORS}, "a transformers folder")
+    check_overwritable(folder, {*JSON_FILES, SAFETENSORS}.__contains__, "a transformers folder")
     kind = _class_kind(model.config)
     state = model.state_dict()
     prefix = "" if kind == "body" else f"{family_for(model.config.architecture).tensor_prefix}."

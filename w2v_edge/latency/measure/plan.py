@@ -97,6 +97,15 @@ def open_bundles(folders: Sequence[Path]) -> list[NamedBundle]:
     return opened
 
 
+def default_seconds(named: Sequence[NamedBundle]) -> tuple[float, ...]:
+    """Return the lengths of audio to measure: 1 and 10 s, or those of the first fixed shapes."""
+    for one in named:
+        if one.bundle.manifest.shapes:
+            rate = one.bundle.manifest.sample_rate
+            return tuple(shape.samples / rate for shape in one.bundle.manifest.shapes)
+    return 1.0, 10.0
+
+
 def make_cases(named: Sequence[NamedBundle], matrix: Matrix) -> list[BenchmarkCase]:
     """Return all cases; cases that differ in bundle or provider only are neighbours.
 
@@ -208,7 +217,8 @@ def _check_length(one: NamedBundle, graph: str, seconds: float, scenario: Scenar
     manifest = one.bundle.manifest
     shortest = manifest.min_samples / manifest.sample_rate
     longest = MAX_SECONDS
-    if graph in {"encoder", "context"} and scenario != "streaming":
+    whole = graph in {"encoder", "context"} or manifest.shapes
+    if whole and scenario != "streaming":
         longest = min(longest, manifest.longest_context_seconds)
     if not shortest <= seconds <= longest:
         raise InputError(
