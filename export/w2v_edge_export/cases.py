@@ -70,8 +70,8 @@ class ParityCase:
 
     @property
     def is_batch(self) -> bool:
-        """Whether there are several utterances."""
-        return len(self.utterances) > 1
+        """Whether there are several utterances, or padding."""
+        return len(self.utterances) > 1 or self.utterances[0].samples < self.samples
 
     @property
     def is_speech(self) -> bool:
