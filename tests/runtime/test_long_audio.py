@@ -156,19 +156,28 @@ def test_logits_and_text_of_long_recordings(ctc_bundle: Path, minutes: Floats) -
 
 
 @settings(max_examples=30)
-@given(cuts=st.lists(st.integers(0, 20_000), max_size=6), kernel=st.integers(1, 12))
-def test_statistics_of_pieces(cuts: list[int], kernel: int, minutes: Floats) -> None:
-    """Statistics of any chunks, merged, are those of the whole."""
+@given(
+    cuts=st.lists(st.integers(0, 20_000), max_size=6),
+    kernel=st.integers(1, 12),
+    most=st.none() | st.integers(36, 5_000),
+)
+def test_statistics_of_pieces(
+    cuts: list[int], kernel: int, most: int | None, minutes: Floats
+) -> None:
+    """Statistics of any chunks, merged, are those of the whole; a graph may take `most` samples."""
     stride = 5
     weight = np.random.default_rng(kernel).standard_normal((kernel, 3))
 
     def measure(samples: Floats) -> Floats:
+        assert most is None or len(samples) <= most or len(samples) == len(waveform)
         windows = np.lib.stride_tricks.sliding_window_view(samples, kernel)[::stride] @ weight
         return np.concatenate([windows.mean(axis=0), windows.var(axis=0)]).astype(np.float32)
 
     waveform = minutes[: 20_000 + kernel]
     session = SimpleNamespace(
-        manifest=SimpleNamespace(statistics=StatisticsInfo(True, 3, kernel, stride)),
+        manifest=SimpleNamespace(
+            statistics=StatisticsInfo(True, 3, kernel, stride), most_samples=most
+        ),
         run=lambda _, inputs: {"statistics": measure(inputs["waveform"][0])[np.newaxis]},
     )
     growing = GrowingStatistics(session)  # type: ignore[arg-type]
