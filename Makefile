@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENVINO := .venv-openvino
+PLUGINS := .venv-plugins
 FUZZ := .venv-fuzz
 EMULATED := .emulated
 FUZZ_SECONDS ?= 300
@@ -17,7 +18,7 @@ CHROMIUM ?= /usr/bin/chromium
 ORT_INCLUDE ?= /usr/include/onnxruntime
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
-.PHONY: demo test test-openvino test-arm64 fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
+.PHONY: demo test test-openvino test-plugins test-arm64 fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
 
 demo: $(VENV)/.user
 	$(BIN)/w2v-edge demo --force
@@ -30,6 +31,12 @@ test: $(VENV)/.dev
 test-openvino: $(VENV)/.dev $(OPENVINO)/.ready
 	$(BIN)/python -m tests.openvino.bundles $(OPENVINO)/bundles
 	W2V_EDGE_OPENVINO_BUNDLES=$(OPENVINO)/bundles $(OPENVINO)/bin/python -m pytest tests/openvino
+
+# Plugin providers beside the usual onnxruntime, in a venv of their own, without PyTorch. WebGPU needs a
+# Vulkan driver, and is skipped without one.
+test-plugins: $(VENV)/.dev $(PLUGINS)/.ready
+	$(BIN)/python -m tests.openvino.bundles $(PLUGINS)/bundles
+	W2V_EDGE_OPENVINO_BUNDLES=$(PLUGINS)/bundles $(PLUGINS)/bin/python -m pytest tests/plugins
 
 # Emulated ARM64 and older x86 processors: needs x86 and Debian's apt, no root. Installs nothing.
 test-arm64: $(VENV)/.dev
@@ -82,7 +89,7 @@ fuzz: $(FUZZ)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(FUZZ) $(EMULATED) .venv-floor export/apps/*/node_modules \
+	rm -rf $(VENV) $(OPENVINO) $(PLUGINS) $(FUZZ) $(EMULATED) .venv-floor export/apps/*/node_modules \
 		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -117,6 +124,12 @@ $(OPENVINO)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m venv $(OPENVINO)
 	$(OPENVINO)/bin/$(PIP_INSTALL) --constraint constraints.txt --editable '.[openvino,cli]' \
 		pytest hypothesis
+	touch $@
+
+$(PLUGINS)/.ready: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m venv $(PLUGINS)
+	$(PLUGINS)/bin/$(PIP_INSTALL) --constraint constraints.txt --editable '.[cpu,cli]' \
+		onnxruntime-ep-openvino onnxruntime-ep-webgpu pytest hypothesis
 	touch $@
 
 $(FUZZ)/.ready: pyproject.toml constraints.txt

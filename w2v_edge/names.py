@@ -9,7 +9,16 @@ Precision = Literal["fp32", "fp16", "int8", "int4"]
 Kind = Literal["body", "pretraining", "ctc", "utterance", "frame", "xvector", "pooled"]
 TargetName = Literal["cpu", "coreml", "cuda", "directml", "mobile", "openvino", "qnn", "web"]
 Provider = Literal[
-    "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml", "qnn", "xnnpack", "webgpu"
+    "cpu",
+    "cuda",
+    "tensorrt",
+    "openvino",
+    "coreml",
+    "directml",
+    "qnn",
+    "xnnpack",
+    "webgpu",
+    "tensorrt-rtx",
 ]
 Pooling = Literal["mean", "mean,std"]
 Power = Literal["high", "low"]

@@ -241,6 +241,9 @@ def _profile(target: str, precision: str, samples: Sequence[int], batch: int | N
             f"target {target!r} takes graphs of fixed shapes; give the samples of each, such as "
             "--samples 16000,160000"
         )
+    largest = profile.largest_batch
+    if batch is not None and largest is not None and batch > largest:
+        raise ConfigError(f"--batch: target {target!r} takes at most {largest}, found {batch}")
     if batch is not None and not samples:
         raise ConfigError("--batch: a batch has a fixed size with fixed --samples only")
     return fixed if samples else profile

@@ -187,6 +187,7 @@ def test_wrong_shapes_are_refused(
     [
         ({"target": "qnn"}, "target 'qnn' takes graphs of fixed shapes; give the samples"),
         ({"batch": 2}, "with fixed --samples only"),
+        ({"batch": 2, "samples": [8_000], "target": "qnn"}, "takes at most 1, found 2"),
         ({"samples": [1_000]}, "the largest from 1200 to"),
         ({"samples": [300, 8_000]}, "expected at least 400"),
         ({"samples": [10**9]}, "the largest from 1200 to"),

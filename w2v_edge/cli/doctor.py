@@ -28,6 +28,8 @@ from w2v_edge.providers import (
 from w2v_edge.providers.installation import WHEELS, conflict, installed_wheels
 from w2v_edge.providers.instructions import instructions
 from w2v_edge.providers.machine import total_memory
+from w2v_edge.providers.plugins import plugin_states
+from w2v_edge.providers.session import FATAL
 
 PACKAGES = (
     "w2v-edge",
@@ -54,7 +56,8 @@ HEAVIEST = 8
 def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
     """Show versions, execution providers, threads and limits, and how to fix the installation.
 
-    Also the processor's instructions that onnxruntime uses for products, or could use.
+    Also the processor's instructions that onnxruntime uses for products, or could use, and
+    installed packages of plugin providers with the devices that they find.
 
     With --bundle, each graph is profiled on --provider: the fractions of operators and of their
     time by provider, and the slowest operators.
@@ -64,6 +67,7 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
         "platform": platform.platform(),
         "instructions": instructions(),
         "providers": _providers(),
+        "plugins": _plugins(),
         "threads": {
             "cores": os.cpu_count(),
             "usable": usable_cores(),
@@ -113,6 +117,8 @@ def _print(report: dict[str, Any]) -> None:
     quota, limit = threads["cgroup quota"], memory["cgroup limit"]
     console().print(f"platform: {report['platform']}")
     console().print(f"execution providers: {', '.join(report['providers']) or 'none'}")
+    for name, state in report["plugins"].items():
+        console().print(f"plugin: {name}: {state}", soft_wrap=True)
     console().print(
         f"threads: {threads['default']} by default; {threads['cores']} cores, "
         f"{threads['fast']} of them fast and allowed, "
@@ -170,6 +176,16 @@ def _providers() -> list[str]:
     except MissingExtraError:
         return []
     return available
+
+
+def _plugins() -> dict[str, str]:
+    """Return the state of each installed plugin provider, whose library is loaded here."""
+    try:
+        ort = import_onnxruntime()
+    except MissingExtraError:
+        return {}
+    ort.set_default_logger_severity(FATAL)
+    return plugin_states(ort)
 
 
 def _remedies() -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from w2v_edge.errors import MissingExtraError, ProviderError
+from w2v_edge.providers.plugins import is_plugin, load_plugin
 from w2v_edge.providers.table import TABLE
 
 WHEELS = (
@@ -61,9 +62,13 @@ def check_installed(ort: ModuleType, provider: str) -> None:
     """Check that the installed onnxruntime has a provider, and the machine its driver.
 
     Raises:
-        ProviderError: the wheel lacks the provider, wheels conflict, or the driver is missing.
+        ProviderError: the wheel lacks the provider, wheels conflict, the driver is missing, or a
+            plugin's library does not load.
     """
     row = TABLE[provider]
+    if is_plugin(ort, provider):
+        load_plugin(ort, provider)
+        return
     available = ort.get_available_providers()
     if row.ort_name not in available:
         wheels = installed_wheels()

@@ -24,6 +24,7 @@ from w2v_edge.providers.installation import (
 )
 from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.placement import Placement, check, refusal, summarise
+from w2v_edge.providers.plugins import add_plugin, is_plugin
 from w2v_edge.providers.table import TABLE
 
 FATAL = 4
@@ -102,9 +103,16 @@ def _profile(
 def _open(ort: ModuleType, path: Path, execution: Execution, options: Any, cache_key: str) -> Any:
     if execution.info.library:
         preload_libraries(ort)
-    providers = _providers(ort, execution, cache_key)
     try:
-        session = _session_class(ort)(str(path), options, providers=providers)
+        providers = _providers(ort, execution, cache_key)
+        if any(is_plugin(ort, name) for name, _ in execution.providers):
+            _add_providers(ort, options, execution, providers)
+            providers = []
+        session = _session_class(ort)(str(path), options, providers=providers or None)
+    except ProviderError:
+        if not execution.allow_fallback:
+            raise
+        session = ort.InferenceSession(str(path), options, providers=[TABLE["cpu"].ort_name])
     except Exception as error:
         if not execution.needs_proof:
             raise
@@ -153,6 +161,22 @@ def _providers(
         # Shape arithmetic stays on the CPU by design.
         providers.append((cpu, {}))
     return providers
+
+
+def _add_providers(
+    ort: ModuleType, options: Any, execution: Execution, builtin: list[tuple[str, dict[str, str]]]
+) -> None:
+    """Add plugins and built-in providers to a session's options, first choice first.
+
+    onnxruntime takes plugins there only, and then all others too; the CPU's comes last by itself.
+    """
+    own = dict(builtin)
+    for name, given in execution.providers:
+        ort_name = TABLE[name].ort_name
+        if is_plugin(ort, name):
+            add_plugin(ort, options, name, given, execution.threads)
+        elif ort_name in own and name != "cpu":
+            options.add_provider(ort_name, own[ort_name])
 
 
 def _options(ort: ModuleType, execution: Execution) -> Any:

@@ -11,6 +11,24 @@ CPU_GROUP_SECONDS, ACCELERATOR_GROUP_SECONDS = 60.0, 600.0
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """Package with a provider's library, beside any onnxruntime of version 1.23 or newer.
+
+    Attributes:
+        package: distribution.
+        module: its module, with `get_library_path()`.
+        options: default options; `{threads}` stands for the number of threads, and `device_type`
+            for the kind of device.
+        without_device: what to do if it serves no device.
+    """
+
+    package: str
+    module: str
+    options: dict[str, str] = field(default_factory=dict)
+    without_device: str = "check the driver"
+
+
+@dataclass(frozen=True)
 class ProviderInfo:
     """One execution provider.
 
@@ -31,6 +49,7 @@ class ProviderInfo:
             not survive a fork.
         batch_seconds: seconds of audio in a batch, padding included.
         group_seconds: seconds of audio that are buffered to form batches.
+        plugin: package that adds it to an onnxruntime without it; None if there is none.
     """
 
     ort_name: str
@@ -46,6 +65,7 @@ class ProviderInfo:
     forks: bool = False
     batch_seconds: float = ACCELERATOR_BATCH_SECONDS
     group_seconds: float = ACCELERATOR_GROUP_SECONDS
+    plugin: Plugin | None = None
 
 
 def _wheel(name: str) -> str:
@@ -115,6 +135,16 @@ TABLE: dict[str, ProviderInfo] = {
         },
         batch_seconds=CPU_BATCH_SECONDS,
         group_seconds=CPU_GROUP_SECONDS,
+        plugin=Plugin(
+            "onnxruntime-ep-openvino",
+            "onnxruntime_ep_openvino",
+            # It ignores the options above.
+            options={
+                "device_type": "CPU",
+                "load_config": '{{"CPU": {{"INFERENCE_PRECISION_HINT": "f32", '
+                '"INFERENCE_NUM_THREADS": "{threads}"}}}}',
+            },
+        ),
     ),
     "coreml": ProviderInfo(
         "CoreMLExecutionProvider",
@@ -137,10 +167,11 @@ TABLE: dict[str, ProviderInfo] = {
     "qnn": ProviderInfo(
         "QNNExecutionProvider",
         "onnxruntime-qnn",
-        "on Windows on Arm, " + _wheel("onnxruntime-qnn"),
+        "run: pip install onnxruntime-qnn",
         # The default is in some releases the CPU backend, a reference for tests.
         options={"backend_type": "htp"},
         buckets=True,
+        plugin=Plugin("onnxruntime-qnn", "onnxruntime_qnn", options={"backend_type": "htp"}),
     ),
     "xnnpack": ProviderInfo(
         "XnnpackExecutionProvider",
@@ -155,8 +186,23 @@ TABLE: dict[str, ProviderInfo] = {
     "webgpu": ProviderInfo(
         "WebGpuExecutionProvider",
         "onnxruntime-webgpu",
-        _wheel("onnxruntime-webgpu"),
+        "run: pip install onnxruntime-ep-webgpu",
         device="webgpu",
         serial=True,
+        plugin=Plugin(
+            "onnxruntime-ep-webgpu",
+            "onnxruntime_ep_webgpu",
+            without_device="on Linux install libvulkan1 and a GPU's Vulkan driver; "
+            "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1 allows a driver in software",
+        ),
+    ),
+    "tensorrt-rtx": ProviderInfo(
+        "NvTensorRTRTXExecutionProvider",
+        "",
+        "run: pip install onnxruntime-ep-nv-tensorrt-rtx",
+        device="cuda",
+        serial=True,
+        buckets=True,
+        plugin=Plugin("onnxruntime-ep-nv-tensorrt-rtx", "onnxruntime_ep_nv_tensorrt_rtx"),
     ),
 }

@@ -33,6 +33,7 @@ class Target:
         domains: operator domains that may be used.
         precisions: precisions that the runtime supports.
         ort_format: whether the graphs are also written in ORT format, beside the bundle.
+        largest_batch: largest batch of fixed shape; None for any.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     domains: tuple[str, ...]
     precisions: tuple[str, ...]
     ort_format: bool = False
+    largest_batch: int | None = None
 
     def fixed(self) -> Target:
         """Return the profile for graphs of fixed shapes: no loop, no branch, standard operators.

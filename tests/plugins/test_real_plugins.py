@@ -1,0 +1,60 @@
+"""Real plugin providers give the CPU provider's results: `make test-plugins`, in a venv with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import w2v_edge
+from w2v_edge import data
+from w2v_edge.bundle.golden import check_golden
+from w2v_edge.errors import ProviderError
+from w2v_edge.providers.table import TABLE
+
+BUNDLES = "W2V_EDGE_OPENVINO_BUNDLES"
+
+PLUGINS = {name: row.plugin for name, row in TABLE.items() if row.plugin is not None}
+
+
+def _folder(provider: str) -> Path:
+    plugin = PLUGINS[provider]
+    if importlib.util.find_spec(plugin.module) is None:
+        pytest.skip(f"{plugin.package} is not installed; run: make test-plugins")
+    return Path(os.environ[BUNDLES]) / "tiny-openvino"
+
+
+def test_openvino_reproduces_golden_vectors() -> None:
+    """In float32, although the library's own default is bf16 where the processor has it."""
+    with w2v_edge.load(_folder("openvino"), provider="openvino") as model:
+        rows, _ = check_golden(model)
+        assert [row for row in rows if not row.ok] == []
+        for placement in model.placement.values():
+            assert set(placement.nodes or {}) == {TABLE["openvino"].ort_name}
+
+
+def test_a_kind_of_device_that_is_not_there() -> None:
+    """The option `device_type` chooses among the devices that the library lists."""
+    model = w2v_edge.load(_folder("openvino"), provider=("openvino", {"device_type": "NPU"}))
+    with pytest.raises(ProviderError, match=r"found devices of type CPU.*, expected NPU"):
+        model.prepare("encoder")
+
+
+def test_webgpu_gives_the_results_of_the_cpu() -> None:
+    """On any Vulkan driver, such as one in software."""
+    folder = _folder("webgpu")
+    try:
+        model = w2v_edge.load(folder, provider="webgpu")
+        model.prepare("encoder")
+    except ProviderError as error:
+        if "device" not in str(error) and "adapter" not in str(error):
+            raise
+        pytest.skip(f"no Vulkan driver that WebGPU takes: {error}")
+    clip = data.clips(16_000)["en-activated"][:8_000]
+    found, expected = model.encode(clip), w2v_edge.load(folder).encode(clip)
+    np.testing.assert_allclose(found.context, expected.context, atol=1e-4)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    assert (model.placement["encoder"].time or {})[TABLE["webgpu"].ort_name] > 0.5
