@@ -1,4 +1,4 @@
-"""Real plugin providers give the CPU provider's results: `make test-plugins`, in a venv with them."""
+"""Real plugin providers give the CPU provider's results; `make test-plugins` installs them."""
 
 from __future__ import annotations
 
