@@ -166,9 +166,12 @@ def operator_times(
 
 def weights_mb(folder: Path, graph: str) -> float:
     """Return the size of a graph's file and of the files with its weights, in 10^6 bytes."""
-    from w2v_edge.bundle import read_manifest
+    from w2v_edge.bundle import file_stem, read_manifest
 
-    names = (f"{graph}.onnx", *read_manifest(folder).graphs[graph].data)
+    manifest = read_manifest(folder)
+    # Graphs of fixed shapes differ little in size.
+    stem = file_stem(graph, manifest.shapes[0] if manifest.shapes else None)
+    names = (f"{stem}.onnx", *manifest.graphs[graph].data)
     return round(sum((folder / name).stat().st_size for name in names) / 1e6, 3)
 
 
