@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import socket
-import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +56,64 @@ class Ended:
     err: str
 
 
+class Started:
+    """A process that runs `w2v-edge`.
+
+    It is forked from a server that has imported PyTorch, since importing it takes longer than what
+    most of these tests train.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], limit: int) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = [Path(self.folder.name) / name for name in ("out", "err")]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        given = (arguments, environment, *map(str, self.files), limit)
+        self.process = context.Process(target=_work, args=given)
+        self.process.start()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self) -> Ended:
+        """Return what it left; after a minute it is killed."""
+        self.process.join(timeout=60)
+        self.process.kill()
+        self.process.join()
+        texts = [x.read_text() if x.exists() else "" for x in self.files]
+        self.folder.cleanup()
+        assert self.process.exitcode is not None
+        return Ended(self.process.exitcode, *texts)
+
+
+PRELOAD = [
+    *("torch._dynamo", "torch.distributed", "torch.utils.tensorboard", "accelerate", "webdataset"),
+    *("w2v_edge.cli.pretrain", "w2v_edge.cli.finetune", "w2v_edge.training.pretrain"),
+    *("w2v_edge.training.finetune", "w2v_edge.training.shards", "tests.training.helpers"),
+]
+
+
+def _work(
+    arguments: Sequence[str], environment: dict[str, str], out: str, err: str, limit: int
+) -> None:
+    """Run `w2v-edge` in this process, with its output in files."""
+    from w2v_edge.cli.group import run
+
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sys.exit(run(list(arguments)))
+
+
 def start_processes(
-    arguments: Sequence[str | Path], world_size: int, *, max_file_bytes: int | None = None
-) -> list[subprocess.Popen[str]]:
+    arguments: Sequence[str | Path], world_size: int, *, max_file_bytes: int = 0
+) -> list[Started]:
     """Start `w2v-edge` in processes that train together, with the environment of torchrun."""
-
-    def limit() -> None:
-        if max_file_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
-
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = str(server.getsockname()[1])
@@ -72,27 +122,10 @@ def start_processes(
     for rank in range(world_size):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} | group if world_size > 1 else {}
         environment = os.environ | own | {"OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "export")])
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "w2v_edge", *map(str, arguments)],
-                cwd=ROOT,
-                env=environment,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                preexec_fn=limit,  # noqa: PLW1509 - the test has no threads
-            )
-        )
+        started.append(Started([*map(str, arguments)], environment, max_file_bytes))
     return started
 
 
 def run_processes(arguments: Sequence[str | Path], world_size: int, **options: Any) -> list[Ended]:
     """Run `w2v-edge` in processes that train together, to the end."""
-    started = start_processes(arguments, world_size, **options)
-    try:
-        ended = [process.communicate(timeout=60) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [Ended(x.returncode, *texts) for x, texts in zip(started, ended, strict=True)]
+    return [x.wait() for x in start_processes(arguments, world_size, **options)]
