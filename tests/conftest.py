@@ -73,20 +73,6 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_operator_registry() -> Iterator[None]:
-    """Let PyTorch's exporter build its registry of operators once, not for every trace."""
-    try:
-        from torch.onnx._internal.exporter._registration import ONNXRegistry
-    except ImportError:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        made = staticmethod(cache(ONNXRegistry.from_torchlib))
-        patch.setattr(ONNXRegistry, "from_torchlib", made)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def shared_cache(shared_folder: Path) -> Iterator[None]:
     """Caches, of traces above all, are shared by the workers of this run and by nobody else."""
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from w2v_edge_export.graph_builder import known
+from w2v_edge_export.translation import shortcuts
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def trace(part: Part, opset: int) -> ir.Model:
         name: {axis: dims[dim] for axis, dim in part.dynamic.get(name, {}).items()}
         for name in part.inputs
     }
-    with _quiet():
+    with _quiet(), shortcuts():
         program = torch.onnx.export(
             part.module.eval(),
             kwargs=dict(part.inputs),
