@@ -31,14 +31,11 @@ AVOIDED = frozenset({"aten.flatten.using_ints"})
 def shortcuts() -> Iterator[None]:
     """Build the registry of operators once, and decompose only programs that need it."""
     try:
-        registration, passes, decompositions = (
-            importlib.import_module(f"{INTERNAL}.{name}")
-            for name in ("_registration", "_fx_passes", "_decomp")
-        )
-        registry_class, translated = (
-            registration.ONNXRegistry,
-            decompositions.get_onnx_implemented_overloads,
-        )
+        names = ("_registration", "_fx_passes", "_decomp")
+        modules: list[Any] = [importlib.import_module(f"{INTERNAL}.{name}") for name in names]
+        registration, passes, decompositions = modules
+        registry_class = registration.ONNXRegistry
+        translated = decompositions.get_onnx_implemented_overloads
         usual = registry_class.from_torchlib, passes.decompose_with_registry
     except (ImportError, AttributeError):
         yield
