@@ -42,7 +42,7 @@ test-plugins: $(VENV)/.dev $(PLUGINS)/.ready
 test-arm64: $(VENV)/.dev
 	$(BIN)/python -m tests.emulated.prepare $(EMULATED)
 	PYTHONPATH=$(CURDIR) $(BIN)/python -m tests.emulated.bundles $(EMULATED)/bundles
-	W2V_EDGE_EMULATED=$(EMULATED) $(BIN)/python -m pytest -n auto --dist loadgroup tests/emulated
+	W2V_EDGE_EMULATED=$(EMULATED) $(BIN)/python -m pytest -n auto tests/emulated
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -89,7 +89,7 @@ fuzz: $(FUZZ)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(PLUGINS) $(FUZZ) $(EMULATED) .venv-floor export/apps/*/node_modules \
+	rm -rf $(VENV) $(OPENVINO) $(PLUGINS) $(FUZZ) $(EMULATED) .venv-floor .venv-gpu export/apps/*/node_modules \
 		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 import w2v_edge
+from bench.webgpu import Browser
 
 from .conftest import APPS, Clip
 
@@ -56,6 +58,24 @@ def test_the_page_in_chromium(
     )
     print(outcome.stdout)
     assert outcome.returncode == 0, outcome.stdout[-6000:] + outcome.stderr[-2000:]
+
+
+def test_webgpu_gives_the_codes(bundle: Callable[[str], Path]) -> None:
+    """`bench.webgpu` runs a graph with WebGPU in Chromium, and names each operator's provider."""
+    folder = bundle("tiny")
+    model = w2v_edge.load(folder)
+    width = model.manifest.graphs["quantizer"].inputs[0].axes[-1]
+    assert isinstance(width, int)
+    features = np.random.default_rng(0).standard_normal((2, 30, width)).astype(np.float32)
+    with Browser(folder) as browser:
+        found = browser.run("quantizer", features=features)
+        with pytest.raises(RuntimeError, match=r"^graph 'quantizer': .*features"):
+            browser.run("quantizer", waveform=features)
+    expected = model.run("quantizer", features=features)
+    assert set(found) == set(expected)
+    assert np.array_equal(found["codes"], expected["codes"])
+    np.testing.assert_allclose(found["vectors"], expected["vectors"], atol=1e-5)
+    assert "MatMul" in browser.placement["quantizer"]["WebGpuExecutionProvider"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "no-bundle"]])

@@ -1,12 +1,15 @@
 """Debian packages of amd64 and arm64, unpacked into folders; nothing is installed, no root needed.
 
-apt works on lists and states of its own, in the folder `apt`.
+apt works on lists and states of its own, in the folder `apt`. The exit code of
+`python -m tests.emulated.debian FOLDER` tells whether this machine can be given QEMU in this way.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -16,6 +19,8 @@ RELEASE = "bookworm"
 def update(folder: Path) -> None:
     """Read the lists of packages of Debian 12 into `folder/apt`."""
     apt = folder / "apt"
+    if platform.machine() != "x86_64":
+        raise SystemExit(f"found a {platform.machine()} processor; emulated tests need x86_64")
     (apt / "state/lists/partial").mkdir(parents=True, exist_ok=True)
     source = f"deb [signed-by={KEYRING}] {_mirror()} {RELEASE} main\n"
     (apt / "sources.list").write_text(source)
@@ -51,7 +56,10 @@ def depends(folder: Path, package: str) -> list[str]:
 def _mirror() -> str:
     """Return the mirror of Debian that this machine's apt reads."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    try:
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    except OSError:
+        found = []
     mirrors = [uri for uri in found if uri.rstrip("/").endswith("/debian")]
     if not mirrors:
         raise SystemExit("no mirror of Debian among apt's sources; emulated tests need Debian")
@@ -70,6 +78,7 @@ def _apt(folder: Path, name: str) -> list[str]:
         "APT::Architecture": "arm64",
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",
     }
     architectures = [f"--option=APT::Architectures::={x}" for x in ("arm64", "amd64")]
     pairs = [f"--option={key}={value}" for key, value in settings.items()]
@@ -79,3 +88,10 @@ def _apt(folder: Path, name: str) -> list[str]:
 def _run(command: list[str], *, cwd: Path | None = None) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(command, check=True, cwd=cwd, env=environment, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    try:
+        update(Path(sys.argv[1]).resolve())
+    except subprocess.CalledProcessError as failed:
+        sys.exit(f"apt cannot read Debian's packages: {failed}")

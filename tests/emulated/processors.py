@@ -1,13 +1,20 @@
-"""The emulated processors, and the command that runs Python on one."""
+"""The emulated processors, and how Python runs on one."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[2]
 ARM = "aarch64"
 X86 = "x86_64"
+LIMIT_S = 900
+
+HOST = "host"
+"""Name of this machine's own processor."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +83,40 @@ PROCESSORS = (
     Processor("sse4", X86, "Nehalem", "x86 without AVX"),
     Processor("avx2", X86, "Haswell", "x86 with AVX2, without VNNI"),
 )
+
+
+def run(folder: Path, processor: Processor | None, *arguments: str) -> str:
+    """Run Python on a processor, and return what it prints.
+
+    Args:
+        folder: folder of `tests.emulated.prepare`.
+        processor: None is this machine's own.
+        arguments: of Python.
+
+    Raises:
+        RuntimeError: it failed; the message is its stderr.
+    """
+    own = [sys.executable, *arguments]
+    command = own if processor is None else processor.command(folder, *arguments)
+    arm = processor is not None and processor.machine == ARM
+    # On ARM the installed wheel is run, with these tests beside it; elsewhere the source.
+    paths = [folder / "site", folder / "tests"] if arm else [REPOSITORY]
+    path = os.pathsep.join(map(str, paths))
+    environment = os.environ | {"PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        cwd=folder,
+        env=environment,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
+
+
+def outputs_file(folder: Path, processor: Processor | None) -> Path:
+    """Return the file of the outputs on a processor, which the tests leave."""
+    return folder / "outputs" / f"{processor.name if processor else HOST}.npz"

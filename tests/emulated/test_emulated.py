@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,61 +13,41 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.emulated.processors import ARM, PROCESSORS, Processor
+from tests.emulated.processors import PROCESSORS, Processor, outputs_file, run
 
 Outputs = dict[str, npt.NDArray[Any]]
 
-REPOSITORY = Path(__file__).parents[2]
 NAMES = ("tiny-fp32", "tiny-int8", "base-widths-int8")
-LIMIT_S = 900
 
 SLOW = ("sve", "avx2")
 """Processors whose vectors QEMU computes element by element."""
 
-processors = pytest.mark.parametrize(
-    "processor",
-    # One worker runs all of a processor: its outputs are computed once.
-    [pytest.param(x, id=x.name, marks=pytest.mark.xdist_group(x.name)) for x in PROCESSORS],
-)
-
-
-def _run(folder: Path, processor: Processor | None, *arguments: str) -> str:
-    """Run Python on a processor, or on this machine's own, and return what it prints."""
-    own = [sys.executable, *arguments]
-    command = own if processor is None else processor.command(folder, *arguments)
-    arm = processor is not None and processor.machine == ARM
-    # On ARM the installed wheel is run, with these tests beside it; elsewhere the source.
-    paths = [folder / "site", folder / "tests"] if arm else [REPOSITORY]
-    path = os.pathsep.join(map(str, paths))
-    environment = os.environ | {"PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        cwd=folder,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+processors = pytest.mark.parametrize("processor", PROCESSORS, ids=[x.name for x in PROCESSORS])
 
 
 @pytest.fixture(scope="session")
 def outputs(
-    emulated: Path, tmp_path_factory: pytest.TempPathFactory
+    emulated: Path, shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
 ) -> Callable[[Processor | None], Outputs]:
-    """`outputs(processor)`: what the bundles give there; None is this machine's own processor."""
+    """`outputs(processor)`: what the bundles give there; None is this machine's own processor.
+
+    One worker makes them; they stay for `python -m bench.processors`.
+    """
 
     @cache
-    def run(processor: Processor | None) -> Outputs:
-        path = tmp_path_factory.mktemp("emulated") / "outputs.npz"
-        bundles = str(emulated / "bundles")
-        _run(emulated, processor, "-m", "tests.emulated.guest", bundles, str(path), *NAMES)
+    def of(processor: Processor | None) -> Outputs:
+        path = outputs_file(emulated, processor)
+        made = shared_folder / f"{path.stem}.made"
+        with locked(f"outputs-{path.stem}"):
+            if not made.exists():
+                path.parent.mkdir(exist_ok=True)
+                bundles = str(emulated / "bundles")
+                run(emulated, processor, "-m", "tests.emulated.guest", bundles, str(path), *NAMES)
+                made.touch()
         with np.load(path) as found:
             return dict(found)
 
-    return run
+    return of
 
 
 @processors
@@ -81,8 +59,8 @@ def test_golden_vectors_hold(processor: Processor, emulated: Path) -> None:
         )
     shipped = "import w2v_edge.data; print(w2v_edge.data.TINY_INT8)"
     tiny = emulated / "bundles/tiny-fp32"
-    for bundle in (str(tiny), _run(emulated, processor, "-c", shipped).strip()):
-        found = json.loads(_run(emulated, processor, "-m", "w2v_edge", "verify", bundle, "--json"))
+    for bundle in (str(tiny), run(emulated, processor, "-c", shipped).strip()):
+        found = json.loads(run(emulated, processor, "-m", "w2v_edge", "verify", bundle, "--json"))
         assert found["passed"]
         assert found["codes_compared"] > 0
 
