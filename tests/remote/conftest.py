@@ -72,6 +72,8 @@ class Device:
 @pytest.fixture(autouse=True)
 def own_settings(settings_folder: Path) -> Path:
     """Runs remember their devices in the settings; not in those of the user."""
+    # adb wants a home that exists.
+    settings_folder.mkdir()
     return settings_folder
 
 

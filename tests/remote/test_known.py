@@ -29,7 +29,7 @@ def test_a_damaged_file_is_named_and_kept(w2v_edge: Verb, refused: Any) -> None:
     """Nothing that a user could still read is overwritten."""
     path = known_path()
     assert path is not None
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"format": "w2v-edge-devices"')
     remember("pi4", facts())
     refused(w2v_edge("devices"), 1, str(path), "remove it")
