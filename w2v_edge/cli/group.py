@@ -10,6 +10,7 @@ import stat
 import sys
 import warnings
 from types import FrameType
+from typing import TextIO
 
 import click
 
@@ -112,7 +113,14 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
     """Print a warning of a library in one line, as those of the command line."""
     warn(str(message))
 
