@@ -85,7 +85,7 @@ def test_a_provider_that_is_not_there(
     refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", "w2v-edge[gpu]")
     assert outcome.out == ""
     assert outcome.err.count("\n") == 1
-    assert severities == [4]
+    assert set(severities) == {4}
 
 
 def test_options_of_a_provider(w2v_edge: Verb, bundle: Callable[[str], Path]) -> None:
