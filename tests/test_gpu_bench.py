@@ -18,10 +18,9 @@ from bench.gpu.runner import Step, run_steps
 from bench.gpu.wheels import assemble
 
 ROOT = Path(__file__).parents[1]
-STEPS = (
-    "files parity placement binding buckets cuda-graphs latency bf16-update two-processes".split()
-)
-TRANSFORMERS = ("eager-fp32", "eager-fp16", "compiled-fp32", "compiled-fp16")
+STEPS = "files parity placement binding buckets cuda-graphs bf16-update two-processes".split()
+SLOW = ("latency", "compiled")
+"""Steps that import transformers; `make bench` has the same sides."""
 
 
 def test_every_step_runs_on_the_cpu(
@@ -39,7 +38,7 @@ def test_every_step_runs_on_the_cpu(
     paths = os.pathsep.join([str(ROOT), str(ROOT / "export")])
     command = [sys.executable, "-m", "bench.gpu", "--dry-run", "--workdir", tmp_path / "work"]
     done = subprocess.run(
-        [*command, "-o", tmp_path / "results", "--skip", *TRANSFORMERS],
+        [*command, "-o", tmp_path / "results", "--skip", *SLOW],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -53,11 +52,6 @@ def test_every_step_runs_on_the_cpu(
         assert result["passed"], result
         assert result["about"]["cpu"]
     assert found["parity"]["found"]["fp16"]["codes_compared"] > 0
-    assert set(found["latency"]["found"]["latency"]["1 s"]) == {
-        "torch",
-        "w2v-edge-fp32",
-        "w2v-edge-fp16",
-    }
 
 
 def _fail() -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Measurements on an NVIDIA GPU; bench/gpu/run.sh installs what they need, and runs them.
 
-    python -m bench.gpu [--only STEP] [--minutes 8] [-o FOLDER]
+    python -m bench.gpu [--only STEP] [--minutes 6] [-o FOLDER]
     python -m bench.gpu --dry-run
 
 Each step has a process and a time limit of its own, and writes `gpu-STEP.json`. With `--dry-run` a
@@ -35,9 +35,10 @@ LIMITS = {
     "binding": 60,
     "buckets": 60,
     "cuda-graphs": 90,
-    "latency": 150,
+    "latency": 60,
     "bf16-update": 60,
     "two-processes": 90,
+    "compiled": 240,
 }
 """Seconds of each step at most, in the order in which they run."""
 
@@ -54,8 +55,12 @@ def main() -> None:
     preset = "tiny" if given.dry_run else "base"
     output = given.output or (DRY_RESULTS if given.dry_run else RESULTS)
     with tempfile.TemporaryDirectory() as folder:
-        shared = Setup.of(device, preset, given.workdir or Path(folder), tuple(given.skip))
-        steps = [x for x in _steps(shared) if not given.only or x.name in given.only]
+        shared = Setup.of(device, preset, given.workdir or Path(folder))
+        steps = [
+            x
+            for x in _steps(shared)
+            if x.name in (given.only or LIMITS) and x.name not in given.skip
+        ]
         about = run_step(Step("machine", partial(setup.describe, shared), 60), 60)
         passed = run_steps(steps, 60 * given.minutes, output, about.get("found", about))
     print(f"written to {output}")
@@ -65,7 +70,8 @@ def main() -> None:
 def _steps(shared: Setup) -> list[Step]:
     works = {
         "files": partial(setup.make_files, shared),
-        "latency": partial(latency.latency, shared),
+        "latency": partial(latency.eager, shared),
+        "compiled": partial(latency.compiled, shared),
         "bf16-update": partial(training.bf16_update, shared),
         "two-processes": partial(training.two_processes, shared),
     }
@@ -89,8 +95,8 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--dry-run", action="store_true", help="run a small model on the CPU")
     add("--only", nargs="+", choices=LIMITS, metavar="STEP", help=f"of: {', '.join(LIMITS)}")
-    add("--skip", nargs="+", default=[], metavar="SIDE", help="sides of the latency to leave out")
-    add("--minutes", type=float, default=8, help="for all steps together (default: 8)")
+    add("--skip", nargs="+", choices=LIMITS, metavar="STEP", default=[], help="likewise")
+    add("--minutes", type=float, default=6, help="for all steps together (default: 6)")
     add("--workdir", type=Path, help="folder that keeps checkpoint and bundles")
     add("-o", "--output", type=Path, help="folder for the results (default: bench/results)")
     return parser.parse_args()

@@ -25,7 +25,6 @@ class Setup:
         seconds: lengths of audio.
         warm_up: runs before each measurement of time.
         rounds: runs that are measured.
-        skip: names of sides of the comparison to leave out.
     """
 
     device: Device
@@ -33,16 +32,15 @@ class Setup:
     seconds: tuple[float, ...]
     warm_up: int
     rounds: int
-    skip: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, device: Device, preset: str, folder: Path, skip: tuple[str, ...]) -> Setup:
+    def of(cls, device: Device, preset: str, folder: Path) -> Setup:
         """Return the setup of a real run, or a small one for the CPU."""
         threads = 1 if device == "cpu" else default_threads()
         shop = Workshop(folder, preset, threads, print, target="cuda")
         if device == "cpu":
-            return cls(device, shop, (1.0,), 1, 1, skip)
-        return cls(device, shop, (1.0, 10.0, 30.0), 5, 20, skip)
+            return cls(device, shop, (1.0,), 1, 1)
+        return cls(device, shop, (1.0, 10.0, 30.0), 5, 20)
 
     def load(self, precision: Precision, device: Device | None = None) -> w2v_edge.Model:
         """Load our bundle of a precision."""
