@@ -1,4 +1,4 @@
-"""A daemon that speaks as Android's adbd does over TCP, as far as `adb shell -T` needs it.
+"""A daemon that speaks as Android's adbd does over TCP, as far as `adb shell` needs it.
 
 After AOSP's protocol.txt and shell_protocol.h: messages of six words and data; a stream carries a
 shell, whose packets are standard input (0), output (1), errors (2), the exit code (3) and the end

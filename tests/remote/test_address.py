@@ -18,8 +18,8 @@ from w2v_edge.remote.address import Address
         ("ada@pi.lan", "ssh -v ada@pi.lan", None),
         ("ssh://ada@pi:2222/mnt/sd", "ssh -v -p 2222 ada@pi", "/mnt/sd"),
         ("ssh://pi", "ssh -v pi", None),
-        ("adb", "adb shell -T", None),
-        ("adb:R58M", "adb -s R58M shell -T", None),
+        ("adb", "adb shell", None),
+        ("adb:R58M", "adb -s R58M shell", None),
         (
             "docker:py:3,cpus=2,memory=512m",
             "docker run --rm -i --network none --cpus=2 --memory=512m --entrypoint sh py:3 -c",

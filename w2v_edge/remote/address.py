@@ -102,7 +102,8 @@ class Address:
             return [*shlex.split(ssh), *port, self.host, remote]
         if self.kind == "adb":
             serial = ["-s", self.host] if self.host else []
-            return ["adb", *serial, "shell", "-T", remote]
+            # Without a terminal, adb passes all bytes unchanged.
+            return ["adb", *serial, "shell", remote]
         if self.kind == "local":
             return ["sh", "-c", start]
         options = ["--rm", "-i", "--network", "none", *self.limits, "--entrypoint", "sh"]

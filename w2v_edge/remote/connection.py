@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shutil
 import struct
 import subprocess
@@ -32,6 +33,9 @@ MAX_BANNER = 2**20
 MAX_QUOTED = 200
 END_SECONDS = 30.0
 """Time to wait for the device to remove its files."""
+
+NO_CAUSE = re.compile(r"--help|^Warning: Permanently added")
+"""Messages of docker and ssh that do not tell why a connection ended."""
 
 # Ctrl-C in the terminal must not end ssh before the device has removed its files. ssh keeps a
 # signal ignored that it finds ignored.
@@ -142,6 +146,9 @@ class Connection:
             LostConnection: the device did not answer.
         """
         self._closed.set()
+        if MAGIC not in self._banner:
+            # Nothing runs there yet, and ssh may wait for a device that is off.
+            self._process.kill()
         with contextlib.suppress(OSError):
             if self._writing.acquire(timeout=END_SECONDS):
                 self._process.stdin.write(pack(b"J", b'{"op": "bye"}'))  # type: ignore[union-attr]
@@ -281,8 +288,7 @@ class Connection:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
         self._threads[1].join(2)
-        # docker ends its messages with a hint to its own help.
-        said = [line for line in self._complaints if "--help" not in line]
+        said = [line for line in self._complaints if not NO_CAUSE.search(line)]
         return _clean(said[-1]) if said else ""
 
 

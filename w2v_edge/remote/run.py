@@ -108,6 +108,9 @@ def run_on(
         left = connection.close()
     except LostConnection as error:
         left = None
+        if isinstance(problem, KeyboardInterrupt):
+            doubt = f"warning: {address.name}: did not confirm that its files are removed\n"
+            listener.output("err", doubt.encode())
         problem = problem or RemoteError(run.lost(str(error)))
     if problem is not None:
         raise problem
@@ -168,7 +171,10 @@ class _Run:
         unpacked = [("packages", package, [packed])]
         if self._means.use is None:
             self._begin("choosing wheels", f"wheels for Python {facts['python']} are looked up")
-            wheels = download(facts, self._call.extras, cache)
+            try:
+                wheels = download(facts, self._call.extras, cache)
+            except RemoteError as error:
+                raise RemoteError(f"{self._connection.name}: {error}") from error
             tree = Tree("wheels", {f"wheels/{wheel.name}": wheel for wheel in wheels})
             unpacked.append(("environments", tree, wheels))
         needed, lacking, fresh = 0, [], []
