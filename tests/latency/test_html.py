@@ -62,6 +62,7 @@ def test_a_page_is_closed_and_complete(kind: str) -> None:
     tags = [tag for tag, _ in structure.tags]
     assert tags.count("script") == 2
     assert not set(tags) & {"img", "link", "iframe", "object", "a", "base"}
+    assert set(tags) & {"h1", "h2", "h3", "h4"} == {"h1", "h2"}, "a level of headings is left out"
     names = {name for _, attributes in structure.tags for name in attributes}
     assert not {name for name in names if name.startswith("on") or name in {"style", "src", "href"}}
     style = text.split("<style>")[1].split("</style>")[0]

@@ -4,11 +4,13 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { launch, serve, visit } from './browser.mjs';
 
 const { FIXTURE, PAGE } = process.env;
 const CLIP = join(FIXTURE, 'clip.wav');
+const AXE = fileURLToPath(import.meta.resolve('axe-core'));
 const expected = JSON.parse(await readFile(join(FIXTURE, 'expected.json'), 'utf8'));
 
 let browser;
@@ -195,6 +197,22 @@ test('a static server without special headers is enough', async (t) => {
   assert.match(await page.textContent('#about'), /1 thread$/);
   assert.deepEqual(await codesOf(page, CLIP), expected['tiny-fp32']);
 });
+
+for (const colorScheme of ['light', 'dark']) {
+  test(`nothing keeps people out, in ${colorScheme} colours on a phone`, async (t) => {
+    const { page } = await opened(t);
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width: 390, height: 800 });
+    // The page's policy forbids scripts of others; a debugger may still run one.
+    await page.evaluate(await readFile(AXE, 'utf8'));
+    for (const show of [async () => {}, () => codesOf(page, CLIP)]) {
+      await show();
+      const { violations } = await page.evaluate(() => window.axe.run());
+      assert.deepEqual(violations.map((found) => `${found.id}: ${found.help}`), []);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    }
+  });
+}
 
 test('the microphone records, and its codes are shown', async (t) => {
   const flags = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];

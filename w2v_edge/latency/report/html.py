@@ -131,7 +131,7 @@ def _cards(report: BenchmarkReport) -> str:
         value, _, rest = interval(s.p50_ms, "ms").partition(" [")
         limits, _, unit = rest.partition("] ")
         made.append(
-            f'<article class="card {colour}"><h3>{_escaped(name)}</h3>'
+            f'<article class="card {colour}"><h2>{_escaped(name)}</h2>'
             f'<p class="note">{_escaped(description)}</p>'
             f'<div class="big">{value} {unit}</div>'
             f'<div class="note">median, [{limits}] {unit}; '
