@@ -36,9 +36,9 @@ def test_every_step_runs_on_the_cpu(
     (files / "bundle-fp32").symlink_to(bundle("large-small"))
     (files / "bundle-fp16").symlink_to(fp16_bundle)
     paths = os.pathsep.join([str(ROOT), str(ROOT / "export")])
-    command = [sys.executable, "-m", "bench.gpu", "--dry-run", "--workdir", tmp_path / "work"]
+    command = [sys.executable, "-m", "bench.gpu", "--dry-run", "--workdir", str(tmp_path / "work")]
     done = subprocess.run(
-        [*command, "-o", tmp_path / "results", "--skip", *SLOW],
+        [*command, "-o", str(tmp_path / "results"), "--skip", *SLOW],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -88,7 +88,7 @@ def binding(setup: Setup, precision: Precision) -> dict[str, Any]:
 
     context = on_device()
     deviation = _deviation(context.numpy(), on_host())
-    device = str(torch.from_dlpack(context).device)
+    device = str(torch.utils.dlpack.from_dlpack(context).device)
     return {
         PASSED: deviation <= TOLERANCES[precision] and device.startswith(setup.device),
         "device": device,

@@ -114,7 +114,7 @@ def test_long_audio_is_run_in_chunks(models: Models, minute: Speech) -> None:
         with model.stream(context=window, statistics=model.statistics(audio)) as stream:
             first, last = stream.push(audio), stream.flush()
         streamed.append(np.concatenate([first.context, last.context]))
-    np.testing.assert_allclose(*streamed, atol=1e-4)
+    np.testing.assert_allclose(streamed[0], streamed[1], atol=1e-4)
 
 
 def test_windows_that_nobody_chose_are_remarked(models: Models, minute: Speech) -> None:

@@ -104,8 +104,14 @@ class _Transport:
         if not kind.startswith("shell,v2") or "raw" not in kind.split(","):
             self._send(CLSE, 0, theirs)
             return
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen(["sh", "-c", text], env=self._environment, bufsize=0, **pipes)  # noqa: S607
+        process = subprocess.Popen(
+            ["sh", "-c", text],  # noqa: S607
+            env=self._environment,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self._shell = Shell(theirs, process)
         self._shell.ready.put(None)
         self._send(OKAY, MINE, theirs)

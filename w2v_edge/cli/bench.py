@@ -67,8 +67,8 @@ def _on_devices(devices: OnDevices) -> None:
         click.echo(f"[{found}]")
     elif len(reports) > 1:
         print_side_by_side(reports)
-    for error in errors[1:]:
-        warn(str(error))
+    for other in errors[1:]:
+        warn(str(other))
     if errors:
         raise errors[0]
 

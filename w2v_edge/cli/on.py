@@ -234,7 +234,7 @@ class OnDevices:
         for error in self.run([self.call]).values():
             raise error
 
-    def run(self, calls: Sequence[RemoteCall], *, quiet: bool = False) -> list[Exception]:
+    def run(self, calls: Sequence[RemoteCall], *, quiet: bool = False) -> dict[str, Exception]:
         """Run a call on each device, at the same time.
 
         Args:

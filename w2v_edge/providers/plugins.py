@@ -90,7 +90,7 @@ def add_plugin(
     devices, plugin = load_plugin(ort, provider), TABLE[provider].plugin
     assert plugin is not None
     defaults = {key: value.format(threads=threads) for key, value in plugin.options.items()}
-    chosen = defaults | given
+    chosen = defaults | dict(given)
     wanted = chosen.pop(DEVICE_TYPE, None)
     kinds = [device.device.type.name for device in devices]
     if wanted is not None and wanted not in kinds:
