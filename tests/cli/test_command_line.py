@@ -35,8 +35,8 @@ OF_BUNDLE = (
     "tune",
 )
 IMPERATIVES = (
-    "Check Classify Compare Convert Encode Export Find Fine-tune Make Measure Pre-train Print Show "
-    "Stream Transcribe"
+    "Check Classify Compare Convert Encode Export Find Fine-tune List Make Measure Pre-train Print "
+    "Show Stream Transcribe"
 ).split()
 WITH_AUDIO = (
     *("encode", "tokenize", "transcribe", "align", "classify", "compare-speakers"),
