@@ -349,7 +349,7 @@ def _options() -> list[click.Parameter]:
             multiple=True,
             metavar="HOST",
             help="Run on this device: HOST, user@host, ssh://user@host:port[/FOLDER], "
-            "adb[:SERIAL], docker:IMAGE[,cpus=N][,memory=SIZE], podman:IMAGE, local.",
+            "adb[:SERIAL], docker:IMAGE[,cpus=N,memory=SIZE], podman:IMAGE, local.",
         ),
         click.Option(
             ["--ssh"],
