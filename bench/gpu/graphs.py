@@ -214,7 +214,7 @@ def _fixed_graph(path: Path, batch: Batch) -> Iterator[Path]:
     del graph.input[:]
     graph.input.append(waveform)
     graph.initializer.append(onnx.numpy_helper.from_array(batch["lengths"], "lengths"))
-    # Shapes of values between are those of other lengths.
+    # The intermediate shapes were inferred for other lengths.
     del graph.value_info[:]
     # External data must lie beside the graph.
     with TemporaryDirectory(dir=path.parent.parent) as folder:

@@ -96,7 +96,7 @@ def test_outputs_equal_those_of_this_machine(
 def test_a_stream_equals_the_whole(
     processor: Processor, name: str, outputs: Callable[[Processor | None], Outputs]
 ) -> None:
-    """Features and codes of a stream are those of the whole recording."""
+    """A stream has the same features and codes as the recording at once."""
     found = outputs(processor)
     streamed, whole = found[f"{name}.streamed.features"], found[f"{name}.features"]
     assert streamed.shape == whole.shape

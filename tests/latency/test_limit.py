@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from tests.latency.reports import CASE, report, result
@@ -18,7 +19,6 @@ from w2v_edge.latency.measure.processes import Job
 from w2v_edge.latency.measure.trial import operator_times
 from w2v_edge.latency.report.records import BenchmarkCase, Operator, Peaks
 
-onnx = pytest.importorskip("onnx")
 
 
 def profiled(

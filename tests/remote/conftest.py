@@ -71,7 +71,7 @@ class Device:
 
 @pytest.fixture(autouse=True)
 def own_settings(settings_folder: Path) -> Path:
-    """Runs remember their devices in the settings; not in those of the user."""
+    """Runs remember their devices in a temporary settings folder, not in the user's."""
     # adb wants a home that exists.
     settings_folder.mkdir()
     return settings_folder

@@ -33,7 +33,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_from_a_device_is_like_one_from_here(
     w2v_edge: Verb, device: Device, python: str, here: Path, tmp_path: Path, where: str
 ) -> None:
-    """Schema, bundle, cases and identity are those of a run here; nothing is left there."""
+    """Schema, bundle, cases and identity equal a local run's; nothing is left there."""
     there = tmp_path / "there.json"
     on = ("--on", device.host if where == "ssh" else "local", "--ssh", device.ssh, "--use", python)
     outcome = w2v_edge(*BENCH, *on, "--report", there)

@@ -56,7 +56,7 @@ def test_encode(
 
 
 def test_stream(w2v_edge: Verb, device: Device, on: tuple[str, ...]) -> None:
-    """Lines and the summary are those of a stream here."""
+    """Lines and the summary equal a local stream's."""
     command = ("stream", data.TINY_INT8, CLIP, "--fast")
     there, here = w2v_edge(*command, *on), w2v_edge(*command)
     assert there.code == 0, there

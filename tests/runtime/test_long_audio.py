@@ -164,7 +164,7 @@ def test_logits_and_text_of_long_recordings(ctc_bundle: Path, minutes: Floats) -
 def test_statistics_of_pieces(
     cuts: list[int], kernel: int, most: int | None, minutes: Floats
 ) -> None:
-    """Statistics of any chunks, merged, are those of the whole; a graph may take `most` samples."""
+    """Merged statistics of chunks equal the recording's; a graph may take `most` samples."""
     stride = 5
     weight = np.random.default_rng(kernel).standard_normal((kernel, 3))
 
