@@ -20,7 +20,6 @@ from w2v_edge.latency.measure.trial import operator_times
 from w2v_edge.latency.report.records import BenchmarkCase, Operator, Peaks
 
 
-
 def profiled(
     folder: Path, node: Any, inputs: dict[str, npt.NDArray[Any]], **weights: npt.NDArray[Any]
 ) -> dict[str, Operator]:
