@@ -264,11 +264,13 @@ def single_sample() -> BenchmarkReport:
 
 
 def nothing_known() -> BenchmarkReport:
-    """A report of a system without readings of memory, energy or state."""
+    """A report of a program without Python, on a system that reads no memory, energy or state."""
     bare = {"loaded_mb": None, "peak_mb": None, "energy_j": None, "energy_source": None}
     made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]  # type: ignore[arg-type]
     found = CaseResult(CASE, tuple(made), summary(CASE, made))
-    return dataclasses.replace(report(found), conditions=Conditions((), ()))
+    plain = report(found)
+    device = dataclasses.replace(plain.device, python="", packages={})
+    return dataclasses.replace(plain, device=device, conditions=Conditions((), ()))
 
 
 def no_trials() -> BenchmarkReport:

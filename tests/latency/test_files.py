@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from tests.latency import reports
+from w2v_edge import strict
 from w2v_edge.errors import InferenceError, InputError
 from w2v_edge.latency.measure.processes import Job, run_job
 from w2v_edge.latency.report.files import read_report, to_json, write_report
 from w2v_edge.latency.report.html import page
+from w2v_edge.latency.statistics import summarise
 
 
 def test_the_suffix_selects_the_format(tmp_path: Path) -> None:
@@ -38,6 +40,29 @@ def test_reports_of_version_1_are_read(tmp_path: Path) -> None:
             del operator["arithmetic"], operator["multiplications"]
     (tmp_path / "old.json").write_text(json.dumps(plain))
     assert read_report(tmp_path / "old.json") == report
+
+
+def test_reports_of_raw_figures_are_completed(tmp_path: Path) -> None:
+    """Trials and samples are enough: statistics and disturbances are computed when read."""
+    report = reports.usual()
+    busy = [dataclasses.replace(x, others=1.5) for x in report.conditions.samples[:4]]
+    samples = (*busy, *report.conditions.samples[4:])
+    plain = json.loads(to_json(report))
+    plain["conditions"] = {"samples": strict.to_plain(samples), "disturbances": []}
+    for case in plain["cases"]:
+        case |= {"summary": None, "unstable": []}
+    path = tmp_path / "raw.json"
+    path.write_text(json.dumps(plain))
+    found = read_report(path)
+    assert [x.kind for x in found.conditions.disturbances] == ["load"]
+    for one in found.cases:
+        assert one.summary == (summarise(one.case, one.trials) if one.trials else None)
+    assert found.cases[0].unstable
+    assert "other processes kept" in page(found)
+    plain["cases"][0]["case"] |= {"scenario": "streaming", "block_ms": 0.0}
+    path.write_text(json.dumps(plain))
+    with pytest.raises(InputError, match="queries without audio"):
+        read_report(path)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", ".json", "a.json.gz"])

@@ -67,6 +67,7 @@ def test_what_the_system_does_not_say_is_said_to_be_missing() -> None:
     assert text.count("not available") >= 3
     assert "Stable" not in text
     assert "Unknown whether" in text
+    assert "Python" not in text
 
 
 def test_ascii_terminals_get_ascii() -> None:

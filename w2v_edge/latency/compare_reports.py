@@ -199,7 +199,7 @@ def differences(
         )
     for what, a, b in (
         ("onnxruntime", before.device.onnxruntime, after.device.onnxruntime),
-        ("Python", before.device.python, after.device.python),
+        ("Python", before.device.python or "none", after.device.python or "none"),
         ("system", before.device.system, after.device.system),
         ("audio", before.audio.sha256[:12], after.audio.sha256[:12]),
         (

@@ -1,16 +1,30 @@
-"""Report files: written atomically in the format of their suffix, validated when read."""
+"""Report files: written atomically in the format of their suffix, validated when read.
+
+Programs that measure without this package write raw figures only; statistics and disturbances of
+their reports are computed here, so that there is one way to compute them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from w2v_edge import strict
 from w2v_edge.errors import ConfigError, InputError
 from w2v_edge.files import open_regular, replacing
-from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, Trial
+from w2v_edge.latency.device.disturbances import find_disturbances, unstable
+from w2v_edge.latency.report.records import (
+    FORMAT,
+    VERSION,
+    BenchmarkReport,
+    CaseResult,
+    Conditions,
+    Trial,
+)
+from w2v_edge.latency.statistics import query_audio_s, summarise
 
 FORMATS = {
     ".json": "json",
@@ -97,7 +111,7 @@ def write(path: Path, text: str) -> None:
 
 
 def read_report(path: Path) -> BenchmarkReport:
-    """Read and validate a JSON report.
+    """Read and validate a JSON report, and complete one of raw figures.
 
     Raises:
         InputError: the file is missing, has another format or holds impossible figures.
@@ -124,7 +138,31 @@ def read_report(path: Path) -> BenchmarkReport:
     except (ConfigError, RecursionError) as error:
         raise InputError(f"{path}: {error}; {expected}") from error
     _validate(path, report)
-    return report
+    return _completed(report)
+
+
+def _completed(report: BenchmarkReport) -> BenchmarkReport:
+    """Return the report with statistics of all its cases."""
+    if not any(map(_is_raw, report.cases)):
+        return report
+    cores = len(report.device.cpu.affinity) or report.device.cpu.usable_cores
+    samples = report.conditions.samples
+    conditions = Conditions(samples, find_disturbances(samples, cores))
+    cases = (
+        replace(
+            x,
+            summary=summarise(x.case, x.trials, seed=report.settings.seed),
+            unstable=unstable(x.trials, conditions),
+        )
+        if _is_raw(x)
+        else x
+        for x in report.cases
+    )
+    return replace(report, conditions=conditions, cases=tuple(cases))
+
+
+def _is_raw(result: CaseResult) -> bool:
+    return bool(result.trials) and not result.summary and not result.failure
 
 
 def _validate(path: Path, report: BenchmarkReport) -> None:
@@ -137,6 +175,8 @@ def _validate(path: Path, report: BenchmarkReport) -> None:
             raise InputError(f"{path}: a case has a summary but no trials; measure again")
         if not all(map(_is_plausible, result.trials)):
             raise InputError(f"{path}: a trial has impossible times; measure again")
+        if _is_raw(result) and not _is_positive(query_audio_s(result.case, result.trials)):
+            raise InputError(f"{path}: a case has queries without audio; measure again")
 
 
 def _is_plausible(trial: Trial) -> bool:
@@ -152,9 +192,13 @@ def _is_plausible(trial: Trial) -> bool:
     )
     return (
         bool(trial.latencies_ms)
-        and all(1 / MAX_FIGURE < x < MAX_FIGURE for x in positive)
+        and all(map(_is_positive, positive))
         and all(0 <= x < MAX_FIGURE for x in others)
     )
+
+
+def _is_positive(figure: float) -> bool:
+    return 1 / MAX_FIGURE < figure < MAX_FIGURE
 
 
 def _refuse(constant: str) -> float:

@@ -292,10 +292,11 @@ def _device(report: BenchmarkReport) -> str:
         or "none",
         "system": f"{it.system}, container {it.container or 'none'}, virtual "
         f"{ {True: 'yes', False: 'no', None: 'unknown'}[it.virtual] }",
-        "Python": it.python,
+        "Python": it.python or "none",
         "onnxruntime": f"{it.onnxruntime}, {it.onnxruntime_build}",
         "providers": ", ".join(it.providers),
-        "packages": ", ".join(f"{name} {version}" for name, version in it.packages.items()),
+        "packages": ", ".join(f"{name} {version}" for name, version in it.packages.items())
+        or "none",
         "speech": f"{audio.source}: {wording.count(audio.recordings, 'recording')}, "
         f"{audio.seconds:.1f} s, sha256 {audio.sha256}",
         "settings": f"{wording.count(how.rounds, 'process', 'processes')} per case, steady state "

@@ -98,7 +98,7 @@ class Device:
         system: operating system with its release.
         container: kind of container, such as `docker`; null if none was detected.
         virtual: whether the processor reports a hypervisor; null if it cannot tell.
-        python: version of Python.
+        python: version of Python; empty for a program without it.
         onnxruntime: version of onnxruntime.
         onnxruntime_build: build information of onnxruntime.
         providers: available execution providers.
@@ -179,7 +179,8 @@ class Conditions:
 
     Attributes:
         samples: its state over time, from before the first trial to after the last one.
-        disturbances: events in these samples that make figures unreliable.
+        disturbances: events in these samples that make figures unreliable; computed with
+            `summary`.
     """
 
     samples: tuple[MachineSample, ...]
@@ -370,7 +371,8 @@ class CaseResult:
     Attributes:
         case: the measured configuration.
         trials: raw figures.
-        summary: statistics over the trials; null if the case failed.
+        summary: statistics over the trials; null if the case failed, and from a program that
+            records trials only: `read_report` computes it.
         unstable: disturbances during its trials, with their times; empty for a quiet run.
         nodes: number of operators by the provider that ran them, from a profiled run.
         operators: time by operator type, longest first; only with `--profile` and `--limit`.

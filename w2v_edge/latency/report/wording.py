@@ -148,7 +148,7 @@ def device(report: BenchmarkReport) -> tuple[str, str]:
     ]
     software = [
         it.system,
-        f"Python {it.python}",
+        f"Python {it.python}" if it.python else "",
         f"onnxruntime {it.onnxruntime}",
         *(f"{name} {version}" for name, version in it.packages.items() if name != "onnxruntime"),
     ]
