@@ -28,7 +28,8 @@ from w2v_edge import data
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.latency.compare_reports import compare
 from w2v_edge.latency.report.files import read_report, to_json, write
-from w2v_edge.latency.report.records import BenchmarkReport, CaseResult, Conditions
+from w2v_edge.latency.report.machine_records import Conditions
+from w2v_edge.latency.report.records import BenchmarkReport, CaseResult
 from w2v_edge.latency.statistics import summarise
 
 SECONDS = (1, 3, 10, 30)

@@ -26,13 +26,13 @@ from bench.peers.speech import RATE, speech, speech_with_pauses
 from bench.peers.timing import compare, one_line
 from w2v_edge.latency.device.fingerprint import describe_device
 from w2v_edge.latency.measure.inputs import Speech
+from w2v_edge.latency.report.machine_records import Conditions
 from w2v_edge.latency.report.records import (
     FORMAT,
     VERSION,
     BenchmarkReport,
     BundleRecord,
     CaseResult,
-    Conditions,
 )
 
 TOKENIZER_LENGTHS = (1, 10, 30)

@@ -7,6 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from w2v_edge.latency.report.machine_records import (
+    Conditions,
+    Cpu,
+    Device,
+    Disturbance,
+    Gpu,
+    MachineSample,
+)
 from w2v_edge.latency.report.records import (
     AudioRecord,
     BenchmarkCase,
@@ -14,13 +22,7 @@ from w2v_edge.latency.report.records import (
     BenchmarkSettings,
     BundleRecord,
     CaseResult,
-    Conditions,
-    Cpu,
-    Device,
-    Disturbance,
     Estimate,
-    Gpu,
-    MachineSample,
     Operator,
     Summary,
     Trial,

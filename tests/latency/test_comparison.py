@@ -11,7 +11,12 @@ import pytest
 from tests.latency.reports import KINDS
 from w2v_edge.errors import InputError
 from w2v_edge.latency.compare_reports import METRICS, compare
-from w2v_edge.latency.report.records import BenchmarkReport, CaseResult, Conditions, Trial
+from w2v_edge.latency.report.machine_records import Conditions
+from w2v_edge.latency.report.records import (
+    BenchmarkReport,
+    CaseResult,
+    Trial,
+)
 
 
 def _changed(report: BenchmarkReport, change: Callable[[Trial], Trial]) -> BenchmarkReport:

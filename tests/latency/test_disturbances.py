@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from w2v_edge.latency.device.disturbances import find_disturbances, unstable
-from w2v_edge.latency.report.records import Conditions, Disturbance, MachineSample, Trial
+from w2v_edge.latency.report.machine_records import Conditions, Disturbance, MachineSample
+from w2v_edge.latency.report.records import Trial
 
 TRIAL = Trial(2.0, 4.0, 20.0, 90.0, 50.0, 30.0, (), (20.0,), 1.0, 10.0)
 

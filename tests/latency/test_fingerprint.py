@@ -18,7 +18,7 @@ from w2v_edge.latency.device.fingerprint import (
     describe_device,
     is_virtual,
 )
-from w2v_edge.latency.report.records import Cpu, Device, Gpu
+from w2v_edge.latency.report.machine_records import Cpu, Device, Gpu
 from w2v_edge.providers.machine import device_identity, parse_sysctl
 
 INTEL = """processor\t: 0

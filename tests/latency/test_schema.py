@@ -13,7 +13,7 @@ import pytest
 
 from w2v_edge import strict
 from w2v_edge.errors import ConfigError
-from w2v_edge.latency.report import records, schema
+from w2v_edge.latency.report import machine_records, records, schema
 from w2v_edge.latency.report.records import BenchmarkReport
 
 CLASSES = [
@@ -35,14 +35,14 @@ REPORT = BenchmarkReport(
     version=2,
     created="2026-05-01T12:00:00Z",
     command="w2v-edge bench base",
-    device=records.Device(
+    device=machine_records.Device(
         identity="0123456789abcdef",
-        cpu=records.Cpu(
+        cpu=machine_records.Cpu(
             "Cortex-A76", "aarch64", ("asimd",), 4, None, 3, (0, 1, 3), 2.5, None, 1, 2
         ),
         memory_mb=8000.0,
         memory_limit_mb=None,
-        gpus=(records.Gpu("NVIDIA T4", "550.54", None),),
+        gpus=(machine_records.Gpu("NVIDIA T4", "550.54", None),),
         system="Linux 6.6",
         container=None,
         virtual=True,
@@ -55,9 +55,16 @@ REPORT = BenchmarkReport(
     bundles=(records.BundleRecord("base", "00", "base", "float32", "edge", 360.5),),
     audio=records.AudioRecord("shipped clips", 5, 20.5, "11"),
     settings=records.BenchmarkSettings(3, 2.0, 0.05, 60.0, 0.95, 0),
-    conditions=records.Conditions(
-        (records.MachineSample(0.0), records.MachineSample(0.5, mhz=2400.0, on_battery=False)),
-        (records.Disturbance(0.0, 0.5, "load", "other processes kept 1.0 of 4 cores busy"),),
+    conditions=machine_records.Conditions(
+        (
+            machine_records.MachineSample(0.0),
+            records.MachineSample(0.5, mhz=2400.0, on_battery=False),
+        ),
+        (
+            machine_records.Disturbance(
+                0.0, 0.5, "load", "other processes kept 1.0 of 4 cores busy"
+            ),
+        ),
     ),
     cases=(
         records.CaseResult(

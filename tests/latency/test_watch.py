@@ -21,7 +21,7 @@ import pytest
 
 from w2v_edge.latency.device.sensors import Sensors, machine_time, own_time
 from w2v_edge.latency.device.watch import Watch
-from w2v_edge.latency.report.records import Conditions, MachineSample
+from w2v_edge.latency.report.machine_records import Conditions, MachineSample
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts of /proc")
 

@@ -59,6 +59,11 @@ class Bundle:
         """
         return cls(Path(folder), read_manifest(Path(folder)))
 
+    @property
+    def opened(self) -> frozenset[str]:
+        """Names of the files that were opened so far."""
+        return frozenset((MANIFEST, *self._checked))
+
     def graph_path(self, name: str, shape: FixedShape | None = None) -> Path:
         """Return the path of a graph, after checking it and its data files.
 

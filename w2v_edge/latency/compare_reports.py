@@ -22,12 +22,11 @@ import numpy.typing as npt
 
 from w2v_edge.errors import InputError
 from w2v_edge.latency.device.disturbances import undisturbed
+from w2v_edge.latency.report.machine_records import Conditions, Device
 from w2v_edge.latency.report.records import (
     BenchmarkCase,
     BenchmarkReport,
     CaseResult,
-    Conditions,
-    Device,
     Estimate,
     Trial,
 )

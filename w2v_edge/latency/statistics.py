@@ -181,6 +181,12 @@ def summarise(case: BenchmarkCase, trials: Sequence[Trial], *, seed: int = 0) ->
         energy_source=trials[0].energy_source,
         miss_rate=sum(t.late for t in trials) / queries if streaming else None,
         behind_ms=max(t.behind_ms for t in trials) if streaming else None,
+        read_mb=_maximum([t.read_mb for t in trials]),
+        storage_mb=_maximum([t.storage_mb for t in trials]),
+        stage_peaks_mb={
+            stage: max(t.stage_peaks_mb.get(stage, 0.0) for t in trials)
+            for stage in trials[0].stage_peaks_mb
+        },
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from statistics import median
 
-from w2v_edge.latency.report.records import Conditions, Disturbance, MachineSample, Trial
+from w2v_edge.latency.report.machine_records import Conditions, Disturbance, MachineSample
+from w2v_edge.latency.report.records import Trial
 
 LOAD_CORES = 0.15
 """Mean number of cores kept busy by other processes. An idle desktop keeps a few hundredths busy;

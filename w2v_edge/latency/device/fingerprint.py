@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from w2v_edge.latency.device import nvidia
-from w2v_edge.latency.report.records import Cpu, Device
+from w2v_edge.latency.report.machine_records import Cpu, Device
 from w2v_edge.providers.installation import import_onnxruntime, installed_wheels
 from w2v_edge.providers.machine import (
     ROOT,

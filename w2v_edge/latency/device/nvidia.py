@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from w2v_edge.latency.report.records import Gpu
+from w2v_edge.latency.report.machine_records import Gpu
 
 PROVIDERS = {"cuda", "tensorrt"}
 """Execution providers that run on an NVIDIA GPU; their option `device_id` selects it."""

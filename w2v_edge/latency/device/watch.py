@@ -21,7 +21,7 @@ from w2v_edge.latency.device.sensors import (
     machine_time,
     own_time,
 )
-from w2v_edge.latency.report.records import Conditions, MachineSample
+from w2v_edge.latency.report.machine_records import Conditions, MachineSample
 from w2v_edge.providers.machine import throttle_files, throttled_s, usable_cores
 
 INTERVAL_S = 0.5

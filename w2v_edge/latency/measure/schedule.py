@@ -26,11 +26,12 @@ from w2v_edge.latency.measure.peaks import PEAKS
 from w2v_edge.latency.measure.plan import NamedBundle
 from w2v_edge.latency.measure.processes import Job, run_job
 from w2v_edge.latency.measure.trial import INNER_INPUTS, PROFILE, TRIAL
+from w2v_edge.latency.report.machine_records import Conditions
 from w2v_edge.latency.report.records import (
     BenchmarkCase,
     BenchmarkSettings,
     CaseResult,
-    Conditions,
+    InstalledPart,
     Operator,
     Peaks,
     Trial,
@@ -78,6 +79,7 @@ class CaseProgress:
     nodes: dict[str, int] = field(default_factory=dict)
     operators: tuple[Operator, ...] = ()
     weights_mb: float = 0.0
+    install: tuple[InstalledPart, ...] = ()
     failure: str = ""
 
 
@@ -177,21 +179,25 @@ def _prepare(
 def _profiles(
     progresses: list[CaseProgress], folder: Path, show: ShowProgress, *, profile: bool
 ) -> None:
-    """Find out which provider runs which operators, in processes outside the trials.
+    """Find out which provider runs which operators, and which files and packages are needed.
 
-    One profile serves all cases of a graph and provider, unless a `profile` of each is requested.
+    This is done in processes outside the trials. One profile serves all cases of a graph and
+    provider, unless a `profile` of each is requested.
     """
-    known: dict[object, dict[str, int]] = {}
+    known: dict[object, CaseProgress] = {}
     for progress in progresses:
         case = progress.case
-        key = (case.bundle, case.graph, case.provider, tuple(case.provider_options.items()))
-        if progress.failure or case.scenario == "streaming":
+        key = (
+            *(case.bundle, case.graph, case.provider, tuple(case.provider_options.items())),
+            case.scenario == "streaming",
+        )
+        if progress.failure:
             continue
         if profile or key not in known:
             show(f"profile, {case.graph}", 0.0)
             _profile(progress, folder, profile=profile)
-            known[key] = progress.nodes
-        progress.nodes = known[key]
+            known[key] = progress
+        progress.nodes, progress.install = known[key].nodes, known[key].install
 
 
 def _profile(progress: CaseProgress, folder: Path, *, profile: bool) -> None:
@@ -201,6 +207,7 @@ def _profile(progress: CaseProgress, folder: Path, *, profile: bool) -> None:
         progress.failure = str(error)
         return
     progress.nodes = found["nodes"]
+    progress.install = tuple(strict.from_plain(InstalledPart, x) for x in found["install"])
     if profile:
         progress.weights_mb = found["weights_mb"]
         progress.operators = tuple(strict.from_plain(Operator, x) for x in found["operators"])
@@ -301,4 +308,5 @@ def _result(
         progress.operators,
         progress.failure,
         progress.weights_mb,
+        progress.install,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from w2v_edge import strict
+from w2v_edge.latency.measure.memory import StagePeaks, bytes_read, resident_mb
 from w2v_edge.latency.measure.processes import Job
 from w2v_edge.latency.measure.products import multiplications
 from w2v_edge.latency.report.records import Operator
@@ -28,8 +28,6 @@ WARM_UP_S = 0.2
 MIN_WARM_UPS = 2
 PROFILED_RUNS = 5
 
-STATUS = Path("/proc/self/status")
-
 
 def run_trial(job: Job, begun: float) -> dict[str, Any]:
     """Measure one trial, from the first import to the steady state.
@@ -45,21 +43,33 @@ def run_trial(job: Job, begun: float) -> dict[str, Any]:
     from w2v_edge.latency.measure.inputs import read_inputs
     from w2v_edge.latency.measure.scenarios import open_workload
 
-    case = job.case
+    case, peaks = job.case, StagePeaks("import")
+    started = bytes_read()
     inputs = read_inputs(Path(job.inputs))
+    peaks.begin("load")
+    before_load = bytes_read()
     prepared = time.perf_counter()
     model = _load(job)
     for graph in _graphs_of(case.scenario, case.graph, list(model.manifest.graphs)):
         model.prepare(graph)
     loaded = time.perf_counter()
-    loaded_mb = resident_mb()
+    loaded_mb, after_load = resident_mb(), bytes_read()
+    peaks.begin("first")
     workload = open_workload(model, case, inputs)
-    first, *warm_up = _warm_up(workload.query)
+    first = _timed(workload.query)
+    peaks.begin("steady")
+    warm_up = _warm_up(workload.query)
     gc.collect()
     counter = open_counter(case.provider, case.provider_options)
     before = counter.joules() if counter else 0.0
     steady = workload.steady(job.steady_s, warm_up[-1])
     energy = counter.joules() - before if counter else 0.0
+    peaks.end()
+    # The inputs are the benchmark's, not the application's.
+    read_mb, storage_mb = (
+        None if a is None or b is None or c is None else round((a + c - b) / 1e6, 3)
+        for a, b, c in zip(started, before_load, after_load, strict=True)
+    )
     return {
         "start_ms": max(0.0, _ms(begun - job.spawned)),
         "import_ms": _ms(job.imported - begun),
@@ -73,24 +83,40 @@ def run_trial(job: Job, begun: float) -> dict[str, Any]:
         "energy_j": energy if energy > 0 else None,
         "energy_source": counter.source if counter else None,
         "loaded_mb": loaded_mb,
-        "peak_mb": peak_mb(),
+        "peak_mb": max(peaks.mb.values(), default=None),
         "late": steady.late,
         "behind_ms": _ms(steady.behind),
         "loadgen": dict(steady.loadgen),
+        "read_mb": read_mb,
+        "storage_mb": storage_mb,
+        "stage_peaks_mb": peaks.mb,
+        "peaks_reset": peaks.reset,
     }
 
 
 def profile_graph(job: Job, begun: float) -> dict[str, Any]:  # noqa: ARG001 - as all jobs
-    """Profile the graph of a case on its inputs."""
-    from w2v_edge.latency.measure.inputs import read_inputs
+    """Profile the graph of a case on its inputs, and list what the case needs installed.
 
-    inputs = read_inputs(Path(job.inputs))[0]
-    events = _load(job).profile(job.case.graph, MIN_WARM_UPS + PROFILED_RUNS, **inputs)
-    nodes, operators = operator_times(events, MIN_WARM_UPS)
+    The blocks of a stream are not profiled.
+    """
+    from w2v_edge.latency.measure.inputs import read_inputs
+    from w2v_edge.latency.measure.installation import installed_parts
+
+    case, model = job.case, _load(job)
+    nodes: dict[str, int] = {}
+    operators: tuple[Operator, ...] = ()
+    if case.scenario == "streaming":
+        for graph in _graphs_of(case.scenario, case.graph, list(model.manifest.graphs)):
+            model.prepare(graph)
+    else:
+        inputs = read_inputs(Path(job.inputs))[0]
+        events = model.profile(case.graph, MIN_WARM_UPS + PROFILED_RUNS, **inputs)
+        nodes, operators = operator_times(events, MIN_WARM_UPS)
     return {
         "nodes": nodes,
         "operators": strict.to_plain(operators),
-        "weights_mb": weights_mb(Path(job.bundle), job.case.graph),
+        "weights_mb": weights_mb(Path(job.bundle), case.graph),
+        "install": strict.to_plain(installed_parts(model.bundle)),
     }
 
 
@@ -175,16 +201,6 @@ def weights_mb(folder: Path, graph: str) -> float:
     return round(sum((folder / name).stat().st_size for name in names) / 1e6, 3)
 
 
-def resident_mb() -> float | None:
-    """Return the resident memory of this process in 10^6 bytes; None if it is not reported."""
-    return _from_status("VmRSS") or _from_psutil("rss")
-
-
-def peak_mb() -> float | None:
-    """Return the peak resident memory of this process in 10^6 bytes; None if not reported."""
-    return _from_status("VmHWM") or _from_psutil("peak_wset") or _from_rusage()
-
-
 def _load(job: Job) -> Model:
     import w2v_edge
 
@@ -206,46 +222,19 @@ def _graphs_of(scenario: str, graph: str, available: list[str]) -> list[str]:
 
 
 def _warm_up(query: Callable[[], None]) -> list[float]:
-    """Return the times of queries in seconds until the model is warm, the first query first."""
+    """Return the times of the queries after the first one in seconds, until the model is warm."""
     times: list[float] = []
-    begun = time.perf_counter()
-    while len(times) <= MIN_WARM_UPS or time.perf_counter() < begun + times[0] + WARM_UP_S:
-        start = time.perf_counter()
-        query()
-        times.append(time.perf_counter() - start)
+    end = time.perf_counter() + WARM_UP_S
+    while len(times) < MIN_WARM_UPS or time.perf_counter() < end:
+        times.append(_timed(query))
     return times
+
+
+def _timed(query: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    query()
+    return time.perf_counter() - start
 
 
 def _ms(seconds: float) -> float:
     return round(1e3 * seconds, 4)
-
-
-def _from_status(field: str) -> float | None:
-    """Read /proc: importing psutil would change the figure, and it has no peak on Linux."""
-    try:
-        lines = STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split() for line in lines if line.startswith(f"{field}:")]
-    return round(int(found[0][1]) * 1024 / 1e6, 3) if found else None
-
-
-def _from_psutil(field: str) -> float | None:
-    try:
-        import psutil
-    except ImportError:
-        return None
-    size = getattr(psutil.Process().memory_info(), field, None)
-    return None if size is None else round(size / 1e6, 3)
-
-
-def _from_rusage() -> float | None:
-    # On Linux this may be the peak of the parent process, before exec.
-    if platform.system() == "Linux":
-        return None
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(round(peak * (1 if platform.system() == "Darwin" else 1024) / 1e6, 3))

@@ -16,12 +16,12 @@ from w2v_edge import strict
 from w2v_edge.errors import ConfigError, InputError
 from w2v_edge.files import open_regular, replacing
 from w2v_edge.latency.device.disturbances import find_disturbances, unstable
+from w2v_edge.latency.report.machine_records import Conditions
 from w2v_edge.latency.report.records import (
     FORMAT,
     VERSION,
     BenchmarkReport,
     CaseResult,
-    Conditions,
     Trial,
 )
 from w2v_edge.latency.statistics import query_audio_s, summarise

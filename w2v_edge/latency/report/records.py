@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from w2v_edge.latency.report.machine_records import Conditions, Device
+
 FORMAT: Final = "w2v-edge-latency"
 VERSION: Final = 2
 
 Scenario = Literal["single", "multi", "offline", "streaming"]
 Driver = Literal["w2v-edge", "loadgen"]
-DisturbanceKind = Literal["load", "steal", "frequency", "quota", "temperature", "battery"]
 
 MULTI_UTTERANCES = 8
 """Utterances in a query of the scenario multi, as in MLPerf's multi-stream."""
@@ -36,155 +37,6 @@ class Estimate:
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Cpu:
-    """The processor.
-
-    Attributes:
-        model: model name.
-        architecture: such as `x86_64` or `aarch64`.
-        features: instruction sets that matter for matrix products, by the system's names.
-        cores: logical cores of the machine.
-        physical_cores: physical cores; null if the system does not report them.
-        usable_cores: cores this process may keep busy, by affinity and quota.
-        affinity: numbers of the cores this process may run on; empty without affinity support.
-        quota: cores allowed by control groups; null if unlimited.
-        governor: frequency governor; null if the system does not report it.
-        min_mhz: lowest frequency in MHz; null if the system does not report it.
-        max_mhz: highest frequency in MHz; null if the system does not report it.
-    """
-
-    model: str
-    architecture: str
-    features: tuple[str, ...]
-    cores: int
-    physical_cores: int | None
-    usable_cores: int
-    affinity: tuple[int, ...]
-    quota: float | None
-    governor: str | None
-    min_mhz: float | None
-    max_mhz: float | None
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU.
-
-    Attributes:
-        name: product name.
-        driver: version of its driver.
-        memory_mb: its memory, in 10^6 bytes; null if it is not reported.
-    """
-
-    name: str
-    driver: str
-    memory_mb: float | None
-
-
-@dataclass(frozen=True)
-class Device:
-    """The machine and the software the benchmark ran on.
-
-    Attributes:
-        identity: hash of processor, usable cores, GPUs and operating system; tuned settings are
-            keyed by the same hash.
-        cpu: the processor.
-        memory_mb: memory of the machine, in 10^6 bytes; null if the system does not report it.
-        memory_limit_mb: memory limit of control groups, in 10^6 bytes; null if unlimited.
-        gpus: the GPUs.
-        system: operating system with its release.
-        container: kind of container, such as `docker`; null if none was detected.
-        virtual: whether the processor reports a hypervisor; null if it cannot tell.
-        python: version of Python; empty for a program without it.
-        onnxruntime: version of onnxruntime.
-        onnxruntime_build: build information of onnxruntime.
-        providers: available execution providers.
-        packages: versions of w2v-edge, numpy and the wheels that provide onnxruntime.
-    """
-
-    identity: str
-    cpu: Cpu
-    memory_mb: float | None
-    memory_limit_mb: float | None
-    gpus: tuple[Gpu, ...]
-    system: str
-    container: str | None
-    virtual: bool | None
-    python: str
-    onnxruntime: str
-    onnxruntime_build: str
-    providers: tuple[str, ...]
-    packages: dict[str, str]
-
-
-@dataclass(frozen=True)
-class MachineSample:
-    """The state of the machine at one time; null for values the system does not report.
-
-    Attributes:
-        at_s: time of the sample, in seconds since the benchmark began.
-        mhz: frequency of the fastest usable core in MHz; idle cores would lower a mean.
-        temperature_c: hottest sensor of the processor, in degrees Celsius.
-        others: cores kept busy by other processes since the previous sample.
-        own: cores kept busy by this benchmark's processes since the previous sample.
-        steal: core time the hypervisor gave to other guests since the previous sample, in cores.
-        throttled_ms: time for which a CPU quota throttled this control group since the previous
-            sample.
-        thermal_events: thermal throttling events since the previous sample.
-        available_mb: available memory, in 10^6 bytes.
-        on_battery: whether the machine runs on its battery.
-        gpu_mhz: frequency of the measured GPU, or else of the first one, in MHz.
-        gpu_temperature_c: temperature of that GPU, in degrees Celsius.
-        gpu_busy: utilization of that GPU just before the sample, from 0 to 1.
-    """
-
-    at_s: float
-    mhz: float | None = None
-    temperature_c: float | None = None
-    others: float | None = None
-    own: float | None = None
-    steal: float | None = None
-    throttled_ms: float | None = None
-    thermal_events: int | None = None
-    available_mb: float | None = None
-    on_battery: bool | None = None
-    gpu_mhz: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_busy: float | None = None
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """An event that makes figures unreliable.
-
-    Attributes:
-        begin_s: begin, in seconds since the benchmark began.
-        end_s: end, in seconds since the benchmark began.
-        kind: kind of event.
-        detail: description with figures.
-    """
-
-    begin_s: float
-    end_s: float
-    kind: DisturbanceKind
-    detail: str
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The state of the machine during the benchmark.
-
-    Attributes:
-        samples: its state over time, from before the first trial to after the last one.
-        disturbances: events in these samples that make figures unreliable; computed with
-            `summary`.
-    """
-
-    samples: tuple[MachineSample, ...]
-    disturbances: tuple[Disturbance, ...]
 
 
 @dataclass(frozen=True)
@@ -248,6 +100,14 @@ class Trial:
         late: scenario streaming: blocks that missed their deadline, the arrival of the next block.
         behind_ms: scenario streaming: longest time a block waited before it was processed.
         loadgen: summary of MLPerf LoadGen, by its own names.
+        read_mb: bytes read by system calls until the model was loaded, Python's modules and the
+            bundle's files among them, in 10^6 bytes; null if they are not reported.
+        storage_mb: bytes that came from storage until then, and not from the page cache, in 10^6
+            bytes; null if they are not reported.
+        stage_peaks_mb: peak resident memory of the stages `import`, `load`, `first` (query) and
+            `steady` (with warm-up), in 10^6 bytes; empty if it is not reported.
+        peaks_reset: whether the peak was reset before each stage; otherwise a stage's peak is that
+            of the process so far.
     """
 
     begin_s: float
@@ -268,6 +128,10 @@ class Trial:
     late: int = 0
     behind_ms: float = 0.0
     loadgen: dict[str, str] = field(default_factory=dict)
+    read_mb: float | None = None
+    storage_mb: float | None = None
+    stage_peaks_mb: dict[str, float] = field(default_factory=dict)
+    peaks_reset: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,6 +162,9 @@ class Summary:
         energy_source: name of the energy counter, which covers more than this process.
         miss_rate: scenario streaming: fraction of blocks that missed their deadline.
         behind_ms: scenario streaming: longest time a block waited before it was processed.
+        read_mb: bytes read until the model was loaded, in 10^6 bytes; maximum over trials.
+        storage_mb: bytes that came from storage until then, in 10^6 bytes; maximum over trials.
+        stage_peaks_mb: peak resident memory of each stage, in 10^6 bytes; maximum over trials.
     """
 
     queries: int
@@ -320,6 +187,26 @@ class Summary:
     energy_source: str | None = None
     miss_rate: float | None = None
     behind_ms: float | None = None
+    read_mb: float | None = None
+    storage_mb: float | None = None
+    stage_peaks_mb: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InstalledPart:
+    """A file of the bundle or an installed package.
+
+    Attributes:
+        name: name of the file or the package.
+        kind: `file` of the bundle or `package`.
+        size_mb: size of its files, in 10^6 bytes.
+        needed: whether the case opened or imported it; otherwise it could be left out.
+    """
+
+    name: str
+    kind: Literal["file", "package"]
+    size_mb: float
+    needed: bool
 
 
 @dataclass(frozen=True)
@@ -378,6 +265,7 @@ class CaseResult:
         operators: time by operator type, longest first; only with `--profile` and `--limit`.
         failure: reason why there are no figures; empty otherwise.
         weights_mb: size of the graph and its weights, in 10^6 bytes; 0 without `--limit`.
+        install: files of the bundle and packages, as installed here; empty if not known.
     """
 
     case: BenchmarkCase
@@ -388,6 +276,12 @@ class CaseResult:
     operators: tuple[Operator, ...] = ()
     failure: str = ""
     weights_mb: float = 0.0
+    install: tuple[InstalledPart, ...] = ()
+
+    @property
+    def install_mb(self) -> float | None:
+        """Size of a minimal installation, without Python, in 10^6 bytes; None if not known."""
+        return sum(x.size_mb for x in self.install if x.needed) if self.install else None
 
 
 @dataclass(frozen=True)
@@ -439,6 +333,9 @@ class BenchmarkSettings:
         time_s: time limit of the benchmark.
         confidence: confidence level of all intervals.
         seed: seed of the order of trials and of resampling.
+        memory_limit_mb: limit on the resident memory of a trial, in 10^6 bytes; null without one.
+        memory_limit_by: `control group`, in which the system held the trials to the limit, or
+            `peak`, only compared with the peak after each trial; empty without a limit.
     """
 
     rounds: int
@@ -447,6 +344,8 @@ class BenchmarkSettings:
     time_s: float
     confidence: float
     seed: int
+    memory_limit_mb: float | None = None
+    memory_limit_by: Literal["", "control group", "peak"] = ""
 
 
 @dataclass(frozen=True)
@@ -455,7 +354,8 @@ class BenchmarkReport:
 
     Attributes:
         format: always `w2v-edge-latency`.
-        version: version of the format; it changes when a key does.
+        version: version of the format; it changes when a key does. Keys with a default may be
+            absent.
         created: start date and time, ISO 8601, in UTC.
         command: the command line.
         device: the machine and its software.

@@ -29,7 +29,10 @@ SCALARS: dict[Any, str] = {
 
 
 def report_schema() -> dict[str, Any]:
-    """Return the schema, draft 2020-12: each class is a definition, each field is required."""
+    """Return the schema, draft 2020-12: each class is a definition.
+
+    A field is required unless it has a default.
+    """
     definitions: dict[str, Any] = {}
     top = _class(BenchmarkReport, definitions)
     return {
@@ -62,15 +65,19 @@ def field_descriptions(cls: type) -> dict[str, str]:
 def _class(cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     descriptions = field_descriptions(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
+    fields = dataclasses.fields(cls)
     return {
         "description": inspect.cleandoc(cls.__doc__ or "").partition("\n")[0],
         "type": "object",
         "properties": {
-            name: {"description": descriptions[name], **_type(hints[name], definitions)}
-            for name in names
+            x.name: {"description": descriptions[x.name], **_type(hints[x.name], definitions)}
+            for x in fields
         },
-        "required": names,
+        "required": [
+            x.name
+            for x in fields
+            if x.default is dataclasses.MISSING and x.default_factory is dataclasses.MISSING
+        ],
         "additionalProperties": False,
     }
 

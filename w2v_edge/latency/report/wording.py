@@ -6,13 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from w2v_edge.latency.report.machine_records import Disturbance, MachineSample
 from w2v_edge.latency.report.records import (
     BenchmarkCase,
     BenchmarkReport,
     CaseResult,
-    Disturbance,
     Estimate,
-    MachineSample,
 )
 from w2v_edge.latency.statistics import CORRELATION
 
