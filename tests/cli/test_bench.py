@@ -162,6 +162,24 @@ def test_budgets(w2v_edge: Verb, folder: Path) -> None:
     assert "error: budget p50<1us missed by" in missed.err
 
 
+def test_memory_and_storage(w2v_edge: Verb, folder: Path, refused: Verb) -> None:
+    """A case above the limit fails; within it, stages and a minimal installation are reported."""
+    base = ("bench", folder, *QUICK, "--seconds", "0.3", "--graph", "tokenizer")
+    refused(w2v_edge(*base, "--memory-limit", "10MB"), 1, "10 MB")
+    assert w2v_edge(*base, "--memory-limit", "10").code == 2
+    found = w2v_edge(*base, "--memory-limit", "20GB", "--budget", "install<1GB", "--json")
+    assert found.code == 0, found
+    settings, (case,) = found.json["settings"], found.json["cases"]
+    assert settings["memory_limit_mb"] == 20_000
+    assert settings["memory_limit_by"] in {"control group", "peak"}
+    peaks = case["summary"]["stage_peaks_mb"]
+    assert list(peaks) == ["import", "load", "first", "steady"]
+    assert max(peaks.values()) == case["summary"]["peak_mb"]
+    needed = {x["name"] for x in case["install"] if x["needed"]}
+    assert {"numpy", "onnxruntime", "w2v-edge", "tokenizer.onnx", "frontend.bin"} <= needed
+    assert "encoder.onnx" not in needed
+
+
 def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) -> None:
     """Equal reports are no regression; samples twice as long are one, with exit code 4."""
     data = json.loads(measured.read_text())

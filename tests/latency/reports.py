@@ -23,6 +23,7 @@ from w2v_edge.latency.report.records import (
     BundleRecord,
     CaseResult,
     Estimate,
+    InstalledPart,
     Operator,
     Summary,
     Trial,
@@ -34,6 +35,11 @@ HOSTILE = (
 )
 CASE = BenchmarkCase(
     "tiny-fp32", "encoder", "CPUExecutionProvider", {}, 1, "normal", 1.0, 1, "single"
+)
+INSTALL = (
+    InstalledPart("onnxruntime", "package", 80.0, needed=True),
+    InstalledPart("encoder.onnx", "file", 12.0, needed=True),
+    InstalledPart("click", "package", 1.0, needed=False),
 )
 
 
@@ -68,6 +74,10 @@ def trials(
                 energy_source="RAPL package-0",
                 late=int((ms > case.block_ms).sum()) if case.block_ms else 0,
                 behind_ms=float(max(0, ms.max() - case.block_ms)) if case.block_ms else 0.0,
+                read_mb=7.5,
+                storage_mb=0.0,
+                stage_peaks_mb={"import": 58.0, "load": 83.0, "first": 97.0, "steady": 96.0},
+                peaks_reset=index % 2 == 0,
             )
         )
     return made
@@ -111,6 +121,9 @@ def summary(case: BenchmarkCase, made: list[Trial]) -> Summary:
         energy_source=made[0].energy_source,
         miss_rate=sum(t.late for t in made) / len(ms) if streaming else None,
         behind_ms=max(t.behind_ms for t in made) if streaming else None,
+        read_mb=made[0].read_mb,
+        storage_mb=made[0].storage_mb,
+        stage_peaks_mb=made[0].stage_peaks_mb,
     )
 
 
@@ -123,7 +136,7 @@ def result(
 ) -> CaseResult:
     """Return the result of a case, with its summary."""
     made = trials(case, number, queries, seed, base_ms)
-    return CaseResult(case, tuple(made), summary(case, made))
+    return CaseResult(case, tuple(made), summary(case, made), install=INSTALL)
 
 
 def report(*cases: CaseResult, disturbances: tuple[Disturbance, ...] = ()) -> BenchmarkReport:
@@ -237,6 +250,7 @@ def hostile() -> BenchmarkReport:
         unstable=(HOSTILE,),
         nodes={HOSTILE: 3},
         operators=(Operator(HOSTILE, HOSTILE, 1, 0.5, 1.0),),
+        install=(InstalledPart(HOSTILE, "file", 1.0, needed=False),),
     )
     failed = CaseResult(dataclasses.replace(case, threads=2), (), None, failure=HOSTILE)
     made = report(found, failed, disturbances=(Disturbance(0, 5, "load", HOSTILE),))
@@ -268,6 +282,7 @@ def single_sample() -> BenchmarkReport:
 def nothing_known() -> BenchmarkReport:
     """A report of a program without Python, on a system that reads no memory, energy or state."""
     bare = {"loaded_mb": None, "peak_mb": None, "energy_j": None, "energy_source": None}
+    bare |= {"read_mb": None, "storage_mb": None, "stage_peaks_mb": {}}
     made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]  # type: ignore[arg-type]
     found = CaseResult(CASE, tuple(made), summary(CASE, made))
     plain = report(found)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.latency.reports import CASE, summary, trials
+from tests.latency.reports import CASE, INSTALL, summary, trials
 from w2v_edge.errors import InputError
 from w2v_edge.latency.budget import METRICS, Budget, check_used
 from w2v_edge.latency.report.records import CaseResult, Estimate
@@ -34,6 +34,15 @@ def test_units_are_understood() -> None:
         found = Budget.parse(text)
         assert (found.metric, found.sign) == (metric, sign)
         assert found.limit == pytest.approx(limit)
+
+
+def test_sizes_on_a_device_have_budgets() -> None:
+    """Bytes read and a minimal installation are metrics; unknown figures miss them."""
+    found = replace(RESULT, install=INSTALL)
+    assert Budget.parse("install<=92MB").check(found).met
+    assert not Budget.parse("install<91MB").check(found).met
+    assert Budget.parse("read<8MB").check(found).met
+    assert not Budget.parse("install<1GB").check(RESULT).met
 
 
 def test_a_limit_within_the_interval_is_unsure() -> None:
@@ -105,7 +114,7 @@ def test_a_budget_for_no_case_is_an_error() -> None:
 def test_a_limit_around_the_figure_decides() -> None:
     """A limit above the figure is met, below it is missed; a missing figure is a miss."""
     for metric in METRICS:
-        figure = METRICS[metric][1](RESULT.summary) if RESULT.summary else None
+        figure = METRICS[metric][1](RESULT, RESULT.summary) if RESULT.summary else None
         value = figure.value if isinstance(figure, Estimate) else figure
         budget = Budget("", metric, sign="<", limit=(value or 1) * 1.001, where=())
         assert budget.check(RESULT).met is (value is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -26,7 +27,7 @@ from w2v_edge.cli.options import (
 )
 from w2v_edge.cli.output import console, print_table, progress, require, warn
 from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
-from w2v_edge.latency.budget import METRICS
+from w2v_edge.latency.budget import METRICS, UNITS
 from w2v_edge.latency.measure.plan import GRAPHS
 from w2v_edge.latency.report.records import Scenario
 from w2v_edge.names import Provider
@@ -34,6 +35,22 @@ from w2v_edge.names import Provider
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
     from w2v_edge.latency.report.records import BenchmarkReport
+
+
+class Megabytes(click.ParamType[Any]):
+    """A size such as 300MB or 1.5GB, in 10^6 bytes."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the size in 10^6 bytes."""
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d*)?) *([kmg]b)", str(value).strip().lower())
+        size = float(found[1]) * UNITS[found[2]] if found else 0.0
+        if size <= 0:
+            self.fail(f"found {str(value)!r:.40}, expected a size such as 300MB", param, ctx)
+        return size
 
 
 def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -172,11 +189,19 @@ def _on_devices(devices: OnDevices) -> None:
     "operator's time over the least that its products need; implies --profile. CPU only.",
 )
 @click.option(
+    "--memory-limit",
+    "memory_limit_mb",
+    type=Megabytes(),
+    metavar="SIZE",
+    help="Limit on the memory of a trial, such as 300MB; a case above it fails. A control group "
+    "holds trials to it where one can be made; otherwise their peaks are compared with it.",
+)
+@click.option(
     "--budget",
     "budgets",
     multiple=True,
     metavar="METRIC<LIMIT[@CASE]",
-    help="Limit such as 'p99<50ms@1s', 'rss<200MB', 'speed>20x@tokenizer'; may be repeated. The "
+    help="Limit such as 'p99<50ms@1s', 'rss<200MB', 'install<150MB'; may be repeated. The "
     "exit code is 5 when one is missed; limits within the interval are marked. "
     f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
     "threads=N, batch=N.",
@@ -203,6 +228,7 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --report report.html
     w2v-edge bench ckpt-int8 --scenario streaming --graph tokenizer
     w2v-edge bench ckpt-int8 --report new.json && w2v-edge compare old.json new.json
+    w2v-edge bench ckpt-int8 --memory-limit 300MB --budget 'install<200MB'
     w2v-edge bench ckpt-int8 --on pi@pi4 --report pi4.json
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
@@ -288,6 +314,7 @@ def _measure(
         steady_s=given["min_steady_seconds"],
         precision=given["interval"],
         time_s=given["time_s"],
+        memory_limit_mb=given["memory_limit_mb"],
     )
     with progress("bench") as show:
         return benchmark(

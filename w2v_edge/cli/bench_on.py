@@ -51,7 +51,7 @@ def file_of(path: Path, name: str) -> Path:
 
 def print_side_by_side(reports: dict[str, BenchmarkReport]) -> None:
     """Print the medians of all devices, with ratios to the first one."""
-    from w2v_edge.latency.report.tables import across
+    from w2v_edge.latency.report.across import across
     from w2v_edge.latency.report.wording import labels_of
 
     rows = across(list(reports.values()))

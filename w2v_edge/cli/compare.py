@@ -206,7 +206,7 @@ def _worst(found: ReportComparison) -> str:
 
 def _print_across(paths: tuple[Path, ...], reports: list[BenchmarkReport], output: _Output) -> None:
     """Print medians of all reports, a column per report, with ratios to the first."""
-    from w2v_edge.latency.report.tables import across
+    from w2v_edge.latency.report.across import across
     from w2v_edge.latency.report.wording import clean, labels_of
 
     rows = across(reports)

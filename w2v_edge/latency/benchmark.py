@@ -9,7 +9,7 @@ from pathlib import Path
 from w2v_edge.latency.device.fingerprint import describe_device
 from w2v_edge.latency.measure.inputs import Speech, audio_record
 from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
-from w2v_edge.latency.measure.schedule import ShowProgress, measure, with_rounds
+from w2v_edge.latency.measure.schedule import ShowProgress, measure
 from w2v_edge.latency.measure.trial import TRIAL
 from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, BenchmarkSettings
 from w2v_edge.latency.statistics import CONFIDENCE
@@ -59,7 +59,7 @@ def benchmark(
     rates = {one.bundle.manifest.sample_rate for one in named}
     speech = {rate: Speech.read(audio, rate) for rate in sorted(rates)}
     device = describe_device()
-    results, conditions, peaks = measure(
+    results, conditions, peaks, ended = measure(
         cases,
         named,
         speech,
@@ -78,7 +78,7 @@ def benchmark(
         device,
         tuple(one.record for one in named),
         audio_record(list(speech.values())),
-        with_rounds(settings, results),
+        ended,
         conditions,
         results,
         peaks,

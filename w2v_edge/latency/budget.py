@@ -20,25 +20,29 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3, "%":
 TIME, SIZE, SHARE, TIMES, PLAIN = ("us", "ms", "s"), ("kb", "mb", "gb"), ("%",), ("x",), ("",)
 
 Figure = Estimate | float | None
+"""A figure with or without an interval; None if it was not measured."""
 
-METRICS: dict[str, tuple[str, Callable[[Summary], Figure], tuple[str, ...]]] = {
-    "p50": ("ms", lambda s: s.p50_ms, TIME),
-    "p90": ("ms", lambda s: s.p90_ms, TIME),
-    "p95": ("ms", lambda s: s.p95_ms, TIME),
-    "p99": ("ms", lambda s: s.p99_ms, TIME),
-    "max": ("ms", lambda s: s.max_ms, TIME),
-    "import": ("ms", lambda s: s.import_ms, TIME),
-    "load": ("ms", lambda s: s.load_ms, TIME),
-    "first": ("ms", lambda s: s.first_ms, TIME),
-    "cold": ("ms", lambda s: _sum(s.start_ms, s.import_ms, s.load_ms, s.first_ms), TIME),
-    "rss": ("MB", lambda s: s.peak_mb, SIZE),
-    "rtf": ("", lambda s: s.real_time_factor, PLAIN),
-    "speed": ("x", lambda s: s.speed, (*TIMES, *PLAIN)),
-    "throughput": ("x", lambda s: s.throughput, (*TIMES, *PLAIN)),
-    "energy": ("J", lambda s: s.energy_j, ("j", *PLAIN)),
-    "missed": ("%", lambda s: s.miss_rate, (*SHARE, *PLAIN)),
-    "behind": ("ms", lambda s: s.behind_ms, TIME),
+METRICS: dict[str, tuple[str, Callable[[CaseResult, Summary], Figure], tuple[str, ...]]] = {
+    "p50": ("ms", lambda _, s: s.p50_ms, TIME),
+    "p90": ("ms", lambda _, s: s.p90_ms, TIME),
+    "p95": ("ms", lambda _, s: s.p95_ms, TIME),
+    "p99": ("ms", lambda _, s: s.p99_ms, TIME),
+    "max": ("ms", lambda _, s: s.max_ms, TIME),
+    "import": ("ms", lambda _, s: s.import_ms, TIME),
+    "load": ("ms", lambda _, s: s.load_ms, TIME),
+    "first": ("ms", lambda _, s: s.first_ms, TIME),
+    "cold": ("ms", lambda _, s: _sum(s.start_ms, s.import_ms, s.load_ms, s.first_ms), TIME),
+    "rss": ("MB", lambda _, s: s.peak_mb, SIZE),
+    "read": ("MB", lambda _, s: s.read_mb, SIZE),
+    "install": ("MB", lambda r, _: r.install_mb, SIZE),
+    "rtf": ("", lambda _, s: s.real_time_factor, PLAIN),
+    "speed": ("x", lambda _, s: s.speed, (*TIMES, *PLAIN)),
+    "throughput": ("x", lambda _, s: s.throughput, (*TIMES, *PLAIN)),
+    "energy": ("J", lambda _, s: s.energy_j, ("j", *PLAIN)),
+    "missed": ("%", lambda _, s: s.miss_rate, (*SHARE, *PLAIN)),
+    "behind": ("ms", lambda _, s: s.behind_ms, TIME),
 }
+"""Unit, figure of a case, and units of a limit, by the name of a metric."""
 SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 PATTERN = re.compile(
     r"\s*(?P<metric>[a-z0-9]+)\s*(?P<sign><=?|>=?)\s*(?P<number>\d+\.?\d*|\.\d+)\s*"
@@ -97,7 +101,7 @@ class Budget:
 
     def check(self, result: CaseResult) -> Check:
         """Compare a case with the limit; a case without the figure misses it."""
-        figure = METRICS[self.metric][1](result.summary) if result.summary else None
+        figure = METRICS[self.metric][1](result, result.summary) if result.summary else None
         if figure is None:
             return Check(self, result.case, None, met=False)
         estimate = Estimate(*[figure] * 3) if isinstance(figure, float) else figure

@@ -54,8 +54,11 @@ def _package(found: metadata.Distribution, mapped: set[str]) -> InstalledPart:
         elif path.is_file():
             # Compiled modules, which pip writes.
             size += path.stat().st_size
-        if file.suffix in {".py", ".so", ".pyd"}:
-            needed |= _module(file.parts) in sys.modules
+        # Private modules may be imported when Python starts, by a `.pth` file.
+        if file.suffix in {".py", ".so", ".pyd"} and not (top := _module(file.parts)).startswith(
+            "_"
+        ):
+            needed |= top in sys.modules
         if ".so" in file.name:
             needed |= str(path.resolve()) in mapped
     return InstalledPart(found.metadata["Name"], "package", size / 1e6, needed)

@@ -1,8 +1,8 @@
 """A limit on the memory of trials: by a control group where one can be made, else by their peaks.
 
-A group of version 2 needs a folder that may be written, whose parent hands the controller of memory
-down, as systemd does to its services and users. Address space (`ulimit -v`) says nothing: onnxruntime
-reserves much more than it uses.
+A group of version 2 needs a parent that may be written and that hands the controller of memory
+down, as in systemd's user services. Address space (`ulimit -v`) says nothing: onnxruntime reserves
+much more than it uses.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ JOIN = 'echo $$ > "$0" && exec "$@"'
 """Shell that enters the group whose file is its first word, and becomes the rest."""
 
 VERSION_2 = "0::"
+SMALLER = "use shorter audio, smaller batches or another bundle"
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,14 @@ class MemoryLimit:
             how = "after the trial" if self.group is None else "in a control group"
             raise InferenceError(
                 f"found a peak of {peak_mb:.4g} MB, expected at most {self.mb:.4g} MB (checked "
-                f"{how}); use shorter audio, smaller batches or another bundle"
+                f"{how}); {SMALLER}"
             )
 
-    def killed(self) -> bool:
-        """Return whether the system has killed a trial for the limit."""
-        if self.group is None:
-            return False
-        counts = dict(
-            line.split() for line in read_text(self.group / "memory.events").splitlines()
-        )
-        return counts.get("oom_kill", "0") != "0"
+    def kills(self) -> int:
+        """Return how many processes the system has killed in the control group."""
+        events = read_text(self.group / "memory.events") if self.group else ""
+        counts = dict(line.split() for line in events.splitlines())
+        return int(counts.get("oom_kill", 0))
 
 
 @contextlib.contextmanager
@@ -132,9 +130,8 @@ def _set(group: Path, mb: float) -> bool:
         (group / "memory.max").write_text(str(int(mb * 1e6)))
         if (group / "memory.swap.max").exists():
             (group / "memory.swap.max").write_text("0")
-        entered = subprocess.run(
-            [*MemoryLimit(mb, group).prefix, "true"], check=False, capture_output=True
-        )
+        command = [*MemoryLimit(mb, group).prefix, "true"]
+        entered = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own
     except OSError:
         return False
     return not entered.returncode

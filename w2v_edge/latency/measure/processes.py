@@ -53,7 +53,14 @@ class Job:
     imported: float = 0.0
 
 
-def run_job(task: str, job: Job, folder: Path, *, timeout_s: float | None = None) -> dict[str, Any]:
+def run_job(
+    task: str,
+    job: Job,
+    folder: Path,
+    *,
+    timeout_s: float | None = None,
+    prefix: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """Run a job in a new process and return its answer.
 
     Args:
@@ -61,6 +68,7 @@ def run_job(task: str, job: Job, folder: Path, *, timeout_s: float | None = None
         job: the job.
         folder: for the files of question and answer.
         timeout_s: time after which the process is killed.
+        prefix: words before the command, of a program that becomes the one they name.
 
     Raises:
         W2VEdgeError: the error of the process in one line, or that it was killed.
@@ -69,7 +77,7 @@ def run_job(task: str, job: Job, folder: Path, *, timeout_s: float | None = None
     question, answer = folder / "job.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
     # -P: modules in the current folder must not shadow installed ones.
-    command = [sys.executable, "-P", "-c", CODE, task, str(question), str(answer)]
+    command = [*prefix, sys.executable, "-P", "-c", CODE, task, str(question), str(answer)]
     plain = strict.to_plain(job) | {"spawned": time.perf_counter()}
     question.write_text(json.dumps(plain, allow_nan=False))
     # Temporary files of a killed process are removed with the folder.

@@ -11,17 +11,19 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from w2v_edge import strict
-from w2v_edge.errors import W2VEdgeError
+from w2v_edge.errors import InferenceError, W2VEdgeError
 from w2v_edge.latency.device import nvidia
 from w2v_edge.latency.device.disturbances import unstable
 from w2v_edge.latency.device.watch import Watch
 from w2v_edge.latency.measure.inputs import Speech, waveform_inputs, write_inputs
+from w2v_edge.latency.measure.memory_limit import SMALLER, MemoryLimit, limiting
 from w2v_edge.latency.measure.peaks import PEAKS
 from w2v_edge.latency.measure.plan import NamedBundle
 from w2v_edge.latency.measure.processes import Job, run_job
@@ -94,8 +96,10 @@ def measure(
     limit: bool = False,
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
-) -> tuple[tuple[CaseResult, ...], Conditions, tuple[Peaks, ...]]:
-    """Measure all cases; return their results, the state of the machine, and its peaks.
+) -> tuple[tuple[CaseResult, ...], Conditions, tuple[Peaks, ...], BenchmarkSettings]:
+    """Measure all cases; return their results, the state of the machine, its peaks, and settings.
+
+    The settings have the number of completed rounds, and what limited memory.
 
     Args:
         cases: as returned by `make_cases`.
@@ -115,23 +119,25 @@ def measure(
         return time.perf_counter() - zero
 
     watch = Watch(clock, gpu=_watched_gpu(cases))
-    with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, watch:
+    limiter = limiting(settings.memory_limit_mb)
+    with tempfile.TemporaryDirectory(prefix="w2v-edge-") as name, watch, limiter as memory:
         folder = Path(name)
         progresses = _prepare(cases, bundles, speech, settings, folder, show)
         _profiles(progresses, folder, show, profile=profile or limit)
         # The machine's speed drifts: the peaks are the best of before and after.
         before = _peaks(progresses, folder, show) if limit else ()
-        _rounds(progresses, folder, settings, rounds, clock, show, task)
+        run = partial(_run_trial, task, folder, memory)
+        _rounds(progresses, settings, rounds, clock, show, run)
         after = _peaks(progresses, folder, show) if limit else ()
     # Leaving the context takes the last sample.
     conditions = watch.conditions()
     results = tuple(_result(x, conditions, settings) for x in progresses)
-    return results, conditions, tuple(map(_best, before, after))
-
-
-def with_rounds(settings: BenchmarkSettings, results: Sequence[CaseResult]) -> BenchmarkSettings:
-    """Return the settings with the number of completed rounds."""
-    return replace(settings, rounds=max((len(x.trials) for x in results), default=0))
+    ended = replace(
+        settings,
+        rounds=max((len(x.trials) for x in results), default=0),
+        memory_limit_by=memory.by if memory else "",
+    )
+    return results, conditions, tuple(map(_best, before, after)), ended
 
 
 def _watched_gpu(cases: Sequence[BenchmarkCase]) -> Any | None:
@@ -233,12 +239,11 @@ def _best(one: Peaks, other: Peaks) -> Peaks:
 
 def _rounds(
     progresses: list[CaseProgress],
-    folder: Path,
     settings: BenchmarkSettings,
     rounds: int | None,
     clock: Callable[[], float],
     show: ShowProgress,
-    task: str,
+    run: Callable[[Job], dict[str, Any]],
 ) -> None:
     shuffler = random.Random(settings.seed)  # noqa: S311 - an order of trials, not a secret
     reference = Reference()
@@ -252,7 +257,7 @@ def _rounds(
         for number, progress in enumerate(left):
             share = (done + number / len(left)) / max(planned, 1)
             show(f"round {done + 1} of {planned}, {progress.case.graph}", min(1.0, share))
-            _trial(progress, folder, clock, reference, task)
+            _trial(progress, clock, reference, run)
         done += 1
 
 
@@ -272,17 +277,33 @@ def _is_precise(progresses: list[CaseProgress], settings: BenchmarkSettings) -> 
     return True
 
 
+def _run_trial(task: str, folder: Path, memory: MemoryLimit | None, job: Job) -> dict[str, Any]:
+    """Run a trial, within the limit on its memory if there is one."""
+    if memory is None:
+        return run_job(task, job, folder)
+    killed = memory.kills()
+    try:
+        found = run_job(task, job, folder, prefix=memory.prefix)
+    except InferenceError as error:
+        if memory.kills() > killed:
+            raise InferenceError(
+                f"killed at the limit of {memory.mb:.4g} MB in a control group; {SMALLER}"
+            ) from error
+        raise
+    memory.check(found.get("peak_mb"))
+    return found
+
+
 def _trial(
     progress: CaseProgress,
-    folder: Path,
     clock: Callable[[], float],
     reference: Reference,
-    task: str,
+    run: Callable[[Job], dict[str, Any]],
 ) -> None:
     before = reference.time_ms()
     begin = clock()
     try:
-        found = run_job(task, progress.job, folder)
+        found = run(progress.job)
     except W2VEdgeError as error:
         progress.failure = str(error)
         return

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from w2v_edge.latency.limit import least_ms, least_time, peaks_of
 from w2v_edge.latency.report.records import (
-    BenchmarkCase,
     BenchmarkReport,
     CaseResult,
     Estimate,
@@ -26,11 +25,13 @@ from w2v_edge.latency.report.wording import (
     labels,
     percent,
 )
-from w2v_edge.latency.statistics import summarise
 
 BARS = "▁▂▃▄▅▆▇█"
 BINS = 16
 UNSTABLE = "~ "
+STAGES = {"import": "import", "load": "load", "first": "first query", "steady": "steady state"}
+MAX_PARTS = 4
+"""Parts of an installation that are listed by name."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def tables(report: BenchmarkReport, *, intervals: bool = False) -> tuple[Table, 
         _steady(report, intervals),
         _cold(report),
         _memory(report),
+        _storage(report),
         _streaming(report, intervals),
         _limit(report),
         _operators(report),
@@ -195,10 +197,14 @@ def _cold(report: BenchmarkReport) -> Table:
 
 
 def _memory(report: BenchmarkReport) -> Table:
+    """Resident memory by stage; where the peak is not reset, it is that of the process so far."""
+    found = _summaries(report)
+    stages = [x for x in STAGES if any(x in s.stage_peaks_mb for _, _, s in found)]
     columns = (
         Column("case", right=False),
         Column("loaded"),
         Column("peak"),
+        *(Column(f"in {STAGES[stage]}") for stage in stages),
         Column("energy per 1 s of audio"),
         Column("energy counter", right=False),
     )
@@ -207,12 +213,61 @@ def _memory(report: BenchmarkReport) -> Table:
             Cell(label),
             Cell(figure(s.loaded_mb, "MB")),
             Cell(figure(s.peak_mb, "MB")),
+            *(Cell(_stage_peak(result, s, stage)) for stage in stages),
             Cell(interval(s.energy_j, "J")),
             Cell(clean(s.energy_source or "none")),
         )
-        for label, _, s in _summaries(report)
+        for label, result, s in found
     ]
     return Table("Memory and energy", columns, tuple(rows))
+
+
+def _stage_peak(result: CaseResult, summary: Summary, stage: str) -> str:
+    text = figure(summary.stage_peaks_mb.get(stage), "MB")
+    return text if all(trial.peaks_reset for trial in result.trials) else f"{text} so far"
+
+
+def _storage(report: BenchmarkReport) -> Table:
+    """Bytes read at the start, and what has to be installed for a case."""
+    columns = (
+        Column("case", right=False),
+        Column("read until loaded"),
+        Column("from storage"),
+        Column("minimal install"),
+        Column("packages"),
+        Column("bundle"),
+        Column("not needed, of what is here", right=False),
+    )
+    rows = [
+        (
+            Cell(label),
+            Cell(figure(s.read_mb, "MB")),
+            Cell(figure(s.storage_mb, "MB")),
+            Cell(figure(result.install_mb, "MB"), strong=True),
+            *(Cell(_needed(result, kind)) for kind in ("package", "file")),
+            Cell(_left_out(result)),
+        )
+        for label, result, s in _summaries(report)
+        if s.read_mb is not None or result.install
+    ]
+    return Table("Storage, without Python itself", columns, tuple(rows))
+
+
+def _needed(result: CaseResult, kind: str) -> str:
+    sizes = [x.size_mb for x in result.install if x.needed and x.kind == kind]
+    return figure(sum(sizes) if sizes else None, "MB")
+
+
+def _left_out(result: CaseResult) -> str:
+    """Return the largest parts that are not needed, files of the bundle first."""
+    parts = sorted(
+        (x for x in result.install if not x.needed), key=lambda x: (x.kind != "file", -x.size_mb)
+    )
+    named = [clean(f"{x.name} {figure(x.size_mb, 'MB')}") for x in parts[:MAX_PARTS]]
+    rest = parts[MAX_PARTS:]
+    if rest:
+        named.append(f"{len(rest)} more, {figure(sum(x.size_mb for x in rest), 'MB')}")
+    return ", ".join(named)
 
 
 def _streaming(report: BenchmarkReport, intervals: bool) -> Table:
@@ -325,54 +380,3 @@ def _bundles(report: BenchmarkReport) -> Table:
         for x in report.bundles
     ]
     return Table("Bundles", columns, tuple(rows))
-
-
-@dataclass(frozen=True)
-class CaseAcrossReports:
-    """A case in several reports.
-
-    Attributes:
-        case: the case.
-        p50_ms: median latency in each report; None if a report lacks it.
-    """
-
-    case: BenchmarkCase
-    p50_ms: tuple[Estimate | None, ...]
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The formatted figures, with ratios to the first report."""
-        first = self.p50_ms[0]
-        return tuple(
-            ""
-            if x is None
-            else interval(x, "ms") + (f" ({x.value / first.value:.2f}x)" if i and first else "")
-            for i, x in enumerate(self.p50_ms)
-        )
-
-
-def across(reports: Sequence[BenchmarkReport]) -> list[CaseAcrossReports]:
-    """Return a row for each case of any report, for instance of several devices.
-
-    Bundles are matched by name. If each report has one number of threads, threads are ignored.
-    """
-    single = all(len({x.case.threads for x in report.cases}) <= 1 for report in reports)
-
-    def key(case: BenchmarkCase) -> str:
-        return repr(replace(case, threads=0) if single else case)
-
-    cases: dict[str, BenchmarkCase] = {}
-    columns: list[dict[str, Estimate]] = []
-    for report in reports:
-        cases |= {k: x.case for x in report.cases if (k := key(x.case)) not in cases}
-        columns.append(
-            {
-                key(x.case): summarise(x.case, x.trials, seed=report.settings.seed).p50_ms
-                for x in report.cases
-                if x.summary
-            }
-        )
-    return [
-        CaseAcrossReports(case, tuple(column.get(k) for column in columns))
-        for k, case in cases.items()
-    ]

@@ -169,7 +169,7 @@ def conditions(report: BenchmarkReport) -> tuple[str, ...]:
         told.insert(0, f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
     else:
         told.insert(0, "Disturbed, but outside all trials:")
-    return (*told, *_state(report.conditions.samples))
+    return (*told, *_state(report.conditions.samples), *_limited(report))
 
 
 def unstable(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
@@ -236,6 +236,20 @@ def _state(samples: tuple[MachineSample, ...]) -> tuple[str, ...]:
     if any(sample.on_battery for sample in samples):
         told.append("on battery")
     return ("State: " + "; ".join(told) + ".",) if told else ()
+
+
+def _limited(report: BenchmarkReport) -> tuple[str, ...]:
+    """Say how the memory of trials was limited, if it was."""
+    limit, how = report.settings.memory_limit_mb, report.settings.memory_limit_by
+    if limit is None:
+        return ()
+    held = {
+        "control group": "a control group held each trial to",
+        "peak": "no control group could be made here; the peak of each trial was compared with",
+    }
+    return (
+        f"Memory limit: {held.get(how, 'unknown whether anything held trials to')} {limit:.4g} MB.",
+    )
 
 
 def _listed(words: list[str]) -> str:
