@@ -64,7 +64,7 @@ def test_the_run_on_the_device_ends_too(device: Device, python: str, how: str) -
             _session(verbs[0]).kill()
         else:
             desk.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGKILL)
-        _, error = desk.communicate()
+        _, error = desk.communicate(timeout=60)
     _await(lambda: not any(x.is_running() for x in verbs) and not device.left)
     if how == "interrupted":
         assert desk.returncode == 130

@@ -69,6 +69,17 @@ def test_fairseqs_table(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "folder"), [("a.wav", "."), ("a.wav\t16000", "audio")], ids=["column", "fairseq"]
+)
+def test_a_folder_with_the_name_of_a_column(tmp_path: Path, row: str, folder: str) -> None:
+    """Rows of fairseq have a number of samples; a table of one column is not taken for them."""
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "list.tsv").write_text(f"audio\n\n{row}\n")
+    (found,) = find_utterances([tmp_path / "list.tsv"])
+    assert found.path == tmp_path / folder / "a.wav"
+
+
 def test_invalid_manifests_are_one_line(tmp_path: Path) -> None:
     """An invalid manifest is one line with the line number, found and expected."""
     cases: list[tuple[str, bytes, str]] = [

@@ -94,7 +94,7 @@ def read_manifest_rows(path: Path) -> Iterator[Utterance | InputError]:
     parse: Callable[[str], Row]
     folder, parse, first = path.parent, _json_row, 1
     if path.suffix.lower() != ".jsonl":
-        folder, header = _table_header(path, lines[0])
+        folder, header = _table_header(path, lines)
         parse, first = partial(_table_row, header), 2
     for number, line in enumerate(lines[first - 1 :], first):
         if not line.strip(b" "):
@@ -169,15 +169,17 @@ def _json_row(line: str) -> Row:
     return row
 
 
-def _table_header(path: Path, line: bytes) -> tuple[Path, list[str]]:
+def _table_header(path: Path, lines: Sequence[bytes]) -> tuple[Path, list[str]]:
     """Return the folder that paths are relative to, and the columns."""
     try:
-        _check_line(text := _decoded(line))
+        _check_line(text := _decoded(lines[0]))
     except InputError as error:
         raise InputError(f"{path}, line 1: {error}") from error
     header = text.split("\t")
-    if len(header) == 1 and header[0] and (path.parent / header[0]).is_dir():
-        # fairseq: the first line names the folder that the paths are relative to.
+    # fairseq: the first line names the folder that the paths are relative to, and each path is
+    # followed by a number of samples. A column may have the name of a folder beside the table.
+    is_column = header[0] in PATHS and b"\t" not in next(filter(None, lines[1:]), b"")
+    if len(header) == 1 and header[0] and not is_column and (path.parent / header[0]).is_dir():
         return path.parent / header[0], ["path"]
     if header != [""] and not any(key in header for key in PATHS):
         raise InputError(
