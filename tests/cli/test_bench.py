@@ -219,7 +219,7 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     table = w2v_edge("compare", measured, slow, third)
     assert table.code == 0, table
     assert "(2.00x)" in table.out
-    outcome = w2v_edge("compare", measured, slow, third, "--metric", "p99")
+    outcome = w2v_edge("compare", measured, slow, third, "--across-devices")
     assert outcome.code == 2
     assert "two reports only" in outcome.err
 

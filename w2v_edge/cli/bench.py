@@ -206,7 +206,7 @@ def _on_devices(devices: OnDevices) -> None:
     f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
     "threads=N, batch=N.",
 )
-@report_option("json", "markdown", "html")
+@report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
 @click.option(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from w2v_edge.cli.on import OnDevices
-from w2v_edge.cli.output import console, print_table
+from w2v_edge.cli.output import console
 
 if TYPE_CHECKING:
     from w2v_edge.latency.report.records import BenchmarkReport
@@ -51,15 +51,10 @@ def file_of(path: Path, name: str) -> Path:
 
 def print_side_by_side(reports: dict[str, BenchmarkReport]) -> None:
     """Print the medians of all devices, with ratios to the first one."""
-    from w2v_edge.latency.report.across import across
-    from w2v_edge.latency.report.wording import labels_of
+    from w2v_edge.latency.report.fleet import make_fleet
+    from w2v_edge.latency.report.fleet_page import fleet_tables
+    from w2v_edge.latency.report.terminal import show_table
 
-    rows = across(list(reports.values()))
-    labels = labels_of([row.case for row in rows])
-    cells = [(label, *row.cells) for label, row in zip(labels, rows, strict=True)]
     console().print()
-    print_table(
-        "median latency, and ratio to the first device",
-        ("case", *(f">{name}" for name in reports)),
-        cells,
-    )
+    for table in fleet_tables(make_fleet(reports), ("p50",)):
+        show_table(console(), table)

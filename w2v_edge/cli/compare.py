@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from w2v_edge.cli.options import (
 )
 from w2v_edge.cli.output import console, markdown_table, print_json, print_table, to_json
 from w2v_edge.errors import InputError, RegressionError
+from w2v_edge.latency.budget import METRICS as FLEET_METRICS
 from w2v_edge.latency.compare_reports import METRICS
 
 if TYPE_CHECKING:
@@ -47,6 +49,33 @@ class Fraction(click.ParamType[Any]):
         return fraction
 
 
+class Price(click.ParamType[Any]):
+    """A price of a device, written NAME=AMOUNT."""
+
+    name = "price"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Return the name and the price."""
+        name, _, text = str(value).rpartition("=")
+        try:
+            price = float(text)
+        except ValueError:
+            price = math.nan
+        if not name or not 0 < price < math.inf:
+            self.fail(f"found {value!r:.60}, expected NAME=AMOUNT, such as pi4=75", param, ctx)
+        return name, price
+
+
+def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    from w2v_edge.latency.report.schema import fleet_schema, to_text
+
+    if wanted:
+        click.echo(to_text(fleet_schema()).rstrip())
+        ctx.exit()
+
+
 @verb("compare", {"--force": "--across-devices"})
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -57,21 +86,46 @@ class Fraction(click.ParamType[Any]):
 )
 @list_option(
     "--metric",
-    of=click.Choice(list(METRICS)),
+    of=click.Choice(list(FLEET_METRICS)),
     default="p50",
-    help="Metrics to compare; throughput as time per second of audio.",
+    help="Metrics to compare; with two reports, throughput is time per second of audio, and "
+    f"{', '.join(x for x in FLEET_METRICS if x not in METRICS)} cannot be compared.",
 )
 @click.option(
     "--across-devices", is_flag=True, help="Allow reports of different devices or bundles."
 )
-@report_option("json", "markdown")
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="Show the reports side by side, a row per device, without a verdict; always so with three "
+    "reports and more. Devices have the names of the files.",
+)
+@click.option(
+    "--price",
+    "prices",
+    type=Price(),
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="Price of a device of a fleet, for a chart of latency by price; may be repeated.",
+)
+@report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of a fleet and exit.",
+)
 def command(
     reports: tuple[Path, ...],
     threshold: float,
     metric: tuple[str, ...],
     across_devices: bool,
+    fleet: bool,
+    prices: tuple[tuple[str, float], ...],
     reports_to: list[tuple[Path, str]],
     as_json: bool,
     as_markdown: bool,
@@ -80,16 +134,20 @@ def command(
 
     With two reports, the cases of both are compared: the exit code is 4 if a case is significantly
     slower, by more than the threshold, or fails now. More reports, such as those of several
-    devices, are shown in one table.
-    """
+    devices, are shown side by side.
+
+    \b
+    w2v-edge compare old.json new.json
+    w2v-edge compare pi4.json pi5.json jetson.json --price pi4=55 --price pi5=80 --report fleet.html
+    """  # noqa: D301 - the escape is click's
     from w2v_edge.latency.compare_reports import compare
     from w2v_edge.latency.report.files import read_report
     from w2v_edge.latency.report.wording import clean
 
-    if len(reports) < MANY:
-        raise click.UsageError("Give two reports or more; the first is the baseline.")
-    if len(reports) > MANY and (metric != ("p50",) or across_devices):
-        raise click.UsageError("--metric and --across-devices apply to two reports only.")
+    fleet = fleet or len(reports) > MANY
+    _check_options(len(reports), fleet=fleet, metrics=metric, prices=prices, reports_to=reports_to)
+    if fleet and across_devices:
+        raise click.UsageError("--across-devices applies to two reports only.")
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown cannot be combined.")
     if as_markdown:
@@ -97,8 +155,8 @@ def command(
     check_reports_writable(reports_to)
     read = [read_report(path) for path in reports]
     output = _Output(reports_to, as_json=as_json, as_markdown=as_markdown)
-    if len(read) > MANY:
-        _print_across(reports, read, output)
+    if fleet:
+        _give_fleet(dict(zip(names_of(reports), read, strict=True)), dict(prices), metric, output)
         return
     try:
         found = compare(
@@ -107,12 +165,38 @@ def command(
     except InputError as error:
         # Names in a report may hold control characters.
         raise InputError(clean(str(error))) from error
-    result = {"threshold": threshold, "regressions": len(found.regressions), **vars(found)}
-    text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)])
-    if not output.give(result, text):
+    result = {
+        "format": "w2v-edge-comparison",
+        "version": 1,
+        "threshold": threshold,
+        "regressions": len(found.regressions),
+        **vars(found),
+    }
+    text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)]) + "\n"
+    if not output.give(result, {"markdown": lambda: text}):
         _print(found, threshold)
     if found.regressions:
         raise RegressionError(_worst(found))
+
+
+def _check_options(
+    reports: int,
+    *,
+    fleet: bool,
+    metrics: tuple[str, ...],
+    prices: tuple[tuple[str, float], ...],
+    reports_to: list[tuple[Path, str]],
+) -> None:
+    """Check options that only a fleet has."""
+    if fleet:
+        return
+    if reports < MANY:
+        raise click.UsageError("Give two reports or more; the first is the baseline.")
+    if prices or any(name in {"html", "openmetrics"} for _, name in reports_to):
+        raise click.UsageError("Prices, HTML and OpenMetrics are for fleets; add --fleet.")
+    others = [name for name in metrics if name not in METRICS]
+    if others:
+        raise click.UsageError(f"--metric {others[0]} is for fleets; add --fleet.")
 
 
 class _Output:
@@ -124,16 +208,21 @@ class _Output:
         self._reports_to = reports_to
         self._as_json, self._as_markdown = as_json, as_markdown
 
-    def give(self, result: Any, markdown: str) -> bool:
-        """Write the reports and print the result if asked to; return whether it was printed."""
+    def give(self, result: Any, texts: Mapping[str, Callable[[], str]]) -> bool:
+        """Write the reports and print the result if asked to; return whether it was printed.
+
+        Args:
+            result: for JSON.
+            texts: the other formats.
+        """
         from w2v_edge.latency.report.files import write
 
         for path, name in self._reports_to:
-            write(path, (to_json(result, indent=2) if name == "json" else markdown) + "\n")
+            write(path, to_json(result, indent=2) + "\n" if name == "json" else texts[name]())
         if self._as_json:
             print_json(result)
         elif self._as_markdown:
-            click.echo(markdown)
+            click.echo(texts["markdown"]().rstrip())
         return self._as_json or self._as_markdown
 
 
@@ -204,26 +293,45 @@ def _worst(found: ReportComparison) -> str:
     )
 
 
-def _print_across(paths: tuple[Path, ...], reports: list[BenchmarkReport], output: _Output) -> None:
-    """Print medians of all reports, a column per report, with ratios to the first."""
-    from w2v_edge.latency.report.across import across
-    from w2v_edge.latency.report.wording import clean, labels_of
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Return the names of the devices in report files: their stems, or paths if they are equal.
 
-    rows = across(reports)
+    Raises:
+        UsageError: one file is given twice.
+    """
     stems = [path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     if len(set(names)) < len(names):
         raise click.UsageError("found one report twice; name each once")
-    head = ("case", *(f">{name}" for name in names))
-    labels = labels_of([row.case for row in rows])
-    cells = [(name, *row.cells) for name, row in zip(labels, rows, strict=True)]
-    result = [
-        {"case": row.case, "p50_ms": dict(zip(names, row.p50_ms, strict=True))} for row in rows
-    ]
-    if output.give(result, markdown_table(head, cells)):
-        return
-    for name, report in zip(names, reports, strict=True):
-        cpu = report.device.cpu
-        device = f"{cpu.model}, {cpu.usable_cores} cores ({report.device.identity})"
-        console().print(clean(f"{name}: {device}"))
-    print_table("median latency, and ratio to the first report", head, cells)
+    return names
+
+
+def _give_fleet(
+    reports: dict[str, BenchmarkReport],
+    prices: dict[str, float],
+    metrics: tuple[str, ...],
+    output: _Output,
+) -> None:
+    """Show reports side by side."""
+    from w2v_edge.latency.report.fleet import make_fleet
+    from w2v_edge.latency.report.fleet_page import fleet_page, fleet_tables
+    from w2v_edge.latency.report.markdown import table_markdown
+    from w2v_edge.latency.report.openmetrics import openmetrics
+    from w2v_edge.latency.report.terminal import show_table
+
+    unknown = [name for name in prices if name not in reports]
+    if unknown:
+        raise click.BadParameter(
+            f"found a price of {unknown[0]!r:.60}, expected one of: {', '.join(reports)}",
+            param_hint="'--price'",
+        )
+    fleet = make_fleet(reports, prices)
+    tables = fleet_tables(fleet, metrics)
+    texts = {
+        "markdown": lambda: "\n\n".join(map(table_markdown, tables)) + "\n",
+        "html": lambda: fleet_page(fleet),
+        "openmetrics": lambda: openmetrics(reports),
+    }
+    if not output.give(fleet, texts):
+        for table in tables:
+            show_table(console(), table)

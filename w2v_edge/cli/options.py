@@ -301,7 +301,7 @@ def report_option(*formats: str) -> Decorator:
             raise click.BadParameter("found one file twice; name another one")
         return [(path, FORMATS[path.suffix.lower()]) for path in paths]
 
-    shown = "|".join(suffix for suffix in suffixes if suffix in {".json", ".md", ".html"})
+    shown = "|".join(suffix for suffix in suffixes if suffix in {".json", ".md", ".html", ".prom"})
     return click.option(
         "--report",
         "reports_to",

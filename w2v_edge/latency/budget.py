@@ -39,6 +39,7 @@ METRICS: dict[str, tuple[str, Callable[[CaseResult, Summary], Figure], tuple[str
     "speed": ("x", lambda _, s: s.speed, (*TIMES, *PLAIN)),
     "throughput": ("x", lambda _, s: s.throughput, (*TIMES, *PLAIN)),
     "energy": ("J", lambda _, s: s.energy_j, ("j", *PLAIN)),
+    "power": ("W", lambda _, s: s.power_w, ("w", *PLAIN)),
     "missed": ("%", lambda _, s: s.miss_rate, (*SHARE, *PLAIN)),
     "behind": ("ms", lambda _, s: s.behind_ms, TIME),
 }
@@ -101,10 +102,9 @@ class Budget:
 
     def check(self, result: CaseResult) -> Check:
         """Compare a case with the limit; a case without the figure misses it."""
-        figure = METRICS[self.metric][1](result, result.summary) if result.summary else None
-        if figure is None:
+        estimate = estimate_of(self.metric, result)
+        if estimate is None:
             return Check(self, result.case, None, met=False)
-        estimate = Estimate(*[figure] * 3) if isinstance(figure, float) else figure
         ends = (estimate.value, estimate.low, estimate.high)
         met, *others = (SIGNS[self.sign](end, self.limit) for end in ends)
         return Check(self, result.case, ends[0], met, sure=all(x == met for x in others))
@@ -133,8 +133,19 @@ class Check:
         """The figure with its unit."""
         if self.figure is None:
             return "no figure"
-        unit = METRICS[self.budget.metric][0]
-        return f"{self.figure * (100 if unit == '%' else 1):.4g} {unit}".strip()
+        return written(self.budget.metric, self.figure)
+
+
+def estimate_of(metric: str, result: CaseResult) -> Estimate | None:
+    """Return a metric of a case; the ends of a figure without an interval are equal to it."""
+    figure = METRICS[metric][1](result, result.summary) if result.summary else None
+    return Estimate(*[figure] * 3) if isinstance(figure, float | int) else figure
+
+
+def written(metric: str, figure: float) -> str:
+    """Return the figure of a metric with its unit."""
+    unit = METRICS[metric][0]
+    return f"{figure * (100 if unit == '%' else 1):.4g} {unit}".strip()
 
 
 def check_used(budgets: list[Budget], cases: list[BenchmarkCase]) -> None:

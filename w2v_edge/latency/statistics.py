@@ -158,6 +158,7 @@ def summarise(case: BenchmarkCase, trials: Sequence[Trial], *, seed: int = 0) ->
     p50, audio_ms = found["p50"], 1e3 * query_audio_s(case, trials)
     factor = Estimate(p50.value / audio_ms, p50.low / audio_ms, p50.high / audio_ms)
     energies = [t.energy_j / t.audio_s for t in trials if t.energy_j is not None]
+    powers = [t.energy_j / t.steady_s for t in trials if t.energy_j is not None]
     streaming = case.scenario == "streaming"
     queries = sum(map(len, latencies))
     return Summary(
@@ -187,6 +188,7 @@ def summarise(case: BenchmarkCase, trials: Sequence[Trial], *, seed: int = 0) ->
             stage: max(t.stage_peaks_mb.get(stage, 0.0) for t in trials)
             for stage in trials[0].stage_peaks_mb
         },
+        power_w=estimate_median(powers) if len(powers) == len(trials) else None,
     )
 
 

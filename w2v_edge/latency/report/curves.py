@@ -89,7 +89,7 @@ def _curves(
         [*(x for p in points for x in (p[2].p50_ms.low, p[2].p50_ms.high)), *extra],
         HEIGHT - 36, 12, log=True,
     )  # fmt: skip
-    made = [_grid(across, up, sorted({p[0] for p in points}), unit, width)]
+    made = [grid(across, up, sorted({p[0] for p in points}), unit, width)]
     for index, (label, line) in enumerate(dashed.items()):
         ends = [(across(x), up(y)) for x, y in line]
         drawn_line = svg.polyline(ends, "dashed", label)
@@ -115,25 +115,32 @@ def _curve(
     band = svg.polyline([*lows, *reversed(highs)], "band")
     marks = []
     for (x, y), (at, _, summary) in zip(middle, group, strict=True):
-        hover = svg.title(f"{label}, {at:g}: {interval(summary.p50_ms, 'ms')}")
-        # Marks differ in shape too, for colour-blind readers.
-        shape = {
-            0: svg.element("circle", hover, cx=x, cy=y, r=4, class_="bar"),
-            1: svg.element("rect", hover, x=x - 4, y=y - 4, width=8, height=8, class_="bar"),
-        }
-        triangle = svg.element("path", hover, d=f"M{x} {y - 5}l5 9h-10z", class_="bar")
-        marks.append(shape.get(index % 3, triangle))
+        hover = f"{label}, {at:g}: {interval(summary.p50_ms, 'ms')}"
+        marks.append(mark(x, y, index, hover))
     return svg.element(
         "g", band, svg.polyline(middle, "line", label), *marks, class_=f"c{index % COLOURS}"
     )
 
 
-def _grid(across: svg.Axis, up: svg.Axis, at: list[float], unit: str, width: int) -> str:
+def mark(x: float, y: float, index: int, hover: str) -> str:
+    """Return the mark of a series; marks differ in shape too, for colour-blind readers."""
+    title = svg.title(hover)
+    shape = {
+        0: svg.element("circle", title, cx=x, cy=y, r=4, class_="bar"),
+        1: svg.element("rect", title, x=x - 4, y=y - 4, width=8, height=8, class_="bar"),
+    }
+    return shape.get(
+        index % 3, svg.element("path", title, d=f"M{x} {y - 5}l5 9h-10z", class_="bar")
+    )
+
+
+def grid(across: svg.Axis, up: svg.Axis, at: list[float], unit: str, width: int) -> str:
+    """Return lines and labels of both axes: ms upwards, and `at` some places across."""
     made = []
     for tick in up.ticks(6):
         y = up(tick)
         made += [svg.line(across.begin, y, across.end, y, "grid"),
-                 svg.text(across.begin - 6, y + 4, _short(tick), "tick", "end")]  # fmt: skip
+                 svg.text(across.begin - 6, y + 4, short(tick), "tick", "end")]  # fmt: skip
     last = -1e9
     for value in at:
         x = across(value)
@@ -145,7 +152,8 @@ def _grid(across: svg.Axis, up: svg.Axis, at: list[float], unit: str, width: int
     return "".join(made)
 
 
-def _short(ms: float) -> str:
+def short(ms: float) -> str:
+    """Return a time for an axis."""
     return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"  # noqa: PLR2004
 
 
@@ -165,7 +173,7 @@ def stream(report: BenchmarkReport, width: int) -> str:
         made.append(svg.text(8, y + 12, label, "label"))
         for tick in up.ticks(3):
             made += [svg.line(62, up(tick), width - 12, up(tick), "grid"),
-                     svg.text(56, up(tick) + 4, _short(tick), "tick", "end")]  # fmt: skip
+                     svg.text(56, up(tick) + 4, short(tick), "tick", "end")]  # fmt: skip
         made += [
             svg.text(across(tick), y + 146, f"{tick:g} s", "tick", "middle")
             for tick in across.ticks()

@@ -32,6 +32,7 @@ FORMATS = {
     ".markdown": "markdown",
     ".html": "html",
     ".htm": "html",
+    ".prom": "openmetrics",
 }
 """Format of a report by the suffix of its file."""
 
@@ -62,12 +63,17 @@ def render_report(report: BenchmarkReport, suffix: str) -> str:
     """Return a report as text in the format of a suffix of `FORMATS`."""
     from w2v_edge.latency.report.html import page
     from w2v_edge.latency.report.markdown import markdown
+    from w2v_edge.latency.report.openmetrics import openmetrics
 
-    return {"json": to_json, "markdown": markdown, "html": page}[FORMATS[suffix]](report)
+    def metrics(report: BenchmarkReport) -> str:
+        return openmetrics({report.device.identity: report})
+
+    made = {"json": to_json, "markdown": markdown, "html": page, "openmetrics": metrics}
+    return made[FORMATS[suffix]](report)
 
 
 def write_report(report: BenchmarkReport, path: Path) -> None:
-    """Write a report as JSON, Markdown or an HTML page with charts.
+    """Write a report as JSON, Markdown, an HTML page with charts, or OpenMetrics.
 
     Args:
         report: the report.

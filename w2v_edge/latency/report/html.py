@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable
-from html import escape
-from pathlib import Path
 
 from w2v_edge import strict
 from w2v_edge.latency.report import charts, curves, wording
+from w2v_edge.latency.report.document import NARROW, WIDE, chart, document, escaped, table_markup
 from w2v_edge.latency.report.files import dumps
 from w2v_edge.latency.report.records import BenchmarkReport
-from w2v_edge.latency.report.tables import Table, all_latencies, tables
+from w2v_edge.latency.report.tables import all_latencies, tables
 from w2v_edge.latency.report.wording import figure, interval
-
-WIDE, NARROW = 1000, 420
-"""Widths of the charts in pixels; the style sheet shows the one that fits the window."""
 
 MAX_EMBEDDED = 500_000
 """Latencies up to which the report itself is embedded; a page with more would load slowly."""
@@ -43,7 +37,6 @@ def page(report: BenchmarkReport, *, raw: bool | None = None) -> str:
     """
     if raw is None:
         raw = sum(len(all_latencies(result)) for result in report.cases) <= MAX_EMBEDDED
-    style = Path(__file__).with_name("report.css").read_text("utf-8")
     title = "w2v-edge latency report"
     body = (
         _header(report, title),
@@ -56,37 +49,13 @@ def page(report: BenchmarkReport, *, raw: bool | None = None) -> str:
         "</main>",
         _footer(report, raw),
     )
-    # Hashes, not 'unsafe-inline': a script injected by a name would not run.
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(SCRIPT)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = (
-        '<meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style>"
-    )
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n'
-        + "\n".join(body)
-        + (f"\n<script>{SCRIPT}</script>" if raw else "")
-        + "</body></html>\n"
-    )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return document(title, body, SCRIPT if raw else "")
 
 
 def _embedded(report: BenchmarkReport) -> str:
     """Return the report's JSON, escaped so that it cannot close its element."""
     text = dumps(strict.to_plain(report), separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _escaped(text: str) -> str:
-    return escape(wording.clean(text))
 
 
 def _header(report: BenchmarkReport, title: str) -> str:
@@ -101,10 +70,10 @@ def _header(report: BenchmarkReport, title: str) -> str:
     counts = f"{wording.count(len(report.cases), 'case')}, {wording.count(trials, 'trial')}"
     return (
         f"<header><h1>{title}</h1>"
-        f'<p class="meta">{_escaped(machine)}</p><p class="meta soft">{_escaped(software)}</p>'
-        f'<p class="meta soft">{_escaped(report.created)}, {counts}, '
-        f"<code>{_escaped(report.command)}</code></p>"
-        + (f'<p class="meta soft">All cases: {_escaped(same)}</p>' if same else "")
+        f'<p class="meta">{escaped(machine)}</p><p class="meta soft">{escaped(software)}</p>'
+        f'<p class="meta soft">{escaped(report.created)}, {counts}, '
+        f"<code>{escaped(report.command)}</code></p>"
+        + (f'<p class="meta soft">All cases: {escaped(same)}</p>' if same else "")
         + (f"<p>{badge}</p>" if report.cases else "")
         + "</header>"
     )
@@ -131,11 +100,11 @@ def _cards(report: BenchmarkReport) -> str:
         value, _, rest = interval(s.p50_ms, "ms").partition(" [")
         limits, _, unit = rest.partition("] ")
         made.append(
-            f'<article class="card {colour}"><h2>{_escaped(name)}</h2>'
-            f'<p class="note">{_escaped(description)}</p>'
+            f'<article class="card {colour}"><h2>{escaped(name)}</h2>'
+            f'<p class="note">{escaped(description)}</p>'
             f'<div class="big">{value} {unit}</div>'
             f'<div class="note">median, [{limits}] {unit}; '
-            f"{_escaped(label)}</div>"
+            f"{escaped(label)}</div>"
             f"<dl>{items}</dl></article>"
         )
     return f'<div class="cards">{"".join(made)}</div>' if made else ""
@@ -151,7 +120,7 @@ def _problems(report: BenchmarkReport) -> str:
     ):
         if pairs:
             items = "".join(
-                f"<li><b>{_escaped(label)}</b>: {_escaped(why)}</li>" for label, why in pairs
+                f"<li><b>{escaped(label)}</b>: {escaped(why)}</li>" for label, why in pairs
             )
             parts.append(f'<h2 class="alarm">{title}</h2><ul>{items}</ul>')
     return f"<section>{''.join(parts)}</section>" if parts else ""
@@ -163,7 +132,7 @@ def _charts(report: BenchmarkReport) -> Iterable[str]:
     thinned = (
         f" At most {thin} dots per trial are drawn, evenly spaced by rank." if most > thin else ""
     )
-    yield _chart(
+    yield chart(
         "Latency",
         "Shape: histogram of all queries, heights are square roots of counts. Each row of dots is "
         "one trial (a process): shifted rows indicate drift. Line: median with its interval; "
@@ -172,20 +141,20 @@ def _charts(report: BenchmarkReport) -> Iterable[str]:
     )
     lengths, threads = curves.series(report, "seconds"), curves.series(report, "threads")
     yield _pair(
-        _chart(
+        chart(
             "By length of audio",
             "Median latency of a query; below the dashed line, faster than real time.",
             [curves.by_length(report, width) for width in (WIDE, NARROW)],
             [name for name, _ in lengths],
         ),
-        _chart(
+        chart(
             "By threads",
             "Median latency of a query; dashed: ideal scaling.",
             [curves.by_threads(report, width) for width in (WIDE, NARROW)],
             [name for name, _ in threads],
         ),
     )
-    yield _chart(
+    yield chart(
         "Streaming",
         "Latency of each block over time; in long streams, of the slowest block in each interval. "
         "A block above the line misses its deadline.",
@@ -193,43 +162,29 @@ def _charts(report: BenchmarkReport) -> Iterable[str]:
     )
     memory = [charts.memory(report, width) for width in (WIDE, NARROW)]
     yield _pair(
-        _chart(
+        chart(
             "Cold start",
             "Time from the start of a process to its steady state.",
             [charts.cold_start(report, width) for width in (WIDE, NARROW)],
             charts.COLD,
         ),
-        _chart("Memory", "Resident memory: after loading (solid) and peak (light).", memory)
+        chart("Memory", "Resident memory: after loading (solid) and peak (light).", memory)
         or (
             "<section><h2>Memory</h2><p>Not available on this system.</p></section>"
             if charts.drawn(report)
             else ""
         ),
     )
-    yield _chart(
+    yield chart(
         "Operators",
         "One run, profiled outside the trials.",
         [charts.operators(report, width) for width in (WIDE, NARROW)],
         charts.operator_names(report),
     )
-    yield _chart(
+    yield chart(
         "The whole run",
         "One lane per case with its trials as bars; shaded: disturbances.",
         [curves.run(report, width) for width in (WIDE, NARROW)],
-    )
-
-
-def _chart(title: str, words: str, drawn: list[str], legend: Iterable[str] = ()) -> str:
-    """Return a section with a chart at both widths; empty if the chart is."""
-    if not any(drawn):
-        return ""
-    items = "".join(
-        f'<li class="c{i % charts.COLOURS}">{_escaped(name)}</li>' for i, name in enumerate(legend)
-    )
-    keys = f'<ul class="legend">{items}</ul>' if items else ""
-    return (
-        f'<section class="long"><h2>{title}</h2><p class="note">{words}</p>{keys}'
-        f"{''.join(drawn)}</section>"
     )
 
 
@@ -239,38 +194,11 @@ def _pair(left: str, right: str) -> str:
 
 
 def _figures(report: BenchmarkReport) -> str:
-    made = "".join(map(_table, tables(report, intervals=True)))
-    facts = "".join(f"<p>{_escaped(fact)}</p>" for fact in wording.FACTS)
+    made = "".join(map(table_markup, tables(report, intervals=True)))
+    facts = "".join(f"<p>{escaped(fact)}</p>" for fact in wording.FACTS)
     return (
         f'<section class="long"><h2>All figures</h2><div class="note">{facts}</div>{made}</section>'
     )
-
-
-def _table(table: Table) -> str:
-    head = "".join(
-        f'<th scope="col"{_class(column.right)}>{_escaped(column.name)}</th>'
-        for column in table.columns
-    )
-    rows = []
-    for row in table.rows:
-        first = f'<th scope="row">{_escaped(row[0].text)}</th>'
-        cells = (
-            f"<td{_class(column.right)}>"
-            + (f"<strong>{_escaped(cell.text)}</strong>" if cell.strong else _escaped(cell.text))
-            + "</td>"
-            for column, cell in zip(table.columns[1:], row[1:], strict=True)
-        )
-        rows.append(f"<tr>{first}{''.join(cells)}</tr>")
-    title = _escaped(table.title)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>'
-        f"<caption>{title}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _class(right: bool) -> str:
-    return ' class="right"' if right else ' class="name"'
 
 
 def _device(report: BenchmarkReport) -> str:
@@ -303,8 +231,8 @@ def _device(report: BenchmarkReport) -> str:
         f"of at least {how.steady_s:g} s, requested interval +-{100 * how.precision:g} %, "
         f"time limit {how.time_s:g} s, {100 * how.confidence:g} % confidence, seed {how.seed}",
     }
-    items = "".join(f"<dt>{key}</dt><dd>{_escaped(value)}</dd>" for key, value in facts.items())
-    state = "".join(f"<li>{_escaped(words)}</li>" for words in wording.conditions(report))
+    items = "".join(f"<dt>{key}</dt><dd>{escaped(value)}</dd>" for key, value in facts.items())
+    state = "".join(f"<li>{escaped(words)}</li>" for words in wording.conditions(report))
     return (
         f"<section><h2>Conditions</h2><ul>{state}</ul></section>"
         f'<section><h2>Device and settings</h2><dl class="facts">{items}</dl></section>'

@@ -21,7 +21,7 @@ def markdown(report: BenchmarkReport) -> str:
         parts.append("Nothing was measured: the report has no cases.")
     elif same := wording.shared(report):
         parts.append(f"All cases: {_escape(same)}.")
-    parts += [_table(table) for table in tables(report)]
+    parts += [table_markdown(table) for table in tables(report)]
     parts += _list("Failed", (f"{label}: {why}" for label, why in wording.failures(report)))
     parts += _list("Unstable (~)", (f"{label}: {why}" for label, why in wording.unstable(report)))
     parts += _list("Conditions", wording.conditions(report))
@@ -36,7 +36,8 @@ def markdown(report: BenchmarkReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """Return a table in GitHub's Markdown."""
     lines = [
         _row(_escape(column.name) for column in table.columns),
         _row("---:" if column.right else ":---" for column in table.columns),

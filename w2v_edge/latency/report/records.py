@@ -165,6 +165,7 @@ class Summary:
         read_mb: bytes read until the model was loaded, in 10^6 bytes; maximum over trials.
         storage_mb: bytes that came from storage until then, in 10^6 bytes; maximum over trials.
         stage_peaks_mb: peak resident memory of each stage, in 10^6 bytes; maximum over trials.
+        power_w: mean power in the steady state, in watts, of all that the counter covers.
     """
 
     queries: int
@@ -190,6 +191,7 @@ class Summary:
     read_mb: float | None = None
     storage_mb: float | None = None
     stage_peaks_mb: dict[str, float] = field(default_factory=dict)
+    power_w: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,21 @@ def report_schema() -> dict[str, Any]:
     }
 
 
+def fleet_schema() -> dict[str, Any]:
+    """Return the schema of the JSON of a fleet."""
+    from w2v_edge.latency.report import fleet
+
+    definitions: dict[str, Any] = {}
+    top = _class(fleet.Fleet, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:w2v-edge:fleet:{fleet.VERSION}",
+        "title": f"{fleet.FORMAT}, version {fleet.VERSION}",
+        **top,
+        "$defs": {name: definitions[name] for name in sorted(definitions)},
+    }
+
+
 def to_text(schema: dict[str, Any]) -> str:
     """Return the content of the shipped file."""
     return json.dumps(schema, indent=2, allow_nan=False) + "\n"

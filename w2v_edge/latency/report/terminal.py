@@ -33,7 +33,7 @@ def print_report(report: BenchmarkReport, console: Console) -> None:
     elif same := wording.shared(report):
         _line(console, f"All cases: {same}", "bold")
     for table in tables(report):
-        _print_table(console, table)
+        show_table(console, table)
     _pairs(console, "Failed", wording.failures(report), "red")
     _pairs(console, "Unstable (~)", wording.unstable(report), "yellow")
     _lines(console, "Conditions", wording.conditions(report))
@@ -41,7 +41,7 @@ def print_report(report: BenchmarkReport, console: Console) -> None:
     _lines(console, "How to read this", wording.FACTS)
 
 
-def _print_table(console: Console, table: Table) -> None:
+def show_table(console: Console, table: Table) -> None:
     """Print a table; columns that do not fit continue below, with the labels of the rows."""
     title = table.title
     for columns in _parts(console, table):

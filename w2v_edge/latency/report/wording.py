@@ -19,6 +19,7 @@ SCALES: Mapping[str, tuple[tuple[float, str], ...]] = {
     "ms": ((1e-3, "µs"), (1.0, "ms"), (1e3, "s")),
     "MB": ((1.0, "MB"), (1e3, "GB")),
     "J": ((1e-3, "mJ"), (1.0, "J"), (1e3, "kJ")),
+    "W": ((1e-3, "mW"), (1.0, "W"), (1e3, "kW")),
 }
 """Scales of a unit, smallest first."""
 
