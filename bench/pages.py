@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ ENCODERS: Mapping[str, tuple[str, ...]] = {
     "its `quantize_dynamic`, default": ("dynamic",),
     "its `quantize_dynamic`, MatMul only": ("dynamic-matmul",),
     "OpenVINO, float32": ("openvino-f32",),
+    "OpenVINO, NNCF int8 of all layers": ("nncf-all",),
+    "OpenVINO, NNCF int8 of linear layers": ("nncf-linear",),
+    "ExecuTorch, XNNPACK": ("executorch",),
     "OpenVINO, bf16 (needs AMX or AVX512-BF16)": ("openvino-bf16",),
     **{OURS.format(x): (f"ours-{x}",) for x in PRECISIONS},
 }
@@ -85,7 +89,7 @@ def summary(folder: Path) -> str:
     results = Results.read(folder / PEERS)
     chosen = _chosen(results, "encoder", ENCODERS)
     times = _times(results, "encoder", chosen, SUMMARY_SECONDS)
-    memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
+    memory = _peaks(results, chosen)
     cosines = [_cosine(results, side) for side in chosen.values()]
     head = [
         "encoder",
@@ -103,7 +107,7 @@ def encoder(folder: Path) -> str:
     chosen = _chosen(results, "encoder", ENCODERS)
     columns = [_times(results, "encoder", chosen, x) for x in lengths]
     cosines = [_cosine(results, side) for side in chosen.values()]
-    memory = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
+    memory = _peaks(results, chosen)
     head = ["encoder", *(f"{x:g} s" for x in lengths), "cosine, worst decile", "peak memory, 30 s"]
     return _table(head, [list(chosen), *map(_best, columns), cosines, _best(memory)])
 
@@ -192,7 +196,18 @@ def _times(
     results: Results, group: str, chosen: Mapping[str, str], seconds: float
 ) -> list[Figure | None]:
     timed = results.timed(group, seconds)
-    return [_time(timed[x]) if x in timed else None for x in chosen.values()]
+    found = [_time(timed[x]) if x in timed else None for x in chosen.values()]
+    return _right(results, chosen, found)
+
+
+def _right(
+    results: Results, chosen: Mapping[str, str], figures: Sequence[Figure | None]
+) -> list[Figure | None]:
+    """Return the figures; a side with wrong outputs is never the best."""
+    return [
+        Figure(x.text, math.inf, math.inf) if x and results.is_wrong(side) else x
+        for side, x in zip(chosen.values(), figures, strict=True)
+    ]
 
 
 def _time(row: SideTimes) -> Figure:
@@ -209,10 +224,17 @@ def _memory(mb: float | None) -> Figure | None:
     return Figure(f"{_whole(mb)} MB", mb * (1 - MEMORY_MARGIN), mb * (1 + MEMORY_MARGIN))
 
 
+def _peaks(results: Results, chosen: Mapping[str, str]) -> list[Figure | None]:
+    found = [_memory(results.look(side, "memory", "peak_mb")) for side in chosen.values()]
+    return _right(results, chosen, found)
+
+
 def _cosine(results: Results, side: str) -> str:
     found = results.look(side, "accuracy", "cosine_worst_decile")
     # PyTorch is the reference.
-    return "" if found is None or side in EAGER["encoder"] else f"{found:.4f}"
+    if found is None or side in EAGER["encoder"]:
+        return ""
+    return f"{found:.4f} (wrong)" if results.is_wrong(side) else f"{found:.4f}"
 
 
 def _drift(results: Results, side: str) -> str:

@@ -1,4 +1,4 @@
-"""Bundles against their peers: PyTorch, other exports, quantize_dynamic, OpenVINO.
+"""Bundles against PyTorch, other exports, quantize_dynamic, OpenVINO, CTranslate2, ExecuTorch.
 
     python -m bench.peers [--preset base] [--threads 2] [--only 10] [--workdir DIR]
 

@@ -33,7 +33,13 @@ class Candidate:
 
 def candidates(shop: Workshop) -> list[Candidate]:
     """Return all sides, in the order of tables."""
-    return [*_torch_sides(shop), *_onnx_sides(shop), *_openvino_sides(shop), *_our_sides(shop)]
+    return [
+        *_torch_sides(shop),
+        *_onnx_sides(shop),
+        *_openvino_sides(shop),
+        *_more_sides(shop),
+        *_our_sides(shop),
+    ]
 
 
 def _torch_sides(shop: Workshop) -> list[Candidate]:
@@ -98,6 +104,36 @@ def _openvino_sides(shop: Workshop) -> list[Candidate]:
         ):
             found.append(Candidate(name, title, "encoder", "openvino", make, precision))
     return found
+
+
+def _more_sides(shop: Workshop) -> list[Candidate]:
+    quantized = (("all", "all layers", True), ("linear", "linear layers", False))
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    return [
+        *(
+            Candidate(
+                f"nncf-{name}",
+                f"OpenVINO, NNCF int8 of {layers}",
+                "encoder",
+                "openvino",
+                partial(shop.nncf, convolutions=convolutions),
+                "int8",
+            )
+            for name, layers, convolutions in quantized
+        ),
+        *(
+            Candidate(
+                f"ctranslate2-{x}",
+                f"CTranslate2 {x}",
+                "encoder",
+                "ctranslate2",
+                shop.ctranslate2,
+                x,
+            )
+            for x in precisions
+        ),
+        Candidate("executorch", "ExecuTorch, XNNPACK", "encoder", "executorch", shop.executorch),
+    ]
 
 
 def _our_sides(shop: Workshop) -> list[Candidate]:

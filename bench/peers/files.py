@@ -8,11 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from bench.peers.more_runtimes import (
+    convert_to_ctranslate2,
+    convert_to_executorch,
+    quantize_with_nncf,
+)
 from bench.peers.sides import Side, open_side
 from bench.peers.speech import speech
 from bench.peers.timing import compare, one_line
 
 Exporter = Literal["torchscript", "dynamo"]
+
+FIXED_SECONDS = (0.1, 1, 3, 10, 30, 60)
+"""Lengths of the sides whose shapes are fixed."""
 
 NOISE = 1.05
 """dynamo's graph is only taken where it is this much faster than TorchScript's."""
@@ -106,6 +114,26 @@ class Workshop:
         name = "-".join(["dynamic", *(operators or ("default",))])
         return self._made(
             f"{name}-{usual.stem}.onnx", lambda path: _quantize(source, path, operators)
+        )
+
+    def nncf(self, *, convolutions: bool) -> Path:
+        """Return OpenVINO's model of the faster usual export in 8 bits."""
+        usual, name = self.faster_usual(), "all" if convolutions else "linear"
+        return self._made(
+            f"nncf-{name}.xml",
+            lambda path: quantize_with_nncf(usual, path, convolutions=convolutions),
+        )
+
+    def ctranslate2(self) -> Path:
+        """Return CTranslate2's folder."""
+        checkpoint = str(self.checkpoint())
+        return self._made("ctranslate2", lambda path: convert_to_ctranslate2(checkpoint, path))
+
+    def executorch(self) -> Path:
+        """Return ExecuTorch's programs, one for each length that is measured."""
+        checkpoint = str(self.checkpoint())
+        return self._made(
+            "executorch", lambda path: convert_to_executorch(checkpoint, path, FIXED_SECONDS)
         )
 
     def _choose(self, path: Path) -> None:

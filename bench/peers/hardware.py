@@ -12,7 +12,8 @@ from typing import Any
 
 FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 PACKAGES = (
-    "w2v-edge torch transformers onnx onnxscript onnxruntime openvino numpy matplotlib".split()
+    "w2v-edge torch transformers onnx onnxscript onnxruntime openvino nncf ctranslate2 executorch "
+    "numpy matplotlib".split()
 )
 
 

@@ -20,10 +20,12 @@ from bench.peers import accuracy, hardware
 from bench.peers.catalogue import candidates, prepare
 from bench.peers.files import Workshop
 from bench.peers.fresh import SHORT_SECONDS, ask
+from bench.peers.limit import measure_limit
 from bench.peers.results import SETTINGS, Results, case_result, side_record
 from bench.peers.sides import Group, Run, Side, disk_bytes, open_side
 from bench.peers.speech import RATE, speech, speech_with_pauses
 from bench.peers.timing import compare, one_line
+from w2v_edge.errors import W2VEdgeError
 from w2v_edge.latency.device.fingerprint import describe_device
 from w2v_edge.latency.measure.inputs import Speech
 from w2v_edge.latency.report.machine_records import Conditions
@@ -89,6 +91,7 @@ class Comparison:
             self._fresh()
             self._accuracy(runs)
         self._latency(runs)
+        self._limit()
         self._write()
 
     def _open(self) -> dict[str, Run]:
@@ -229,6 +232,15 @@ class Comparison:
             self.more["not_run"][f"{side.name}: {what}"] = reason
             self.say(f"{side.name}: {what}: {reason}")
             return None
+
+    def _limit(self) -> None:
+        """Measure the limit of this machine, which no other process may disturb."""
+        paths = {x.precision: Path(x.path) for x in self._of("encoder") if x.kind == "bundle"}
+        self.say("limit")
+        try:
+            self.more["limit"] = measure_limit(paths, self.options.only, self.options.threads)
+        except W2VEdgeError as error:
+            self.more["not_run"]["limit"] = one_line(error)
 
     def _of(self, group: Group) -> list[Side]:
         return [x for x in self.sides if x.group == group]

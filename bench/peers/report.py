@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from bench.peers.results import Results, SideTimes
+from bench.peers.results import RIGHT, Results, SideTimes
 from bench.peers.timing import quartiles
 
 EAGER = {"encoder": ("torch", "transformers"), "tokenizer": ("tokenizer-torch",)}
@@ -19,6 +19,11 @@ HEADLINES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("encoder int8, quantize_dynamic default", "ours-int8", ("dynamic",)),
     ("encoder int8, quantize_dynamic MatMul only", "ours-int8", ("dynamic-matmul",)),
     ("encoder int8, OpenVINO f32", "ours-int8", ("openvino-f32", "openvino-f32-ours")),
+    ("encoder int8, OpenVINO with NNCF", "ours-int8", ("nncf-all", "nncf-linear")),
+    ("encoder int8, CTranslate2 float32", "ours-int8", ("ctranslate2-fp32",)),
+    ("encoder int8, CTranslate2 int8", "ours-int8", ("ctranslate2-int8",)),
+    ("encoder fp32, CTranslate2 float32", "ours-fp32", ("ctranslate2-fp32",)),
+    ("encoder fp32, ExecuTorch", "ours-fp32", ("executorch",)),
     ("encoder int8, OpenVINO bf16", "ours-int8", ("openvino-bf16", "openvino-bf16-ours")),
     ("encoder int8, w2v-edge fp32", "ours-int8", ("ours-fp32",)),
     ("encoder fp32, PyTorch eager", "ours-fp32", EAGER["encoder"]),
@@ -30,8 +35,12 @@ HEADLINES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 """What is told, the bundle's side, and the others, of which the fastest counts."""
 
-HEADLINE_NOTE = """Ratio of medians (quartiles of the ratios of each round; `~`: a side was not \
-steady). Where several sides fit, it is the fastest of them."""
+HEADLINE_NOTE = f"""Ratio of medians (quartiles of the ratios of each round; `~`: a side was not \
+steady). Where several sides fit, it is the fastest of them. Sides whose cosine with PyTorch is \
+below {RIGHT} at the worst decile of frames are marked as wrong and left out."""
+
+LEAST_NOTE = """Time / least: over the least time that products of these precisions can take, at \
+the highest speeds that onnxruntime's products reach on this machine, measured right after."""
 
 ONCE_NOTE = """First result: of 1 s of audio in a new process, from opening on, imports apart. \
 Load: the same for 0.1 s of audio. Both are medians of five, with files in the page cache. Memory: \
@@ -49,6 +58,7 @@ def markdown(results: Results) -> str:
         "## Other ratios",
         _once_ratios(results),
         "## Latency",
+        LEAST_NOTE,
         *_latencies(results),
         "## Each side once",
         _once(results),
@@ -79,7 +89,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def ratio(results: Results, fast: str, slow: Sequence[str], seconds: float) -> str | None:
     """Return how many times faster a side is than the fastest of others at one length."""
     rows = results.timed("encoder", seconds) | results.timed("tokenizer", seconds)
-    others = [rows[x] for x in slow if x in rows]
+    others = [rows[x] for x in slow if x in rows and not results.is_wrong(x)]
     if fast not in rows or not others:
         return None
     ours, other = rows[fast], min(others, key=lambda x: x.median_ms)
@@ -135,9 +145,9 @@ def _once_ratios(results: Results) -> str:
 
 def _latencies(results: Results) -> list[str]:
     tables = []
-    head = "side, median, quartiles, p90, real-time factor, eager = 1, steady, first run".split(
-        ", "
-    )
+    head = (
+        "side, median, quartiles, p90, real-time factor, eager = 1, time / least, steady, first run"
+    ).split(", ")
     for group in ("encoder", "tokenizer"):
         for seconds in results.lengths(group):
             timed = results.timed(group, seconds)
@@ -152,10 +162,11 @@ def _latencies(results: Results) -> list[str]:
 
 
 def _latency_cells(results: Results, row: SideTimes, eager_ms: float | None) -> list[object]:
-    title = results.sides[row.side]["title"]
+    title = _title(results, row.side)
     if row.failure:
-        return [title, f"failed: {row.failure}", *[None] * 6]
+        return [title, f"failed: {row.failure}", *[None] * 7]
     low, median, high = row.quartiles_ms
+    over = results.over_least(row)
     return [
         title,
         f"{median:.1f} ms",
@@ -163,9 +174,15 @@ def _latency_cells(results: Results, row: SideTimes, eager_ms: float | None) -> 
         f"{row.p90_ms:.1f}",
         f"{median / row.seconds / 1e3:.4f}",
         eager_ms and f"{eager_ms / median:.3f}",
+        over and f"{over:.2f}",
         "yes" if row.steady else "no",
         f"{row.first_ms:.0f} ms",
     ]
+
+
+def _title(results: Results, side: str) -> str:
+    title: str = results.sides[side]["title"]
+    return f"{title} (wrong)" if results.is_wrong(side) else title
 
 
 def _once(results: Results) -> str:
@@ -175,7 +192,7 @@ def _once(results: Results) -> str:
     )
     rows = [
         [
-            side["title"],
+            _title(results, name),
             _unit(results.look(name, "load", "first_result_ms"), "ms"),
             _unit(results.look(name, "cold", "import_ms"), "ms"),
             _unit(results.look(name, "cold", "first_result_ms"), "ms"),

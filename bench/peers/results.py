@@ -35,6 +35,9 @@ MORE = "-more.json"
 DIGITS = 3
 """Of milliseconds."""
 
+RIGHT = 0.99
+"""Least cosine with PyTorch at the worst decile of frames of a side that counts."""
+
 SETTINGS = BenchmarkSettings(
     rounds=1, steady_s=0.0, precision=0.0, time_s=0.0, confidence=CONFIDENCE, seed=0
 )
@@ -128,6 +131,18 @@ class Results:
         for key in keys:
             found = found.get(key) if found else None
         return None if found is None else float(found)
+
+    def is_wrong(self, side: str) -> bool:
+        """Whether the outputs of a side are too far from PyTorch's to compare its times."""
+        cosine = self.look(side, "accuracy", "cosine_worst_decile")
+        return cosine is not None and cosine < RIGHT
+
+    def over_least(self, row: SideTimes) -> float | None:
+        """Return the time of a row over the least one; None if the limit was not measured."""
+        precision = next(x.precision for x in self.report.bundles if x.name == row.side)
+        by_precision = self.more.get("limit", {}).get("least_ms", {})
+        least = by_precision.get(precision, {}).get(f"{row.seconds:g}")
+        return row.median_ms / least if least and row.raw_ms else None
 
     def disk_mb(self, side: str) -> float | None:
         """Return the size of a side's files."""

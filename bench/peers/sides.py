@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 Group = Literal["encoder", "tokenizer"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Device = Literal["cpu", "cuda"]
-Kind = Literal["torch", "transformers", "compiled", "ort", "openvino", "bundle"]
+Kind = Literal[
+    "torch", "transformers", "compiled", "ort", "openvino", "ctranslate2", "executorch", "bundle"
+]
 Run = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[Any]"]
 """Takes a waveform (samples,); returns context (frames, dim) or codes (frames, groups)."""
 
 OUTPUTS: dict[Group, str] = {"encoder": "context", "tokenizer": "codes"}
 
-HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
-"""OpenVINO's names of precisions."""
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""OpenVINO's names of precisions; in int8, of what is left in float."""
 
 IMPORTS: dict[Kind, tuple[str, ...]] = {
     "torch": ("numpy", "torch", "w2v_edge.model"),
@@ -38,6 +40,8 @@ IMPORTS: dict[Kind, tuple[str, ...]] = {
     "compiled": ("numpy", "torch", "transformers.models.wav2vec2.modeling_wav2vec2"),
     "ort": ("numpy", "onnxruntime"),
     "openvino": ("numpy", "openvino"),
+    "ctranslate2": ("numpy", "ctranslate2"),
+    "executorch": ("numpy", "torch", "executorch.runtime"),
     "bundle": ("numpy", "onnxruntime", "w2v_edge"),
 }
 """What a program that runs this kind of side has to import."""
@@ -74,6 +78,8 @@ def open_side(side: Side, threads: int) -> Run:
         "compiled": _open_compiled,
         "ort": _open_ort,
         "openvino": _open_openvino,
+        "ctranslate2": _open_ctranslate2,
+        "executorch": _open_executorch,
         "bundle": _open_bundle,
     }
     return openers[side.kind](side, threads)
@@ -88,8 +94,10 @@ def disk_bytes(side: Side) -> int:
 
         data = read_manifest(folder).graphs[side.group].data
         return sum((folder / name).stat().st_size for name in (f"{side.group}.onnx", *data))
-    external = path.with_name(path.name + ".data")
-    return sum(x.stat().st_size for x in (path, external) if x.is_file())
+    if path.is_dir():
+        return sum(x.stat().st_size for x in path.iterdir())
+    external = (path.with_name(path.name + ".data"), path.with_suffix(".bin"))
+    return sum(x.stat().st_size for x in (path, *external) if x.is_file())
 
 
 @cache
@@ -199,6 +207,20 @@ def _open_openvino(side: Side, threads: int) -> Run:
         output: npt.NDArray[Any] = request.infer(given)[OUTPUTS[side.group]][0]
         return output
 
+    return run
+
+
+def _open_ctranslate2(side: Side, threads: int) -> Run:
+    from bench.peers.more_runtimes import open_ctranslate2
+
+    run: Run = open_ctranslate2(side.path, side.precision, threads)
+    return run
+
+
+def _open_executorch(side: Side, threads: int) -> Run:  # noqa: ARG001 - it takes all cores
+    from bench.peers.more_runtimes import open_executorch
+
+    run: Run = open_executorch(side.path)
     return run
 
 
