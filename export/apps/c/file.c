@@ -1,7 +1,10 @@
 #include "file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "fail.h"
 
@@ -11,15 +14,29 @@ void *allocate(size_t count, size_t size) {
     return memory;
 }
 
-File read_file(const char *folder, const char *name) {
-    char path[4096];
-    int length = snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
-    if (length < 0 || (size_t)length >= sizeof path) fail("the path of %s is too long", name);
-    FILE *stream = fopen(path, "rb");
+char *path_in(const char *folder, const char *name) {
+    size_t size = strlen(folder) + strlen(name) + 2;
+    char *path = allocate(size, 1);
+    snprintf(path, size, "%s/%s", folder, name);
+    return path;
+}
+
+FILE *open_file(const char *path, size_t *size) {
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0) fail("%s: cannot be read (%s)", path, strerror(errno));
+    if (fstat(descriptor, &status) || !S_ISREG(status.st_mode)) fail("%s: no regular file", path);
+    FILE *stream = fdopen(descriptor, "rb");
     if (!stream) fail("%s: cannot be read (%s)", path, strerror(errno));
-    long size = fseek(stream, 0, SEEK_END) == 0 ? ftell(stream) : -1;
-    if (size < 0 || fseek(stream, 0, SEEK_SET) != 0) fail("%s: no file that can be read", path);
-    File file = {allocate((size_t)size + 1, 1), (size_t)size};
+    *size = (size_t)status.st_size;
+    return stream;
+}
+
+File read_file(const char *path, size_t most) {
+    size_t size;
+    FILE *stream = open_file(path, &size);
+    if (size > most) fail("%s: found %zu bytes, expected at most %zu", path, size, most);
+    File file = {allocate(size + 1, 1), size};
     if (fread(file.bytes, 1, file.size, stream) != file.size) fail("%s: cannot be read whole", path);
     fclose(stream);
     return file;

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Bytes of a file, followed by a zero byte, so that string functions work. */
 typedef struct {
@@ -11,8 +12,15 @@ typedef struct {
     size_t size;
 } File;
 
-File read_file(const char *folder, const char *name);
+/* Opens a regular file, never a pipe or a device, and returns its size; exits if it cannot. */
+FILE *open_file(const char *path, size_t *size);
+
+/* Reads a file of at most `most` bytes. */
+File read_file(const char *path, size_t most);
 void free_file(File *file);
+
+/* Joins the path of a file in a folder; the caller frees it. */
+char *path_in(const char *folder, const char *name);
 
 /* Returns `count` bytes at offset `at`; exits if `what` is too short. */
 const unsigned char *within(const File *file, size_t at, size_t count, const char *what);

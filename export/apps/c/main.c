@@ -23,6 +23,7 @@ static void print_codes(const Codes *codes) {
 
 static int print_codes_of(const char *bundle, const char *path) {
     Manifest manifest = read_manifest(bundle);
+    require_quantizer(&manifest);
     Waveform waveform = read_wav(path);
     if (waveform.rate != manifest.sample_rate)
         fail("%s: found %u Hz, the model takes %u Hz; resample it", path, waveform.rate,
@@ -30,7 +31,7 @@ static int print_codes_of(const char *bundle, const char *path) {
     if (waveform.count < manifest.min_samples)
         fail("%s: too short, found %zu samples, expected at least %u", path, waveform.count,
              manifest.min_samples);
-    Tokenizer *tokenizer = open_tokenizer(bundle);
+    Tokenizer *tokenizer = open_tokenizer(&manifest);
     const int64_t length = (int64_t)waveform.count;
     Codes codes = tokenize(tokenizer, waveform.samples, &length, 1, waveform.count);
     print_codes(&codes);
@@ -38,6 +39,7 @@ static int print_codes_of(const char *bundle, const char *path) {
     free(codes.codes);
     free(codes.lengths);
     free(waveform.samples);
+    free_manifest(&manifest);
     return 0;
 }
 

@@ -1,72 +1,45 @@
 #include "tokenizer.h"
 
-#include <onnxruntime_c_api.h>
 #include <string.h>
 
+#include "bundle.h"
 #include "fail.h"
-#include "file.h"
+#include "session.h"
 
 struct Tokenizer {
-    const OrtApi *api;
-    OrtEnv *env;
-    OrtSession *session;
-    OrtMemoryInfo *memory;
+    Session session;
 };
 
-static void check(const OrtApi *api, OrtStatus *status) {
-    if (status) fail("onnxruntime: %.300s", api->GetErrorMessage(status));
-}
-
-Tokenizer *open_tokenizer(const char *bundle) {
+Tokenizer *open_tokenizer(const Manifest *manifest) {
     Tokenizer *t = allocate(1, sizeof *t);
-    t->api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-    if (!t->api)
-        fail("onnxruntime %s is older than the header this was built with",
-             OrtGetApiBase()->GetVersionString());
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/tokenizer.onnx", bundle) >= (int)sizeof path)
-        fail("the path of the bundle is too long");
-    OrtSessionOptions *options;
-    check(t->api, t->api->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "w2v-edge", &t->env));
-    check(t->api, t->api->CreateSessionOptions(&options));
-    check(t->api, t->api->CreateSession(t->env, path, options, &t->session));
-    check(t->api, t->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &t->memory));
-    t->api->ReleaseSessionOptions(options);
+    char *path = checked_graph(manifest, "tokenizer");
+    t->session = open_session(load_onnxruntime(NULL).api, path, 0);
+    free(path);
     return t;
 }
 
 void close_tokenizer(Tokenizer *t) {
-    t->api->ReleaseMemoryInfo(t->memory);
-    t->api->ReleaseSession(t->session);
-    t->api->ReleaseEnv(t->env);
+    close_session(&t->session);
     free(t);
 }
 
-static OrtValue *tensor(Tokenizer *t, const void *data, size_t bytes, const int64_t *shape,
-                        size_t axes, ONNXTensorElementDataType type) {
-    OrtValue *value;
-    check(t->api, t->api->CreateTensorWithDataAsOrtValue(t->memory, (void *)data, bytes, shape, axes,
-                                                         type, &value));
-    return value;
-}
-
 /* Copies an int64 output with `axes` axes and returns its shape. */
-static int64_t *copied(Tokenizer *t, OrtValue *value, int64_t *shape, size_t axes) {
+static int64_t *copied(const OrtApi *api, OrtValue *value, int64_t *shape, size_t axes) {
     OrtTensorTypeAndShapeInfo *info;
     ONNXTensorElementDataType type;
     size_t found, count;
     int64_t *data;
-    check(t->api, t->api->GetTensorTypeAndShape(value, &info));
-    check(t->api, t->api->GetTensorElementType(info, &type));
-    check(t->api, t->api->GetDimensionsCount(info, &found));
+    check_status(api, api->GetTensorTypeAndShape(value, &info));
+    check_status(api, api->GetTensorElementType(info, &type));
+    check_status(api, api->GetDimensionsCount(info, &found));
     if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 || found != axes)
         fail("tokenizer.onnx: found unexpected outputs; export again");
-    check(t->api, t->api->GetDimensions(info, shape, axes));
-    check(t->api, t->api->GetTensorShapeElementCount(info, &count));
-    check(t->api, t->api->GetTensorMutableData(value, (void **)&data));
+    check_status(api, api->GetDimensions(info, shape, axes));
+    check_status(api, api->GetTensorShapeElementCount(info, &count));
+    check_status(api, api->GetTensorMutableData(value, (void **)&data));
     int64_t *copy = allocate(count, sizeof *copy);
     if (count) memcpy(copy, data, count * sizeof *copy);
-    t->api->ReleaseTensorTypeAndShapeInfo(info);
+    api->ReleaseTensorTypeAndShapeInfo(info);
     return copy;
 }
 
@@ -75,23 +48,24 @@ Codes tokenize(Tokenizer *t, const float *waveforms, const int64_t *lengths, siz
     static const char *const INPUTS[] = {"waveform", "lengths"};
     static const char *const OUTPUTS[] = {"codes", "frame_lengths"};
     const int64_t shape[] = {(int64_t)batch, (int64_t)samples};
+    const OrtApi *api = t->session.api;
     OrtValue *inputs[] = {
-        tensor(t, waveforms, batch * samples * sizeof *waveforms, shape, 2,
-               ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT),
-        tensor(t, lengths, batch * sizeof *lengths, shape, 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64),
+        make_tensor(&t->session, waveforms, batch * samples * sizeof *waveforms, shape, 2,
+                    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT),
+        make_tensor(&t->session, lengths, batch * sizeof *lengths, shape, 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64),
     };
     OrtValue *outputs[] = {NULL, NULL};
-    check(t->api, t->api->Run(t->session, NULL, INPUTS, (const OrtValue *const *)inputs, 2, OUTPUTS, 2,
-                              outputs));
+    check_status(api, api->Run(t->session.session, NULL, INPUTS, (const OrtValue *const *)inputs, 2, OUTPUTS,
+                               2, outputs));
     int64_t axes[3], count[1];
-    Codes codes = {.codes = copied(t, outputs[0], axes, 3)};
-    codes.lengths = copied(t, outputs[1], count, 1);
+    Codes codes = {.codes = copied(api, outputs[0], axes, 3)};
+    codes.lengths = copied(api, outputs[1], count, 1);
     codes.batch = (size_t)axes[0];
     codes.frames = (size_t)axes[1];
     codes.groups = (size_t)axes[2];
     for (int i = 0; i < 2; i++) {
-        t->api->ReleaseValue(inputs[i]);
-        t->api->ReleaseValue(outputs[i]);
+        api->ReleaseValue(inputs[i]);
+        api->ReleaseValue(outputs[i]);
     }
     return codes;
 }

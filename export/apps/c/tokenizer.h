@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "manifest.h"
+
 typedef struct Tokenizer Tokenizer;
 
 /* Codes (batch, frames, groups) and valid frames (batch). */
@@ -14,8 +16,8 @@ typedef struct {
     int64_t *lengths;
 } Codes;
 
-/* Opens a bundle's graph; onnxruntime loads the weights next to it. */
-Tokenizer *open_tokenizer(const char *bundle);
+/* Opens a bundle's graph, after checking its files. */
+Tokenizer *open_tokenizer(const Manifest *manifest);
 void close_tokenizer(Tokenizer *tokenizer);
 
 /* Tokenizes waveforms (batch, samples) with valid `lengths` (batch) in samples. */

@@ -8,6 +8,8 @@
 #include "npz.h"
 #include "tokenizer.h"
 
+enum { MOST_BYTES = 1 << 30 };
+
 /* The two highest logits tie if they are closer than this, in standard deviations of all logits. */
 static const float TIE_MARGIN = 1e-4f;
 
@@ -49,7 +51,10 @@ static CodeAgreement compare(const Codes *found, const int64_t *expected, const 
 
 int verify(const char *bundle) {
     Manifest manifest = read_manifest(bundle);
-    File npz = read_file(bundle, "golden.npz");
+    require_quantizer(&manifest);
+    char *path = path_in(bundle, "golden.npz");
+    File npz = read_file(path, MOST_BYTES);
+    free(path);
     Array waveforms = read_array(&npz, "waveform", "<f4");
     Array samples = read_array(&npz, "lengths", "<i8");
     Array expected = read_array(&npz, "codes", "<i8");
@@ -61,7 +66,7 @@ int verify(const char *bundle) {
         lengths.count != batch || margins.count != expected.count)
         fail("golden.npz: its arrays have inconsistent shapes; export again");
 
-    Tokenizer *tokenizer = open_tokenizer(bundle);
+    Tokenizer *tokenizer = open_tokenizer(&manifest);
     Codes found = tokenize(tokenizer, waveforms.data, samples.data, batch, waveforms.shape[1]);
     close_tokenizer(tokenizer);
     if (found.batch != expected.shape[0] || found.frames != expected.shape[1] ||
@@ -84,5 +89,6 @@ int verify(const char *bundle) {
     free(found.codes);
     free(found.lengths);
     free_file(&npz);
+    free_manifest(&manifest);
     return ok ? 0 : 3;
 }

@@ -5,7 +5,7 @@
 #include "fail.h"
 #include "file.h"
 
-enum { PCM = 1, FLOAT = 3, EXTENSIBLE = 0xfffe };
+enum { PCM = 1, FLOAT = 3, EXTENSIBLE = 0xfffe, MOST_BYTES = 1 << 30 };
 
 /* Returns the content of a chunk; exits if it is missing. */
 static const unsigned char *chunk(const File *file, const char *tag, size_t *size, const char *path) {
@@ -27,7 +27,7 @@ static float sample(const unsigned char *bytes, int kind) {
 }
 
 Waveform read_wav(const char *path) {
-    File file = read_file("", path);
+    File file = read_file(path, MOST_BYTES);
     if (file.size < 12 || memcmp(file.bytes, "RIFF", 4) || memcmp(file.bytes + 8, "WAVE", 4))
         fail("%s: not readable as WAV, expected a RIFF file", path);
     size_t size;
