@@ -14,8 +14,9 @@ PIP := $(BIN)/$(PIP_INSTALL) --constraint constraints.txt
 NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --silent
 PORT ?= 8000
 CHROMIUM ?= /usr/bin/chromium
-# The library is that of Python's onnxruntime unless another one is given.
-ORT_INCLUDE ?= /usr/include/onnxruntime
+# The header is the system's or else that of Debian 13, the library that of Python's onnxruntime.
+SYSTEM_HEADER := $(wildcard /usr/include/onnxruntime/onnxruntime_c_api.h)
+ORT_INCLUDE ?= $(if $(SYSTEM_HEADER),$(dir $(SYSTEM_HEADER)),$(CURDIR)/.onnxruntime/header/usr/include/onnxruntime)
 ORT_LIBRARY ?= $(shell $(BIN)/python -c 'import onnxruntime, pathlib as p; print(*p.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))')
 
 .PHONY: demo test test-openvino test-plugins test-arm64 fuzz lint bench bench-report docs conformance clean web test-web test-node test-c chromium
@@ -59,8 +60,9 @@ test-node: export/apps/node/node_modules $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/apps/test_node.py
 
 test-c: $(VENV)/.dev
+	@test -f '$(ORT_INCLUDE)/onnxruntime_c_api.h' || $(BIN)/python -m tests.apps.header .onnxruntime || true
 	@$(MAKE) --no-print-directory -C export/apps/c needed ORT_INCLUDE='$(ORT_INCLUDE)' ORT_LIBRARY='$(ORT_LIBRARY)'
-	ORT_INCLUDE='$(ORT_INCLUDE)' ORT_LIBRARY='$(ORT_LIBRARY)' OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/apps/test_c.py
+	ORT_INCLUDE='$(ORT_INCLUDE)' ORT_LIBRARY='$(ORT_LIBRARY)' OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/apps/test_c.py tests/apps/test_c_bench.py
 
 bench: $(VENV)/.dev
 	$(PIP) --group bench
@@ -89,7 +91,7 @@ fuzz: $(FUZZ)/.ready
 	done
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(PLUGINS) $(FUZZ) $(EMULATED) .venv-floor .venv-gpu export/apps/*/node_modules \
+	rm -rf $(VENV) $(OPENVINO) $(PLUGINS) $(FUZZ) $(EMULATED) .onnxruntime .venv-floor .venv-gpu export/apps/*/node_modules \
 		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -17,7 +17,9 @@ import pytest
 import soundfile
 
 import w2v_edge
+from tests.latency import reports
 from w2v_edge import data
+from w2v_edge.latency.report.files import write_report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -137,6 +139,7 @@ def workplace(
     (folder / "pairs.tsv").write_text("path\ttext\nspeech.wav\tactivated\n")
     (folder / "trials.tsv").write_text("enrolled.wav\tunknown.wav\n")
     (folder / "list.tsv").write_text("path\ttext\nspeech.wav\tactivated\n")
+    write_report(reports.usual(), folder / "pi4.json")
     monkeypatch.chdir(folder)
     return folder
 

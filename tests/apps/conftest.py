@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,12 +12,18 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 
 from w2v_edge.audio import Waveform, read_audio
 
 APPS = Path(__file__).parents[2] / "export/apps"
+
+INCLUDE = Path(os.environ.get("ORT_INCLUDE", "/usr/include/onnxruntime"))
+LIBRARY = os.environ.get("ORT_LIBRARY") or next(
+    map(str, Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*")), ""
+)
 
 
 @dataclass(frozen=True)
@@ -77,3 +85,34 @@ def refuses() -> Callable[..., None]:
             assert word in lines[0], lines[0]
 
     return check
+
+
+@pytest.fixture(scope="session")
+def c_program(
+    shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]
+) -> Callable[[str], Program]:
+    """`c_program(name)`: a program in C, which ends loudly where it misuses memory."""
+    if not (INCLUDE / "onnxruntime_c_api.h").is_file() or not LIBRARY:
+        pytest.skip("needs onnxruntime's header and library: make test-c")
+    if shutil.which("cc") is None or shutil.which("make") is None:
+        pytest.skip("needs make and a C compiler")
+    folder = shared_folder / "c"
+    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    settings = (f"OUT={folder}", f"ORT_INCLUDE={INCLUDE}", f"ORT_LIBRARY={LIBRARY}", "LDFLAGS=")
+    make = ["make", "-C", str(APPS / "c"), *settings, f"CFLAGS={flags}"]
+    with locked("c"):
+        built = subprocess.run(make, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    # The sanitizers load libraries themselves, and do not look beside the program.
+    environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
+
+    def of(name: str) -> Program:
+        def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+            command = [str(folder / name), *map(str, arguments)]
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=120, check=False, env=environment
+            )
+
+        return run
+
+    return of

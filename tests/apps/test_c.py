@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 
 import w2v_edge
 
-from .conftest import APPS, Clip, Program
-
-INCLUDE = Path(os.environ.get("ORT_INCLUDE", "/usr/include/onnxruntime"))
-LIBRARY = os.environ.get("ORT_LIBRARY") or next(
-    map(str, Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*")), ""
-)
-
-pytestmark = pytest.mark.skipif(
-    not (INCLUDE / "onnxruntime_c_api.h").is_file()
-    or not LIBRARY
-    or shutil.which("cc") is None
-    or shutil.which("make") is None,
-    reason="needs make, a C compiler and onnxruntime's header: make test-c",
-)
+from .conftest import Clip, Program
 
 
 @pytest.fixture(scope="module")
-def program(shared_folder: Path, locked: Callable[[str], AbstractContextManager[None]]) -> Program:
-    """`program(*arguments)`: the program, which ends loudly where it misuses memory."""
-    folder = shared_folder / "c"
-    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
-    settings = (f"OUT={folder}", f"ORT_INCLUDE={INCLUDE}", f"ORT_LIBRARY={LIBRARY}")
-    make = ["make", "-C", str(APPS / "c"), *settings, f"CFLAGS={flags}"]
-    with locked("c"):
-        built = subprocess.run(make, capture_output=True, text=True, timeout=300, check=False)
-    assert built.returncode == 0, built.stderr
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [str(folder / "w2v-codes"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
+def program(c_program: Callable[[str], Program]) -> Program:
+    """`program(*arguments)`: the program of codes."""
+    return c_program("w2v-codes")
 
 
 @pytest.mark.parametrize("name", ["tiny", "base-small"])
@@ -119,6 +89,17 @@ def test_damaged_golden_vectors_are_refused(
         damaged[at : at + 4] = b"\xff\xff\xff\x7f"
         (folder / "golden.npz").write_bytes(damaged)
         refuses(program("verify", folder), "golden.npz")
+
+
+def test_damaged_graphs_are_refused(
+    program: Program, copied_bundle: Callable[[str], Path], clip: Clip, refuses: Callable[..., None]
+) -> None:
+    """No file is opened by onnxruntime whose hash is not the manifest's."""
+    folder = copied_bundle("tiny")
+    weights = bytearray((folder / "frontend.bin").read_bytes())
+    weights[100] ^= 1
+    (folder / "frontend.bin").write_bytes(weights)
+    refuses(program("tokenize", folder, clip.path), "frontend.bin", "SHA-256")
 
 
 def test_unusable_inputs_are_one_line(

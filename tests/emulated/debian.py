@@ -16,13 +16,13 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RELEASE = "bookworm"
 
 
-def update(folder: Path) -> None:
-    """Read the lists of packages of Debian 12 into `folder/apt`."""
+def update(folder: Path, release: str = RELEASE) -> None:
+    """Read the lists of packages of a release of Debian into `folder/apt`."""
     apt = folder / "apt"
     if platform.machine() != "x86_64":
         raise SystemExit(f"found a {platform.machine()} processor; emulated tests need x86_64")
     (apt / "state/lists/partial").mkdir(parents=True, exist_ok=True)
-    source = f"deb [signed-by={KEYRING}] {_mirror()} {RELEASE} main\n"
+    source = f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n"
     (apt / "sources.list").write_text(source)
     # An empty status: every dependency is missing, and comes along.
     (apt / "status").touch()

@@ -1,7 +1,7 @@
 """Prepares emulated processors in a folder: python -m tests.emulated.prepare FOLDER.
 
-Downloads QEMU and an ARM64 Python from Debian, and wheels from the package index. Nothing is
-installed on this machine, and no root is needed.
+Downloads QEMU, an ARM64 Python and a compiler for ARM64 from Debian, and wheels from the package
+index. Nothing is installed on this machine, and no root is needed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.apps import header
 from tests.emulated import debian
-from tests.emulated.processors import ARM, PROCESSORS, Processor
+from tests.emulated.processors import ARM, CROSS, PROCESSORS, Processor
 
 REPOSITORY = Path(__file__).parents[2]
 PYTHON = ("python3.11-minimal:arm64", "libpython3.11-stdlib:arm64", "libstdc++6:arm64")
 """Python 3.11 of Debian 12 and what onnxruntime links."""
 
 EMULATOR = "qemu-user-static:amd64"
+
+COMPILER = (
+    *"gcc-12-aarch64-linux-gnu cpp-12-aarch64-linux-gnu binutils-aarch64-linux-gnu".split(),
+    *"libbinutils libisl23 libmpc3 libmpfr6 libgmp10 libzstd1 libjansson4 zlib1g".split(),
+)
+"""The compiler for ARM64 and its libraries, on amd64."""
+
+TARGET = (
+    *"libgcc-12-dev-arm64-cross libgcc-s1-arm64-cross".split(),
+    *"libc6-dev-arm64-cross libc6-arm64-cross linux-libc-dev-arm64-cross".split(),
+)
+"""What it links, on any architecture."""
 
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 
@@ -32,6 +45,11 @@ def main(folder: Path) -> None:
         debian.update(folder)
         debian.unpack(folder, "qemu", EMULATOR, dependencies=False)
         debian.unpack(folder, "root", *PYTHON)
+    if not (folder / CROSS).exists():
+        debian.update(folder)
+        packages = (*(f"{name}:amd64" for name in COMPILER), *TARGET)
+        debian.unpack(folder, "cross", *packages, dependencies=False)
+    header.unpack(folder / "onnxruntime")
     for processor in PROCESSORS:
         if processor.machine == ARM:
             _root(folder, processor)

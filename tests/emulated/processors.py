@@ -12,6 +12,8 @@ REPOSITORY = Path(__file__).parents[2]
 ARM = "aarch64"
 X86 = "x86_64"
 LIMIT_S = 900
+CROSS = Path("cross/usr/bin/aarch64-linux-gnu-gcc-12")
+"""The compiler for ARM64, in the folder of `tests.emulated.prepare`."""
 
 HOST = "host"
 """Name of this machine's own processor."""
@@ -43,12 +45,14 @@ class Processor:
 
     def command(self, folder: Path, *arguments: str) -> list[str]:
         """Return the command that runs the emulated Python with `arguments`."""
+        python = self.root(folder) / "usr/bin/python3.11" if self.machine == ARM else sys.executable
+        return self.program(folder, str(python), *arguments)
+
+    def program(self, folder: Path, *command: str) -> list[str]:
+        """Return the command that runs a program for this processor."""
         qemu = str(folder / f"qemu/usr/bin/qemu-{self.machine}-static")
-        if self.machine == X86:
-            return [qemu, "-cpu", self.cpu, sys.executable, *arguments]
-        root = self.root(folder)
-        python = str(root / "usr/bin/python3.11")
-        return [qemu, "-cpu", self.cpu, "-L", str(root), python, *arguments]
+        root = ["-L", str(self.root(folder))] if self.machine == ARM else []
+        return [qemu, "-cpu", self.cpu, *root, *command]
 
     @property
     def cpuinfo(self) -> str:

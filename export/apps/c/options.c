@@ -80,7 +80,9 @@ Options read_options(int count, char **arguments) {
         {"time", 1, NULL, 'T'},    {"rounds", 1, NULL, 'r'}, {"min-steady-seconds", 1, NULL, 'm'},
         {"library", 1, NULL, 'l'}, {"help", 0, NULL, 'h'},   {0},
     };
-    Options o = {.seconds = {1, 10}, .seconds_count = 2, .batches = {1}, .batch_count = 1, .steady_s = 0.5, .time_s = 40};
+    Options o = {.seconds = {1, 10}, .seconds_count = 2, .batches = {1}, .batch_count = 1};
+    o.steady_s = 0.5;
+    o.time_s = 40;
     for (int found; (found = getopt_long(count, arguments, "o:h", LONG, NULL)) >= 0;) switch (found) {
             case 'a': o.audio = optarg; break;
             case 'o': o.report = optarg; break;

@@ -48,9 +48,8 @@ static void write_case(FILE *stream, const Report *report, const Case *one) {
     write_bundle_name(stream, report->manifest->folder);
     fprintf(stream,
             ", \"graph\": \"%s\", \"provider\": \"cpu\", \"provider_options\": {}, \"threads\": %d, "
-            "\"power\": \"high\", \"seconds\": %.17g, \"batch\": %d, \"scenario\": \"single\", "
-            "\"driver\": \"w2v-edge\", \"block_ms\": 0},\n\"summary\": null, \"unstable\": [], \"nodes\": {}, "
-            "\"operators\": [], \"failure\": \"\", \"weights_mb\": 0,\n\"trials\": [%s]}",
+            "\"power\": \"high\", \"seconds\": %.17g, \"batch\": %d, \"scenario\": \"single\"},\n"
+            "\"summary\": null, \"trials\": [%s]}",
             one->graph, one->threads, one->seconds, one->batch, one->trials);
 }
 
@@ -68,7 +67,7 @@ static void write_all(FILE *stream, const Report *report) {
         fputs(i ? ",\n" : "\n", stream);
         write_case(stream, report, &report->cases[i]);
     }
-    fputs("],\n\"peaks\": []}\n", stream);
+    fputs("]}\n", stream);
 }
 
 static char *folder_of(const char *path) {

@@ -39,7 +39,8 @@ Batches cut_batches(const Speech *speech, double seconds, size_t batch) {
     if (excerpts > EXCERPTS) excerpts = EXCERPTS;
     if (excerpts < batch) excerpts = batch;
     if (!excerpts) excerpts = 1;
-    Batches made = {.count = excerpts / batch, .batch = batch, .samples = (size_t)fmax(1, nearbyint(seconds * speech->rate))};
+    Batches made = {.count = excerpts / batch, .batch = batch};
+    made.samples = (size_t)fmax(1, nearbyint(seconds * speech->rate));
     made.waveforms = allocate(made.count * batch * made.samples, sizeof *made.waveforms);
     for (size_t row = 0; row < made.count * batch; row++) {
         size_t start = (size_t)((double)row * ((double)speech->count / (double)excerpts));

@@ -72,16 +72,9 @@ void take_sample(Watch *watch, double at_s) {
         double mine = own - watch->own_s, busy = now.busy_s - watch->busy_s;
         fprintf(watch->stream, ", \"others\": %.4f, \"own\": %.4f, \"steal\": %.4f", or_zero(busy - mine) / passed,
                 or_zero(mine) / passed, or_zero(now.steal_s - watch->steal_s) / passed);
-    } else {
-        fputs(", \"others\": null, \"own\": null, \"steal\": null", watch->stream);
     }
-    if (available > 0)
-        fprintf(watch->stream, ", \"available_mb\": %.3f", available / 1e6);
-    else
-        fputs(", \"available_mb\": null", watch->stream);
-    fputs(", \"mhz\": null, \"temperature_c\": null, \"throttled_ms\": null, \"thermal_events\": null, "
-          "\"on_battery\": null, \"gpu_mhz\": null, \"gpu_temperature_c\": null, \"gpu_busy\": null}",
-          watch->stream);
+    if (available > 0) fprintf(watch->stream, ", \"available_mb\": %.3f", available / 1e6);
+    fputc('}', watch->stream);
     watch->at_s = at_s;
     watch->busy_s = now.busy_s;
     watch->steal_s = now.steal_s;
