@@ -37,37 +37,25 @@ def _without_progress(written: str) -> str:
     return re.sub(r"(?m)^encode: .* \([0-9.]+ s\)\n", "", written).strip()
 
 
-def test_ray_equals_local(
+def test_ray_equals_local_and_a_killed_worker_changes_nothing(
     bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
 ) -> None:
-    """Ray writes the same bytes, one error line and one JSON document."""
+    """Ray writes the same bytes, one error line and one JSON document.
+
+    The shard of a killed worker is written by the next one.
+    """
     out = tmp_path / "out"
     process = start(
         *(bundle("tiny"), recordings, "-o", out, *SIZE),
         *("--engine", "ray", "--workers", "2", "--json"),
     )
+    _kill_at_work(process.pid, out)
     written = process.communicate(timeout=100)[0]
     assert shards(out) == shards(local), written
     text, _, line = _without_progress(written).rpartition("\n")
     assert process.returncode == 1
     assert line.startswith("error: 5 of 20 files failed, the others are done")
     assert json.loads(text)["shards_of_this_run"] == 5
-
-
-def test_killing_a_worker_changes_nothing(
-    bundle: Bundle, recordings: Path, local: Path, shards: Shards, start: Any, tmp_path: Path
-) -> None:
-    """The shard of a killed worker is written by the next one."""
-    out = tmp_path / "out"
-    process = start(
-        *(bundle("tiny"), recordings, "-o", out, *SIZE), *("--engine", "ray", "--workers", "1")
-    )
-    _kill_at_work(process.pid, out)
-    written = process.communicate(timeout=100)[0]
-    assert shards(out) == shards(local), written
-    (told, line) = _without_progress(written).splitlines()
-    assert told.startswith(f"{out}: 20 files")
-    assert line.startswith("error: 5 of 20 files failed")
 
 
 @pytest.mark.parametrize(
