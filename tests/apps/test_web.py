@@ -10,12 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import soundfile
 
 import w2v_edge
 from bench.webgpu import Browser
+from w2v_edge.latency.compare_reports import compare
+from w2v_edge.latency.measure.inputs import Speech
+from w2v_edge.latency.report.files import read_report
+from w2v_edge.latency.report.schema import shipped
 
 from .conftest import APPS, Clip
 
@@ -47,10 +52,40 @@ def test_the_page_in_chromium(
     soundfile.write(tmp_path / "clip.flac", clip.waveform, 16_000, subtype="PCM_16")
     codes = {x.name: w2v_edge.load(x).tokenize(clip.waveform).tolist() for x in folders}
     (tmp_path / "expected.json").write_text(json.dumps(codes))
-    places = {"FIXTURE": str(tmp_path), "PAGE": str(tmp_path / "page"), "PYTHON": sys.executable}
+    _check("page.test.mjs", FIXTURE=tmp_path, PAGE=tmp_path / "page")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
+def test_the_bench_page_in_chromium(tmp_path: Path) -> None:
+    """Every rule of `bench.test.mjs` holds; its reports fit the schema and are compared."""
+    certificate, key, received = (tmp_path / x for x in ("cert.pem", "key.pem", "reports"))
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=desk.test".split()
+    subprocess.run(
+        [*make, "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60
+    )
+    received.mkdir()
+    _check(
+        "bench.test.mjs",
+        BUNDLE=w2v_edge.data.TINY_INT8,
+        REPORTS=received,
+        CERTIFICATE=certificate,
+        KEY=key,
+    )
+    schema = jsonschema.Draft202012Validator(json.loads(shipped()))
+    for path in received.iterdir():
+        schema.validate(json.loads(path.read_text()))
+    saved, *sent = (read_report(x) for x in sorted(received.iterdir(), reverse=True))
+    found = compare(saved, sent[0], across_devices=True)
+    assert [pair.failure for pair in found.pairs] == [""]
+    assert saved.audio == Speech.read((), 16_000).record
+
+
+def _check(script: str, **places: Path) -> None:
+    """Run the tests of a script, with places as environment variables."""
+    assert NODE is not None
     outcome = subprocess.run(
-        [NODE, "--test", "--test-reporter=spec", str(WEB / "page.test.mjs")],
-        env={**os.environ, **places},
+        [NODE, "--test", "--test-reporter=spec", str(WEB / script)],
+        env={**os.environ, **{x: str(y) for x, y in places.items()}, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
         timeout=500,

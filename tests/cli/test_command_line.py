@@ -33,10 +33,11 @@ OF_BUNDLE = (
     "stream",
     "bench",
     "tune",
+    "serve",
 )
 IMPERATIVES = (
     "Check Classify Compare Convert Encode Export Find Fine-tune List Make Measure Pre-train Print "
-    "Show Stream Transcribe"
+    "Serve Show Stream Transcribe"
 ).split()
 WITH_AUDIO = (
     *("encode", "tokenize", "transcribe", "align", "classify", "compare-speakers"),

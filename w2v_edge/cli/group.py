@@ -38,6 +38,7 @@ VERBS = (
     "tune",
     "doctor",
     "devices",
+    "serve",
 )
 
 TERMINATED = 143

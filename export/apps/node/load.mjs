@@ -4,9 +4,9 @@ import { join } from 'node:path';
 
 import ort from 'onnxruntime-node';
 
-import { UserError } from '../web/page/bundle/errors.js';
-import { openBundle } from '../web/page/bundle/files.js';
-import { Model } from '../web/page/bundle/model.js';
+import { UserError } from '../../../w2v_edge/web/page/bundle/errors.js';
+import { openBundle } from '../../../w2v_edge/web/page/bundle/files.js';
+import { Model } from '../../../w2v_edge/web/page/bundle/model.js';
 
 /**
  * @param {string} folder the bundle

@@ -1,8 +1,8 @@
 /** `node tokenize.mjs BUNDLE FILE.wav`: prints the codes, an array of groups per frame. */
 import { readFile } from 'node:fs/promises';
 
-import { UserError } from '../web/page/bundle/errors.js';
-import { readWav } from '../web/page/bundle/wav.js';
+import { UserError } from '../../../w2v_edge/web/page/bundle/errors.js';
+import { readWav } from '../../../w2v_edge/web/page/bundle/wav.js';
 import { main } from './cli.mjs';
 import { load } from './load.mjs';
 

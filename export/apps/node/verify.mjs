@@ -1,5 +1,5 @@
 /** `node verify.mjs BUNDLE`: checks the files' hashes and the golden vectors; exit code 3 if they differ. */
-import { checkGolden } from '../web/page/bundle/golden.js';
+import { checkGolden } from '../../../w2v_edge/web/page/bundle/golden.js';
 import { main } from './cli.mjs';
 import { load } from './load.mjs';
 

@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
+const PAGE = join(HERE, '../../../w2v_edge/web/page');
 const ORT = join(HERE, 'node_modules/onnxruntime-web/dist');
 const VENDOR = ['ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
 const MARK = '.w2v-edge-page';
@@ -22,7 +23,7 @@ const manifests = await Promise.all(bundles.map(readManifest));
 const part = `${resolve(output)}.part`;
 await rm(part, { recursive: true, force: true });
 await mkdir(join(part, 'vendor'), { recursive: true });
-await cp(join(HERE, 'page'), part, { recursive: true });
+await cp(PAGE, part, { recursive: true });
 for (const name of VENDOR) await cp(join(ORT, name), join(part, 'vendor', name));
 for (const [i, folder] of bundles.entries()) {
   const target = join(part, 'bundles', basename(resolve(folder)));

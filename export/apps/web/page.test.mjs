@@ -183,17 +183,9 @@ for (const name of ['manifest.json', 'tokenizer.onnx', 'frontend.bin']) {
 }
 
 test('a static server without special headers is enough', async (t) => {
-  const { createServer } = await import('node:http');
-  const types = { html: 'text/html', css: 'text/css', json: 'application/json', wasm: 'application/wasm' };
-  const plain = createServer(async ({ url }, response) => {
-    const name = url === '/' ? 'index.html' : url.slice(1);
-    const body = await readFile(join(PAGE, name)).catch(() => null);
-    const type = types[name.split('.').pop()] ?? (/\.m?js$/.test(name) ? 'text/javascript' : 'application/octet-stream');
-    response.writeHead(body ? 200 : 404, { 'Content-Type': type }).end(body);
-  });
-  await new Promise((resolve) => plain.listen(0, '127.0.0.1', resolve));
-  t.after(() => plain.close());
-  const { page } = await opened(t, `http://127.0.0.1:${plain.address().port}/`);
+  const plain = await serve(PAGE, {});
+  t.after(plain.stop);
+  const { page } = await opened(t, plain.address);
   assert.match(await page.textContent('#about'), /1 thread$/);
   assert.deepEqual(await codesOf(page, CLIP), expected['tiny-fp32']);
 });

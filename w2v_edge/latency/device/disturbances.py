@@ -55,6 +55,7 @@ def find_disturbances(samples: Sequence[MachineSample], cores: int) -> tuple[Dis
         *_quota(samples),
         *_heat(samples),
         *_battery(samples),
+        *_background(samples),
     ]
     return tuple(sorted(found, key=lambda one: (one.begin_s, one.end_s)))
 
@@ -197,6 +198,13 @@ def _battery(samples: Sequence[MachineSample]) -> list[Disturbance]:
     return [
         Disturbance(run.begin_s, run.end_s, "battery", "on battery for a part of the benchmark")
         for run in _runs(samples, lambda index: bool(samples[index].on_battery))
+    ]
+
+
+def _background(samples: Sequence[MachineSample]) -> list[Disturbance]:
+    return [
+        Disturbance(run.begin_s, run.end_s, "background", "the page was in the background")
+        for run in _runs(samples, lambda index: bool(samples[index].in_background))
     ]
 
 

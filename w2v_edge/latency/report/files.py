@@ -39,6 +39,8 @@ FORMATS = {
 READABLE = (1, VERSION)
 """Versions that are read. Version 1 lacks keys that have a default in `BenchmarkReport`."""
 
+EXPECTED = "expected a report written by w2v-edge bench --report FILE.json"
+
 MAX_BYTES = 2**28
 MAX_FIGURE = 1e12
 """Bound of times in ms (30 years) and of memory in MB."""
@@ -122,28 +124,42 @@ def read_report(path: Path) -> BenchmarkReport:
     Raises:
         InputError: the file is missing, has another format or holds impossible figures.
     """
-    expected = "expected a report written by w2v-edge bench --report FILE.json"
     try:
         with open_regular(path) as stream:
-            data = json.loads(stream.read(MAX_BYTES), parse_constant=_refuse)
+            content = stream.read(MAX_BYTES)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no file; {expected}") from error
+        raise InputError(f"{path}: no file; {EXPECTED}") from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; {expected}") from error
+        raise InputError(f"{path}: {error.strerror or error}; {EXPECTED}") from error
+    return parse_report(content, path)
+
+
+def parse_report(content: bytes, where: Path | str) -> BenchmarkReport:
+    """Validate a JSON report, and complete one of raw figures.
+
+    Args:
+        content: JSON.
+        where: its file or name, for errors.
+
+    Raises:
+        InputError: it has another format or holds impossible figures.
+    """
+    try:
+        data = json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON; {expected}") from error
+        raise InputError(f"{where}: not JSON; {EXPECTED}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(f"{path}: not a latency report; {expected}")
+        raise InputError(f"{where}: not a latency report; {EXPECTED}")
     if data.get("version") not in READABLE:
         raise InputError(
-            f"{path}: format version {data.get('version')!r:.20}, expected {VERSION} or 1; "
+            f"{where}: format version {data.get('version')!r:.20}, expected {VERSION} or 1; "
             "use the release of w2v-edge that wrote it, or measure again"
         )
     try:
         report = strict.from_plain(BenchmarkReport, data | {"version": VERSION})
     except (ConfigError, RecursionError) as error:
-        raise InputError(f"{path}: {error}; {expected}") from error
-    _validate(path, report)
+        raise InputError(f"{where}: {error}; {EXPECTED}") from error
+    _validate(where, report)
     return _completed(report)
 
 
@@ -171,18 +187,22 @@ def _is_raw(result: CaseResult) -> bool:
     return bool(result.trials) and not result.summary and not result.failure
 
 
-def _validate(path: Path, report: BenchmarkReport) -> None:
+def _validate(where: Path | str, report: BenchmarkReport) -> None:
     """Check the figures from which ratios and logarithms are computed."""
     names = {bundle.name for bundle in report.bundles}
     for result in report.cases:
         if result.case.bundle not in names:
-            raise InputError(f"{path}: a case refers to a bundle that is not listed; measure again")
+            raise InputError(
+                f"{where}: a case refers to a bundle that is not listed; measure again"
+            )
         if result.summary and not result.trials:
-            raise InputError(f"{path}: a case has a summary but no trials; measure again")
+            raise InputError(f"{where}: a case has a summary but no trials; measure again")
         if not all(map(_is_plausible, result.trials)):
-            raise InputError(f"{path}: a trial has impossible times; measure again")
+            raise InputError(f"{where}: a trial has impossible times; measure again")
+        if not all(_is_positive(x.p50_ms) and _is_positive(x.at_s) for x in result.drift):
+            raise InputError(f"{where}: a drift has impossible times; measure again")
         if _is_raw(result) and not _is_positive(query_audio_s(result.case, result.trials)):
-            raise InputError(f"{path}: a case has queries without audio; measure again")
+            raise InputError(f"{where}: a case has queries without audio; measure again")
 
 
 def _is_plausible(trial: Trial) -> bool:

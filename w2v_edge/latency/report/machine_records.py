@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-DisturbanceKind = Literal["load", "steal", "frequency", "quota", "temperature", "battery"]
+DisturbanceKind = Literal[
+    "load", "steal", "frequency", "quota", "temperature", "battery", "background"
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class MachineSample:
         gpu_mhz: frequency of the measured GPU, or else of the first one, in MHz.
         gpu_temperature_c: temperature of that GPU, in degrees Celsius.
         gpu_busy: utilization of that GPU just before the sample, from 0 to 1.
+        in_background: in a browser, whether the page was hidden since the previous sample.
     """
 
     at_s: float
@@ -124,6 +127,7 @@ class MachineSample:
     gpu_mhz: float | None = None
     gpu_temperature_c: float | None = None
     gpu_busy: float | None = None
+    in_background: bool | None = None
 
 
 @dataclass(frozen=True)

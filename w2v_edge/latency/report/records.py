@@ -74,7 +74,7 @@ class BenchmarkCase:
 
 @dataclass(frozen=True)
 class Trial:
-    """One process that measured one case.
+    """One process, in a browser one worker, that measured one case.
 
     Times before the steady state that were not measured are 0.
 
@@ -93,7 +93,8 @@ class Trial:
         audio_s: audio processed in the steady state.
         reference_ms: a fixed matrix product, just before and just after the process.
         loaded_mb: resident memory after loading, in 10^6 bytes; null if it is not reported.
-        peak_mb: peak resident memory of the process, in 10^6 bytes; null if it is not reported.
+        peak_mb: peak resident memory of the process, in 10^6 bytes; null if it is not reported. In
+            a browser, the memory of WebAssembly; `loaded_mb` too.
         energy_j: energy used in the steady state, in joules, by all that the counter covers; null
             without a counter.
         energy_source: name of the energy counter.
@@ -254,6 +255,21 @@ class Peaks:
 
 
 @dataclass(frozen=True)
+class DriftPoint:
+    """Latency in one interval of a long run without a pause.
+
+    Attributes:
+        at_s: end of the interval, in seconds since the run began.
+        p50_ms: median latency of the queries that ended in the interval.
+        queries: number of these queries.
+    """
+
+    at_s: float
+    p50_ms: float
+    queries: int
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """The result of one case.
 
@@ -268,6 +284,8 @@ class CaseResult:
         failure: reason why there are no figures; empty otherwise.
         weights_mb: size of the graph and its weights, in 10^6 bytes; 0 without `--limit`.
         install: files of the bundle and packages, as installed here; empty if not known.
+        drift: latency over a long run without a pause, outside the trials, in order of time; empty
+            if there was none.
     """
 
     case: BenchmarkCase
@@ -279,6 +297,7 @@ class CaseResult:
     failure: str = ""
     weights_mb: float = 0.0
     install: tuple[InstalledPart, ...] = ()
+    drift: tuple[DriftPoint, ...] = ()
 
     @property
     def install_mb(self) -> float | None:

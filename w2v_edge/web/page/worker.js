@@ -8,8 +8,9 @@ import { openBundle } from './bundle/files.js';
 import { UserError } from './bundle/errors.js';
 import { checkGolden } from './bundle/golden.js';
 import { Model } from './bundle/model.js';
+import { VENDOR, openGraph } from './session.js';
 
-ort.env.wasm.wasmPaths = new URL('./vendor/', import.meta.url).href;
+ort.env.wasm.wasmPaths = VENDOR;
 ort.env.logLevel = 'error';
 // Threads share memory, which browsers allow to pages served with COOP and COEP headers only.
 ort.env.wasm.numThreads = self.crossOriginIsolated
@@ -20,9 +21,9 @@ let model;
 
 const actions = {
   async open(name) {
-    const folder = new URL(`./bundles/${name}/`, import.meta.url);
+    const folder = new URL(`./bundles/${encodeURIComponent(name)}/`, import.meta.url);
     const bundle = await openBundle((file) => download(new URL(file, folder), file));
-    const opened = new Model(bundle, (graph) => openGraph(bundle, graph), ort.Tensor);
+    const opened = new Model(bundle, (graph) => openGraph(ort, bundle, graph), ort.Tensor);
     await opened.warmUp();
     model = opened;
     return { manifest: bundle.manifest, threads: ort.env.wasm.numThreads };
@@ -36,15 +37,6 @@ const actions = {
 
   golden: () => checkGolden(model),
 };
-
-async function openGraph(bundle, graph) {
-  const { data } = bundle.manifest.graphs[graph];
-  const [bytes, ...weights] = await Promise.all([`${graph}.onnx`, ...data].map(bundle.file));
-  return ort.InferenceSession.create(bytes, {
-    executionProviders: ['wasm'],
-    externalData: data.map((path, i) => ({ path, data: weights[i] })),
-  });
-}
 
 async function download(url, name) {
   const response = await fetch(url).catch(() => null);
