@@ -50,8 +50,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-web: build/web/index.html
-	$(BIN)/python export/apps/web/serve.py build/web $(PORT)
+web: $(VENV)/.user export/apps/web/node_modules build/tiny-fp32 build/tiny-int8
+	$(BIN)/w2v-edge serve build/tiny-fp32 build/tiny-int8 --port $(PORT) --reports build/reports
 
 test-web: chromium export/apps/web/node_modules $(VENV)/.dev
 	CHROMIUM='$(CHROMIUM)' OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/apps/test_web.py
@@ -95,11 +95,9 @@ clean:
 		export/apps/c/build tests/fuzz/finds tests/fuzz/grown demo dist build \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-build/web/index.html: $(VENV)/.user export/apps/web/node_modules $(wildcard export/apps/web/page/* export/apps/web/page/bundle/*)
+build/tiny-%: | $(VENV)/.user
 	mkdir -p build
-	test -d build/tiny-fp32 || $(BIN)/w2v-edge export w2v_edge/data/tiny/tiny.pt --target web -o build/tiny-fp32
-	test -d build/tiny-int8 || $(BIN)/w2v-edge export w2v_edge/data/tiny/tiny.pt --target web --precision int8 --require-speedup 0 -o build/tiny-int8
-	node export/apps/web/build.mjs build/web build/tiny-fp32 build/tiny-int8
+	$(BIN)/w2v-edge export w2v_edge/data/tiny/tiny.pt --target web --precision $* $(if $(filter int8,$*),--require-speedup 0) -o $@
 
 chromium:
 	@test -x '$(CHROMIUM)' || { echo 'error: no Chromium at $(CHROMIUM); apt-get install chromium, or give CHROMIUM' >&2; exit 1; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from w2v_edge.latency.report.machine_records import Disturbance, MachineSample
 from w2v_edge.latency.report.records import (
@@ -170,7 +170,20 @@ def conditions(report: BenchmarkReport) -> tuple[str, ...]:
         told.insert(0, f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
     else:
         told.insert(0, "Disturbed, but outside all trials:")
-    return (*told, *_state(report.conditions.samples), *_limited(report))
+    state = _state(report.conditions.samples)
+    return (*told, *_drifts(report), *state, *_limited(report))
+
+
+def _drifts(report: BenchmarkReport) -> Iterator[str]:
+    """Describe how latency changed in long runs without a pause."""
+    for label, result in zip(labels(report), report.cases, strict=True):
+        if len(result.drift) > 1:
+            first, last = result.drift[0], result.drift[-1]
+            yield (
+                f"Drift of {label}: median {figure(first.p50_ms, 'ms')} at first, "
+                f"{figure(last.p50_ms, 'ms')} after {last.at_s:g} s without a pause "
+                f"({100 * (last.p50_ms / first.p50_ms - 1):+.1f} %)."
+            )
 
 
 def unstable(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
