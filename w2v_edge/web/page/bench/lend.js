@@ -27,8 +27,8 @@ export async function askDesk() {
 /**
  * Fetches all that the cases need.
  *
- * @returns {Promise<{files: object, wasm: object, speech: object}>} files by bundle and name,
- *   WebAssembly by provider, speech by sample rate
+ * @returns {Promise<{files: object, modules: object, speech: object}>} files by bundle and name,
+ *   compiled WebAssembly by provider, speech by sample rate
  */
 export async function borrow(cases, bundles, show) {
   const wanted = new Map();
@@ -45,16 +45,16 @@ export async function borrow(cases, bundles, show) {
     (files[bundle] ??= {})[file] = await lent(path);
     count += 1;
   }
-  const wasm = {};
+  const modules = {};
   for (const provider of new Set(cases.map((x) => x.provider))) {
-    wasm[provider] = await lent(`${VENDOR}${WASM[provider]}`);
+    modules[provider] = await WebAssembly.compile(await (await lent(`${VENDOR}${WASM[provider]}`)).arrayBuffer());
   }
   const speech = {};
   for (const { name, manifest } of bundles) {
     const rate = manifest.sample_rate;
     if (files[name]) speech[rate] ??= new Float32Array(await (await lent(`speech-${rate}.f32`)).arrayBuffer());
   }
-  return { files, wasm, speech };
+  return { files, modules, speech };
 }
 
 const pathOf = (bundle, file) => `bundles/${encodeURIComponent(bundle)}/${encodeURIComponent(file)}`;

@@ -103,8 +103,8 @@ async function run(cases, signal) {
 }
 
 async function measureAll(cases, plan) {
-  phase('Fetching the bundle …');
-  const { files, wasm, speech } = await borrow(cases, lender.bundles, (done, total) => {
+  phase('Fetching and compiling …');
+  const { files, modules, speech } = await borrow(cases, lender.bundles, (done, total) => {
     progress(done / total, `${done} of ${total} files`);
     if (plan.signal.aborted) throw new Stopped();
   });
@@ -113,7 +113,7 @@ async function measureAll(cases, plan) {
     return {
       case: one,
       files: files[one.bundle],
-      wasm: wasm[one.provider],
+      module: modules[one.provider],
       excerpts: excerpts(speech[rate], rate, one.seconds),
       hashed: isSecureContext,
     };

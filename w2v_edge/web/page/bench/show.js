@@ -1,5 +1,5 @@
 /** Shows results: a table for each bundle, graph and length, and the curve of the drift. */
-import { median } from './schedule.js';
+import { median } from './statistics.js';
 
 const COLUMNS = ['Load', 'First', 'Median', 'RTF', 'Memory'];
 const SVG = 'http://www.w3.org/2000/svg';

@@ -1,14 +1,20 @@
 /**
- * One trial in a fresh worker: `{case, files, wasm, excerpts, steady_s, hashed, each}` in,
- * `{trial, version}` or `{error}` out; the version is onnxruntime's. With `each`, every query of the steady state is reported as
- * `{at_s, ms}` when it ends.
+ * One trial in a fresh worker: `{case, files, module, excerpts, steady_s, hashed, each}` in,
+ * `{trial, version}` or `{error}` out; the version is onnxruntime's. With `each`, every query of the
+ * steady state is reported as `{at_s, ms}` when it ends.
  */
 const start_ms = performance.now();
 
-const MIN_WARM_UPS = 2;
+// Imports are made in the trial, which measures them.
+let median;
 
-/** Browsers compile hot code again while it runs, which takes a second and more. */
-const WARM_UP_MS = 2000;
+/**
+ * Browsers compile hot code again while it runs, which takes seconds. The warm-up goes on, part by
+ * part, until a part's median is not lower than this share of the one before.
+ */
+const STEADY_SHARE = 0.95;
+const WARM_UP_PART_MS = 1000;
+const MAX_WARM_UP_MS = 20_000;
 
 /** A latency is refused if the clock's step is more than this share of it. */
 const COARSE = 0.2;
@@ -26,13 +32,14 @@ async function run(job) {
   const onGpu = job.case.provider === 'webgpu';
   const begun = performance.now();
   const { VENDOR, openGraph } = await import('../session.js');
+  ({ median } = await import('./statistics.js'));
   const { openBundle } = await import('../bundle/files.js');
   const ort = await import(`${VENDOR}${onGpu ? 'ort.webgpu.min.mjs' : 'ort.wasm.min.mjs'}`);
   const imported = performance.now();
 
   ort.env.logLevel = 'fatal';
   Object.assign(ort.env.wasm, { wasmPaths: VENDOR, numThreads: job.case.threads });
-  ort.env.wasm.wasmBinary = await job.wasm.arrayBuffer();
+  useModule(ort, job.module);
   const read = async (name) => new Uint8Array(await job.files[name].arrayBuffer());
   const bundle = await openBundle(read, job.hashed);
   const session = await openGraph(ort, bundle, job.case.graph, job.case.provider);
@@ -70,29 +77,42 @@ function queries(ort, session, excerpts) {
   };
 }
 
+/** Returns the latencies of the first query and of the warm-up, in ms. */
 async function warmUp(query) {
-  const times = [];
+  const first = await query();
   const begun = performance.now();
-  while (times.length <= MIN_WARM_UPS || performance.now() < begun + times[0] + WARM_UP_MS) {
-    times.push(await query());
+  const parts = [await queriesFor(WARM_UP_PART_MS, query), await queriesFor(WARM_UP_PART_MS, query)];
+  const isFalling = () => median(parts.at(-1)) < STEADY_SHARE * median(parts.at(-2));
+  while (isFalling() && performance.now() < begun + MAX_WARM_UP_MS) {
+    parts.push(await queriesFor(WARM_UP_PART_MS, query));
   }
-  return times;
+  return [first, ...parts.flat()];
 }
 
 async function measure(query, { steady_s: seconds, case: { seconds: audio }, each }) {
-  const latencies_ms = [];
   const begun = performance.now();
-  while (!latencies_ms.length || performance.now() < begun + 1000 * seconds) {
-    const ms = await query();
-    latencies_ms.push(ms);
+  const report = (ms) => {
     if (each) self.postMessage({ at_s: (performance.now() - begun) / 1000, ms });
-  }
+  };
+  const latencies_ms = await queriesFor(1000 * seconds, query, report);
   const steady_s = (performance.now() - begun) / 1000;
   const step = clockStep();
-  if (Math.min(...latencies_ms.slice(0, 1000)) * COARSE < step) {
+  if (median(latencies_ms) * COARSE < step) {
     throw new Error(`too short for this browser's clock, which has steps of ${step.toFixed(2)} ms; measure longer speech`);
   }
   return { latencies_ms, steady_s, audio_s: audio * latencies_ms.length };
+}
+
+/** Returns the latencies of as many queries as begin within a time, at least one. */
+async function queriesFor(duration, query, report = () => {}) {
+  const latencies = [];
+  const begun = performance.now();
+  while (!latencies.length || performance.now() < begun + duration) {
+    const ms = await query();
+    latencies.push(ms);
+    report(ms);
+  }
+  return latencies;
 }
 
 /** Returns the smallest step of the clock in ms. */
@@ -105,6 +125,17 @@ function clockStep() {
     steps.push(now - begun);
   }
   return Math.min(...steps);
+}
+
+/**
+ * Lets onnxruntime instantiate the page's compiled module, so that trials share its machine code
+ * and need not compile it.
+ */
+function useModule(ort, module) {
+  const { instantiate } = WebAssembly;
+  WebAssembly.instantiate = async (_, imports) => ({ module, instance: await instantiate(module, imports) });
+  // Some content, so that onnxruntime fetches none.
+  ort.env.wasm.wasmBinary = new ArrayBuffer(8);
 }
 
 /**
