@@ -247,4 +247,4 @@ def _open(asset: Asset) -> tuple[BinaryIO, int, str]:
         return BytesIO(asset.source), len(asset.source), f'"{hash(asset.source):x}"'
     stream = open_regular(asset.source)
     found = asset.source.stat()
-    return cast("BinaryIO", stream), found.st_size, f'"{found.st_size:x}-{found.st_mtime_ns:x}"'
+    return stream, found.st_size, f'"{found.st_size:x}-{found.st_mtime_ns:x}"'
