@@ -48,11 +48,11 @@ class Processor:
         python = self.root(folder) / "usr/bin/python3.11" if self.machine == ARM else sys.executable
         return self.program(folder, str(python), *arguments)
 
-    def program(self, folder: Path, *command: str) -> list[str]:
-        """Return the command that runs a program for this processor."""
+    def program(self, folder: Path, *command: str, root: Path | None = None) -> list[str]:
+        """Return the command that runs a program for this processor, with a root of its own."""
         qemu = str(folder / f"qemu/usr/bin/qemu-{self.machine}-static")
-        root = ["-L", str(self.root(folder))] if self.machine == ARM else []
-        return [qemu, "-cpu", self.cpu, *root, *command]
+        seen = ["-L", str(root or self.root(folder))] if self.machine == ARM else []
+        return [qemu, "-cpu", self.cpu, *seen, *command]
 
     @property
     def cpuinfo(self) -> str:

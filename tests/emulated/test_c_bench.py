@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,22 +39,49 @@ def program(emulated: Path, tmp_path: Path) -> Path:
     return out / "w2v-edge-bench"
 
 
+@pytest.fixture
+def root(emulated: Path, tmp_path: Path) -> Path:
+    """The root of a board with unlike cores, in a control group with limits."""
+    made = shutil.copytree(PROCESSORS[0].root(emulated), tmp_path / "root", symlinks=True)
+    for name, text in (
+        ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
+        ("sys/fs/cgroup/memory.max", "4000000000\n"),
+        ("sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B\0"),
+        ("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n"),
+        *(
+            (f"sys/devices/system/cpu/cpu{x}/cpu_capacity", "400\n")
+            for x in os.sched_getaffinity(0) - {0}
+        ),
+        ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "ondemand\n"),
+        ("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "1800000\n"),
+    ):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+    return made
+
+
 def test_the_report_is_that_of_the_emulated_device(
-    program: Path, emulated: Path, tmp_path: Path
+    program: Path, emulated: Path, root: Path, tmp_path: Path
 ) -> None:
-    """It names the processor, and has figures of every stage."""
-    processor = PROCESSORS[0]
+    """It names the processor and its limits, and has figures of every stage."""
     soundfile.write(tmp_path / "clip.wav", np.load(emulated / "bundles" / CLIP), 16_000)
     report = tmp_path / "report.json"
     options = ["--audio", str(tmp_path / "clip.wav"), "--report", str(report), "--rounds", "3"]
-    options += ["--min-steady-seconds", "0.01", "--seconds", "0.2", "--threads", "1"]
-    command = processor.program(emulated, str(program), str(TINY_INT8), *options)
+    options += ["--min-steady-seconds", "0.01", "--seconds", "0.2"]
+    command = PROCESSORS[0].program(emulated, str(program), str(TINY_INT8), *options, root=root)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     found = read_report(report)
-    assert found.device.cpu.architecture == ARM
-    assert found.device.cpu.model.startswith("Cortex-A72")
-    assert "asimd" in found.device.cpu.features
+    cpu = found.device.cpu
+    assert cpu.architecture == ARM
+    assert cpu.model == "Cortex-A72 (Raspberry Pi 4 Model B)"
+    assert cpu.features == ("asimd",)
+    assert (cpu.governor, cpu.max_mhz) == ("ondemand", 1800)
+    assert cpu.quota == 1.5
+    assert cpu.usable_cores == min(2, len(cpu.affinity))
+    assert found.device.memory_limit_mb == 4000
     assert [x.case.graph for x in found.cases] == ["encoder", "tokenizer"]
+    # One core is fast, if this process may use it.
+    assert {x.case.threads for x in found.cases} == {1 if 0 in cpu.affinity else cpu.usable_cores}
     for result in found.cases:
         assert result.summary is not None
         assert result.summary.queries >= 9

@@ -17,29 +17,37 @@ static const uint32_t ROUNDS[64] = {
 
 static uint32_t rotated(uint32_t x, int bits) { return x >> bits | x << (32 - bits); }
 
+#define ROUND(a, b, c, d, e, f, g, h, i)                                          \
+    h += (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + (g ^ (e & (f ^ g))); \
+    h += ROUNDS[i] + w[i];                                                        \
+    d += h;                                                                       \
+    h += (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) | (c & (a | b)));
+
 static void compress(uint32_t state[8], const unsigned char *block) {
     uint32_t w[64];
     for (int i = 0; i < 16; i++)
         w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
                (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
     for (int i = 16; i < 64; i++) {
-        uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + w[i - 7] + (rotated(a, 7) ^ rotated(a, 18) ^ a >> 3) +
-               (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
+        uint32_t near = w[i - 2], far = w[i - 15];
+        w[i] = w[i - 16] + w[i - 7] + (rotated(far, 7) ^ rotated(far, 18) ^ far >> 3) +
+               (rotated(near, 17) ^ rotated(near, 19) ^ near >> 10);
     }
-    uint32_t s[8];
-    memcpy(s, state, sizeof s);
-    for (int i = 0; i < 64; i++) {
-        uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]);
-        uint32_t majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
-        uint32_t first = s[7] + (rotated(s[4], 6) ^ rotated(s[4], 11) ^ rotated(s[4], 25)) + choice +
-                         ROUNDS[i] + w[i];
-        uint32_t second = (rotated(s[0], 2) ^ rotated(s[0], 13) ^ rotated(s[0], 22)) + majority;
-        memmove(s + 1, s, 7 * sizeof *s);
-        s[4] += first;
-        s[0] = first + second;
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+    /* Eight rounds bring each value back into its variable: nothing is moved. */
+    for (int i = 0; i < 64; i += 8) {
+        ROUND(a, b, c, d, e, f, g, h, i)
+        ROUND(h, a, b, c, d, e, f, g, i + 1)
+        ROUND(g, h, a, b, c, d, e, f, i + 2)
+        ROUND(f, g, h, a, b, c, d, e, i + 3)
+        ROUND(e, f, g, h, a, b, c, d, i + 4)
+        ROUND(d, e, f, g, h, a, b, c, i + 5)
+        ROUND(c, d, e, f, g, h, a, b, i + 6)
+        ROUND(b, c, d, e, f, g, h, a, i + 7)
     }
-    for (int i = 0; i < 8; i++) state[i] += s[i];
+    const uint32_t added[8] = {a, b, c, d, e, f, g, h};
+    for (int i = 0; i < 8; i++) state[i] += added[i];
 }
 
 void sha256_begin(Sha256 *hash) {
