@@ -25,12 +25,12 @@ def test_a_history_is_the_log_in_steps(tmp_path: Path) -> None:
     run = Run("pretrain", preset("tiny").to_dict(), pretraining_recipe("tiny"), "0", {})
     RunFolder(tmp_path / "run").begin(run, Path.touch)
     rows: list[dict[str, float]] = [{"update": n, "loss": float(n)} for n in range(1, 251)]
-    rows.insert(120, {"update": 120, "held_out/loss": 7.0})
+    rows.insert(120, {"update": 120, "validation/loss": 7.0})
     log = tmp_path / "run/log.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = history.history(tmp_path / "run")
     assert history.column(found, "training", "loss") == ([100, 200, 250], [50.5, 150.5, 225.5])
-    assert history.column(found, "held_out", "held_out/loss") == ([120], [7.0])
+    assert history.column(found, "held_out", "validation/loss") == ([120], [7.0])
     assert found["recipe"]["updates"] == pretraining_recipe("tiny").updates
 
 

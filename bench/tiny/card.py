@@ -20,7 +20,7 @@ EVALUATION, TRAINING, INT8 = "tiny.json", "tiny-training.json", "tiny-int8.json"
 SENSITIVE = 6
 """Layers that are listed."""
 
-SIDES = (("training", "#2f6f8f", ""), ("held_out", "#b3402a", "held_out/"))
+SIDES = (("training", "#2f6f8f", ""), ("held_out", "#b3402a", "validation/"))
 PANELS = (
     ("contrastive loss, nats", ("contrastive",)),
     ("accuracy on masked frames", ("accuracy",)),

@@ -25,7 +25,7 @@ FORMAT = "w2v-edge training history"
 STEP = 100
 """Updates in a mean."""
 
-HELD_OUT = "held_out/"
+HELD_OUT = "validation/"
 DIGITS = 5
 
 

@@ -44,7 +44,7 @@ def test_metrics_and_examples_are_printed(w2v_edge: Verb, start: Path, tmp_path:
     outcome = w2v_edge("finetune", start, train, "--valid", valid, *QUICK, "-o", run, "--json")
     assert outcome.code == 0, outcome
     assert outcome.json["finished"]
-    assert {"loss", "held_out/cer", "held_out/wer"} <= set(outcome.json["figures"])
+    assert {"loss", "validation/cer", "validation/wer"} <= set(outcome.json["figures"])
     assert len(outcome.json["examples"]) == 1
     again = w2v_edge("finetune", start, train, "--valid", valid, *QUICK, "-o", run, "--resume")
     assert again.code == 0, again

@@ -35,7 +35,7 @@ def test_a_trained_checkpoint_exports_and_verifies(
     assert outcome.code == 0, outcome
     assert outcome.json["update"] == 2
     assert outcome.json["finished"]
-    assert {"loss", "accuracy", "held_out/accuracy"} <= set(outcome.json["figures"])
+    assert {"loss", "accuracy", "validation/accuracy"} <= set(outcome.json["figures"])
     assert w2v_edge("export", run / "model.pt", "-o", tmp_path / "bundle").code == 0
     assert w2v_edge("verify", tmp_path / "bundle").code == 0
 

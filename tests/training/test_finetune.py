@@ -86,7 +86,7 @@ def test_a_model_learns_two_recordings_and_its_bundle_transcribes_them(
     assert done.trained.finished
     (example,) = done.examples
     assert [example.written, example.reference] == ["Activated.", "activated"]
-    rates = [done.trained.figures[f"held_out/{name}"] for name in RATES]
+    rates = [done.trained.figures[f"validation/{name}"] for name in RATES]
     assert rates == pytest.approx([0, 0, 2 / len("Activated."), 1])
     model = load_checkpoint(tmp_path / "run" / "model.pt")
     said = {"en-activated": "activated", "en-conf-getpin": "please enter the conference pin number"}
@@ -239,4 +239,4 @@ def test_unsuitable_recordings_are_left_out_and_counted(
         assert [x.split(":")[0] for x in said if reason in x] == ["left out 1 recordings"], said
     assert done.trained.figures["labels"] == len("please")
     assert [x.reference for x in done.examples] == ["je vais"]
-    assert {f"held_out/{name}" for name in ("loss", *RATES)} <= done.trained.figures.keys()
+    assert {f"validation/{name}" for name in ("loss", *RATES)} <= done.trained.figures.keys()

@@ -86,7 +86,7 @@ def test_metrics_are_in_the_log_and_in_tensorboard(
     )
     lines = read_log(tmp_path / "run" / "log.jsonl")
     assert wanted <= set(lines[0])
-    assert any("held_out/accuracy" in line for line in lines)
+    assert any("validation/accuracy" in line for line in lines)
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     board.Reload()
     assert wanted <= set(board.Tags()["scalars"])

@@ -336,7 +336,7 @@ def test_two_processes_train_on_their_own_shards(
     ]
     ended = run_processes([*arguments, *given, *fraction], 2)
     assert [x.code for x in ended] == [0, 0], ended
-    assert any("held_out/accuracy" in line for line in read_log(tmp_path / "run/log.jsonl"))
+    assert any("validation/accuracy" in line for line in read_log(tmp_path / "run/log.jsonl"))
     state = torch.load(tmp_path / "run" / "training.pt", weights_only=True)
     assert len(state["positions"]) == 2
     overrides = {"crop_seconds": 3.0, "batch_seconds": 10.0, "validation_fraction": 0.3}

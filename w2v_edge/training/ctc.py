@@ -273,7 +273,7 @@ class CtcTraining:
             with processes.together():
                 found += self._examples(batch, output)
         self.examples = tuple(found[:EXAMPLES])
-        return {"held_out/loss": loss / max(1.0, labels), **_error_rates(found, device)}
+        return {"validation/loss": loss / max(1.0, labels), **_error_rates(found, device)}
 
     def code_perplexities(self, metrics: Metrics) -> Metrics:  # noqa: ARG002
         """Return nothing: fine-tuning does not train a codebook."""
@@ -330,7 +330,7 @@ def _error_rates(examples: Sequence[Example], device: torch.device) -> Metrics:
     given = torch.tensor(list(counts.values()), dtype=torch.float32, device=device)
     sums = all_reduce_sum(given).tolist()
     return {
-        f"held_out/{name}": edits / max(1.0, length)
+        f"validation/{name}": edits / max(1.0, length)
         for name, (edits, length) in zip(counts, sums, strict=True)
     }
 

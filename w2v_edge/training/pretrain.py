@@ -178,7 +178,7 @@ class Pretraining:
             }
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + weight * float(value)
-        return {f"held_out/{name}": value / max(1.0, masked) for name, value in sums.items()}
+        return {f"validation/{name}": value / max(1.0, masked) for name, value in sums.items()}
 
     def code_perplexities(self, metrics: Metrics) -> Metrics:
         """Return the perplexity of each group's codes."""
