@@ -84,8 +84,8 @@ def command(
     words. Labels are their characters, or the vocabulary of the checkpoint, whose case and
     punctuation are kept. Recordings longer than --crop-seconds, without text, or with more text
     than frames are left out and counted. On the validation recordings, validation/cer and
-    validation/wer are error rates against the texts in the labels' form, validation/cer_as_written and
-    validation/wer_as_written against the texts as the manifest has them.
+    validation/wer are error rates against the texts in the labels' form, validation/cer_as_written
+    and validation/wer_as_written against the texts as the manifest has them.
 
     The feature encoder is frozen, so codes of the checkpoint are kept. Defaults of hyperparameters
     depend on the model's size. On several GPUs: torchrun, as for pretrain.
