@@ -24,6 +24,7 @@ from w2v_edge.cli.options import (
     power_option,
     read_options,
     report_option,
+    windows_option,
 )
 from w2v_edge.cli.output import console, print_table, progress, require, warn
 from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
@@ -150,6 +151,7 @@ def _on_devices(devices: OnDevices) -> None:
     default=320,
     help="Block size of the streaming scenario, in milliseconds.",
 )
+@windows_option
 @click.option(
     "--loadgen",
     is_flag=True,
@@ -303,6 +305,7 @@ def _measure(
         scenarios=given["scenario"],
         driver="loadgen" if given["loadgen"] else "w2v-edge",
         block_ms=given["block_ms"],
+        windows=given["windows"],
     )
     cases = make_cases(named, matrix)
     try:

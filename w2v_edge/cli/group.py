@@ -36,6 +36,7 @@ VERBS = (
     "bench",
     "compare",
     "tune",
+    "fit",
     "doctor",
     "devices",
     "serve",

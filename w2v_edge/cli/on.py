@@ -180,7 +180,7 @@ class RemoteVerb(Verb):
                 yield parameter, ["1"] * bool(ctx.params[name])
             elif isinstance(value, str):
                 yield parameter, [value]
-            elif value is not None:
+            elif isinstance(value, tuple | list):
                 yield parameter, [str(x) for x in value]
 
 

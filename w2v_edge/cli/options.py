@@ -436,3 +436,14 @@ def window_option(*, live: bool = False) -> Decorator:
         ),
         show_default=None if live else "all of the audio, up to the length that fits",
     )
+
+
+windows_option = click.option(
+    "--window",
+    "windows",
+    type=WindowType(live=True),
+    multiple=True,
+    metavar="step=S,left=S,right=S",
+    show_default="step=0.32,left=4,right=0.32",
+    help="Attention window of the streaming scenario, in seconds; may be repeated.",
+)

@@ -13,6 +13,7 @@
     report/     BenchmarkReport -> JSON, Markdown, HTML, terminal
        |
        +-> compare_reports   slower than before? (exit code 4)
+       +-> fit/              the bundle and settings that meet budgets (runs the left column)
        `-> budget            within the limits?  (exit code 5)
 
 `benchmark` runs the left column. `report/records.py` is the contract: all that is measured is

@@ -9,7 +9,7 @@ from pathlib import Path
 from w2v_edge.latency.device.fingerprint import describe_device
 from w2v_edge.latency.measure.inputs import Speech, audio_record
 from w2v_edge.latency.measure.plan import Matrix, make_cases, open_bundles
-from w2v_edge.latency.measure.schedule import ShowProgress, measure
+from w2v_edge.latency.measure.schedule import Select, ShowProgress, imprecise, measure
 from w2v_edge.latency.measure.trial import TRIAL
 from w2v_edge.latency.report.records import FORMAT, VERSION, BenchmarkReport, BenchmarkSettings
 from w2v_edge.latency.statistics import CONFIDENCE
@@ -31,6 +31,7 @@ def benchmark(
     command: str = "",
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
+    select: Select = imprecise,
 ) -> BenchmarkReport:
     """Measure bundles side by side on real speech, each trial in a fresh process.
 
@@ -46,6 +47,7 @@ def benchmark(
         command: the command line, for the report.
         show: called with what is being done and the fraction of all work that is done.
         task: `module:function` that a trial's process runs; tests and experiments pass others.
+        select: chooses the cases of each round after the first ones.
 
     Raises:
         BundleError: a folder is not a valid bundle.
@@ -69,6 +71,7 @@ def benchmark(
         limit=limit,
         show=show,
         task=task,
+        select=select,
     )
     return BenchmarkReport(
         FORMAT,

@@ -19,7 +19,7 @@ from w2v_edge.latency.report.records import (
 from w2v_edge.names import Power
 from w2v_edge.providers import choose, default_threads, usable_cores
 from w2v_edge.runtime.stream import check_graphs
-from w2v_edge.runtime.window import STREAM_WINDOW, check_window
+from w2v_edge.runtime.window import STREAM_WINDOW, Window, check_window
 
 GRAPHS = ("encoder", "tokenizer", "frontend", "context", "quantizer")
 DEFAULT_GRAPHS = ("encoder", "tokenizer")
@@ -43,6 +43,7 @@ class Matrix:
         scenarios: scenarios.
         driver: what issues the queries.
         block_ms: block size of the scenario streaming, in ms of audio.
+        windows: windows of attention of the scenario streaming; empty for the default.
     """
 
     graphs: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class Matrix:
     scenarios: tuple[Scenario, ...] = ("single",)
     driver: Driver = "w2v-edge"
     block_ms: float = 320.0
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def make_cases(named: Sequence[NamedBundle], matrix: Matrix) -> list[BenchmarkCa
         matrix.scenarios, matrix.seconds, matrix.batches, threads
     ):
         for one, provider in itertools.product(named, matrix.providers):
-            for graph in _graphs(one, matrix.graphs, scenario):
+            graphs = _graphs(one, matrix, scenario)
+            for graph, window in itertools.product(graphs, _windows(matrix, scenario)):
                 _check_length(one, graph, seconds, scenario)
                 cases.append(
                     BenchmarkCase(
@@ -139,6 +142,7 @@ def make_cases(named: Sequence[NamedBundle], matrix: Matrix) -> list[BenchmarkCa
                         scenario,
                         matrix.driver,
                         matrix.block_ms if scenario == "streaming" else 0.0,
+                        window,
                     )
                 )
     return list({repr(case): case for case in cases}.values())
@@ -164,6 +168,8 @@ def _check_execution(provider: str, threads: int, matrix: Matrix) -> None:
 
 def _check_scenario(scenario: Scenario, matrix: Matrix) -> None:
     """Check that a scenario supports the requested driver, batch sizes and lengths."""
+    if matrix.windows and "streaming" not in matrix.scenarios:
+        raise InputError("a window is for streams; add --scenario streaming")
     loadgen = matrix.driver == "loadgen"
     if scenario == "streaming":
         if loadgen:
@@ -193,12 +199,20 @@ def _check_scenario(scenario: Scenario, matrix: Matrix) -> None:
             )
 
 
-def _graphs(one: NamedBundle, requested: tuple[str, ...], scenario: Scenario) -> list[str]:
+def _windows(matrix: Matrix, scenario: Scenario) -> list[tuple[float, ...]]:
+    if scenario != "streaming":
+        return [()]
+    return [(x.step, x.left, x.right) for x in matrix.windows] or [()]
+
+
+def _graphs(one: NamedBundle, matrix: Matrix, scenario: Scenario) -> list[str]:
+    requested = matrix.graphs
     available = one.bundle.manifest.graphs
     if scenario == "streaming":
         check_graphs(one.bundle.manifest)
         if "tokenizer" not in requested:
-            check_window(STREAM_WINDOW, one.bundle.manifest)
+            for window in matrix.windows or (STREAM_WINDOW,):
+                check_window(window, one.bundle.manifest)
         unsupported = [graph for graph in requested if graph not in DEFAULT_GRAPHS]
         if unsupported:
             raise InputError(

@@ -22,6 +22,7 @@ from w2v_edge.latency.report.records import MULTI_UTTERANCES, OFFLINE_UTTERANCES
 from w2v_edge.providers import usable_cores
 from w2v_edge.runtime.model import Model
 from w2v_edge.runtime.realtime import Pace, paced
+from w2v_edge.runtime.window import Window
 
 MIN_QUERIES = 3
 """Minimum number of queries in a steady state."""
@@ -142,8 +143,10 @@ class StreamingQueries:
         # Whole blocks only: the deadline of a shorter one would be earlier.
         self._waveform = waveform[: len(waveform) // self._size * self._size]
         running = "statistics" in model.manifest.graphs
+        window = Window(*case.window) if case.window else True
         self._stream = model.stream(
-            statistics="running" if running else None, context=case.graph == "encoder"
+            statistics="running" if running else None,
+            context=window if case.graph == "encoder" else False,
         )
 
     def query(self) -> None:

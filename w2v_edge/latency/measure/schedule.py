@@ -43,6 +43,9 @@ from w2v_edge.latency.statistics import estimate, percentile, summarise
 ShowProgress = Callable[[str, float], None]
 """Called with what is being done and the fraction of all work that is done."""
 
+Select = Callable[["Sequence[CaseProgress]", BenchmarkSettings], "list[CaseProgress]"]
+"""Chooses the cases that need further rounds, of those that have not failed."""
+
 MIN_ROUNDS = 5
 
 REFERENCE_SIDE = 384
@@ -85,6 +88,18 @@ class CaseProgress:
     failure: str = ""
 
 
+def imprecise(
+    progresses: Sequence[CaseProgress], settings: BenchmarkSettings
+) -> list[CaseProgress]:
+    """Return all cases until all medians are precise enough."""
+    for progress in progresses:
+        latencies = [np.array(trial.latencies_ms) for trial in progress.trials]
+        p50 = estimate(latencies, percentile(0.5))
+        if p50.high - p50.low > 2 * settings.precision * p50.value:
+            return list(progresses)
+    return []
+
+
 def measure(
     cases: Sequence[BenchmarkCase],
     named: Sequence[NamedBundle],
@@ -96,6 +111,7 @@ def measure(
     limit: bool = False,
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
+    select: Select = imprecise,
 ) -> tuple[tuple[CaseResult, ...], Conditions, tuple[Peaks, ...], BenchmarkSettings]:
     """Measure all cases; return their results, the state of the machine, its peaks, and settings.
 
@@ -111,6 +127,7 @@ def measure(
         limit: also measure the peaks for the cases' numbers of threads; implies `profile`.
         show: progress callback.
         task: `module:function` that a trial's process runs.
+        select: chooses the cases of each round after the first ones.
     """
     bundles = {one.record.name: one for one in named}
     zero = time.perf_counter()
@@ -127,7 +144,7 @@ def measure(
         # The machine's speed drifts: the peaks are the best of before and after.
         before = _peaks(progresses, folder, show) if limit else ()
         run = partial(_run_trial, task, folder, memory)
-        _rounds(progresses, settings, rounds, clock, show, run)
+        _rounds(progresses, settings, rounds, clock, show, run, select)
         after = _peaks(progresses, folder, show) if limit else ()
     # Leaving the context takes the last sample.
     conditions = watch.conditions()
@@ -244,37 +261,29 @@ def _rounds(
     clock: Callable[[], float],
     show: ShowProgress,
     run: Callable[[Job], dict[str, Any]],
+    select: Select,
 ) -> None:
     shuffler = random.Random(settings.seed)  # noqa: S311 - an order of trials, not a secret
     reference = Reference()
-    begun, done = clock(), 0
+    done, spent = 0, 0.0
     while left := [x for x in progresses if not x.failure]:
-        planned = rounds or _affordable(clock() - begun, done, begun, settings)
-        precise = rounds is None and done >= MIN_ROUNDS and _is_precise(left, settings)
-        if done >= planned or precise:
+        if rounds is None and done >= MIN_ROUNDS:
+            left = select(left, settings)
+        begun = clock()
+        planned = rounds or max(MIN_ROUNDS, done + _affordable(settings.time_s - begun, spent))
+        if done >= planned or not left:
             break
         shuffler.shuffle(left)
         for number, progress in enumerate(left):
             share = (done + number / len(left)) / max(planned, 1)
             show(f"round {done + 1} of {planned}, {progress.case.graph}", min(1.0, share))
             _trial(progress, clock, reference, run)
-        done += 1
+        done, spent = done + 1, clock() - begun
 
 
-def _affordable(spent: float, done: int, begun: float, settings: BenchmarkSettings) -> int:
+def _affordable(left_s: float, round_s: float) -> int:
     """Return the number of rounds that fit in the time."""
-    if not done:
-        return MIN_ROUNDS
-    return max(MIN_ROUNDS, int((settings.time_s - begun) / (spent / done)))
-
-
-def _is_precise(progresses: list[CaseProgress], settings: BenchmarkSettings) -> bool:
-    for progress in progresses:
-        latencies = [np.array(trial.latencies_ms) for trial in progress.trials]
-        p50 = estimate(latencies, percentile(0.5))
-        if p50.high - p50.low > 2 * settings.precision * p50.value:
-            return False
-    return True
+    return max(0, int(left_s / round_s)) if round_s else 0
 
 
 def _run_trial(task: str, folder: Path, memory: MemoryLimit | None, job: Job) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class BenchmarkCase:
             all utterances at once; `streaming`, blocks in real time.
         driver: what issues the queries: this benchmark or MLPerf LoadGen.
         block_ms: block size of the scenario streaming, in ms of audio; otherwise 0.
+        window: scenario streaming: window of attention in seconds, as step, left and right; empty
+            for the default.
     """
 
     bundle: str
@@ -70,6 +72,7 @@ class BenchmarkCase:
     scenario: Scenario
     driver: Driver = "w2v-edge"
     block_ms: float = 0.0
+    window: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ def shared(report: BenchmarkReport) -> str:
 def case_fields() -> tuple[str, ...]:
     """Return the fields of a case in the order of labels."""
     return (
-        "bundle graph seconds scenario block_ms batch threads power provider provider_options "
-        "driver"
+        "bundle graph seconds scenario block_ms window batch threads power provider "
+        "provider_options driver"
     ).split()  # type: ignore[return-value]
 
 
@@ -122,6 +122,7 @@ def case_words(case: BenchmarkCase) -> dict[str, str]:
         "seconds": f"{case.seconds:g} s",
         "scenario": case.scenario,
         "block_ms": f"{case.block_ms:g} ms blocks" if case.block_ms else "",
+        "window": window_words(case.window),
         "batch": f"batch {case.batch}",
         "threads": count(case.threads, "thread"),
         "power": f"{case.power} power" if case.power else "",
@@ -130,6 +131,12 @@ def case_words(case: BenchmarkCase) -> dict[str, str]:
         "driver": "LoadGen" if case.driver == "loadgen" else "",
     }
     return {key: clean(word) for key, word in words.items()}
+
+
+def window_words(window: tuple[float, ...]) -> str:
+    """Describe a window of attention; empty for the default."""
+    parts = zip(("step", "left", "right"), window, strict=False)
+    return f"window {','.join(f'{name}={x:g}' for name, x in parts)}" if window else ""
 
 
 def device(report: BenchmarkReport) -> tuple[str, str]:
