@@ -13,6 +13,7 @@ from w2v_edge.latency.report.machine_records import (
     Device,
     Disturbance,
     Gpu,
+    InstalledPart,
     MachineSample,
 )
 from w2v_edge.latency.report.records import (
@@ -23,7 +24,6 @@ from w2v_edge.latency.report.records import (
     BundleRecord,
     CaseResult,
     Estimate,
-    InstalledPart,
     Operator,
     Summary,
     Trial,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import w2v_edge
 from w2v_edge.bundle import MANIFEST, Bundle
-from w2v_edge.latency.report.records import InstalledPart
+from w2v_edge.latency.report.machine_records import InstalledPart
 from w2v_edge.providers.installation import installed_wheels
 
 PACKAGE = "w2v-edge"

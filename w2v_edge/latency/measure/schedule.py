@@ -28,12 +28,11 @@ from w2v_edge.latency.measure.peaks import PEAKS
 from w2v_edge.latency.measure.plan import NamedBundle
 from w2v_edge.latency.measure.processes import Job, run_job
 from w2v_edge.latency.measure.trial import INNER_INPUTS, PROFILE, TRIAL
-from w2v_edge.latency.report.machine_records import Conditions
+from w2v_edge.latency.report.machine_records import Conditions, InstalledPart
 from w2v_edge.latency.report.records import (
     BenchmarkCase,
     BenchmarkSettings,
     CaseResult,
-    InstalledPart,
     Operator,
     Peaks,
     Trial,

@@ -93,6 +93,23 @@ class Device:
 
 
 @dataclass(frozen=True)
+class InstalledPart:
+    """A file of the bundle or an installed package.
+
+    Attributes:
+        name: name of the file or the package.
+        kind: `file` of the bundle or `package`.
+        size_mb: size of its files, in 10^6 bytes.
+        needed: whether the case opened or imported it; otherwise it could be left out.
+    """
+
+    name: str
+    kind: Literal["file", "package"]
+    size_mb: float
+    needed: bool
+
+
+@dataclass(frozen=True)
 class MachineSample:
     """The state of the machine at one time; null for values the system does not report.
 

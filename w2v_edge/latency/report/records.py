@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from w2v_edge.latency.report.machine_records import Conditions, Device
+from w2v_edge.latency.report.machine_records import Conditions, Device, InstalledPart
 
 FORMAT: Final = "w2v-edge-latency"
 VERSION: Final = 2
@@ -196,23 +196,6 @@ class Summary:
     storage_mb: float | None = None
     stage_peaks_mb: dict[str, float] = field(default_factory=dict)
     power_w: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class InstalledPart:
-    """A file of the bundle or an installed package.
-
-    Attributes:
-        name: name of the file or the package.
-        kind: `file` of the bundle or `package`.
-        size_mb: size of its files, in 10^6 bytes.
-        needed: whether the case opened or imported it; otherwise it could be left out.
-    """
-
-    name: str
-    kind: Literal["file", "package"]
-    size_mb: float
-    needed: bool
 
 
 @dataclass(frozen=True)
