@@ -30,6 +30,7 @@ static void describe_device(const void *task, FILE *answer) {
     const DeviceTask *what = task;
     Onnxruntime onnxruntime = load_onnxruntime(what->options->library);
     write_device(answer, what->machine, &onnxruntime);
+    close_onnxruntime(&onnxruntime);
 }
 
 static void check_case(const Manifest *manifest, const Machine *machine, const Case *one) {

@@ -12,6 +12,15 @@ enum { API_VERSION = 16 };
 
 static const char *const NAMES[] = {"libonnxruntime.so.1", "libonnxruntime.so"};
 
+void check_status(const OrtApi *api, OrtStatus *status) {
+    if (!status) return;
+    char line[301];
+    snprintf(line, sizeof line, "%s", api->GetErrorMessage(status));
+    for (char *at = line; *at; at++)
+        if ((unsigned char)*at < ' ') *at = ' ';
+    fail("onnxruntime: %s", line);
+}
+
 Onnxruntime load_onnxruntime(const char *library) {
     /* Its telemetry would be a thread and a file; it stays on with ORT_DISABLE_TELEMETRY=0. */
     setenv("ORT_DISABLE_TELEMETRY", "1", 0);
@@ -22,30 +31,24 @@ Onnxruntime load_onnxruntime(const char *library) {
     const OrtApiBase *(*base)(void);
     *(void **)&base = dlsym(loaded, "OrtGetApiBase");
     if (!base) fail("%s is no library of onnxruntime", library ? library : NAMES[0]);
-    Onnxruntime found = {base()->GetApi(API_VERSION), base()->GetVersionString()};
+    Onnxruntime found = {base()->GetApi(API_VERSION), base()->GetVersionString(), NULL};
     if (!found.api) fail("found onnxruntime %s, expected 1.%d or newer", found.version, API_VERSION);
+    check_status(found.api, found.api->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "w2v-edge", &found.env));
     return found;
 }
 
-void check_status(const OrtApi *api, OrtStatus *status) {
-    if (!status) return;
-    char line[301];
-    snprintf(line, sizeof line, "%s", api->GetErrorMessage(status));
-    for (char *at = line; *at; at++)
-        if ((unsigned char)*at < ' ') *at = ' ';
-    fail("onnxruntime: %s", line);
-}
+void close_onnxruntime(Onnxruntime *onnxruntime) { onnxruntime->api->ReleaseEnv(onnxruntime->env); }
 
-Session open_session(const OrtApi *api, const char *path, int threads) {
+Session open_session(const Onnxruntime *onnxruntime, const char *path, int threads) {
+    const OrtApi *api = onnxruntime->api;
     Session session = {.api = api};
     OrtSessionOptions *options;
-    check_status(api, api->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "w2v-edge", &session.env));
     check_status(api, api->CreateSessionOptions(&options));
     check_status(api, api->SetIntraOpNumThreads(options, threads));
     check_status(api, api->SetInterOpNumThreads(options, 1));
     check_status(api, api->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL));
     check_status(api, api->DisableMemPattern(options));
-    check_status(api, api->CreateSession(session.env, path, options, &session.session));
+    check_status(api, api->CreateSession(onnxruntime->env, path, options, &session.session));
     check_status(api, api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &session.memory));
     api->ReleaseSessionOptions(options);
     return session;
@@ -54,7 +57,6 @@ Session open_session(const OrtApi *api, const char *path, int threads) {
 void close_session(Session *session) {
     session->api->ReleaseMemoryInfo(session->memory);
     session->api->ReleaseSession(session->session);
-    session->api->ReleaseEnv(session->env);
 }
 
 OrtValue *make_tensor(const Session *session, const void *data, size_t bytes, const int64_t *shape, size_t axes,

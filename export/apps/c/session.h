@@ -8,20 +8,24 @@
 typedef struct {
     const OrtApi *api;
     const char *version;
+    OrtEnv *env;
 } Onnxruntime;
 
 typedef struct {
     const OrtApi *api;
-    OrtEnv *env;
     OrtSession *session;
     OrtMemoryInfo *memory;
 } Session;
 
-/* Loads a library; NULL means libonnxruntime.so beside the program, or where the loader looks. */
+/*
+ * Loads a library and its operators, as Python does when it imports onnxruntime; NULL means
+ * libonnxruntime.so beside the program, or where the loader looks.
+ */
 Onnxruntime load_onnxruntime(const char *library);
+void close_onnxruntime(Onnxruntime *onnxruntime);
 
 /* Opens a graph as the runtime in Python does; `threads` of 0 means one per core. */
-Session open_session(const OrtApi *api, const char *path, int threads);
+Session open_session(const Onnxruntime *onnxruntime, const char *path, int threads);
 void close_session(Session *session);
 
 /* Exits with onnxruntime's message if there is one. */

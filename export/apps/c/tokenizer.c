@@ -7,19 +7,22 @@
 #include "session.h"
 
 struct Tokenizer {
+    Onnxruntime onnxruntime;
     Session session;
 };
 
 Tokenizer *open_tokenizer(const Manifest *manifest) {
     Tokenizer *t = allocate(1, sizeof *t);
     char *path = checked_graph(manifest, "tokenizer");
-    t->session = open_session(load_onnxruntime(NULL).api, path, 0);
+    t->onnxruntime = load_onnxruntime(NULL);
+    t->session = open_session(&t->onnxruntime, path, 0);
     free(path);
     return t;
 }
 
 void close_tokenizer(Tokenizer *t) {
     close_session(&t->session);
+    close_onnxruntime(&t->onnxruntime);
     free(t);
 }
 

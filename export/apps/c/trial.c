@@ -41,10 +41,10 @@ static void add_time(Times *times, double seconds) {
     times->times[times->count++] = seconds;
 }
 
-static void open_queries(Queries *queries, const Trial *trial) {
+static void open_queries(Queries *queries, const Trial *trial, const Onnxruntime *onnxruntime) {
     Manifest manifest = read_manifest(trial->bundle);
     char *path = checked_graph(&manifest, trial->graph);
-    queries->session = open_session(load_onnxruntime(trial->library).api, path, trial->threads);
+    queries->session = open_session(onnxruntime, path, trial->threads);
     free(path);
     free_manifest(&manifest);
     const OrtApi *api = queries->session.api;
@@ -138,9 +138,9 @@ void run_trial(const void *task, FILE *answer) {
     for (size_t i = 0; i < batches.batch; i++) lengths[i] = (int64_t)batches.samples;
     Queries queries = {0};
     double prepared = now_s();
-    load_onnxruntime(trial->library);
+    Onnxruntime onnxruntime = load_onnxruntime(trial->library);
     double imported = now_s();
-    open_queries(&queries, trial);
+    open_queries(&queries, trial, &onnxruntime);
     double loaded = now_s();
     fprintf(answer, "\"start_ms\": %.4f, \"import_ms\": %.4f, \"load_ms\": %.4f", 1e3 * (begun - trial->spawned_s),
             1e3 * (imported - prepared), 1e3 * (loaded - imported));
@@ -155,6 +155,7 @@ void run_trial(const void *task, FILE *answer) {
     write_times(answer, "warm_up_ms", &warm);
     write_times(answer, "latencies_ms", &steady);
     close_queries(&queries);
+    close_onnxruntime(&onnxruntime);
     free(warm.times);
     free(steady.times);
     free(batches.waveforms);
