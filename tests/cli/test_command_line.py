@@ -36,8 +36,8 @@ OF_BUNDLE = (
     "serve",
 )
 IMPERATIVES = (
-    "Check Choose Classify Compare Convert Encode Export Find Fine-tune List Make Measure Pre-train "
-    "Print Serve Show Stream Transcribe"
+    "Check Choose Classify Compare Convert Encode Export Find Fine-tune List Make Measure "
+    "Pre-train Print Serve Show Stream Transcribe"
 ).split()
 WITH_AUDIO = (
     *("encode", "tokenize", "transcribe", "align", "classify", "compare-speakers"),
