@@ -38,7 +38,7 @@ def test_errors_are_one_line(
     """No onnxruntime-web, a port in use, and a wrong certificate: one line that says what to do."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("w2v_edge.web.assets.CHECKOUT", tmp_path / "none")
-    install = f"npm install --ignore-scripts onnxruntime-web@{ORT_WEB_VERSION}"
+    install = f"npm install --prefix . --ignore-scripts onnxruntime-web@{ORT_WEB_VERSION}"
     refused(w2v_edge("serve", BUNDLE), 1, install)
     refused(w2v_edge("serve", BUNDLE, "--onnxruntime-web", tmp_path / "gone"), 1, install)
     refused(w2v_edge("serve", BUNDLE, "--onnxruntime-web", tmp_path), 1, "dist/ort", install)

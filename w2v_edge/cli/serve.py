@@ -64,7 +64,7 @@ def command(
     it nothing is served, and no report is taken. Ctrl-C ends the server.
 
     onnxruntime-web is a package of npm, which is not part of this one:
-    npm install --ignore-scripts onnxruntime-web@1.30.0
+    npm install --prefix . --ignore-scripts onnxruntime-web@1.30.0
 
     \b
     w2v-edge serve ckpt-fp32 ckpt-int8

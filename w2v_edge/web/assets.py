@@ -61,7 +61,7 @@ def find_onnxruntime_web(given: Path | None) -> Path:
     Raises:
         InputError: it is not there, or is incomplete.
     """
-    install = f"npm install --ignore-scripts {ORT_WEB}@{ORT_WEB_VERSION}"
+    install = f"npm install --prefix . --ignore-scripts {ORT_WEB}@{ORT_WEB_VERSION}"
     places = [given] if given else [Path("node_modules") / ORT_WEB, CHECKOUT]
     folder = next((x for x in places if x.is_dir()), None)
     if folder is None:

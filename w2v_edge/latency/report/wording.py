@@ -169,8 +169,8 @@ def conditions(report: BenchmarkReport) -> tuple[str, ...]:
     if len(found) > MAX_LINES:
         told.append(f"and {len(found) - MAX_LINES} more")
     doubtful = sum(bool(result.unstable) for result in report.cases)
-    if not found and not doubtful and not report.conditions.samples:
-        told.append("Unknown whether anything disturbed the benchmark: no state was recorded.")
+    if not found and not doubtful and all(x.others is None for x in report.conditions.samples):
+        told.append("Unknown whether other load disturbed the benchmark: none was recorded.")
     elif not found and not doubtful:
         told.append("Stable: nothing disturbed the benchmark.")
     elif doubtful:

@@ -79,7 +79,7 @@ function chosenCases() {
     seconds: element('seconds').value.split(',').map(Number),
     runs: checked('runs').map(JSON.parse),
   });
-  if (!cases.length) throw new UserError('nothing to measure; choose a bundle and a run that fit');
+  if (!cases.length) throw new UserError('nothing to measure; choose a bundle and a run');
   return cases;
 }
 

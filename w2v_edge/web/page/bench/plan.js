@@ -1,4 +1,5 @@
 /** The cases of a measurement, and the inputs of their queries. */
+import { UserError } from '../bundle/errors.js';
 
 const MAX_EXCERPTS = 8;
 const MAX_EXCERPTS_S = 32;
@@ -20,7 +21,8 @@ export function makeCases({ bundles, graphs, seconds, runs }) {
   const cases = [];
   for (const { name, manifest } of bundles) {
     for (const graph of graphs.filter((x) => manifest.graphs[x])) {
-      for (const length of seconds.filter((x) => fits(manifest, graph, x))) {
+      for (const length of seconds) {
+        checkLength(name, manifest, graph, length);
         for (const { provider, threads } of runs) {
           cases.push({
             bundle: name,
@@ -42,9 +44,11 @@ export function makeCases({ bundles, graphs, seconds, runs }) {
   return cases;
 }
 
-function fits(manifest, graph, seconds) {
-  if (seconds * manifest.sample_rate < manifest.min_samples) return false;
-  return graph !== 'encoder' || seconds <= manifest.longest_context_seconds;
+function checkLength(name, manifest, graph, seconds) {
+  const longest = manifest.longest_context_seconds;
+  if (graph === 'encoder' && seconds > longest) {
+    throw new UserError(`${name}: found ${seconds} s of speech, its encoder takes up to ${longest} s; choose less`);
+  }
 }
 
 /** Returns excerpts that begin evenly over the speech and go on at its beginning. */
