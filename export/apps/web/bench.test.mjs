@@ -136,6 +136,7 @@ test('https on a network has threads', async (t) => {
   const run = (await page.getByLabel('2 threads').count()) ? '2 threads' : '1 thread';
   assert.match(await measured(page, { run }), /^The report is at the desk/);
   assert.match(await page.textContent('tbody tr'), new RegExp(`^${run}[\\d.]+ m?s`));
+  assert.ok(await page.evaluate(() => document.querySelector('#tables').scrollWidth <= document.querySelector('#tables').clientWidth));
 });
 
 test('a page without a desk says so', async (t) => {

@@ -45,7 +45,7 @@ function row({ case: one, trials, failure }) {
     milliseconds(of('load_ms')),
     milliseconds(of('first_ms')),
     milliseconds(latency),
-    digits(latency / 1000 / one.seconds),
+    `${Number((latency / 1000 / one.seconds).toPrecision(2))}`,
     peaks.length ? `${Math.ceil(Math.max(...peaks))} MB` : 'unknown',
   ];
   return make('tr', '', [name, ...cells.map((x) => make('td', x))]);
