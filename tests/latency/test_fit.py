@@ -44,11 +44,13 @@ def _result(low: float, value: float, high: float) -> CaseResult:
 
 def _point(low: float, value: float, high: float, **fields: object) -> FitPoint:
     checks = tuple(x for x in [check(P50, [_result(low, value, high)])] if x)
-    given = {"bundle": "a", "layers": 12, "likeness": 1.0} | fields
-    return FitPoint(
-        precision="fp32", provider="cpu", threads=1, window=(), reference="a",
-        latency=Estimate(value, low, high), checks=checks, verdict=worst(checks), **given,
-    )  # type: ignore[arg-type] # fmt: skip
+    point = FitPoint(
+        *("a", "fp32", 12, "cpu", 1, (), 1.0, "a"),
+        Estimate(value, low, high),
+        checks,
+        worst(checks),
+    )
+    return replace(point, **fields)  # type: ignore[arg-type]
 
 
 FAST = _point(4, 5, 6, likeness=0.99)

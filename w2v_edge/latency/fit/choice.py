@@ -146,7 +146,8 @@ def tightest(checks: Sequence[FitCheck]) -> FitCheck | None:
 
 def worst(checks: Sequence[FitCheck]) -> Verdict:
     """Return the verdict on a point."""
-    return min((x.verdict for x in checks), key=WORST.index, default="met")
+    found = tightest(checks)
+    return "met" if found is None else found.verdict
 
 
 def choose(points: Sequence[FitPoint]) -> int | None:

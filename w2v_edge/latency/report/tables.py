@@ -223,8 +223,9 @@ def _memory(report: BenchmarkReport) -> Table:
 
 
 def _stage_peak(result: CaseResult, summary: Summary, stage: str) -> str:
-    text = figure(summary.stage_peaks_mb.get(stage), "MB")
-    return text if all(trial.peaks_reset for trial in result.trials) else f"{text} so far"
+    peak = summary.stage_peaks_mb.get(stage)
+    own = peak is None or all(trial.peaks_reset for trial in result.trials)
+    return figure(peak, "MB") + ("" if own else " so far")
 
 
 def _storage(report: BenchmarkReport) -> Table:
