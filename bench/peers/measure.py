@@ -235,7 +235,7 @@ class Comparison:
 
     def _limit(self) -> None:
         """Measure the limit of this machine, which no other process may disturb."""
-        paths = {x.precision: Path(x.path) for x in self._of("encoder") if x.kind == "bundle"}
+        paths = {str(x.precision): Path(x.path) for x in self._of("encoder") if x.kind == "bundle"}
         self.say("limit")
         try:
             self.more["limit"] = measure_limit(paths, self.options.only, self.options.threads)

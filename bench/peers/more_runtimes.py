@@ -72,7 +72,8 @@ def convert_to_ctranslate2(checkpoint: str, path: Path) -> None:
         vocabulary.write_text(json.dumps({label: i for i, label in enumerate(labels)}))
         tokenizer: Any = Wav2Vec2CTCTokenizer
         extractor: Any = Wav2Vec2FeatureExtractor
-        Wav2Vec2Processor(extractor(), tokenizer(str(vocabulary))).save_pretrained(folder)
+        processor: Any = Wav2Vec2Processor
+        processor(extractor(), tokenizer(str(vocabulary))).save_pretrained(folder)
         converters.TransformersConverter(folder).convert(str(path))
 
 

@@ -57,9 +57,9 @@ def test_errors_are_one_line(
 
 def test_ctrl_c_ends_it(ort_web: Path, tmp_path: Path) -> None:
     """The printed addresses are served until Ctrl-C, which ends the server with exit code 0."""
-    command = [sys.executable, "-m", "w2v_edge", "serve", BUNDLE, "--port", "0", "--json"]
+    command = [sys.executable, "-m", "w2v_edge", "serve", str(BUNDLE), "--port", "0", "--json"]
     process = subprocess.Popen(
-        [*command, "--host", "0.0.0.0", "--onnxruntime-web", ort_web],  # noqa: S104
+        [*command, "--host", "0.0.0.0", "--onnxruntime-web", str(ort_web)],  # noqa: S104
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -281,9 +282,10 @@ def single_sample() -> BenchmarkReport:
 
 def nothing_known() -> BenchmarkReport:
     """A report of a program without Python, on a system that reads no memory, energy or state."""
-    bare = {"loaded_mb": None, "peak_mb": None, "energy_j": None, "energy_source": None}
+    bare: dict[str, Any] = {"loaded_mb": None, "peak_mb": None}
+    bare |= {"energy_j": None, "energy_source": None}
     bare |= {"read_mb": None, "storage_mb": None, "stage_peaks_mb": {}}
-    made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]  # type: ignore[arg-type]
+    made = [dataclasses.replace(t, **bare) for t in trials(CASE, 2, 30)]
     found = CaseResult(CASE, tuple(made), summary(CASE, made))
     plain = report(found)
     device = dataclasses.replace(plain.device, python="", packages={})
