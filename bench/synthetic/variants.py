@@ -85,10 +85,11 @@ def _noise(length: int, rng: np.random.Generator) -> Floats:
 
 def write(manifests: list[Path], output: Path, copies: int) -> Iterator[str]:
     """Write variants of all recordings; yields their paths and texts."""
-    for utterance in find_utterances(manifests):
+    for number, utterance in enumerate(find_utterances(manifests)):
         waveform = read_audio(utterance.path, RATE)
         for copy in range(copies):
-            name = f"{utterance.path.parent.name}-{utterance.path.stem}-{copy}.wav"
+            # The number tells recordings of one name in several folders apart.
+            name = f"{utterance.path.parent.name}-{utterance.path.stem}-{number}-{copy}.wav"
             rng = np.random.default_rng(zlib.crc32(name.encode()))
             if len(waveform) > RATE // 3:
                 soundfile.write(output / name, variant(waveform, rng), RATE, subtype="PCM_16")
