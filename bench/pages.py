@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.report import EAGER, USUAL, table
-from bench.peers.results import Results, SideTimes
+from bench.peers.results import RIGHT, Results, SideTimes
 from bench.tiny import card
 
 PEERS = "peers-base"
 RUNTIME = "runtime-int8.json"
+OTHER = "processor-zen3.json"
 OURS = "**w2v-edge {}**"
 PRECISIONS = ("fp32", "int8")
 
@@ -112,6 +113,18 @@ def encoder(folder: Path) -> str:
     return _table(head, [list(chosen), *map(_best, columns), cosines, _best(memory)])
 
 
+def other_processor(folder: Path) -> str:
+    """Make the table of encoders on a processor without VNNI."""
+    found = json.loads((folder / OTHER).read_text())
+    rows = []
+    for x in found["sides"]:
+        cosine = x.get("cosine")
+        wrong = " (wrong)" if cosine is not None and cosine < RIGHT else ""
+        milliseconds = " - ".join(map(str, x["ms"]))
+        rows.append([x["side"], f"{milliseconds} ms", "" if cosine is None else f"{cosine}{wrong}"])
+    return table(["encoder", f"{found['seconds']} s of speech", "cosine, worst decile"], rows)
+
+
 def tokenizer(folder: Path) -> str:
     """Make the table of tokenizers."""
     results = Results.read(folder / PEERS)
@@ -176,7 +189,11 @@ def memory(folder: Path) -> str:
 TABLES: Mapping[str, Mapping[str, Callable[[Path], str]]] = {
     "README.md": {"summary": summary},
     "docs/streaming.md": {"windows": windows, "memory": memory},
-    "docs/results.md": {"encoder": encoder, "tokenizer": tokenizer},
+    "docs/results.md": {
+        "encoder": encoder,
+        "other processor": other_processor,
+        "tokenizer": tokenizer,
+    },
     "docs/training.md": {"learned": card.summary},
     "docs/quantization.md": {"trained in 8 bits": card.weight_quantization},
 }

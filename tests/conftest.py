@@ -47,29 +47,18 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than cores: many tests wait for processes, connections or pages."""
-    return len(_cores()) + 1
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Bind a worker of pytest-xdist to each core; let Ctrl-C end programs."""
+    """Bind each worker of pytest-xdist to its share of the cores; let Ctrl-C end programs."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell ignores it in what it starts in the background, and programs inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker is None or not hasattr(os, "sched_setaffinity"):
         return
-    cores = _cores()
-    index = int(worker["workerid"].removeprefix("gw"))
-    # A worker beyond them runs where there is room.
-    os.sched_setaffinity(0, cores[index : index + 1] or cores)
+    cores = sorted(os.sched_getaffinity(0))
+    index, count = int(worker["workerid"].removeprefix("gw")), int(worker["workercount"])
+    mine = cores[index % count :: count] or [cores[index % len(cores)]]
+    os.sched_setaffinity(0, mine)
 
 
 @pytest.fixture
