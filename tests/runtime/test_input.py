@@ -33,6 +33,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no axis": (GOOD[0], r"shape \(\)"),
     "one row": (GOOD[None], r"shape \(1, 4000\)"),
     "stereo": (np.stack([GOOD, GOOD], axis=1), r"shape \(4000, 2\).*average"),
+    "path": ("speech.wav", "path 'speech.wav'.*AudioFile"),
     "three axes": (GOOD[None, None], r"shape \(1, 1, 4000\)"),
     "int32": (np.zeros(4_000, np.int32), "int32.*int16"),
     "uint8": (np.zeros(4_000, np.uint8), "uint8.*int16"),
@@ -121,6 +122,14 @@ def test_silence_and_clipping(model: Model) -> None:
     """Digital silence and clipped audio are accepted."""
     for waveform in (np.zeros(4_000, np.float32), GOOD * 8):
         assert np.isfinite(model.encode(waveform).context).all()
+
+
+def test_an_encoding_prints_shapes(model: Model) -> None:
+    """An encoding in an interactive session is one line, however long the audio."""
+    encoding = model.encode(GOOD)
+    assert f"context: {encoding.context.shape}" in repr(encoding)
+    assert "layers" not in repr(encoding)
+    assert len(repr(encoding)) < 300
 
 
 def test_an_empty_list(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -36,6 +37,11 @@ def as_waveform(
         InputError: wrong rank or type, or values that are not finite or far beyond full scale.
         SampleRateError: the rate is invalid, or soxr is not installed to convert it.
     """
+    if isinstance(waveform, str | os.PathLike):
+        raise InputError(
+            f"found the path {str(waveform)!r:.80}, expected a waveform; give "
+            "w2v_edge.AudioFile(path, model.sample_rate), which reads it"
+        )
     array = _as_array(waveform)
     if array.ndim != 1:
         raise InputError(

@@ -56,6 +56,17 @@ class Encoding:
     heads: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     mixed: npt.NDArray[np.float32] | None = None
 
+    def __repr__(self) -> str:
+        """Return the shape of each output: the values of a minute would fill pages."""
+        shapes = [
+            f"{name}: {value.shape}"
+            for name, value in vars(self).items()
+            if value is not None and value is not self.layers and value is not self.heads
+        ]
+        named = (("layers", self.layers), ("heads", self.heads))
+        shapes += [f"{name}: {tuple(values)}" for name, values in named if values]
+        return f"Encoding({', '.join(shapes)})"
+
     @classmethod
     def of(
         cls, tensors: Mapping[str, npt.NDArray[Any]], times: Times, context_times: Times
