@@ -12,26 +12,31 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge.cli.bench_on import file_of, measure_on, print_side_by_side
+from w2v_edge.cli.measuring_options import (
+    audio_option,
+    block_option,
+    check_reports_writable,
+    markdown_option,
+    providers_option,
+    report_option,
+    schema_option,
+    time_option,
+    windows_option,
+)
 from w2v_edge.cli.on import OnDevices, audio_tree, bundle_tree, remote_verb
 from w2v_edge.cli.options import (
     POSITIVE,
-    audio_option,
-    check_reports_writable,
     deprecated,
     json_option,
     list_option,
-    markdown_option,
     power_option,
     read_options,
-    report_option,
-    windows_option,
 )
 from w2v_edge.cli.output import console, print_table, progress, require, warn
 from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
 from w2v_edge.latency.budget import METRICS, UNITS
 from w2v_edge.latency.measure.plan import GRAPHS
 from w2v_edge.latency.report.records import Scenario
-from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.budget import Budget, Check
@@ -54,12 +59,10 @@ class Megabytes(click.ParamType[Any]):
         return size
 
 
-def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _schema() -> str:
     from w2v_edge.latency.report.schema import shipped
 
-    if wanted:
-        click.echo(shipped().rstrip())
-        ctx.exit()
+    return shipped()
 
 
 def _on_devices(devices: OnDevices) -> None:
@@ -118,12 +121,7 @@ def _on_devices(devices: OnDevices) -> None:
     help="Numbers of threads per operator.",
 )
 @list_option("--batch", of=click.IntRange(min=1), default="1", help="Batch sizes.")
-@list_option(
-    "--provider",
-    of=click.Choice(get_args(Provider)),
-    default="cpu",
-    help="Execution providers of onnxruntime.",
-)
+@providers_option("Execution providers of onnxruntime.")
 @click.option(
     "--provider-option",
     metavar="KEY=VALUE",
@@ -145,12 +143,7 @@ def _on_devices(devices: OnDevices) -> None:
     help="single: one query after another (judge by p90); multi: queries of 8 utterances (p99); "
     "offline: one batch of all (throughput); streaming: blocks at real-time pace (late blocks).",
 )
-@click.option(
-    "--block-ms",
-    type=click.FloatRange(min=1, max=10_000),
-    default=320,
-    help="Block size of the streaming scenario, in milliseconds.",
-)
+@block_option
 @windows_option
 @click.option(
     "--loadgen",
@@ -158,13 +151,7 @@ def _on_devices(devices: OnDevices) -> None:
     help="Issue the queries with MLPerf LoadGen: pip install 'w2v-edge[mlperf]'.",
 )
 @audio_option
-@click.option(
-    "--time",
-    "time_s",
-    type=click.FloatRange(min=0, max=86_400),
-    default=40,
-    help="Time limit in seconds; at least five rounds are run.",
-)
+@time_option(40, "at least five rounds are run")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, max=1),
@@ -211,14 +198,7 @@ def _on_devices(devices: OnDevices) -> None:
 @report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
-@click.option(
-    "--schema",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_schema,
-    help="Print the JSON Schema of reports and exit.",
-)
+@schema_option(_schema, "reports")
 def command(bundles: tuple[Path, ...], **given: Any) -> None:
     """Measure the latency of BUNDLES on this device, side by side, on recorded speech.
 

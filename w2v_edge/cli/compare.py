@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from w2v_edge.cli.options import (
+from w2v_edge.cli.measuring_options import (
     check_reports_writable,
+    markdown_option,
+    report_option,
+    schema_option,
+)
+from w2v_edge.cli.options import (
     deprecated,
     json_option,
     list_option,
-    markdown_option,
-    report_option,
     verb,
 )
 from w2v_edge.cli.output import console, markdown_table, print_json, print_table, to_json
@@ -68,12 +71,10 @@ class Price(click.ParamType[Any]):
         return name, price
 
 
-def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _schema() -> str:
     from w2v_edge.latency.report.schema import fleet_schema, to_text
 
-    if wanted:
-        click.echo(to_text(fleet_schema()).rstrip())
-        ctx.exit()
+    return to_text(fleet_schema())
 
 
 @verb("compare", {"--force": "--across-devices"})
@@ -111,14 +112,7 @@ def _print_schema(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
-@click.option(
-    "--schema",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_schema,
-    help="Print the JSON Schema of a fleet and exit.",
-)
+@schema_option(_schema, "a fleet")
 def command(
     reports: tuple[Path, ...],
     threshold: float,

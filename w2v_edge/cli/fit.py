@@ -5,25 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from w2v_edge import strict
-from w2v_edge.cli.on import OnDevices, audio_tree, bundle_tree, remote_verb
-from w2v_edge.cli.options import (
-    POSITIVE,
+from w2v_edge.cli.measuring_options import (
     audio_option,
+    block_option,
     check_reports_writable,
-    json_option,
-    list_option,
-    power_option,
+    graph_option,
+    providers_option,
     report_option,
+    threads_tried_option,
+    time_option,
     windows_option,
 )
+from w2v_edge.cli.on import OnDevices, audio_tree, bundle_tree, remote_verb
+from w2v_edge.cli.options import POSITIVE, json_option, list_option, power_option
 from w2v_edge.cli.output import console, print_json, progress, require, to_json
 from w2v_edge.errors import BudgetError, InputError
-from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.fit.choice import Fit
@@ -59,46 +60,20 @@ def _on_device(devices: OnDevices) -> None:
     show_default="those of the budgets, else 1,10",
     help="Further lengths of audio.",
 )
-@list_option(
-    "--threads",
-    of=click.IntRange(min=1),
-    show_default="powers of two, half of the cores, all",
-    help="Numbers of threads to choose from.",
-)
-@list_option(
-    "--provider",
-    of=click.Choice(get_args(Provider)),
-    default="cpu",
-    help="Execution providers to choose from.",
-)
-@click.option(
-    "--graph",
-    type=click.Choice(("encoder", "tokenizer")),
-    default="encoder",
-    help="Graph to run: context, or codes.",
-)
+@threads_tried_option("Numbers of threads to choose from.")
+@providers_option("Execution providers to choose from.")
+@graph_option
 @click.option(
     "--scenario",
     type=click.Choice(("single", "streaming")),
     default="single",
     help="single: whole utterances; streaming: blocks at real-time pace.",
 )
-@click.option(
-    "--block-ms",
-    type=click.FloatRange(min=1, max=10_000),
-    default=320,
-    help="Block size of the streaming scenario, in milliseconds.",
-)
+@block_option
 @windows_option
 @power_option
 @audio_option
-@click.option(
-    "--time",
-    "time_s",
-    type=click.FloatRange(min=0, max=86_400),
-    default=120,
-    help="Time limit in seconds; at least five rounds are run.",
-)
+@time_option(120, "at least five rounds are run")
 @report_option("json", "html")
 @json_option
 def command(bundles: tuple[Path, ...], **given: Any) -> None:

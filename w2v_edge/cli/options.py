@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,6 @@ import click
 
 from w2v_edge.cli.output import warn
 from w2v_edge.errors import InputError
-from w2v_edge.files import check_writable
 from w2v_edge.names import Kind, Power, Provider
 from w2v_edge.providers import ProviderChoice
 
@@ -270,57 +269,9 @@ power_option = click.option(
     default="high",
     help="Power mode; low runs one thread, which sleeps while it waits.",
 )
-audio_option = click.option(
-    "--audio",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    show_default="the built-in clips",
-    help="Speech to measure with, a file or a folder; may be repeated.",
-)
 tuned_option = click.option(
     "--tuned", is_flag=True, help="Use the settings that w2v-edge tune found for this device."
 )
-
-
-def report_option(*formats: str) -> Decorator:
-    """Add `--report` for some of the formats; the command gets (path, format) pairs."""
-    from w2v_edge.latency.report.files import FORMATS
-
-    suffixes = [suffix for suffix, name in FORMATS.items() if name in formats]
-
-    def with_formats(
-        _: click.Context, __: click.Parameter, paths: tuple[Path, ...]
-    ) -> list[tuple[Path, str]]:
-        for path in paths:
-            if path.suffix.lower() not in suffixes:
-                raise click.BadParameter(
-                    f"found {str(path)!r}, expected a file name that ends in one of "
-                    f"{', '.join(suffixes)}"
-                )
-        if len({path.absolute() for path in paths}) < len(paths):
-            raise click.BadParameter("found one file twice; name another one")
-        return [(path, FORMATS[path.suffix.lower()]) for path in paths]
-
-    shown = "|".join(suffix for suffix in suffixes if suffix in {".json", ".md", ".html", ".prom"})
-    return click.option(
-        "--report",
-        "reports_to",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        metavar=f"FILE{shown}",
-        callback=with_formats,
-        help="Write a report, in the format of the file's suffix; may be repeated.",
-    )
-
-
-markdown_option = click.option("--markdown", "as_markdown", is_flag=True, hidden=True)
-"""Deprecated: Markdown on stdout."""
-
-
-def check_reports_writable(reports: Collection[tuple[Path, str]]) -> None:
-    """Check that report files can be written, before the work that goes into them."""
-    for path, _ in reports:
-        check_writable(path)
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -436,14 +387,3 @@ def window_option(*, live: bool = False) -> Decorator:
         ),
         show_default=None if live else "all of the audio, up to the length that fits",
     )
-
-
-windows_option = click.option(
-    "--window",
-    "windows",
-    type=WindowType(live=True),
-    multiple=True,
-    metavar="step=S,left=S,right=S",
-    show_default="step=0.32,left=4,right=0.32",
-    help="Attention window of the streaming scenario, in seconds; may be repeated.",
-)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge import strict
-from w2v_edge.cli.options import POSITIVE, audio_option, json_option, list_option, verb
+from w2v_edge.cli.measuring_options import audio_option, threads_tried_option, time_option
+from w2v_edge.cli.options import POSITIVE, json_option, list_option, verb
 from w2v_edge.cli.output import console, print_json, print_table, progress, require
 from w2v_edge.names import Provider
 
@@ -44,20 +45,9 @@ if TYPE_CHECKING:
     default="1,10",
     help="Lengths of single utterances, which count equally.",
 )
-@list_option(
-    "--threads",
-    of=click.IntRange(min=1),
-    show_default="powers of two, half of the cores, all",
-    help="Thread counts to try besides the default, the cores that are fast.",
-)
+@threads_tried_option("Thread counts to try besides the default, the cores that are fast.")
 @audio_option
-@click.option(
-    "--time",
-    "time_s",
-    type=click.FloatRange(min=0, max=86_400),
-    default=120,
-    help="Time limit in seconds; settings that do not fit are listed as not tried.",
-)
+@time_option(120, "settings that do not fit are listed as not tried")
 @click.option(
     "-o",
     "--output",
