@@ -77,7 +77,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_report_is_that_of_python(bench: Bench) -> None:
-    """Schema, device, bundle, speech and cases are those of `w2v-edge bench`: they compare."""
+    """The report has the schema, device, bundle and cases of `w2v-edge bench`: both compare."""
     options = ("--seconds", "0.5,1", "--batch", "2", *QUICK)
     outcome = bench(TINY_INT8, *options)
     assert outcome.returncode == 0, outcome

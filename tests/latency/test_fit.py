@@ -1,4 +1,4 @@
-"""A fit: measured points, budgets met by whole intervals, and the least loss of likeness."""
+"""A fit: measured points, budgets met by whole intervals, and the choice by similarity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from w2v_edge.latency.fit.choice import (
     worst,
 )
 from w2v_edge.latency.fit.fit import doubts, fit
-from w2v_edge.latency.fit.likeness import measure_likeness
+from w2v_edge.latency.fit.similarity import measure_similarity
 from w2v_edge.latency.measure.inputs import Speech
 from w2v_edge.latency.measure.plan import Matrix, open_bundles
 from w2v_edge.latency.measure.schedule import MIN_ROUNDS
@@ -53,11 +53,11 @@ def _point(low: float, value: float, high: float, **fields: object) -> FitPoint:
     return replace(point, **fields)  # type: ignore[arg-type]
 
 
-FAST = _point(4, 5, 6, likeness=0.99)
-FASTER = _point(2, 3, 4, likeness=0.99)
-UNCLEAR = _point(9, 9.5, 10.5, likeness=1.0)
-SLOW = _point(11, 12, 13, likeness=1.0)
-CUT = _point(1, 1.5, 2, likeness=1.0, layers=6)
+FAST = _point(4, 5, 6, similarity=0.99)
+FASTER = _point(2, 3, 4, similarity=0.99)
+UNCLEAR = _point(9, 9.5, 10.5, similarity=1.0)
+SLOW = _point(11, 12, 13, similarity=1.0)
+CUT = _point(1, 1.5, 2, similarity=1.0, layers=6)
 
 
 def test_a_budget_holds_only_with_its_whole_interval() -> None:
@@ -80,7 +80,7 @@ def test_a_budget_holds_only_with_its_whole_interval() -> None:
 
 
 def test_the_choice_loses_the_least() -> None:
-    """More layers come first, then likeness, then room; unclear points are not chosen."""
+    """More layers come first, then similarity, then room; unclear points are not chosen."""
     assert choose([FAST, FASTER, UNCLEAR, SLOW, CUT]) == 1
     assert choose([SLOW, CUT]) == 1
     assert choose([UNCLEAR, SLOW]) is None
@@ -89,14 +89,14 @@ def test_the_choice_loses_the_least() -> None:
 
 
 def test_only_points_that_would_be_better_are_measured_on() -> None:
-    """An unclear point that is no more alike than the choice needs no rounds."""
+    """An unclear point that is no more similar than the choice needs no rounds."""
     assert wanted([FAST, UNCLEAR, SLOW]) == [1]
-    assert wanted([UNCLEAR, replace(UNCLEAR, likeness=0.5), SLOW]) == [0, 1]
-    assert wanted([FAST, replace(UNCLEAR, likeness=0.99), CUT]) == []
+    assert wanted([UNCLEAR, replace(UNCLEAR, similarity=0.5), SLOW]) == [0, 1]
+    assert wanted([FAST, replace(UNCLEAR, similarity=0.99), CUT]) == []
 
 
 def test_the_front_has_points_that_none_beats() -> None:
-    """A point that is slower and no more alike is not on it."""
+    """A point that is slower and no more similar is not on it."""
     points = [FAST, FASTER, UNCLEAR, SLOW, CUT]
     assert [on_front(x, points) for x in points] == [False, True, True, False, True]
 
@@ -130,9 +130,9 @@ def test_a_fit_of_two_precisions(
     )
     assert {x.case.seconds for x in found.report.cases} == {0.4}
     exact, coarse = found.points
-    assert (exact.bundle, exact.likeness, exact.verdict) == ("tiny-fp32", 1.0, "met")
+    assert (exact.bundle, exact.similarity, exact.verdict) == ("tiny-fp32", 1.0, "met")
     assert coarse.reference == "tiny-fp32"
-    assert 0.9 < coarse.likeness < 1.0
+    assert 0.9 < coarse.similarity < 1.0
     assert found.choice == 0
     assert "tiny-fp32, 1 thread meets all budgets" in conclusion(found)
     rounds = {x.case.bundle: len(x.trials) for x in found.report.cases}
@@ -140,7 +140,7 @@ def test_a_fit_of_two_precisions(
     text = fit_page(found)
     tags = {tag for tag, _ in Structure(text).tags}
     assert not tags & {"script", "img", "link", "iframe", "a"}
-    assert "Latency by likeness" in text
+    assert "Latency by similarity" in text
     assert "budget: 50 ms" in text
     assert "(chosen)" in text
     nothing = replace(found, choice=None, nearest=1)
@@ -148,7 +148,7 @@ def test_a_fit_of_two_precisions(
     assert "chosen" not in [row[-1].text for row in fit_table(nothing).rows]
 
 
-def test_likeness_is_to_the_most_exact_bundle_of_the_same_layers(
+def test_similarity_is_to_the_most_exact_bundle_of_the_same_layers(
     bundle: Callable[[str], Path],
     int8_bundle: Callable[[str], Path],
     tmp_path: Path,
@@ -160,14 +160,14 @@ def test_likeness_is_to_the_most_exact_bundle_of_the_same_layers(
     named = open_bundles([bundle("tiny"), int8_bundle("tiny"), cut])
     speech = Speech.read([], named[0].bundle.manifest.sample_rate)
     short = replace(speech, samples=speech.samples[: 4 * speech.rate])
-    found = measure_likeness(named, [()], "encoder", short, streaming=False)
+    found = measure_similarity(named, [()], "encoder", short, streaming=False)
     assert found["tiny-fp32", ()].value == 1.0
     assert found["tiny-int8", ()].reference == "tiny-fp32"
     assert (found["cut", ()].reference, found["cut", ()].value) == ("cut", 1.0)
-    codes = measure_likeness(named[:2], [()], "tokenizer", short, streaming=False)
+    codes = measure_similarity(named[:2], [()], "tokenizer", short, streaming=False)
     assert 0.5 < codes["tiny-int8", ()].value <= 1.0
     windows = [(0.32, 4.0, 0.32), (0.32, 0.0, 0.0)]
-    streams = measure_likeness(named[:1], windows, "encoder", short, streaming=True)
+    streams = measure_similarity(named[:1], windows, "encoder", short, streaming=True)
     wide, narrow = (streams["tiny-fp32", x].value for x in windows)
     assert 1.0 > wide > narrow
 

@@ -75,7 +75,7 @@ def test_bytes_read_are_counted(tmp_path: Path) -> None:
 
 
 def _groups(root: Path, own: str, handed_down: str) -> Path:
-    """Make folders like those of control groups; the one of `handed_down` has the controller."""
+    """Make folders like control groups; the group `handed_down` has the memory controller."""
     for folder in (root / own, *(root / own).parents):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cgroup.subtree_control").write_text("cpu")

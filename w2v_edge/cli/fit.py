@@ -1,4 +1,4 @@
-"""`w2v-edge fit`: choose bundle, threads and window by budgets, at the least loss of likeness."""
+"""`w2v-edge fit`: choose bundle, threads and window by budgets and by similarity of outputs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _on_device(devices: OnDevices) -> None:
 @list_option(
     "--seconds",
     of=POSITIVE,
-    show_default="those of the budgets, else 1,10",
+    show_default="lengths that budgets name, else 1,10",
     help="Further lengths of audio.",
 )
 @threads_tried_option("Numbers of threads to choose from.")

@@ -54,12 +54,12 @@ class FitPoint:
         provider: execution provider.
         threads: threads.
         window: window of streams in seconds, as step, left and right; empty for the default.
-        likeness: to the outputs of the reference; see `Fit.likeness`.
+        similarity: to the outputs of the reference; see `Fit.similarity`.
         reference: the bundle it was compared with: the most exact one of the same layers.
         latency: the latency of the picture, in ms; null if it failed.
         checks: the budgets.
         verdict: the worst one of the checks.
-        pareto: whether no other point has as many layers, is as alike, and is faster.
+        pareto: whether no other point has as many layers, is as similar, and is faster.
         failure: reason why there are no figures; empty otherwise.
     """
 
@@ -69,7 +69,7 @@ class FitPoint:
     provider: str
     threads: int
     window: tuple[float, ...]
-    likeness: float
+    similarity: float
     reference: str
     latency: Estimate | None
     checks: tuple[FitCheck, ...]
@@ -79,8 +79,8 @@ class FitPoint:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Layers and likeness: more is better, layers first."""
-        return self.layers, self.likeness
+        """Layers and similarity: more is better, layers first."""
+        return self.layers, self.similarity
 
     @property
     def excess(self) -> float:
@@ -96,10 +96,10 @@ class Fit:
         format: always `w2v-edge-fit`.
         version: version of the format; it changes when a key changes its meaning or goes away.
         budgets: the budgets as written.
-        likeness: what the likeness of a point is.
+        similarity: what the similarity of a point is.
         latency: what the latency of a point is, such as `p99 at 0.5 s`.
         limit_ms: limit of this latency, in ms; null without one.
-        points: the points, the most layers and the greatest likeness first.
+        points: the points, the most layers and the greatest similarity first.
         choice: index of the chosen point; null if none surely meets all budgets.
         nearest: index of the point that exceeds its budgets least.
         remarks: doubts about the choice.
@@ -109,7 +109,7 @@ class Fit:
     format: Literal["w2v-edge-fit"]
     version: Literal[1]
     budgets: tuple[str, ...]
-    likeness: str
+    similarity: str
     latency: str
     limit_ms: float | None
     points: tuple[FitPoint, ...]
@@ -151,9 +151,9 @@ def worst(checks: Sequence[FitCheck]) -> Verdict:
 
 
 def choose(points: Sequence[FitPoint]) -> int | None:
-    """Return the point that meets all budgets at the least loss of likeness.
+    """Return the point with the highest rank among those that meet all budgets.
 
-    Of points that are equally alike, the one with the largest room within its budgets.
+    Of points of one rank, the one with the largest room within its budgets.
     """
     met = [i for i, point in enumerate(points) if point.verdict == "met"]
     return max(met, key=lambda i: (*points[i].rank, -points[i].excess), default=None)
@@ -184,6 +184,6 @@ def on_front(point: FitPoint, points: Sequence[FitPoint]) -> bool:
     """Return whether no other point is better in one respect and not worse in the others."""
     if point.latency is None:
         return False
-    mine = (point.layers, point.likeness, -point.latency.value)
-    others = [(x.layers, x.likeness, -x.latency.value) for x in points if x.latency is not None]
+    mine = (point.layers, point.similarity, -point.latency.value)
+    others = [(x.layers, x.similarity, -x.latency.value) for x in points if x.latency is not None]
     return not any(x != mine and all(a >= b for a, b in zip(x, mine, strict=True)) for x in others)

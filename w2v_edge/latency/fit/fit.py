@@ -22,12 +22,12 @@ from w2v_edge.latency.fit.choice import (
     wanted,
     worst,
 )
-from w2v_edge.latency.fit.likeness import (
-    Likeness,
+from w2v_edge.latency.fit.similarity import (
     Setting,
+    Similarity,
     describe,
     layers_of,
-    measure_likeness,
+    measure_similarity,
 )
 from w2v_edge.latency.measure.inputs import Speech
 from w2v_edge.latency.measure.plan import (
@@ -53,17 +53,17 @@ Key = tuple[str, str, int, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The bundles of a fit, and how alike they are.
+    """The bundles of a fit, and their similarity to the references.
 
     Attributes:
         bundles: by name.
-        likeness: by bundle and window.
+        similarity: by bundle and window.
         budgets: the budgets.
         picture: metric and length in s of the latency that is drawn.
     """
 
     bundles: dict[str, NamedBundle]
-    likeness: dict[Setting, Likeness]
+    similarity: dict[Setting, Similarity]
     budgets: Sequence[Budget]
     picture: tuple[str, float]
 
@@ -77,7 +77,7 @@ class Candidates:
     def _point(self, key: Key, results: Sequence[CaseResult]) -> FitPoint:
         name, provider, threads, window = key
         manifest = self.bundles[name].bundle.manifest
-        alike = self.likeness[name, window]
+        similarity = self.similarity[name, window]
         checks = tuple(x for x in (check(b, results) for b in self.budgets) if x is not None)
         failure = next((x.failure for x in results if x.failure), "")
         metric, seconds = self.picture
@@ -89,8 +89,8 @@ class Candidates:
             provider,
             threads,
             window,
-            alike.value,
-            alike.reference,
+            similarity.value,
+            similarity.reference,
             None if failure else next(drawn, None),
             checks,
             "failed" if failure else worst(checks),
@@ -127,7 +127,7 @@ def fit(
     show: ShowProgress = lambda _what, _done: None,
     task: str = TRIAL,
 ) -> Fit:
-    """Measure bundles, and choose the one that meets the budgets at the least loss of likeness.
+    """Measure bundles; choose the one with the most similar outputs that meets the budgets.
 
     Args:
         bundles: folders of bundles of one checkpoint.
@@ -153,13 +153,14 @@ def fit(
     _check_conditions(budgets, matrix)
     check_used(list(budgets), cases)
     (graph,), (scenario,) = matrix.graphs, matrix.scenarios
-    show("likeness", 0.0)
+    show("similarity", 0.0)
     windows = tuple(dict.fromkeys(case.window for case in cases))
     speech = Speech.read(audio, named[0].bundle.manifest.sample_rate)
-    alike = measure_likeness(named, windows, graph, speech, streaming=scenario == "streaming")
+    streaming = scenario == "streaming"
+    similarity = measure_similarity(named, windows, graph, speech, streaming=streaming)
     by_name = {one.record.name: one for one in named}
     picture, limit_ms = _picture(budgets, matrix.seconds)
-    candidates = Candidates(by_name, alike, budgets, picture)
+    candidates = Candidates(by_name, similarity, budgets, picture)
     report = benchmark(
         bundles,
         matrix,
@@ -173,7 +174,7 @@ def fit(
     points = candidates.points(report.cases)
     points = [replace(x, pareto=on_front(x, points)) for x in points]
     points.sort(key=lambda x: (*(-y for y in x.rank), x.excess))
-    what = f"{describe(graph)}{', of streams' if scenario == 'streaming' else ''}"
+    what = f"{describe(graph)}{', of streams' if streaming else ''}"
     return Fit(
         FORMAT,
         VERSION,
@@ -227,7 +228,7 @@ def _check_conditions(budgets: Sequence[Budget], matrix: Matrix) -> None:
 def _picture(
     budgets: Sequence[Budget], seconds: Sequence[float]
 ) -> tuple[tuple[str, float], float | None]:
-    """Return metric, length and limit of the latency to draw: those of the first budget of one."""
+    """Return metric, length and limit of the latency to draw, of the first budget on one."""
     longest = max(seconds)
     for budget in budgets:
         if METRICS[budget.metric][2] == TIME and budget.sign.startswith("<"):
@@ -252,12 +253,12 @@ def doubts(
         manifest = named[name].bundle.manifest
         if manifest.precision != "fp32":
             remarks.append(
-                f"no fp32 bundle of {layers_of(manifest)} layers was given: likeness is to "
+                f"no fp32 bundle of {layers_of(manifest)} layers was given: similarity is to "
                 f"{name}, in {manifest.precision}"
             )
     chosen = choose(points)
     for i in wanted(points):
-        better = "" if chosen is None else "it would be more alike; "
+        better = "" if chosen is None else "its outputs are more similar; "
         remarks.append(
             f"{label(points[i])}: unclear whether it meets the budgets; {better}measure longer "
             "with --time"

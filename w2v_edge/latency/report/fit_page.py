@@ -1,4 +1,4 @@
-"""A fit as a table and as an HTML page with a picture of latency over likeness."""
+"""A fit as a table and as an HTML page with a picture of latency over similarity."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ CHOSEN = "chosen"
 
 
 def fit_table(fit: Fit) -> Table:
-    """Return a row for each point: likeness, the figures of the budgets, and the verdict."""
+    """Return a row for each point: similarity, the figures of the budgets, and the verdict."""
     columns = (
         Column("bundle and settings", right=False),
         Column("precision", right=False),
         Column("layers"),
-        Column("likeness"),
+        Column("similarity"),
         *map(Column, fit.budgets),
         Column("verdict", right=False),
     )
     rows = tuple(_row(fit, i, point) for i, point in enumerate(fit.points))
-    return Table(f"Likeness: {fit.likeness}", columns, rows)
+    return Table(f"Similarity: {fit.similarity}", columns, rows)
 
 
 def conclusion(fit: Fit) -> str:
     """Say which point was chosen, or which one is nearest."""
     if fit.choice is not None:
         point = fit.points[fit.choice]
-        return f"{clean(label(point))} meets all budgets; likeness {point.likeness:.4f}"
+        return f"{clean(label(point))} meets all budgets; similarity {point.similarity:.4f}"
     if fit.nearest is None:
         return f"no point could be measured: {fit.points[0].failure}"
     point = fit.points[fit.nearest]
@@ -76,25 +76,25 @@ def _chart(fit: Fit) -> str:
     names = list(dict.fromkeys(point.bundle for point in fit.points))
     points = [
         Point(
-            point.likeness,
+            point.similarity,
             point.latency,
             _name(fit, i, point),
             names.index(point.bundle),
-            f"{label(point)}, likeness {point.likeness:.4f}, {point.verdict}",
+            f"{label(point)}, similarity {point.similarity:.4f}, {point.verdict}",
         )
         for i, point in enumerate(fit.points)
         if point.latency is not None
     ]
     words = (
-        f"{fit.latency} over likeness ({fit.likeness}). Measured points only; named are those "
-        "that no other point beats in layers, likeness and latency. Line: the budget."
+        f"{fit.latency} over similarity ({fit.similarity}). Measured points only; named are those "
+        "that no other point beats in layers, similarity and latency. Line: the budget."
     )
     limits = {"budget": fit.limit_ms} if fit.limit_ms else {}
     drawn = [
-        scatter("Latency by likeness", words, points, width, "likeness", limits=limits)
+        scatter("Latency by similarity", words, points, width, "similarity", limits=limits)
         for width in (WIDE, NARROW)
     ]
-    return chart("Latency by likeness", escaped(words), drawn, names)
+    return chart("Latency by similarity", escaped(words), drawn, names)
 
 
 def _name(fit: Fit, index: int, point: FitPoint) -> str:
@@ -112,7 +112,7 @@ def _row(fit: Fit, index: int, point: FitPoint) -> tuple[Cell, ...]:
         Cell(clean(label(point)), strong=index == fit.choice),
         Cell(clean(point.precision)),
         Cell(str(point.layers)),
-        Cell(f"{point.likeness:.4f}"),
+        Cell(f"{point.similarity:.4f}"),
         *(Cell("" if x is None else _figure(x)) for x in cells),
         Cell(clean(f"failed: {point.failure}") if point.failure else verdict),
     )

@@ -1,4 +1,4 @@
-"""Charts of points: latency against another figure, such as price, power or likeness."""
+"""Charts of points: latency against another figure, such as price, power or similarity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Likeness: how alike the outputs of bundles of one checkpoint are, on speech."""
+"""Similarity of the outputs of bundles of one checkpoint, on speech."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Setting = tuple[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How alike the outputs of one bundle and window are to those of the reference.
+class Similarity:
+    """Similarity of the outputs of one bundle and window to the reference's.
 
     Attributes:
         value: from 0 to 1, or a cosine; 1 for the reference.
@@ -41,14 +41,14 @@ class Likeness:
     reference: str
 
 
-def measure_likeness(
+def measure_similarity(
     named: Sequence[NamedBundle],
     windows: Sequence[tuple[float, ...]],
     graph: str,
     speech: Speech,
     *,
     streaming: bool,
-) -> dict[Setting, Likeness]:
+) -> dict[Setting, Similarity]:
     """Compare each bundle with the most exact one of the same layers.
 
     Args:
@@ -56,14 +56,14 @@ def measure_likeness(
         windows: of streams; a single empty one for the default, or for whole utterances.
         graph: `encoder` for the context, `tokenizer` for codes.
         speech: compared in excerpts of 10 s, at most.
-        streaming: whether the outputs compared are those of streams.
+        streaming: whether streams are compared.
 
     Raises:
         InputError: a bundle gives another number of frames than its reference.
     """
     longest = min(x.bundle.manifest.longest_context_seconds for x in named)
     excerpts = speech.excerpts(min(EXCERPT_S, longest))
-    found: dict[Setting, Likeness] = {}
+    found: dict[Setting, Similarity] = {}
     for group in _by_layers(named).values():
         best = min(group, key=_exactness)
         expected = _whole(best, graph, excerpts)
@@ -74,8 +74,8 @@ def measure_likeness(
                     if streaming
                     else (expected if one is best else _whole(one, graph, excerpts))
                 )
-                value = _alike(one.record.name, outputs, expected)
-                found[one.record.name, window] = Likeness(round(value, 6), best.record.name)
+                value = _compared(one.record.name, outputs, expected)
+                found[one.record.name, window] = Similarity(round(value, 6), best.record.name)
     return found
 
 
@@ -131,7 +131,7 @@ def _streamed(
     return made
 
 
-def _alike(name: str, found: Sequence[Outputs], expected: Sequence[Outputs]) -> float:
+def _compared(name: str, found: Sequence[Outputs], expected: Sequence[Outputs]) -> float:
     a, b = np.concatenate(list(found)), np.concatenate(list(expected))
     if a.shape != b.shape:
         raise InputError(
