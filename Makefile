@@ -113,7 +113,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[export,cpu,report]'
+	$(PIP) --editable '.[export,cpu,hub,report]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user

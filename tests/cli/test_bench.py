@@ -383,8 +383,10 @@ def test_unwritable_outputs_are_refused_first(w2v_edge: Verb, folder: Path, refu
 
 def test_no_bundle(w2v_edge: Verb, tmp_path: Path, refused: Verb) -> None:
     """A folder that is not a bundle is refused in one line."""
-    refused(w2v_edge("bench", tmp_path), 1, str(tmp_path))
-    refused(w2v_edge("bench", tmp_path / "none"), 1, "none")
+    (tmp_path / "file").touch()
+    refused(w2v_edge("bench", tmp_path), 1, str(tmp_path), "has no manifest.json")
+    refused(w2v_edge("bench", tmp_path / "file"), 1, "is not a folder")
+    refused(w2v_edge("bench", tmp_path / "none"), 1, "none", "does not exist")
 
 
 def test_a_damaged_bundle_fails_with_its_reason(

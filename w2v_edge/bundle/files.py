@@ -153,7 +153,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
+        found = "is not a folder" if folder.exists() else "does not exist"
+        what = f"has no {MANIFEST}" if folder.is_dir() else found
         raise BundleError(f"{folder}: expected a bundle, but it {what}; make one: w2v-edge export")
     data, text = _parse(path)
     version = data.get("format_version")
