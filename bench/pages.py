@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from bench.peers.report import EAGER, USUAL, table
 from bench.peers.results import RIGHT, Results, SideTimes
 from bench.tiny import card
 
-PEERS = "peers-base"
+PEERS = "zen5/peers-base"
+"""The latest comparison; memory and cosines of README.md are its own."""
+
+EARLIER = "peers-base"
+SUMMARY: Mapping[str, str] = {"Zen 5": PEERS, "Xeon": EARLIER}
+"""Comparisons by processor, for the columns of README.md."""
+
 RUNTIME = "runtime-int8.json"
 OTHER = "processor-zen3.json"
 OURS = "**w2v-edge {}**"
@@ -28,8 +35,7 @@ ENCODERS: Mapping[str, tuple[str, ...]] = {
     "OpenVINO, float32": ("openvino-f32",),
     "OpenVINO, NNCF int8 of all layers": ("nncf-all",),
     "OpenVINO, NNCF int8 of linear layers": ("nncf-linear",),
-    "ExecuTorch, XNNPACK": ("executorch",),
-    "OpenVINO, bf16 (needs AMX or AVX512-BF16)": ("openvino-bf16",),
+    "OpenVINO, bf16": ("openvino-bf16",),
     **{OURS.format(x): (f"ours-{x}",) for x in PRECISIONS},
 }
 """Rows and the sides that they may be of: it is the fastest at the greatest length."""
@@ -86,31 +92,39 @@ def fill(text: str, folder: Path, tables: Mapping[str, Callable[[Path], str]]) -
 
 
 def summary(folder: Path) -> str:
-    """Make the table of encoders at one length."""
-    results = Results.read(folder / PEERS)
-    chosen = _chosen(results, "encoder", ENCODERS)
-    times = _times(results, "encoder", chosen, SUMMARY_SECONDS)
-    memory = _peaks(results, chosen)
-    cosines = [_cosine(results, side) for side in chosen.values()]
-    head = [
-        "encoder",
-        f"{SUMMARY_SECONDS:g} s of speech",
-        "peak memory, 30 s",
-        "cosine, worst decile",
-    ]
-    return _table(head, [list(chosen), _best(times), _best(memory), cosines])
+    """Make the table of encoders at one length, on each processor."""
+    every = {name: Results.read(folder / stem) for name, stem in SUMMARY.items()}
+    chosen = {name: _chosen(x, "encoder", ENCODERS) for name, x in every.items()}
+    latest = next(iter(SUMMARY))
+    titles = list(chosen[latest])
+    columns = []
+    for name, results in every.items():
+        times = _best(_times(results, "encoder", chosen[name], SUMMARY_SECONDS))
+        by_title = dict(zip(chosen[name], times, strict=True))
+        columns.append([by_title.get(x, "") for x in titles])
+    memory = _best(_peaks(every[latest], chosen[latest]))
+    cosines = [_cosine(every[latest], side) for side in chosen[latest].values()]
+    seconds = [f"{SUMMARY_SECONDS:g} s on {name}" for name in every]
+    head = ["encoder", *seconds, "peak memory, 30 s", "cosine, worst decile"]
+    return _table(head, [titles, *columns, memory, cosines])
 
 
-def encoder(folder: Path) -> str:
-    """Make the table of encoders."""
-    results = Results.read(folder / PEERS)
+def encoder(folder: Path, stem: str = PEERS) -> str:
+    """Make the table of encoders on one processor."""
+    results = Results.read(folder / stem)
     lengths = results.lengths("encoder")
     chosen = _chosen(results, "encoder", ENCODERS)
     columns = [_times(results, "encoder", chosen, x) for x in lengths]
     cosines = [_cosine(results, side) for side in chosen.values()]
     memory = _peaks(results, chosen)
     head = ["encoder", *(f"{x:g} s" for x in lengths), "cosine, worst decile", "peak memory, 30 s"]
-    return _table(head, [list(chosen), *map(_best, columns), cosines, _best(memory)])
+    made = [list(chosen), *map(_best, columns), cosines, _best(memory)]
+    timed = results.timed("encoder", SUMMARY_SECONDS)
+    over = [results.over_least(timed[x]) if x in timed else None for x in chosen.values()]
+    if any(over):
+        head.append(f"{SUMMARY_SECONDS:g} s over the limit")
+        made.append(["" if x is None else f"{x:.2f}" for x in over])
+    return _table(head, made)
 
 
 def other_processor(folder: Path) -> str:
@@ -191,6 +205,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[Path], str]]] = {
     "docs/streaming.md": {"windows": windows, "memory": memory},
     "docs/results.md": {
         "encoder": encoder,
+        "encoder, earlier": partial(encoder, stem=EARLIER),
         "other processor": other_processor,
         "tokenizer": tokenizer,
     },
