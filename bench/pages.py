@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,21 +92,25 @@ def fill(text: str, folder: Path, tables: Mapping[str, Callable[[Path], str]]) -
 
 
 def summary(folder: Path) -> str:
-    """Make the table of encoders at one length, on each processor."""
+    """Make the table of encoders with right outputs at one length, on each processor."""
     every = {name: Results.read(folder / stem) for name, stem in SUMMARY.items()}
     chosen = {name: _chosen(x, "encoder", ENCODERS) for name, x in every.items()}
-    latest = next(iter(SUMMARY))
-    titles = list(chosen[latest])
-    columns = []
-    for name, results in every.items():
-        times = _best(_times(results, "encoder", chosen[name], SUMMARY_SECONDS))
-        by_title = dict(zip(chosen[name], times, strict=True))
-        columns.append([by_title.get(x, "") for x in titles])
-    memory = _best(_peaks(every[latest], chosen[latest]))
-    cosines = [_cosine(every[latest], side) for side in chosen[latest].values()]
+    latest, sides = every[next(iter(SUMMARY))], chosen[next(iter(SUMMARY))]
+    titles = [title for title, side in sides.items() if not latest.is_wrong(side)]
+
+    def column(cells: Iterable[str], sides: Mapping[str, str]) -> list[str]:
+        by_title = dict(zip(sides, cells, strict=True))
+        return [by_title.get(x, "") for x in titles]
+
+    times = [
+        column(_best(_times(results, "encoder", chosen[name], SUMMARY_SECONDS)), chosen[name])
+        for name, results in every.items()
+    ]
+    memory = column(_best(_peaks(latest, sides)), sides)
+    cosines = column((_cosine(latest, side) for side in sides.values()), sides)
     seconds = [f"{SUMMARY_SECONDS:g} s on {name}" for name in every]
     head = ["encoder", *seconds, "peak memory, 30 s", "cosine, worst decile"]
-    return _table(head, [titles, *columns, memory, cosines])
+    return _table(head, [titles, *times, memory, cosines])
 
 
 def encoder(folder: Path, stem: str = PEERS) -> str:
