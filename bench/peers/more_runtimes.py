@@ -59,6 +59,8 @@ def convert_to_ctranslate2(checkpoint: str, path: Path) -> None:
 
     converters: Any = importlib.import_module("ctranslate2.converters")
     body = load_peer(checkpoint).wav2vec2
+    if body.config.feat_extract_norm != "layer":
+        raise ValueError("it takes layer-normed convolutions only, as in the preset large")
     # Its output is then the hidden state; it has no class for a model without labels.
     body.config.return_hidden = True
     body.config.vocab_size = 5
