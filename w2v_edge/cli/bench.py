@@ -97,7 +97,7 @@ def _on_devices(devices: OnDevices) -> None:
 @remote_verb(
     "bench",
     inputs={"bundles": bundle_tree, "audio": audio_tree},
-    local=("budgets", "reports_to", "as_json", "as_markdown"),
+    local=("budgets", "reports_to", "details", "as_json", "as_markdown"),
     on=_on_devices,
     renamed={
         "--precision": "--interval",
@@ -195,6 +195,11 @@ def _on_devices(devices: OnDevices) -> None:
     f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
     "threads=N, batch=N.",
 )
+@click.option(
+    "--details",
+    is_flag=True,
+    help="Also print all percentiles, storage, operators, conditions and the device, as reports.",
+)
 @report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
@@ -245,7 +250,8 @@ def _give(
         deprecated("--markdown", "--report FILE.md")
         click.echo(render_report(report, ".md").rstrip())
     else:
-        _print(report, [path for path, _ in given["reports_to"]], checks)
+        written = [path for path, _ in given["reports_to"]]
+        _print(report, written, checks, details=given["details"])
     _finish(report, checks)
 
 
@@ -313,11 +319,13 @@ def _measure(
         )
 
 
-def _print(report: BenchmarkReport, written: list[Path], checks: list[Check]) -> None:
+def _print(
+    report: BenchmarkReport, written: list[Path], checks: list[Check], *, details: bool
+) -> None:
     from w2v_edge.latency.report.terminal import print_report
     from w2v_edge.latency.report.wording import labels_of
 
-    print_report(report, console())
+    print_report(report, console(), details=details)
     if checks:
         names = labels_of([check.case for check in checks])
         rows = [

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from w2v_edge import strict
-from w2v_edge.bundle import read_manifest
+from w2v_edge.bundle import Bundle, read_manifest
 from w2v_edge.cli.export_output import (
     print_language_model,
     print_quantization,
@@ -227,6 +227,9 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
     help="Trace anew. Traced graphs, without weights, are kept in this user's cache folder.",
 )
 @click.option("--explain", is_flag=True, help="Show nodes and size after each graph pass.")
+@click.option(
+    "--details", is_flag=True, help="Show precision and noise of each layer, not in fp32."
+)
 @force_option
 @json_option
 def command(
@@ -261,6 +264,7 @@ def command(
     accept_ill_conditioned: bool,
     no_cache: bool,
     explain: bool,
+    details: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -356,15 +360,18 @@ def command(
     if explain:
         print_recorder(recorder)
     if quantization:
-        print_quantization(quantization)
+        print_quantization(
+            quantization, details=details, float_frontend=frontend_precision == "fp32"
+        )
     print_report(report)
     console().print(manifest.decisions, soft_wrap=True)
     print_source(manifest.source)
     print_language_model(manifest)
-    for folder in (output, beside):
-        if folder is not None:
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            console().print(f"{folder}: verified, {megabytes(size)}")
+    size = Bundle(output, manifest).size
+    console().print(f"{output}: verified, {megabytes(size)}", soft_wrap=True)
+    if beside is not None:
+        size = sum(path.stat().st_size for path in beside.iterdir())
+        console().print(f"{beside}: the same in ORT format, {megabytes(size)}", soft_wrap=True)
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
     console().print(f"took {sum(seconds.values()):.1f} s: {parts}")
 
@@ -396,6 +403,7 @@ IDLE_OPTIONS = {
         "max_code_drift",
         "max_label_change",
         "max_shift",
+        "details",
     ),
     "fp16": ("frontend_precision",),
     "int4": ("frontend_precision",),

@@ -65,13 +65,52 @@ def print_recorder(recorder: PassRecorder) -> None:
     )
 
 
-def print_quantization(quantization: dict[str, Any]) -> None:
-    """Print precision and noise of each layer, and the budgets."""
-    if quantization["layers"]:
-        _print_layers(quantization["layers"])
-    if quantization["largest_values"]:
-        _print_largest(quantization["largest_values"])
+def print_quantization(
+    quantization: dict[str, Any], *, details: bool = True, float_frontend: bool = False
+) -> None:
+    """Print precision and noise of the layers, and the budgets.
+
+    Args:
+        quantization: as the manifest has it.
+        details: print a row for each layer; else a summary.
+        float_frontend: whether the front end stays in float by request, and not for a budget.
+    """
+    layers, values = quantization["layers"], quantization["largest_values"]
+    if layers and details:
+        _print_layers(layers)
+    elif layers:
+        _print_layer_summary(layers, float_frontend=float_frontend)
+    if values and details:
+        _print_largest(values)
+    elif values:
+        name, value = max(values.items(), key=lambda item: float(item[1]))
+        console().print(f"largest activation {value:.4g}, {name}; fp16 ends at 65504")
     _print_budgets(quantization)
+
+
+def _print_layer_summary(layers: list[dict[str, Any]], *, float_frontend: bool) -> None:
+    made = [x for x in layers if x["precision"] != "fp32"]
+    worst = max(made, key=lambda layer: layer["noise"])
+    console().print(
+        f"{len(made)} of {len(layers)} layers in {worst['precision']}, "
+        f"{sum(x['cost'] for x in made):.1%} of the work; largest noise {_decibels(worst)} dB, "
+        f"{worst['name']}",
+        soft_wrap=True,
+    )
+    floats = [x["name"] for x in layers if x["precision"] == "fp32"]
+    asked = [x for x in floats if float_frontend and x.startswith("frontend.")]
+    for names, why in (
+        ([x for x in floats if x not in asked], "to hold the budgets"),
+        (asked, "by --frontend-precision"),
+    ):
+        if names:
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+            listed = f"{', '.join(names[:MAX_NAMED])}{more}"
+            console().print(f"in float32 {why}: {listed}", soft_wrap=True)
+
+
+def _decibels(layer: dict[str, Any]) -> str:
+    return f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}"
 
 
 def _print_largest(values: dict[str, float]) -> None:
@@ -91,7 +130,7 @@ def _print_layers(layers: list[dict[str, Any]]) -> None:
                 layer["name"],
                 layer["precision"],
                 layer["ranges"] + (", balanced" if layer["balanced"] else ""),
-                f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}",
+                _decibels(layer),
                 f"{layer['cost']:.2%}",
             )
             for layer in layers

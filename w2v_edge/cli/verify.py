@@ -89,7 +89,8 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
             }
         )
     else:
-        print_comparison("against golden vectors", failures or rows)
+        found = "differs from" if failures else "within the tolerances of"
+        print_comparison(f"{found} the golden vectors", failures or rows)
     _finish(model, failures, quiet=as_json)
 
 
