@@ -40,7 +40,7 @@ ENDINGS: dict[Format, str] = {
 }
 
 
-@verb("align")
+@verb("align", short_help="Find when the words of a known text are spoken.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", type=click.Path(path_type=Path))
 @click.argument("text_file", metavar="[TEXT]", required=False, type=click.Path(path_type=Path))

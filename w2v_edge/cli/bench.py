@@ -96,6 +96,7 @@ def _on_devices(devices: OnDevices) -> None:
 
 @remote_verb(
     "bench",
+    short_help="Measure latency and memory on this device.",
     inputs={"bundles": bundle_tree, "audio": audio_tree},
     local=("budgets", "reports_to", "details", "as_json", "as_markdown"),
     on=_on_devices,

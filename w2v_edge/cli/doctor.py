@@ -45,7 +45,11 @@ HEAVIEST = 8
 """Number of operators to list for each graph."""
 
 
-@remote_verb("doctor", inputs={"bundle": bundle_tree})
+@remote_verb(
+    "doctor",
+    short_help="Check the installation and how to fix it.",
+    inputs={"bundle": bundle_tree},
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),

@@ -63,7 +63,7 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
         return ListOf(_LayerNumber()).convert(layers, param, ctx)
 
 
-@verb("export")
+@verb("export", short_help="Export a checkpoint to a verified bundle.")
 @click.argument("checkpoint")
 @click.option(
     "-o",

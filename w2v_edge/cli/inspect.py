@@ -16,7 +16,7 @@ from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.latency.report.wording import figure
 
 
-@verb("inspect")
+@verb("inspect", short_help="Show the contents of a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--operators", is_flag=True, help="Also show each graph's operators and weights.")
 @json_option

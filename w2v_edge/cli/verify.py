@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @remote_verb(
     "verify",
+    short_help="Check the files and outputs of a bundle.",
     inputs={"bundle": bundle_tree},
     refused=("checkpoint", "kmeans", "standardise", "processor", "base"),
 )
