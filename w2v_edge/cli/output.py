@@ -82,8 +82,17 @@ def require(purpose: str, *extras: str) -> None:
 
 def console() -> Console:
     """Return the console for results, as wide as the terminal or COLUMNS; in files, 180 columns."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 180
+    width = None if _has_width() else 180
     return Console(width=width, highlight=False, markup=False)
+
+
+def print_line(text: str) -> None:
+    """Print a line; on a terminal it is wrapped between words, in files and pipes it is not."""
+    console().print(text, soft_wrap=not _has_width())
+
+
+def _has_width() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def warn(message: str) -> None:
