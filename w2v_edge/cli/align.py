@@ -11,7 +11,7 @@ import click
 
 from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, read_manifest_rows
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
-from w2v_edge.cli.output import console, require
+from w2v_edge.cli.output import print_line, require
 from w2v_edge.cli.per_file import Result, name_outputs, run_per_file
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.files import check_absent, replacing
@@ -127,9 +127,9 @@ def command(
         many = len(pairs) > 1
         prefix, where = (f"{result['path']}{x}" if many else "" for x in ("\t", ": "))
         for remark in result["remarks"]:
-            console().print(f"note: {where}{remark}", soft_wrap=True)
+            print_line(f"note: {where}{remark}")
         for path in result.get("outputs", ()):
-            console().print(f"{path}: {len(result['words'])} words", soft_wrap=True)
+            print_line(f"{path}: {len(result['words'])} words")
         if not kinds:
             for word in result["words"]:
                 times = f"{word['start']:.2f}\t{word['end']:.2f}"

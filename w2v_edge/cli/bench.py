@@ -32,7 +32,7 @@ from w2v_edge.cli.options import (
     power_option,
     read_options,
 )
-from w2v_edge.cli.output import console, print_table, progress, require, warn
+from w2v_edge.cli.output import console, print_line, print_table, progress, require, warn
 from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
 from w2v_edge.latency.budget import METRICS, UNITS
 from w2v_edge.latency.measure.plan import GRAPHS
@@ -341,7 +341,7 @@ def _print(
         ]
         print_table("budgets", ("budget", "case", ">found", ""), rows)
     for path in written:
-        console().print(f"written: {path}", soft_wrap=True)
+        print_line(f"written: {path}")
 
 
 def _finish(report: BenchmarkReport, checks: list[Check]) -> None:

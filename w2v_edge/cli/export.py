@@ -29,9 +29,9 @@ from w2v_edge.cli.options import (
     verb,
 )
 from w2v_edge.cli.output import (
-    console,
     megabytes,
     print_json,
+    print_line,
     require,
     stages,
 )
@@ -364,16 +364,16 @@ def command(
             quantization, details=details, float_frontend=frontend_precision == "fp32"
         )
     print_report(report)
-    console().print(manifest.decisions, soft_wrap=True)
+    print_line(manifest.decisions)
     print_source(manifest.source)
     print_language_model(manifest)
     size = Bundle(output, manifest).size
-    console().print(f"{output}: verified, {megabytes(size)}", soft_wrap=True)
+    print_line(f"{output}: verified, {megabytes(size)}")
     if beside is not None:
         size = sum(path.stat().st_size for path in beside.iterdir())
-        console().print(f"{beside}: the same in ORT format, {megabytes(size)}", soft_wrap=True)
+        print_line(f"{beside}: the same in ORT format, {megabytes(size)}")
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
-    console().print(f"took {sum(seconds.values()):.1f} s: {parts}")
+    print_line(f"took {sum(seconds.values()):.1f} s: {parts}")
 
 
 def _layer_numbers(layers: tuple[int | Literal["all"], ...]) -> list[int] | Literal["all"]:
