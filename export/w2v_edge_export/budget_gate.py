@@ -114,9 +114,7 @@ class BudgetGate(Gate):
             if name != "context":
                 problem = "" if cosine >= WIRING_COSINE else "differs"
                 allowed = 1 - WIRING_COSINE
-                rows.append(
-                    Deviation(case, name, 1 - cosine, allowed, None, problem, "1 - cosine")
-                )
+                rows.append(Deviation(case, name, 1 - cosine, allowed, None, problem, "1 - cosine"))
         return rows
 
     def _compare_vectors(self) -> list[Deviation]:

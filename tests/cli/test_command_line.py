@@ -147,9 +147,7 @@ def test_help(w2v_edge: Verb) -> None:
                 assert f"[default: {option.default}" in shown
 
 
-def test_every_verb_has_a_whole_summary(
-    w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_verb_has_a_whole_summary(w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 80 columns the list of verbs has one line for each, and cuts none."""
     monkeypatch.setenv("COLUMNS", "80")
     shown = w2v_edge("--help").out.split("Commands:")[1].strip().splitlines()

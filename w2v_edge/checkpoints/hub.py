@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,8 +185,7 @@ def _answers(name: str, revision: str) -> bool:
     except HfHubHTTPError:
         # An answer, such as that there is no such model.
         return True
-    except Exception:
-        # Releases of the library use different HTTP clients, each with errors of its own.
+    except Exception:  # noqa: BLE001 - each release's HTTP client has errors of its own
         return False
     return True
 
@@ -219,11 +219,11 @@ def _reason(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     """Silence the library's warnings about retries."""
     # By its own functions: the library sets the level anew when it imports its logging.
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as library
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    level = library.get_verbosity()
+    library.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        library.set_verbosity(level)

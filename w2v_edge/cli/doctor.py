@@ -60,8 +60,9 @@ HEAVIEST = 8
 def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
     """Show versions, execution providers, threads and limits, and how to fix the installation.
 
-    The first line says whether bundles run here, and if not, what to do first. Also the processor's instructions that onnxruntime uses for products, or could use, and
-    installed packages of plugin providers with the devices that they find.
+    The first line says whether bundles run here, and if not, what to do first. Also shown are the
+    processor's instructions that onnxruntime uses for products, or could use, and installed
+    packages of plugin providers with the devices that they find.
 
     With --bundle, each graph is profiled on --provider: the fractions of operators and of their
     time by provider, and the slowest operators.

@@ -367,13 +367,17 @@ def command(
     print_line(manifest.decisions)
     print_source(manifest.source)
     print_language_model(manifest)
-    size = Bundle(output, manifest).size
-    print_line(f"{output}: verified, {megabytes(size)}")
+    _print_folders(Bundle(output, manifest), beside)
+    parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
+    print_line(f"took {sum(seconds.values()):.1f} s: {parts}")
+
+
+def _print_folders(bundle: Bundle, beside: Path | None) -> None:
+    """Print the sizes of a bundle and of the same in ORT format, if there is one."""
+    print_line(f"{bundle.folder}: verified, {megabytes(bundle.size)}")
     if beside is not None:
         size = sum(path.stat().st_size for path in beside.iterdir())
         print_line(f"{beside}: the same in ORT format, {megabytes(size)}")
-    parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
-    print_line(f"took {sum(seconds.values()):.1f} s: {parts}")
 
 
 def _layer_numbers(layers: tuple[int | Literal["all"], ...]) -> list[int] | Literal["all"]:

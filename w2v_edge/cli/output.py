@@ -166,7 +166,16 @@ def print_comparison(
         rounding: deviation of PyTorch's own float32 from float64, by output, for a column.
     """
     rows = list(rows)
-    columns = ("output", "case", "measure", ">found", ">allowed", ">rounding", "first bad", "result")
+    columns = (
+        "output",
+        "case",
+        "measure",
+        ">found",
+        ">allowed",
+        ">rounding",
+        "first bad",
+        "result",
+    )
     cells = [
         (
             row.output,
