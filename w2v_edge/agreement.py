@@ -49,8 +49,8 @@ Measure = Literal[
     "shift, ms",
 ]
 """Measure of a deviation: the largest absolute difference, or the median over frames of each
-frame's largest one; the largest cosine distance; a number of codes or labels that differ, or a share of
-them; the time by which labels move."""
+frame's largest one; the largest cosine distance; a number of codes or labels that differ, or a
+share of them; the time by which labels move."""
 
 COUNTS: frozenset[Measure] = frozenset(("codes", "labels"))
 """Measures that are whole numbers."""
