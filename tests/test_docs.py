@@ -121,7 +121,8 @@ def workplace(
     (folder / "tuned").mkdir()
     for name in ("demo/tiny-fp32", "ckpt-fp32", "ckpt-fixed"):
         (folder / name).symlink_to(bundle("tiny"))
-    (folder / "ckpt-int8").symlink_to(data.TINY_INT8)
+    for name in ("demo/tiny-int8", "ckpt-int8"):
+        (folder / name).symlink_to(data.TINY_INT8)
     for name in (*BUNDLES, "tuned/model-fp32"):
         (folder / name).symlink_to(everything)
     for name in ("emotion-fp32", "emotion-int8", "language-fp32"):

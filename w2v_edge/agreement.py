@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,24 @@ CLOSE_CALL = 0.05
 the frame's logits, are a close call: frames at a cosine of 0.9999 may differ by as much."""
 
 
+Measure = Literal[
+    "max abs",
+    "median abs",
+    "1 - cosine",
+    "codes",
+    "labels",
+    "share of codes",
+    "share of labels",
+    "shift, ms",
+]
+"""Measure of a deviation: the largest absolute difference, or the median over frames of each
+frame's largest one; the largest cosine distance; a number of codes or labels that differ, or a
+share of them; the time by which labels move."""
+
+COUNTS: frozenset[Measure] = frozenset(("codes", "labels"))
+"""Measures that are whole numbers."""
+
+
 @dataclass(frozen=True)
 class Deviation:
     """The deviation of one output in one test case from its reference.
@@ -45,10 +63,11 @@ class Deviation:
     Attributes:
         case: graph and test case, such as `encoder 7.3 s x 6, noise`.
         output: name of the tensor.
-        worst: largest absolute deviation; for codes, the number of differing ones.
+        worst: the deviation, in terms of `measure`.
         allowed: the tolerance for `worst`.
         first_bad: (batch, frame) of the first value out of tolerance, or None.
         problem: a problem other than the deviation, such as a wrong shape.
+        measure: what `worst` measures.
     """
 
     case: str
@@ -57,6 +76,7 @@ class Deviation:
     allowed: float
     first_bad: tuple[int, int] | None = None
     problem: str = ""
+    measure: Measure = "max abs"
 
     @property
     def ok(self) -> bool:
@@ -72,6 +92,7 @@ class Deviation:
             "allowed": json_number(self.allowed),
             "first_bad": None if self.first_bad is None else list(self.first_bad),
             "problem": self.problem,
+            "measure": self.measure,
         }
 
 
@@ -169,11 +190,12 @@ def compare_values(
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
     bad = (valid & ~(deviation <= allowed[:, np.newaxis])) | leaked
     worst = np.where(valid, deviation, 0.0).max(axis=1, initial=0.0)
+    measures: list[Measure] = ["max abs"] * len(found)
     for i, frames in enumerate(valid):
         median = np.median(deviation[i, frames]) if frames.any() else 0.0
         if not bad[i].any() and median > typical[i]:
             bad[i] = frames & (deviation[i] >= median)
-            worst[i], allowed[i] = median, typical[i]
+            worst[i], allowed[i], measures[i] = median, typical[i], "median abs"
     # NaN is nearest of all.
     strain = np.where(np.isnan(worst), np.inf, worst / np.maximum(allowed, 1e-300))
     row = int(strain.argmax()) if len(strain) else None
@@ -185,6 +207,7 @@ def compare_values(
         usual if row is None else float(allowed[row]),
         _first(bad),
         problem,
+        "max abs" if row is None else measures[row],
     )
 
 
@@ -203,14 +226,17 @@ def compare_frames(
     """
     allowed = 1 - min_cosine
     if found.shape != expected.shape:
-        return Deviation(case, output, np.inf, allowed, None, _shapes(found, expected))
+        return Deviation(
+            case, output, np.inf, allowed, None, _shapes(found, expected), "1 - cosine"
+        )
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     cosines = np.stack([frame_cosines(x, y) for x, y in zip(found, expected, strict=True)])
     distance = np.where(valid, 1 - cosines, 0.0)
     leaked = ~valid & (np.abs(found).max(axis=2, initial=0.0) != 0)
     problem = "frames past the end are not zero" if leaked.any() else ""
     bad = ~(distance <= allowed) | leaked
-    return Deviation(case, output, float(distance.max(initial=0.0)), allowed, _first(bad), problem)
+    worst = float(distance.max(initial=0.0))
+    return Deviation(case, output, worst, allowed, _first(bad), problem, "1 - cosine")
 
 
 def compare_most_codes(
@@ -226,13 +252,13 @@ def compare_most_codes(
     """
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     if found.shape != expected.shape:
-        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected), "codes")
     allowed = np.ceil(max_share * valid.sum() * found.shape[2])
     differs = (found != expected) & valid[..., None]
     problem = "codes past the end are not zero" if found[~valid].any() else ""
     count = int(differs.sum())
     first = _first(differs.any(axis=2)) if count > allowed else None
-    return Deviation(case, "codes", float(count), float(allowed), first, problem)
+    return Deviation(case, "codes", float(count), float(allowed), first, problem, "codes")
 
 
 def compare_labels(
@@ -249,7 +275,7 @@ def compare_labels(
     calls may differ, see `CLOSE_CALL`. Frames past the lengths (b,) must be exact zeros.
     """
     if found.shape != expected.shape:
-        return Deviation(case, output, np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, output, np.inf, 0, None, _shapes(found, expected), "labels")
     lengths = list(lengths)
     labels = without_close_calls(found.argmax(axis=2), expected)
     best = expected.argmax(axis=2)
@@ -259,7 +285,7 @@ def compare_labels(
     padding = np.arange(found.shape[1]) >= np.asarray(lengths)[:, None]
     problem = "frames past the end are not zero" if found[padding].any() else row.problem
     problem = problem if np.isfinite(found).all() else "not finite"
-    return replace(row, output=output, problem=problem)
+    return replace(row, output=output, problem=problem, measure="labels")
 
 
 def without_close_calls(
@@ -300,7 +326,7 @@ def compare_codes(
             best entry and the one found.
     """
     if found.shape != expected.shape:
-        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected))
+        return Deviation(case, "codes", np.inf, 0, None, _shapes(found, expected), "codes")
     valid = np.arange(found.shape[1]) < np.asarray(list(lengths))[:, None]
     differs = found != expected
     if scores is not None:
@@ -318,7 +344,8 @@ def compare_codes(
         agreement.distinct = [set() for _ in range(found.shape[2])]
     for group, seen in enumerate(agreement.distinct):
         seen.update(np.unique(expected[valid][:, group]).tolist())
-    return Deviation(case, "codes", float((differs & ~tie).sum()), 0, _first(bad))
+    wrong = float((differs & ~tie).sum())
+    return Deviation(case, "codes", wrong, 0, _first(bad), measure="codes")
 
 
 def compare_lengths(

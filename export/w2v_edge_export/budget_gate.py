@@ -14,6 +14,7 @@ import torch
 
 from w2v_edge.agreement import (
     Deviation,
+    Measure,
     compare_lengths,
     compare_most_codes,
     without_close_calls,
@@ -112,7 +113,8 @@ class BudgetGate(Gate):
         for name, cosine in sorted(self.totals.worst_cosines().items()):
             if name != "context":
                 problem = "" if cosine >= WIRING_COSINE else "differs"
-                rows.append(Deviation(case, name, 1 - cosine, 1 - WIRING_COSINE, None, problem))
+                allowed = 1 - WIRING_COSINE
+                rows.append(Deviation(case, name, 1 - cosine, allowed, None, problem, "1 - cosine"))
         return rows
 
     def _compare_vectors(self) -> list[Deviation]:
@@ -130,15 +132,25 @@ class BudgetGate(Gate):
 
     def _compare_budgets(self) -> list[Deviation]:
         case, found = "encoder speech, each alone, worst decile", self.totals.accuracy()
-        measured = [("context", 1 - found.context_cosine, 1 - self.min_cosine)]
+        measured: list[tuple[str, float, float, Measure]] = [
+            ("context", 1 - found.context_cosine, 1 - self.min_cosine, "1 - cosine")
+        ]
         if found.codes:
-            measured.append(("codes", found.code_drift, self.max_drift))
+            measured.append(("codes", found.code_drift, self.max_drift, "share of codes"))
         for name, allowed in self.of_labels.items():
             value = getattr(found, name)
-            measured.append((name, math.inf if value is None else value, allowed))
+            measure: Measure = "shift, ms" if name == "label_shift" else "share of labels"
+            measured.append((name, math.inf if value is None else value, allowed, measure))
         return [
-            Deviation(case, name, value, allowed, None, "" if value <= allowed else "over budget")
-            for name, value, allowed in measured
+            Deviation(
+                case,
+                name,
+                value,
+                allowed,
+                problem="" if value <= allowed else "over budget",
+                measure=measure,
+            )
+            for name, value, allowed, measure in measured
         ]
 
     def _compare_batch(self, case: ParityCase) -> list[Deviation]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,14 @@ def cache(hf_folder: Callable[[str], Path], cached: Make, tmp_path: Path) -> Pat
 
 @pytest.fixture
 def offline(cache: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`offline(*arguments)`: run the command line in another process, with that cache."""
+    """`offline(*arguments)`: run the command line in another process, with that cache.
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
+    `endpoint` is the address of a Hub to ask, in place of the offline mode.
+    """
+
+    def run(*arguments: str | Path, endpoint: str = "") -> subprocess.CompletedProcess[str]:
+        hub = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **hub, "HF_HUB_CACHE": str(cache)}
         command = [sys.executable, "-c", RUN, *map(str, arguments)]
         return subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
@@ -76,3 +82,23 @@ def test_weights_that_are_not_in_the_cache(offline: Make, cache: Path) -> None:
     *_, line = done.stderr.strip().splitlines()
     assert "owner/small-model" in line
     assert "weights" in line
+
+
+def test_a_hub_that_cannot_be_reached(offline: Make) -> None:
+    """A Hub that hangs up is asked once, and the error is one line with its address."""
+    asked = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(b"config.json" in self.request.recv(1024))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        done = offline("export", "owner/other-model", endpoint=endpoint)
+        server.shutdown()
+    assert done.returncode == 1
+    (line,) = (x for x in done.stderr.splitlines() if not x.startswith("export: "))
+    assert line.startswith("error: owner/other-model: cannot be downloaded")
+    assert f"{endpoint} cannot be reached" in line
+    assert sum(asked) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -64,6 +65,35 @@ def test_json_of_one_recording(
     assert found["unaligned"] == []
     lines = w2v_edge("align", ctc_bundle, recording, "--text", "OH NO").out.splitlines()
     assert [line.split("\t")[-1] for line in lines[-2:]] == ["OH", "NO"]
+
+
+def test_standard_input(
+    w2v_edge: Verb,
+    refused: Verb,
+    ctc_bundle: Path,
+    recording: Path,
+    expected: Alignment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`-` is the recording or the text on standard input; not both, not nothing, not raw PCM."""
+
+    def piped(content: bytes, *arguments: str | Path) -> Any:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return w2v_edge("align", ctc_bundle, *arguments)
+
+    words = [word.word for word in expected.words]
+    for content, arguments in (
+        (recording.read_bytes(), ("-", "--text", TEXT)),
+        (TEXT.encode(), (recording, "-")),
+    ):
+        outcome = piped(content, *arguments)
+        assert outcome.code == 0, outcome.err
+        lines = [x for x in outcome.out.splitlines() if not x.startswith("note: ")]
+        assert [line.split("\t")[-1] for line in lines] == words
+    assert piped(b"", "-", "-").code == 2
+    refused(piped(b"", recording, "-"), 1, "standard input", "found nothing")
+    refused(piped(b"\xff\xfe", recording, "-"), 1, "standard input", "not UTF-8")
+    assert piped(bytes(32_000), "-", "--text", TEXT).code == 1
 
 
 def test_files(

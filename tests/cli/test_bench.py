@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -102,16 +103,21 @@ def test_old_options_still_work(w2v_edge: Verb, folder: Path, tmp_path: Path) ->
 
 
 def test_several_bundles_side_by_side(
-    w2v_edge: Verb, folder: Path, copied_bundle: Callable[..., Path]
+    w2v_edge: Verb, folder: Path, copied_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Each bundle has its own cases, also if two folders have the same name."""
+    """Each bundle has its own cases, also if two folders have the same name; then a comparison."""
     other = copied_bundle("tiny")
     outcome = w2v_edge("bench", folder, other, *QUICK, "--seconds", "0.3", "--graph", "encoder",
-                       "--json")  # fmt: skip
+                       "--report", tmp_path / "report.json")  # fmt: skip
     assert outcome.code == 0, outcome
-    names = [x["name"] for x in outcome.json["bundles"]]
+    report = json.loads((tmp_path / "report.json").read_text())
+    names = [x["name"] for x in report["bundles"]]
     assert len(set(names)) == 2
-    assert [x["case"]["bundle"] for x in outcome.json["cases"]] == names
+    assert [x["case"]["bundle"] for x in report["cases"]] == names
+    size = sum(x.stat().st_size for x in folder.iterdir()) / 1e6
+    assert report["bundles"][0]["size_mb"] == pytest.approx(size, abs=1e-3)
+    (compared,) = re.findall(r"Comparison\n *(.*)\n", outcome.out)
+    assert all(name in compared for name in names)
 
 
 @pytest.mark.parametrize("scenario", ["multi", "offline", "streaming"])

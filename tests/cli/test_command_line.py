@@ -147,6 +147,26 @@ def test_help(w2v_edge: Verb) -> None:
                 assert f"[default: {option.default}" in shown
 
 
+def test_every_verb_has_a_whole_summary(w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns the list of verbs has one line for each, and cuts none."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = w2v_edge("--help").out.split("Commands:")[1].strip().splitlines()
+    assert [line.split()[0] for line in shown] == list(VERBS)
+    assert not [line for line in shown if line.endswith("...")]
+    assert all(len(_command(verb).short_help or "") in range(1, 51) for verb in VERBS)
+
+
+def test_a_mistyped_verb_is_corrected(w2v_edge: Verb) -> None:
+    """A usage error names the verb that was meant, if one is similar."""
+    for typed, meant in (("tokenise", "tokenize"), ("benhc", "bench"), ("exprot", "export")):
+        outcome = w2v_edge(typed, "bundle")
+        assert outcome.code == 2
+        assert f"Did you mean {meant!r}?" in outcome.err
+    outcome = w2v_edge("xyzzy")
+    assert outcome.code == 2
+    assert "Did you mean" not in outcome.err
+
+
 def test_an_environment_variable_sets_an_option(
     w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -53,6 +53,30 @@ def test_doctor_knows_threads_and_instructions(
     assert "mlas.enable_gemm_fastmath_arm64_bfloat16" in out
 
 
+def test_the_first_line_is_the_verdict(w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that bundles run here; or that they do not, with the command that comes first."""
+    for extras, word in (
+        ({"cpu": ("onnxruntime",)}, "ready: bundles run here, and every extra"),
+        ({"lm": ("no_such_module",)}, "ready: bundles run here; extras that are not installed (1)"),
+        ({"cpu": ("no_such_module",)}, "first: pip install 'w2v-edge[cpu]'"),
+    ):
+        monkeypatch.setattr("w2v_edge.cli.doctor.EXTRAS", extras)
+        first = w2v_edge("doctor").out.splitlines()[0]
+        assert word in first
+        assert first.startswith("not ready: ") == ("first: " in word)
+        assert w2v_edge("doctor", "--json").json["verdict"] == first
+
+
+def test_words_are_whole_at_80_columns(w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal of 80 columns every word of the wide output is on one line."""
+    wide = w2v_edge("doctor").out
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = w2v_edge("doctor").out
+    assert max(map(len, narrow.splitlines())) <= 80
+    words = [x for x in wide.split() if len(x) < 80 and "─" not in x]
+    assert [x for x in narrow.split() if "─" not in x] == words
+
+
 def test_doctor_knows_limits_of_memory(w2v_edge: Verb) -> None:
     """The report has the memory and its control group's limit."""
     memory = w2v_edge("doctor", "--json").json["memory"]

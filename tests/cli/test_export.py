@@ -11,6 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from w2v_edge.agreement import Deviation
+from w2v_edge.cli.output import print_comparison
 from w2v_edge.names import TargetName
 from w2v_edge_export.targets import target_names
 
@@ -219,12 +221,49 @@ def test_a_checkpoint_that_is_no_file(w2v_edge: Verb, refused: Verb, path: str) 
     refused(w2v_edge("export", path), 1, "expected a checkpoint file")
 
 
-def test_inspect_shows_what_is_inside(w2v_edge: Verb, bundle: Verb) -> None:
-    """Graphs, tensors with their axes, opset, operators, files and parity are all shown."""
+def test_inspect_shows_what_is_inside(
+    w2v_edge: Verb, bundle: Verb, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs, tensors with their axes, opset, files and parity fit 80 columns; operators on request.
+
+    Nothing is said of codes that a model does not have.
+    """
+    monkeypatch.setenv("COLUMNS", "80")
     outcome = w2v_edge("inspect", bundle("base-small"))
     assert outcome.code == 0
-    for word in ("statistics", "[batch, samples]", "20, 10", "Scan", "golden.npz", "passed"):
+    for word in ("statistics", "waveform [batch, samples]", "20, 10", "golden.npz", "passed"):
         assert word in outcome.out, word
+    assert "codes compared" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "Scan" not in outcome.out
+    detailed = w2v_edge("inspect", bundle("base-small"), "--operators").out
+    assert re.search(r"\bScan \d", detailed)
+    assert max(map(len, detailed.splitlines())) <= 80
+    without = w2v_edge("inspect", ctc_bundle).out
+    assert not re.search(r"^ codes ", without, re.MULTILINE)
+    assert "codes compared" not in without
+
+
+def test_a_comparison_names_the_measure_of_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row has its own measure, and a column without any entry is left out."""
+    good = [
+        Deviation("encoder golden", "context", 2e-4, 1e-3, measure="1 - cosine"),
+        Deviation("tokenizer golden", "codes", 3.0, 11.0, measure="codes"),
+    ]
+    print_comparison("equal", good)
+    out = capsys.readouterr().out
+    rows = [line.split("  ") for line in out.splitlines() if "golden" in line]
+    assert [[x.strip() for x in row if x.strip()][2:] for row in rows] == [
+        ["1 - cosine", "2.0e-04", "1.0e-03"],
+        ["codes", "3", "11"],
+    ]
+    assert not re.search("first bad|rounding|result", out)
+    bad = Deviation("encoder golden", "features", 2.0, 1e-3, (1, 7))
+    print_comparison("differs", [bad, *good], {"features": 1e-6, "codes": 1e-2})
+    out = capsys.readouterr().out
+    for word in ("first bad", "batch 1, frame 7", "max abs", "1.0e-06", "differs", "own float32"):
+        assert word in out
+    assert "1.0e-02" not in out
 
 
 def test_inspect_refuses_a_folder_that_is_no_bundle(

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+from w2v_edge.cli.export_output import print_quantization
+
 Verb = Callable[..., Any]
 
 NAME = "base-small"
@@ -62,7 +64,7 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
     """The bundle appears beside the checkpoint; passes, layers, budgets and gate are shown."""
     source = tmp_path / "ckpt.pt"
     shutil.copy(checkpoint(NAME), source)
-    outcome = w2v_edge("export", source, *INT8, "--explain")
+    outcome = w2v_edge("export", source, *INT8, "--explain", "--details")
     assert outcome.code == 0, outcome.err
     assert sorted(x.name for x in tmp_path.iterdir()) == ["ckpt-int8", "ckpt.pt"]
     assert [row[0] for row in _explained(outcome.out)] == PASSES
@@ -75,9 +77,39 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
         "ckpt-int8: verified",
     ):
         assert word in outcome.out, word
+    folder = tmp_path / "ckpt-int8"
+    size = sum(x.stat().st_size for x in folder.iterdir()) / 1e6
+    assert f"{size:.3g} MB" in outcome.out
+    assert f"{size:.3g} MB in" in w2v_edge("inspect", folder).out
     verified = w2v_edge("verify", tmp_path / "ckpt-int8")
     assert verified.code == 0, verified.err
     assert "verified" in verified.out
+
+
+def test_layers_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without details, two lines say how many layers are int8 and which are not, and why."""
+    layers = [
+        {"name": name, "precision": precision, "ranges": "static", "noise": noise, "cost": 0.25}
+        | {"balanced": False}
+        for name, precision, noise in (
+            ("frontend.conv.1", "fp32", 1e-2),
+            ("context.blocks.0.attention.key", "int8", 1e-3),
+            ("context.blocks.1.attention.key", "int8", 1e-4),
+            ("context.blocks.2.attention.key", "fp32", 1e-2),
+        )
+    ]
+    measured = {"speedup": 2.0, "context_cosine": 0.999, "codes": 0, "label_drift": None}
+    budgets = {"min_cosine": 0.998, "max_code_drift": 0.05, "require_speedup": 1.2}
+    found = {"layers": layers, "largest_values": {}, "measured": measured, "budgets": budgets}
+    print_quantization(found, details=False, float_frontend=True)
+    first, held, asked, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 of 4 layers in int8, 50.0% of the work; largest noise -30.0 dB")
+    assert first.endswith("context.blocks.0.attention.key")
+    assert held == "in float32 to hold the budgets: context.blocks.2.attention.key"
+    assert asked == "in float32 by --frontend-precision: frontend.conv.1"
+    assert len(rest) == 1
+    print_quantization(found)
+    assert "layers by sensitivity" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("short_gate")

@@ -123,7 +123,7 @@ def _use(found: Manifest) -> None:
 
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        _print(found, dict.fromkeys(found.files, "ok"))
+        _print(found, dict.fromkeys(found.files, "ok"), 0, operators=True)
     assert "\x1b" not in shown.getvalue()
 
 

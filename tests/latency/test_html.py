@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from tests.latency import reports
 from tests.latency.chromium import CHROMIUM, Browser, browser
 from w2v_edge import strict
+from w2v_edge.latency.report.charts import distributions
 from w2v_edge.latency.report.html import page
-from w2v_edge.latency.report.records import BenchmarkReport
+from w2v_edge.latency.report.records import BenchmarkReport, Estimate
 from w2v_edge.latency.report.tables import tables
+from w2v_edge.latency.report.wording import speedups
 
 KINDS = pytest.mark.parametrize("kind", reports.KINDS)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -86,6 +89,26 @@ def test_cases_without_figures_are_shown() -> None:
     assert "Nothing was measured" in page(reports.empty(), raw=False)
     assert "Not available" in page(reports.nothing_known(), raw=False)
     assert "quiet machine" not in page(reports.nothing_known(), raw=False)
+
+
+def test_bundles_are_compared() -> None:
+    """A page of several bundles says how they compare."""
+    report = reports.usual()
+    text = unescape(page(report, raw=False))
+    assert speedups(report)
+    assert all(line in text for line in speedups(report))
+    assert "<h2>Comparison</h2>" not in page(reports.single_sample(), raw=False)
+
+
+def test_a_percentile_within_the_interval_has_no_label() -> None:
+    """The label of p99 would overlap the interval of the median."""
+    result = reports.result()
+    for low, high, labels in ((0.98, 1.02, 1), (0.5, 2.0, 0)):
+        assert result.summary is not None
+        p50, p99 = Estimate(4.0, 4.0 * low, 4.0 * high), Estimate(7.0, 6.9, 7.1)
+        summary = replace(result.summary, p50_ms=p50, p99_ms=p99)
+        drawn = distributions(reports.report(replace(result, summary=summary)), 1000)
+        assert drawn.count(">p99</text>") == labels
 
 
 def test_a_report_has_one_page() -> None:

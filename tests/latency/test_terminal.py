@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
 
 from tests.latency import reports
 from w2v_edge.latency.report.records import BenchmarkReport
-from w2v_edge.latency.report.tables import tables
+from w2v_edge.latency.report.tables import main_tables, tables
 from w2v_edge.latency.report.terminal import print_report
-from w2v_edge.latency.report.wording import failures, unstable
+from w2v_edge.latency.report.wording import failures, speedups, unstable
 
 
-def printed(report: BenchmarkReport, width: int = 80, encoding: str = "utf-8") -> str:
+def printed(
+    report: BenchmarkReport, width: int = 80, encoding: str = "utf-8", *, details: bool = True
+) -> str:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
-    print_report(report, Console(file=file, width=width, markup=False, highlight=False))
+    console = Console(file=file, width=width, markup=False, highlight=False)
+    print_report(report, console, details=details)
     file.flush()
     return raw.getvalue().decode(encoding)
 
@@ -35,6 +39,38 @@ def test_every_figure_is_whole_at_any_width() -> None:
                         assert all(
                             any(row[index].text in line for line in lines) for row in table.rows
                         )
+
+
+def test_without_details_the_main_figures_are_whole() -> None:
+    """Latency, start and memory are whole at 80 columns; the comparison is last."""
+    for make in reports.KINDS.values():
+        report = make()
+        text = printed(report, details=False)
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= 80
+        for table in main_tables(report):
+            figures = [i for i, column in enumerate(table.columns) if column.right]
+            cells = (row[i].text for row in table.rows for i in figures)
+            assert all(any(cell in line for line in lines) for cell in cells)
+    text = printed(reports.usual(), details=False)
+    assert "Storage" not in text
+    assert "Cortex-A76" not in text
+    short = reports.report(*(reports.result(dataclasses.replace(reports.CASE, graph=x))
+                             for x in ("encoder", "tokenizer")))  # fmt: skip
+    assert "continued" not in printed(short, details=False)
+    assert len(text.splitlines()) < len(printed(reports.usual()).splitlines()) / 2
+    closing = text[text.index("Comparison") :]
+    assert all(line in " ".join(closing.split()) for line in speedups(reports.usual()))
+
+
+def test_a_disturbance_of_all_cases_is_said_once() -> None:
+    """One line for all cases, and not one for each."""
+    why = ("at 1 to 3 s other processes kept 1.0 of 2 cores busy",)
+    results = (reports.change(x, unstable=why) for x in reports.usual().cases if x.trials)
+    report = reports.report(*results)
+    for details in (True, False):
+        assert printed(report, details=details).count("kept 1.0 of 2 cores") == 1
+    assert f"all {len(report.cases)} cases: {why[0]}" in printed(report)
 
 
 def test_text_is_not_markup_and_steers_nothing() -> None:

@@ -38,6 +38,12 @@ def _bytes(encoding: Encoding) -> list[bytes]:
     return [getattr(encoding, name).tobytes() for name in ARRAYS]
 
 
+def test_a_model_names_itself_in_one_line(bundle: Callable[[str], Path]) -> None:
+    """Its representation has the bundle's name, the precision, the provider and the rate."""
+    folder = bundle("tiny")
+    assert repr(w2v_edge.load(folder)) == f"Model({folder.name!r}, fp32, cpu, 16000 Hz)"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_encode_is_what_pytorch_computes(
     name: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], clip: Floats

@@ -64,6 +64,13 @@ class Bundle:
         """Names of the files that were opened so far."""
         return frozenset((MANIFEST, *self._checked))
 
+    @property
+    def size(self) -> int:
+        """Size of the bundle in bytes: the manifest, and the files that it names."""
+        return (self.folder / MANIFEST).stat().st_size + sum(
+            file.size for file in self.manifest.files.values()
+        )
+
     def graph_path(self, name: str, shape: FixedShape | None = None) -> Path:
         """Return the path of a graph, after checking it and its data files.
 

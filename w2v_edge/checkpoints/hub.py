@@ -48,9 +48,10 @@ def download(source: str, language: str | None = None, *, language_model: bool =
         import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("reading a model from the Hub", "huggingface_hub", "hub") from error
-    hub = _Hub(*source.partition("@")[::2])
+    name, _, revision = source.partition("@")
     try:
         with _quiet():
+            hub = _Hub(name, revision, cached_only=not _answers(name, revision))
             folder = hub.folder(language)
             if language_model:
                 hub.fetch_language_model()
@@ -67,10 +68,17 @@ def download(source: str, language: str | None = None, *, language_model: bool =
 
 @dataclass(frozen=True)
 class _Hub:
-    """A model on the Hub, at a revision (empty: the latest)."""
+    """A model on the Hub.
+
+    Attributes:
+        name: `owner/model`.
+        revision: branch, tag or commit; empty for the latest.
+        cached_only: use cached files alone, because the Hub cannot be reached.
+    """
 
     name: str
     revision: str
+    cached_only: bool = False
 
     def folder(self, language: str | None) -> Path:
         """Fetch all files of a model, or of a LoRA, and return their folder."""
@@ -89,7 +97,13 @@ class _Hub:
         """Fetch a file unless it is cached, and return its path in the cache."""
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(self.name, file, revision=self.revision or None))
+        path = hf_hub_download(
+            self.name,
+            file,
+            revision=self.revision or None,
+            local_files_only=self.cached_only,
+        )
+        return Path(path)
 
     def fetch_if_there(self, file: str) -> Path | None:
         """Fetch a file, or return None if the model has no such file."""
@@ -131,7 +145,12 @@ class _Hub:
         from huggingface_hub import snapshot_download
 
         wanted = [f"{FOLDER}/*", ALPHABET, README, "LICEN?E*"]
-        snapshot_download(self.name, revision=self.revision or None, allow_patterns=wanted)
+        snapshot_download(
+            self.name,
+            revision=self.revision or None,
+            allow_patterns=wanted,
+            local_files_only=self.cached_only,
+        )
 
     def lora(self, config: Path | None) -> Path:
         """Fetch a LoRA and return its folder.
@@ -150,11 +169,32 @@ class _Hub:
         )
 
 
+def _answers(name: str, revision: str) -> bool:
+    """Return whether the Hub answers one request; True in offline mode, which sends none.
+
+    The library itself retries each file for half a minute.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        url = hf_hub_url(name, CONFIG, revision=revision or None)
+        get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except HfHubHTTPError:
+        # An answer, such as that there is no such model.
+        return True
+    except Exception:  # noqa: BLE001 - each release's HTTP client has errors of its own
+        return False
+    return True
+
+
 NO_CONFIG = f"no {CONFIG} in it; if it has a .pt file instead, download that"
 REASONS = {
     "LocalEntryNotFoundError": (
-        "it cannot be reached, and the model is not completely cached (HF_HUB_OFFLINE=1 uses "
-        "the cached files)"
+        "{endpoint} cannot be reached, and the model is not completely cached (HF_HUB_OFFLINE=1 "
+        "uses the cached files)"
     ),
     "GatedRepoError": "request access on the model's page (then: hf auth login)",
     "RepositoryNotFoundError": "no such model, or a private one (then: hf auth login)",
@@ -166,8 +206,11 @@ REASONS = {
 
 
 def _reason(error: Exception) -> str:
+    from huggingface_hub import constants
+
     names = [kind.__name__ for kind in type(error).__mro__]
-    known = (REASONS[name] for name in names if name in REASONS)
+    endpoint = constants.ENDPOINT
+    known = (REASONS[name].format(endpoint=endpoint) for name in names if name in REASONS)
     line = (str(error).split("\n", maxsplit=1)[0] or names[0]).strip()
     return next(known, f"{line:.120}")
 
@@ -175,10 +218,12 @@ def _reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the library's warnings about retries."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # By its own functions: the library sets the level anew when it imports its logging.
+    from huggingface_hub.utils import logging as library
+
+    level = library.get_verbosity()
+    library.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        library.set_verbosity(level)

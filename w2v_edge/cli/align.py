@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, read_manifest_rows
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
-from w2v_edge.cli.output import console, require
+from w2v_edge.cli.output import print_line, require
 from w2v_edge.cli.per_file import Result, name_outputs, run_per_file
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.files import check_absent, replacing
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 FOLDER = Path("alignments")
+STDIN = Path("-")
+MAX_STDIN_BYTES = 2**30
+"""Most that is read of standard input, which is held in memory."""
 
 ENDINGS: dict[Format, str] = {
     "srt": ".srt",
@@ -40,7 +44,7 @@ ENDINGS: dict[Format, str] = {
 }
 
 
-@verb("align")
+@verb("align", short_help="Find when the words of a known text are spoken.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", type=click.Path(path_type=Path))
 @click.argument("text_file", metavar="[TEXT]", required=False, type=click.Path(path_type=Path))
@@ -93,8 +97,9 @@ def command(
 ) -> None:
     """Find when the words of a known text are spoken in AUDIO, with BUNDLE, a CTC model.
 
-    TEXT is a text file, or subtitles (.srt, .vtt), which get new times and keep all else. AUDIO may
-    also be a manifest with a text for each recording, .tsv or .jsonl: a row that fails is reported,
+    TEXT is a text file, or subtitles (.srt, .vtt), which get new times and keep all else. One of
+    AUDIO (a file with a header, such as FLAC) and TEXT may be -, standard input. AUDIO may also be
+    a manifest with a text for each recording, .tsv or .jsonl: a row that fails is reported,
     the others are aligned, and the exit code is 1.
 
     Prints start and end in seconds and a score of each word; --json adds lines and labels. The
@@ -127,9 +132,9 @@ def command(
         many = len(pairs) > 1
         prefix, where = (f"{result['path']}{x}" if many else "" for x in ("\t", ": "))
         for remark in result["remarks"]:
-            console().print(f"note: {where}{remark}", soft_wrap=True)
+            print_line(f"note: {where}{remark}")
         for path in result.get("outputs", ()):
-            console().print(f"{path}: {len(result['words'])} words", soft_wrap=True)
+            print_line(f"{path}: {len(result['words'])} words")
         if not kinds:
             for word in result["words"]:
                 times = f"{word['start']:.2f}\t{word['end']:.2f}"
@@ -147,11 +152,13 @@ class _Pair:
         audio: path of the recording.
         name: path of its outputs, without their folder and with the recording's ending.
         text: what is spoken; None if the manifest has none.
+        content: the recording from standard input; None for a file.
     """
 
     audio: Path
     name: Path
     text: str | TimedSubtitles | None
+    content: bytes | None = None
 
 
 def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[_Pair | InputError]:
@@ -164,8 +171,12 @@ def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[_Pair 
     manifest = audio.suffix.lower() in MANIFEST_SUFFIXES
     if [manifest, text_file is not None, text is not None].count(True) != 1:
         raise click.UsageError("give TEXT, or --text, or a manifest with texts as AUDIO.")
+    if audio == text_file == STDIN:
+        raise click.UsageError("AUDIO and TEXT cannot both be -, standard input.")
     if not manifest:
-        spoken = text if text_file is None else read_text(text_file)
+        spoken = text if text_file is None else _read_text(text_file)
+        if audio == STDIN:
+            return [_Pair(audio, Path("audio"), spoken, _standard_input())]
         return [_Pair(audio, Path(audio.name or "audio"), spoken)]
     rows = list(read_manifest_rows(audio))
     if not rows:
@@ -174,6 +185,32 @@ def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[_Pair 
         x if isinstance(x, InputError) else _Pair(x.path, _relative(Path(x.id)), x.text)
         for x in rows
     ]
+
+
+def _read_text(path: Path) -> str | TimedSubtitles:
+    if path != STDIN:
+        return read_text(path)
+    try:
+        return _standard_input().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("standard input: found bytes that are not UTF-8; convert them") from error
+
+
+def _standard_input() -> bytes:
+    """Return standard input, up to its end.
+
+    Raises:
+        InputError: it is empty, or longer than `MAX_STDIN_BYTES`.
+    """
+    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if not content:
+        raise InputError("standard input: found nothing, expected an audio file or a text")
+    if len(content) > MAX_STDIN_BYTES:
+        raise InputError(
+            f"standard input: found over {MAX_STDIN_BYTES >> 20} MiB, which would be held in "
+            "memory; give a file"
+        )
+    return content
 
 
 def _relative(path: Path) -> Path:
@@ -235,7 +272,7 @@ def _align_one(
         raise InputError(f"{pair.audio}: found no text in the manifest, expected what is spoken")
     for path in outputs.paths.values():
         check_absent(path, force=force)
-    audio = AudioFile(pair.audio, model.sample_rate)
+    audio = AudioFile(pair.audio, model.sample_rate, content=pair.content)
     found = model.align(audio, spoken_text(pair.text), **options)
     result = as_json(str(pair.audio), found)
     if isinstance(pair.text, TimedSubtitles):

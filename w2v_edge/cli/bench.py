@@ -32,7 +32,7 @@ from w2v_edge.cli.options import (
     power_option,
     read_options,
 )
-from w2v_edge.cli.output import console, print_table, progress, require, warn
+from w2v_edge.cli.output import console, print_line, print_table, progress, require, warn
 from w2v_edge.errors import BudgetError, InputError, W2VEdgeError
 from w2v_edge.latency.budget import METRICS, UNITS
 from w2v_edge.latency.measure.plan import GRAPHS
@@ -96,8 +96,9 @@ def _on_devices(devices: OnDevices) -> None:
 
 @remote_verb(
     "bench",
+    short_help="Measure latency and memory on this device.",
     inputs={"bundles": bundle_tree, "audio": audio_tree},
-    local=("budgets", "reports_to", "as_json", "as_markdown"),
+    local=("budgets", "reports_to", "details", "as_json", "as_markdown"),
     on=_on_devices,
     renamed={
         "--precision": "--interval",
@@ -195,6 +196,11 @@ def _on_devices(devices: OnDevices) -> None:
     f"Metrics: {', '.join(METRICS)}. Cases by length, graph, bundle, provider, scenario, "
     "threads=N, batch=N.",
 )
+@click.option(
+    "--details",
+    is_flag=True,
+    help="Also print all percentiles, storage, operators, conditions and the device, as reports.",
+)
 @report_option("json", "markdown", "html", "openmetrics")
 @json_option
 @markdown_option
@@ -245,7 +251,8 @@ def _give(
         deprecated("--markdown", "--report FILE.md")
         click.echo(render_report(report, ".md").rstrip())
     else:
-        _print(report, [path for path, _ in given["reports_to"]], checks)
+        written = [path for path, _ in given["reports_to"]]
+        _print(report, written, checks, details=given["details"])
     _finish(report, checks)
 
 
@@ -313,11 +320,13 @@ def _measure(
         )
 
 
-def _print(report: BenchmarkReport, written: list[Path], checks: list[Check]) -> None:
+def _print(
+    report: BenchmarkReport, written: list[Path], checks: list[Check], *, details: bool
+) -> None:
     from w2v_edge.latency.report.terminal import print_report
     from w2v_edge.latency.report.wording import labels_of
 
-    print_report(report, console())
+    print_report(report, console(), details=details)
     if checks:
         names = labels_of([check.case for check in checks])
         rows = [
@@ -332,7 +341,7 @@ def _print(report: BenchmarkReport, written: list[Path], checks: list[Check]) ->
         ]
         print_table("budgets", ("budget", "case", ">found", ""), rows)
     for path in written:
-        console().print(f"written: {path}", soft_wrap=True)
+        print_line(f"written: {path}")
 
 
 def _finish(report: BenchmarkReport, checks: list[Check]) -> None:

@@ -31,7 +31,7 @@ class _WindowOrSeconds(WindowType):
         return convert(value, param, ctx)
 
 
-@verb("classify")
+@verb("classify", short_help="Classify audio files, such as by emotion.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, help="Number of labels to print.")

@@ -77,7 +77,7 @@ def _schema() -> str:
     return to_text(fleet_schema())
 
 
-@verb("compare", {"--force": "--across-devices"})
+@verb("compare", {"--force": "--across-devices"}, short_help="Compare reports of bench.")
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--threshold",

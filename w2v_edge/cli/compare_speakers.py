@@ -40,7 +40,7 @@ class Pair:
     where: str = ""
 
 
-@verb("compare-speakers")
+@verb("compare-speakers", short_help="Compare the voices of recordings.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, metavar="[A B...]", type=click.Path(path_type=Path))
 @click.option(

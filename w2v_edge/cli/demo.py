@@ -30,7 +30,7 @@ SHOWN = 8
 """Number of codes to print."""
 
 
-@verb("demo")
+@verb("demo", short_help="Export and encode with the model that ships.")
 @click.option(
     "-o",
     "--output",

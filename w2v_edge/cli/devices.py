@@ -6,7 +6,7 @@ from w2v_edge.cli.options import json_option, verb
 from w2v_edge.cli.output import console, print_json, print_table
 
 
-@verb("devices")
+@verb("devices", short_help="List the devices that --on has reached.")
 @json_option
 def command(as_json: bool) -> None:
     """List the devices that `--on` has reached, with their processor, system and Python.

@@ -13,7 +13,7 @@ import click
 
 from w2v_edge.cli.on import bundle_tree, remote_verb
 from w2v_edge.cli.options import json_option, provider_option
-from w2v_edge.cli.output import EXTRAS, console, print_json, print_table, require
+from w2v_edge.cli.output import EXTRAS, print_json, print_line, print_table, require
 from w2v_edge.errors import MissingExtraError, ProviderError
 from w2v_edge.providers import (
     Placement,
@@ -45,7 +45,11 @@ HEAVIEST = 8
 """Number of operators to list for each graph."""
 
 
-@remote_verb("doctor", inputs={"bundle": bundle_tree})
+@remote_verb(
+    "doctor",
+    short_help="Check the installation and how to fix it.",
+    inputs={"bundle": bundle_tree},
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
@@ -56,8 +60,9 @@ HEAVIEST = 8
 def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> None:
     """Show versions, execution providers, threads and limits, and how to fix the installation.
 
-    Also the processor's instructions that onnxruntime uses for products, or could use, and
-    installed packages of plugin providers with the devices that they find.
+    The first line says whether bundles run here, and if not, what to do first. Also shown are the
+    processor's instructions that onnxruntime uses for products, or could use, and installed
+    packages of plugin providers with the devices that they find.
 
     With --bundle, each graph is profiled on --provider: the fractions of operators and of their
     time by provider, and the slowest operators.
@@ -80,6 +85,7 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
     }
     if bundle is not None:
         report["placement"], report["refused"] = _placement(bundle, provider)
+    report = {"verdict": _verdict(report), **report}
     if as_json:
         print_json(report)
         return
@@ -110,31 +116,45 @@ def _placement(
     return placements, refused
 
 
+def _verdict(report: dict[str, Any]) -> str:
+    """Say in one line whether bundles run here, and if not, what to do first."""
+    urgent = [x for x in report["remedies"] if x["urgent"]]
+    optional = len(report["remedies"]) - len(urgent)
+    if urgent:
+        more = f" ({len(urgent) - 1} more below)" if len(urgent) > 1 else ""
+        return f"not ready: {urgent[0]['what']}; first: {urgent[0]['fix']}{more}"
+    if report.get("refused"):
+        graphs = ", ".join(report["refused"])
+        return f"not ready: the provider does not run all of {graphs}; the reasons are at the end"
+    if optional:
+        return f"ready: bundles run here; extras that are not installed ({optional}) are at the end"
+    return "ready: bundles run here, and every extra is installed"
+
+
 def _print(report: dict[str, Any]) -> None:
+    print_line(report["verdict"])
     installed = {x: y for x, y in report["versions"].items() if y != ABSENT or x not in WHEELS}
     print_table("versions", ("package", "version"), installed.items())
     threads, memory = report["threads"], report["memory"]
     quota, limit = threads["cgroup quota"], memory["cgroup limit"]
-    console().print(f"platform: {report['platform']}")
-    console().print(f"execution providers: {', '.join(report['providers']) or 'none'}")
+    print_line(f"platform: {report['platform']}")
+    print_line(f"execution providers: {', '.join(report['providers']) or 'none'}")
     for name, state in report["plugins"].items():
-        console().print(f"plugin: {name}: {state}", soft_wrap=True)
-    console().print(
+        print_line(f"plugin: {name}: {state}")
+    print_line(
         f"threads: {threads['default']} by default; {threads['cores']} cores, "
         f"{threads['fast']} of them fast and allowed, "
         f"cgroup quota {'none' if quota is None else f'{quota:g} cores'}"
     )
-    console().print(f"memory: {_gigabytes(memory['bytes'])}, cgroup limit {_gigabytes(limit)}")
+    print_line(f"memory: {_gigabytes(memory['bytes'])}, cgroup limit {_gigabytes(limit)}")
     for name, use in report["instructions"].items():
-        console().print(f"instructions: {name}: {use}", soft_wrap=True)
+        print_line(f"instructions: {name}: {use}")
     for graph, placement in report.get("placement", {}).items():
         _print_placement(graph, placement)
     for refusal in report.get("refused", {}).values():
-        console().print(f"- {refusal}", soft_wrap=True)
+        print_line(f"- {refusal}")
     for remedy in report["remedies"]:
-        console().print(f"- {remedy['what']}: {remedy['fix']}", soft_wrap=True)
-    if not report["remedies"]:
-        console().print("nothing is missing")
+        print_line(f"- {remedy['what']}: {remedy['fix']}")
 
 
 def _print_placement(graph: str, placement: Placement) -> None:
@@ -144,7 +164,7 @@ def _print_placement(graph: str, placement: Placement) -> None:
         f"{provider} {count / total:.1%} of {total} operators, {times[provider]:.1%} of their time"
         for provider, count in nodes.items()
     )
-    console().print(f"{graph}: {'; '.join(shares)}", soft_wrap=True)
+    print_line(f"{graph}: {'; '.join(shares)}")
     print_table(
         graph,
         ("operator", "provider", ">time"),
@@ -188,15 +208,17 @@ def _plugins() -> dict[str, str]:
     return plugin_states(ort)
 
 
-def _remedies() -> list[dict[str, str]]:
-    remedies = []
+def _remedies() -> list[dict[str, Any]]:
+    """Return what is wrong or missing, how to fix it, and whether bundles need it to run."""
+    remedies: list[dict[str, Any]] = []
     wheels = installed_wheels()
     if len(wheels) > 1:
         what, fix = conflict(wheels, wheels[-1])
-        remedies.append({"what": what, "fix": fix})
+        remedies.append({"what": what, "fix": fix, "urgent": True})
     if importlib.util.find_spec("onnxruntime") is not None and not _providers():
         fix = "pip install --force-reinstall 'w2v-edge[cpu]'"
-        remedies.append({"what": "onnxruntime is installed and cannot be loaded", "fix": fix})
+        what = "onnxruntime is installed and cannot be loaded"
+        remedies.append({"what": what, "fix": fix, "urgent": True})
     purposes = {
         "cpu": "running bundles",
         "audio": "reading audio files and resampling",
@@ -213,5 +235,6 @@ def _remedies() -> list[dict[str, str]]:
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
             what = f"{purposes[extra]} needs {', '.join(missing)}"
-            remedies.append({"what": what, "fix": f"pip install 'w2v-edge[{extra}]'"})
+            fix = f"pip install 'w2v-edge[{extra}]'"
+            remedies.append({"what": what, "fix": fix, "urgent": extra == "cpu"})
     return remedies

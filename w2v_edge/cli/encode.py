@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 @remote_verb(
     "encode",
+    short_help="Encode audio files to files of codes.",
     inputs={"bundle": bundle_tree, "audio": audio_tree},
     outputs=("output",),
     refused=("engine",),

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from w2v_edge import strict
-from w2v_edge.bundle import read_manifest
+from w2v_edge.bundle import Bundle, read_manifest
 from w2v_edge.cli.export_output import (
     print_language_model,
     print_quantization,
@@ -29,9 +29,9 @@ from w2v_edge.cli.options import (
     verb,
 )
 from w2v_edge.cli.output import (
-    console,
     megabytes,
     print_json,
+    print_line,
     require,
     stages,
 )
@@ -63,7 +63,7 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
         return ListOf(_LayerNumber()).convert(layers, param, ctx)
 
 
-@verb("export")
+@verb("export", short_help="Export a checkpoint to a verified bundle.")
 @click.argument("checkpoint")
 @click.option(
     "-o",
@@ -227,6 +227,9 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
     help="Trace anew. Traced graphs, without weights, are kept in this user's cache folder.",
 )
 @click.option("--explain", is_flag=True, help="Show nodes and size after each graph pass.")
+@click.option(
+    "--details", is_flag=True, help="Show precision and noise of each layer, not in fp32."
+)
 @force_option
 @json_option
 def command(
@@ -261,6 +264,7 @@ def command(
     accept_ill_conditioned: bool,
     no_cache: bool,
     explain: bool,
+    details: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -356,17 +360,24 @@ def command(
     if explain:
         print_recorder(recorder)
     if quantization:
-        print_quantization(quantization)
+        print_quantization(
+            quantization, details=details, float_frontend=frontend_precision == "fp32"
+        )
     print_report(report)
-    console().print(manifest.decisions, soft_wrap=True)
+    print_line(manifest.decisions)
     print_source(manifest.source)
     print_language_model(manifest)
-    for folder in (output, beside):
-        if folder is not None:
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            console().print(f"{folder}: verified, {megabytes(size)}")
+    _print_folders(Bundle(output, manifest), beside)
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
-    console().print(f"took {sum(seconds.values()):.1f} s: {parts}")
+    print_line(f"took {sum(seconds.values()):.1f} s: {parts}")
+
+
+def _print_folders(bundle: Bundle, beside: Path | None) -> None:
+    """Print the sizes of a bundle and of the same in ORT format, if there is one."""
+    print_line(f"{bundle.folder}: verified, {megabytes(bundle.size)}")
+    if beside is not None:
+        size = sum(path.stat().st_size for path in beside.iterdir())
+        print_line(f"{beside}: the same in ORT format, {megabytes(size)}")
 
 
 def _layer_numbers(layers: tuple[int | Literal["all"], ...]) -> list[int] | Literal["all"]:
@@ -396,6 +407,7 @@ IDLE_OPTIONS = {
         "max_code_drift",
         "max_label_change",
         "max_shift",
+        "details",
     ),
     "fp16": ("frontend_precision",),
     "int4": ("frontend_precision",),

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from w2v_edge.bundle import Manifest, SourceInfo
-from w2v_edge.cli.output import console, megabytes, print_comparison, print_table
+from w2v_edge.cli.output import megabytes, print_comparison, print_line, print_table
 
 if TYPE_CHECKING:
     from w2v_edge_export.graph_passes import PassRecorder
@@ -20,17 +20,15 @@ def print_source(source: SourceInfo) -> None:
     """Print which tensors of a converted checkpoint were left out, and remarks."""
     if source.training_only:
         names = ", ".join(source.training_only)
-        console().print(f"not needed for inference: {names}", soft_wrap=True)
+        print_line(f"not needed for inference: {names}")
     reasons: dict[str, list[str]] = {}
     for name, why in source.left_out.items():
         reasons.setdefault(why, []).append(name)
     for why, left_out in reasons.items():
         more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
-        console().print(
-            f"left out: {', '.join(left_out[:MAX_NAMED])}{more} ({why})", soft_wrap=True
-        )
+        print_line(f"left out: {', '.join(left_out[:MAX_NAMED])}{more} ({why})")
     for remark in source.remarks:
-        console().print(f"note: {remark}", soft_wrap=True)
+        print_line(f"note: {remark}")
 
 
 def print_language_model(manifest: Manifest) -> None:
@@ -40,10 +38,9 @@ def print_language_model(manifest: Manifest) -> None:
         return
     size = sum(manifest.files[name].size for name in info.files)
     licence = info.licence or "not stated in the folder"
-    console().print(
+    print_line(
         f"language model: {info.name}, {megabytes(size)}, alpha {info.alpha:g}, beta "
-        f"{info.beta:g}, licence: {licence}",
-        soft_wrap=True,
+        f"{info.beta:g}, licence: {licence}"
     )
 
 
@@ -65,13 +62,51 @@ def print_recorder(recorder: PassRecorder) -> None:
     )
 
 
-def print_quantization(quantization: dict[str, Any]) -> None:
-    """Print precision and noise of each layer, and the budgets."""
-    if quantization["layers"]:
-        _print_layers(quantization["layers"])
-    if quantization["largest_values"]:
-        _print_largest(quantization["largest_values"])
+def print_quantization(
+    quantization: dict[str, Any], *, details: bool = True, float_frontend: bool = False
+) -> None:
+    """Print precision and noise of the layers, and the budgets.
+
+    Args:
+        quantization: as the manifest has it.
+        details: print a row for each layer; else a summary.
+        float_frontend: whether the front end stays in float by request, and not for a budget.
+    """
+    layers, values = quantization["layers"], quantization["largest_values"]
+    if layers and details:
+        _print_layers(layers)
+    elif layers:
+        _print_layer_summary(layers, float_frontend=float_frontend)
+    if values and details:
+        _print_largest(values)
+    elif values:
+        name, value = max(values.items(), key=lambda item: float(item[1]))
+        print_line(f"largest activation {value:.4g}, {name}; fp16 ends at 65504")
     _print_budgets(quantization)
+
+
+def _print_layer_summary(layers: list[dict[str, Any]], *, float_frontend: bool) -> None:
+    made = [x for x in layers if x["precision"] != "fp32"]
+    worst = max(made, key=lambda layer: layer["noise"])
+    print_line(
+        f"{len(made)} of {len(layers)} layers in {worst['precision']}, "
+        f"{sum(x['cost'] for x in made):.1%} of the work; largest noise {_decibels(worst)} dB, "
+        f"{worst['name']}"
+    )
+    floats = [x["name"] for x in layers if x["precision"] == "fp32"]
+    asked = [x for x in floats if float_frontend and x.startswith("frontend.")]
+    for names, why in (
+        ([x for x in floats if x not in asked], "to hold the budgets"),
+        (asked, "by --frontend-precision"),
+    ):
+        if names:
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+            listed = f"{', '.join(names[:MAX_NAMED])}{more}"
+            print_line(f"in float32 {why}: {listed}")
+
+
+def _decibels(layer: dict[str, Any]) -> str:
+    return f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}"
 
 
 def _print_largest(values: dict[str, float]) -> None:
@@ -91,7 +126,7 @@ def _print_layers(layers: list[dict[str, Any]]) -> None:
                 layer["name"],
                 layer["precision"],
                 layer["ranges"] + (", balanced" if layer["balanced"] else ""),
-                f"{10 * math.log10(max(layer['noise'], 1e-20)):.1f}",
+                _decibels(layer),
                 f"{layer['cost']:.2%}",
             )
             for layer in layers
@@ -121,7 +156,7 @@ def _print_budgets(quantization: dict[str, Any]) -> None:
         limit = budgets.get("max_shift")
         budget = "" if limit is None else f" (budget {limit:g} ms)"
         found.append(f"labels move by {shift:.0f} ms at the 99th percentile{budget}")
-    console().print(", ".join([*found, f"speed {faster}"]))
+    print_line(", ".join([*found, f"speed {faster}"]))
 
 
 def print_report(report: ParityReport) -> None:
@@ -139,9 +174,9 @@ def print_report(report: ParityReport) -> None:
             if report.exact
             else f"{report.codes_wrong} changed"
         )
-        console().print(
+        print_line(
             f"codes: {report.codes_compared:,} compared, {verdict}; distinct codes by group: "
             f"{', '.join(map(str, report.distinct_codes))}"
         )
     for remark in report.remarks:
-        console().print(f"note: {remark}")
+        print_line(f"note: {remark}")

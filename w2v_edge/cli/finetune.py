@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from w2v_edge.training.finetune import Finetuned
 
 
-@verb("finetune", RENAMED)
+@verb("finetune", RENAMED, short_help="Fine-tune a checkpoint for speech recognition.")
 @click.argument("checkpoint")
 @click.argument("manifest", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

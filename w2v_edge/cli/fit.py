@@ -40,6 +40,7 @@ def _on_device(devices: OnDevices) -> None:
 
 @remote_verb(
     "fit",
+    short_help="Choose a bundle and threads by budgets.",
     inputs={"bundles": bundle_tree, "audio": audio_tree},
     outputs=("reports_to",),
     on=_on_device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import keyword
 import os
@@ -62,6 +63,20 @@ class VerbGroup(click.Group):
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command: click.Command = importlib.import_module(f"w2v_edge.cli.{name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb of a command line; an error names the most similar verb.
+
+        click has suggestions of its own since 8.4, for commands that it need not import.
+        """
+        name = args[0]
+        if name not in VERBS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "w2v-edge --help lists all verbs."
+            ctx.fail(f"No such command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=VerbGroup, context_settings=SETTINGS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPS_OF_TRANSFORMERS = 1e-7
 
 
-@verb("import")
+@verb("import", short_help="Convert a checkpoint to one of w2v-edge.")
 @click.argument("source")
 @click.option(
     "-o",

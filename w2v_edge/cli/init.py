@@ -13,7 +13,7 @@ from w2v_edge.files import check_absent
 from w2v_edge.names import Preset
 
 
-@verb("init")
+@verb("init", short_help="Make a checkpoint with random weights.")
 @click.option(
     "--preset", type=click.Choice(get_args(Preset)), default="base", help="Preset of the model."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.padding import Padding
 
 from w2v_edge import strict
 from w2v_edge.bundle import Bundle, Manifest, TensorInfo
@@ -12,20 +13,22 @@ from w2v_edge.cli.export_output import print_source
 from w2v_edge.cli.options import json_option, verb
 from w2v_edge.cli.output import console, megabytes, print_json, print_table
 from w2v_edge.errors import BundleIntegrityError
+from w2v_edge.latency.report.wording import figure
 
 
-@verb("inspect")
+@verb("inspect", short_help="Show the contents of a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--operators", is_flag=True, help="Also show each graph's operators and weights.")
 @json_option
-def command(bundle: Path, as_json: bool) -> None:
-    """Show the contents of BUNDLE: decisions, graphs, operators, files and their state, parity."""
+def command(bundle: Path, operators: bool, as_json: bool) -> None:
+    """Show the contents of BUNDLE: decisions, graphs, files and their state, parity."""
     opened = Bundle.open(bundle)
     states = {name: _state(opened, name) for name in opened.manifest.files}
     if as_json:
         decided = {"decisions": opened.manifest.decisions, "file_states": states}
         print_json({**strict.to_plain(opened.manifest), **decided})
     else:
-        _print(opened.manifest, states)
+        _print(opened.manifest, states, opened.size, operators=operators)
     broken = [name for name, state in states.items() if state != "ok"]
     if broken:
         raise BundleIntegrityError(
@@ -33,14 +36,16 @@ def command(bundle: Path, as_json: bool) -> None:
         )
 
 
-def _print(manifest: Manifest, states: dict[str, str]) -> None:
-    _print_summary(manifest)
+def _print(manifest: Manifest, states: dict[str, str], size: int, *, operators: bool) -> None:
+    _print_summary(manifest, size)
     _print_graphs(manifest)
+    if operators:
+        _print_operators(manifest)
     print_table(
         "files",
-        ("file", ">size", "sha256", "state"),
+        ("file", ">size, MB", "sha256", "state"),
         (
-            (name, megabytes(info.size), info.sha256[:16], states[name])
+            (name, figure(info.size / 1e6), info.sha256[:16], states[name])
             for name, info in manifest.files.items()
         ),
     )
@@ -48,12 +53,13 @@ def _print(manifest: Manifest, states: dict[str, str]) -> None:
     print_source(manifest.source)
 
 
-def _print_summary(manifest: Manifest) -> None:
+def _print_summary(manifest: Manifest, size: int) -> None:
     codebook = manifest.codebook
     rate = manifest.sample_rate
     rows = {
         "architecture": manifest.config.get("architecture"),
         "weights": f"{manifest.precision}, for target {manifest.target}",
+        "size": f"{megabytes(size)} in {len(manifest.files) + 1} files",
         "made from": (
             f"{manifest.source.name} ({manifest.source.format}), "
             f"sha256 {manifest.source.sha256[:16]}"
@@ -61,15 +67,13 @@ def _print_summary(manifest: Manifest) -> None:
         "waveform": f"{rate} Hz mono, at least {manifest.min_samples} samples",
         "frames": (
             f"one every {manifest.hop} samples ({1000 * manifest.hop / rate:g} ms), "
-            f"each sees {manifest.receptive_field}"
+            f"each sees {manifest.receptive_field} samples"
         ),
-        "frames of n samples": manifest.output_length,
-        "features, context": f"{manifest.features_dim}, {manifest.context_dim} wide",
-        "codes": (
-            "none"
-            if codebook is None
-            else f"{codebook.groups} groups of {codebook.entries}, vectors {codebook.vector_dim}"
-        ),
+        "frames by samples": manifest.output_length,
+        "features": f"{manifest.features_dim} wide",
+        "context": f"{manifest.context_dim} wide",
+        "codes": codebook
+        and f"{codebook.groups} groups of {codebook.entries}, vectors {codebook.vector_dim} wide",
         "logits": _head(manifest),
         "decided": manifest.decisions,
         "opset, IR": f"{manifest.opset}, {manifest.ir_version}",
@@ -77,7 +81,7 @@ def _print_summary(manifest: Manifest) -> None:
         "longest context": f"{manifest.longest_context_seconds:g} s",
         "made with": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()),
     }
-    print_table("bundle", ("", ""), rows.items())
+    print_table("bundle", ("", ""), ((name, text) for name, text in rows.items() if text))
 
 
 def _shapes(manifest: Manifest) -> str:
@@ -94,7 +98,7 @@ def _head(manifest: Manifest) -> str:
             for name, x in manifest.heads.items()
         )
     if not manifest.logits_axes:
-        return "none"
+        return ""
     kind = "CTC" if manifest.ctc else "classes"
     if manifest.ctc and manifest.ctc.language:
         kind += f" of {manifest.ctc.language}"
@@ -105,20 +109,26 @@ def _head(manifest: Manifest) -> str:
 
 def _print_graphs(manifest: Manifest) -> None:
     print_table(
-        "graphs",
-        ("graph", "inputs", "outputs", "data", ">nodes", "operators"),
+        "graphs; values are float32 unless their type is named",
+        ("graph", "inputs", "outputs"),
         (
-            (
-                name,
-                "\n".join(map(_tensor, graph.inputs)),
-                "\n".join(map(_tensor, graph.outputs)),
-                "\n".join(graph.data),
-                sum(graph.operators.values()),
-                " ".join(f"{op}:{n}" for op, n in _common(graph.operators)),
-            )
+            (name, *("\n".join(map(_tensor, x)) for x in (graph.inputs, graph.outputs)))
             for name, graph in manifest.graphs.items()
         ),
     )
+
+
+def _print_operators(manifest: Manifest) -> None:
+    console().print("operators", style="bold")
+    for name, graph in manifest.graphs.items():
+        common = sorted(graph.operators.items(), key=lambda item: -item[1])
+        console().print(
+            f"  {name}: {sum(graph.operators.values())} nodes, weights: "
+            f"{', '.join(graph.data) or 'none'}"
+        )
+        listed = ", ".join(f"{op} {number}" for op, number in common)
+        console().print(Padding(listed, (0, 0, 0, 4)))
+    console().print()
 
 
 def _print_parity(manifest: Manifest) -> None:
@@ -126,11 +136,14 @@ def _print_parity(manifest: Manifest) -> None:
     if parity is None:
         console().print("parity: not checked")
         return
+    codes = (
+        f", {parity['codes_compared']:,} codes compared, {parity['codes_wrong']} "
+        f"{'changed' if manifest.weight_quantization else 'wrong'}, {parity['codes_tied']} ties, "
+        f"distinct codes by group: {', '.join(map(str, parity['distinct_codes']))}"
+    )
     console().print(
         f"parity with PyTorch at export: {'passed' if parity['passed'] else 'FAILED'}, "
-        f"{parity['comparisons']} comparisons, {parity['codes_compared']:,} codes compared, "
-        f"{parity['codes_wrong']} wrong, {parity['codes_tied']} ties, "
-        f"distinct codes {parity['distinct_codes']}"
+        f"{parity['comparisons']} comparisons{codes if parity['codes_compared'] else ''}"
     )
 
 
@@ -143,8 +156,5 @@ def _state(bundle: Bundle, name: str) -> str:
 
 
 def _tensor(tensor: TensorInfo) -> str:
-    return f"{tensor.name} {tensor.type} [{', '.join(map(str, tensor.axes))}]"
-
-
-def _common(operators: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(operators.items(), key=lambda item: -item[1])
+    kind = "" if tensor.type == "float" else f" {tensor.type}"
+    return f"{tensor.name} [{', '.join(map(str, tensor.axes))}]{kind}"

@@ -75,10 +75,16 @@ class Verb(click.Command):
 
 
 def verb(
-    name: str, renamed: dict[str, str] | None = None
+    name: str, renamed: dict[str, str] | None = None, *, short_help: str
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Turn a function into a verb; see `Verb`."""
-    return click.command(name, cls=Verb, renamed=renamed)
+    """Turn a function into a verb; see `Verb`.
+
+    Args:
+        name: of the verb.
+        renamed: new option name by deprecated name.
+        short_help: the verb's line in `w2v-edge --help`, at most 50 characters.
+    """
+    return click.command(name, cls=Verb, renamed=renamed, short_help=short_help)
 
 
 def deprecated(old: str, new: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 import re
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,7 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from w2v_edge import strict
-from w2v_edge.agreement import Deviation
+from w2v_edge.agreement import COUNTS, Deviation
 from w2v_edge.errors import MissingExtraError, W2VEdgeError
 from w2v_edge.providers import import_onnxruntime
 from w2v_edge.providers.session import FATAL
@@ -79,9 +81,18 @@ def require(purpose: str, *extras: str) -> None:
 
 
 def console() -> Console:
-    """Return the console for results; its lines are long where stdout is not a terminal."""
-    width = None if sys.stdout.isatty() else 180
+    """Return the console for results, as wide as the terminal or COLUMNS; in files, 180 columns."""
+    width = None if _has_width() else 180
     return Console(width=width, highlight=False, markup=False)
+
+
+def print_line(text: str) -> None:
+    """Print a line; on a terminal it is wrapped between words, in files and pipes it is not."""
+    console().print(text, soft_wrap=not _has_width())
+
+
+def _has_width() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def warn(message: str) -> None:
@@ -108,14 +119,31 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; columns whose name begins with `>` are aligned right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """Print a table; columns whose name begins with `>` are aligned right.
+
+    Args:
+        title: of the table.
+        columns: headings; without any text, the table has no line of headings.
+        rows: cells.
+    """
+    columns = list(columns)
+    cells = [[_printable(str(cell)) for cell in row] for row in rows]
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        show_header=any(columns),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        # A blank line between rows of several lines.
+        leading=int(any("\n" in cell for row in cells for cell in row)),
+    )
     for column in columns:
         right = column.startswith(">")
         table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
-    for row in rows:
+    for row in cells:
         # Axes and paths may hold brackets, which rich would take for markup.
-        table.add_row(*(Text(_printable(str(cell))) for cell in row))
+        table.add_row(*map(Text, row))
     console().print(table)
 
 
@@ -130,33 +158,57 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str
 def print_comparison(
     title: str, rows: Iterable[Deviation], rounding: Mapping[str, float] | None = None
 ) -> None:
-    """Print comparisons of outputs with their tolerances.
+    """Print comparisons of outputs with their tolerances, in columns that are not empty.
 
     Args:
         title: of the table.
         rows: the comparisons.
         rounding: deviation of PyTorch's own float32 from float64, by output, for a column.
     """
-    columns = ("output", "case", ">max abs", ">allowed", ">float32", "first bad", "")
+    rows = list(rows)
+    columns = (
+        "output",
+        "case",
+        "measure",
+        ">found",
+        ">allowed",
+        ">rounding",
+        "first bad",
+        "result",
+    )
     cells = [
         (
             row.output,
             row.case,
-            f"{row.worst:.2e}",
-            f"{row.allowed:.2e}",
-            f"{rounding[row.output]:.2e}" if rounding and row.output in rounding else "",
+            row.measure,
+            _deviation(row, row.worst),
+            _deviation(row, row.allowed),
+            # The deviation of values; codes have one too, in another unit.
+            f"{rounding[row.output]:.1e}"
+            if rounding and row.output in rounding and row.measure == "max abs"
+            else "",
             "" if row.first_bad is None else "batch {}, frame {}".format(*row.first_bad),
             "ok" if row.ok else row.problem or "differs",
         )
         for row in rows
     ]
-    shown = [i for i in range(len(columns)) if rounding or i != columns.index(">float32")]
+    shown = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    if all(row.ok for row in rows):
+        shown.remove(columns.index("result"))
     print_table(title, [columns[i] for i in shown], [[row[i] for i in shown] for row in cells])
+    if columns.index(">rounding") in shown:
+        console().print("rounding: deviation of PyTorch's own float32 from float64")
+
+
+def _deviation(row: Deviation, value: float) -> str:
+    return f"{value:g}" if row.measure in COUNTS or not value else f"{value:.1e}"
 
 
 def megabytes(size: int) -> str:
-    """Format a size in bytes as megabytes."""
-    return f"{size / 1e6:.2f} MB"
+    """Format a size in bytes in units of 10^6 bytes, with three digits, as reports do."""
+    from w2v_edge.latency.report.wording import figure
+
+    return figure(size / 1e6, "MB")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from w2v_edge.training.loop import Trained
 
 
-@verb("pretrain", RENAMED)
+@verb("pretrain", RENAMED, short_help="Pre-train a model on recordings.")
 @click.argument("audio", nargs=-1, required=True)
 @click.option(
     "--preset",

@@ -16,7 +16,7 @@ from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 from w2v_edge.errors import MissingExtraError
 
 
-@verb("search")
+@verb("search", short_help="Find the most similar recordings of an index.")
 @click.argument("index")
 @audio_argument
 @click.option(

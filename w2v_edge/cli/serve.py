@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAGES = {"codes": "", "bench": "bench.html"}
 
 
-@verb("serve")
+@verb("serve", short_help="Serve bundles to browsers.")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--host",

@@ -39,6 +39,7 @@ def _recording(text: str) -> Tree:
 
 @remote_verb(
     "stream",
+    short_help="Stream live audio to codes or text.",
     inputs={
         "bundle": bundle_tree,
         "audio": _recording,

@@ -12,7 +12,7 @@ from w2v_edge.cli.output import require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 
 
-@verb("tokenize")
+@verb("tokenize", short_help="Print the codes of audio files.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option(

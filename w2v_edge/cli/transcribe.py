@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FOLDER = Path("transcripts")
 
 
-@verb("transcribe")
+@verb("transcribe", short_help="Transcribe audio files, with a CTC head.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @audio_argument
 @click.option("--srt", is_flag=True, help="Write one .srt per file.")

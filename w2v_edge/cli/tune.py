@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from w2v_edge.latency.tuning.tune import TuningOutcome
 
 
-@verb("tune")
+@verb("tune", short_help="Find the fastest settings for this device.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--provider",

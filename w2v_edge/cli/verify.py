@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @remote_verb(
     "verify",
+    short_help="Check the files and outputs of a bundle.",
     inputs={"bundle": bundle_tree},
     refused=("checkpoint", "kmeans", "standardise", "processor", "base"),
 )
@@ -89,7 +90,8 @@ def _verify_golden(model: Model, *, as_json: bool) -> None:
             }
         )
     else:
-        print_comparison("against golden vectors", failures or rows)
+        found = "differs from" if failures else "within the tolerances of"
+        print_comparison(f"{found} the golden vectors", failures or rows)
     _finish(model, failures, quiet=as_json)
 
 

@@ -175,6 +175,14 @@ def compare(
     return ReportComparison(corrected(pairs, threshold), (*grave, *light), only_before, only_after)
 
 
+def compare_cases(
+    before: CaseResult, after: CaseResult, conditions: Conditions, metric: str = "p50"
+) -> CaseComparison:
+    """Compare two cases of one report, without a verdict."""
+    sides = (_Side(result, conditions, metric) for result in (before, after))
+    return _pair(*sides, same_speed=True)
+
+
 def differences(
     before: BenchmarkReport, after: BenchmarkReport
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

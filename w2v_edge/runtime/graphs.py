@@ -25,6 +25,12 @@ class Graphs:
     def __init__(self, session: Session) -> None:
         self.session = session
 
+    def __repr__(self) -> str:
+        """Name the bundle, its precision, the provider and the sample rate."""
+        name = self.bundle.folder.resolve().name
+        about = f"{self.manifest.precision}, {self.provider}, {self.sample_rate} Hz"
+        return f"{type(self).__name__}({name!r}, {about})"
+
     def close(self) -> None:
         """Release the graphs; any later run raises `InferenceError`."""
         self.session.close()

@@ -80,7 +80,7 @@ Manifest read_manifest(const char *folder) {
     manifest.longest_context_s = positive(top, "longest_context_seconds", INFINITY);
     manifest.files = member(top, "files", JSON_OBJECT);
     manifest.graphs = member(top, "graphs", JSON_OBJECT);
-    manifest.total_bytes = total_bytes(manifest.files);
+    manifest.total_bytes = (double)manifest.text.size + total_bytes(manifest.files);
     return manifest;
 }
 

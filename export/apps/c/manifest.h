@@ -18,7 +18,7 @@ typedef struct {
     uint32_t sample_rate;
     uint32_t min_samples;
     double longest_context_s;
-    double total_bytes; /* of all files */
+    double total_bytes; /* of the manifest and all files */
     const JsonValue *files;
     const JsonValue *graphs;
     File text;

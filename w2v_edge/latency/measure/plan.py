@@ -93,7 +93,7 @@ def open_bundles(folders: Sequence[Path]) -> list[NamedBundle]:
             str(manifest.config.get("architecture", "")),
             manifest.precision,
             manifest.target,
-            round(sum(file.size for file in manifest.files.values()) / 1e6, 3),
+            round(bundle.size / 1e6, 3),
         )
         opened.append(NamedBundle(bundle, record))
     return opened

@@ -105,9 +105,9 @@ def _distribution(
         x = across(estimate.value)
         mark = svg.line(x, base - 14, x, bottom, "mark")
         hover = svg.title(f"{name} {interval(estimate, 'ms')}")
-        # Close to the median, the labels of marks would overlap.
-        far = x > across(p50.value) + 24 and name == "p99"
-        words = _mark_name(across, x, base - 17, name) if far else ""
+        # Close to the median or its interval, the label of a mark would overlap them.
+        free = x > max(across(p50.value) + 24, right_end + 20) and name == "p99"
+        words = _mark_name(across, x, base - 17, name) if free else ""
         parts.append(svg.element("g", hover, mark, words))
     return svg.element("g", *parts, class_=colour)
 
@@ -149,7 +149,8 @@ def _tick(ms: float) -> str:
 
 
 def _heading(across: svg.Axis, y: float, label: str, right: str) -> str:
-    room = int((across.end - across.begin - 6.6 * len(right)) / 6.6)
+    # Labels are bold; 14 pixels stay free before the figures.
+    room = int((across.end - across.begin - 6.6 * len(right) - 14) / 7.4)
     shown = label if len(label) <= room else label[: room - 1] + "…"
     left = svg.element("g", svg.title(label), svg.text(across.begin, y + 13, shown, "label"))
     return left + svg.text(across.end, y + 13, right, "value", "end")

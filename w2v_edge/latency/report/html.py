@@ -42,6 +42,7 @@ def page(report: BenchmarkReport, *, raw: bool | None = None) -> str:
         _header(report, title),
         "<main>",
         _cards(report),
+        _comparison(report),
         _problems(report),
         *_charts(report),
         _figures(report),
@@ -108,6 +109,12 @@ def _cards(report: BenchmarkReport) -> str:
             f"<dl>{items}</dl></article>"
         )
     return f'<div class="cards">{"".join(made)}</div>' if made else ""
+
+
+def _comparison(report: BenchmarkReport) -> str:
+    """Return how the bundles compare, if there are several."""
+    items = "".join(f"<li>{escaped(line)}</li>" for line in wording.speedups(report))
+    return f"<section><h2>Comparison</h2><ul>{items}</ul></section>" if items else ""
 
 
 def _problems(report: BenchmarkReport) -> str:

@@ -24,6 +24,7 @@ def markdown(report: BenchmarkReport) -> str:
     parts += [table_markdown(table) for table in tables(report)]
     parts += _list("Failed", (f"{label}: {why}" for label, why in wording.failures(report)))
     parts += _list("Unstable (~)", (f"{label}: {why}" for label, why in wording.unstable(report)))
+    parts += _list("Comparison", wording.speedups(report))
     parts += _list("Conditions", wording.conditions(report))
     parts += _list("Device", (*wording.device(report), f"identity {report.device.identity}"))
     speech = (

@@ -96,6 +96,55 @@ def tables(report: BenchmarkReport, *, intervals: bool = False) -> tuple[Table, 
     return tuple(table for table in made if table.rows)
 
 
+def main_tables(report: BenchmarkReport) -> tuple[Table, ...]:
+    """Return what most readers need: latency, start, memory, and what was asked for by options."""
+    made = (
+        _latency(report),
+        _start_and_memory(report),
+        _streaming(report, intervals=False),
+        _limit(report),
+        _operators(report),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def _latency(report: BenchmarkReport) -> Table:
+    rows = []
+    for label, result, s in _summaries(report):
+        key = KEY_METRICS[result.case.scenario]
+        tails = {"p90": s.p90_ms, "p99": s.p99_ms}
+        rows.append(
+            (
+                Cell(label),
+                Cell(interval(s.p50_ms, "ms")),
+                *(Cell(figure(x.value, "ms"), name == key) for name, x in tails.items()),
+                Cell(figure(s.throughput.value, "s/s"), key == "throughput")
+                if result.case.scenario != "streaming"
+                else Cell(""),
+            )
+        )
+    names = ("p50", "p90", "p99", "throughput")
+    return Table("Latency", (Column("case", right=False), *map(Column, names)), tuple(rows))
+
+
+def _start_and_memory(report: BenchmarkReport) -> Table:
+    found = _summaries(report)
+    energy = any(s.energy_j is not None for _, _, s in found)
+    names = ("import", "load", "first query", "peak memory")
+    rows = [
+        (
+            Cell(label),
+            *(Cell(figure(x.value, "ms")) for x in (s.import_ms, s.load_ms, s.first_ms)),
+            Cell(figure(s.peak_mb, "MB")),
+            *([Cell(figure(s.energy_j.value if s.energy_j else None, "J"))] if energy else ()),
+        )
+        for label, _, s in found
+    ]
+    heads = (*names, *(("energy per 1 s",) if energy else ()))
+    columns = (Column("case", right=False), *map(Column, heads))
+    return Table("Start and memory", columns, tuple(rows))
+
+
 def sparkline(latencies_ms: Iterable[float], low: float, high: float) -> str:
     """Return a text histogram on a logarithmic axis from `low` to `high` ms.
 
@@ -236,8 +285,8 @@ def _storage(report: BenchmarkReport) -> Table:
         Column("from storage"),
         Column("minimal install"),
         Column("packages"),
-        Column("bundle"),
-        Column("not needed, of what is here", right=False),
+        Column("bundle files used"),
+        Column("not needed", right=False),
     )
     rows = [
         (

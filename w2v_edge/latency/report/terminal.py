@@ -12,7 +12,7 @@ from rich.text import Text
 
 from w2v_edge.latency.report import wording
 from w2v_edge.latency.report.records import BenchmarkReport
-from w2v_edge.latency.report.tables import BARS, UNSTABLE, Cell, Table, tables
+from w2v_edge.latency.report.tables import BARS, UNSTABLE, Cell, Table, main_tables, tables
 
 ASCII = str.maketrans(
     {"µ": "u", wording.TIMES: "x", "°": " ", **dict(zip(BARS, ".:-=+*%@", strict=True))}
@@ -20,25 +20,48 @@ ASCII = str.maketrans(
 LABEL_SHARE = 0.28
 """Fraction of the width for the labels of rows."""
 
+TEXT_SHARE = 0.5
+"""Fraction of the width for a column of text that is no label."""
 
-def print_report(report: BenchmarkReport, console: Console) -> None:
+MAX_DOUBTS = 4
+"""Disturbances that are printed without details."""
+
+
+def print_report(report: BenchmarkReport, console: Console, *, details: bool = True) -> None:
     """Print a report; at 80 columns no figure is truncated or wrapped.
 
     Args:
         report: the report.
         console: destination; ASCII replaces block elements that it cannot show.
+        details: print everything; else latency, start, memory, comparison of bundles and doubts.
     """
     if not report.cases:
         _line(console, "Nothing was measured: the report has no cases.", "bold")
     elif same := wording.shared(report):
         _line(console, f"All cases: {same}", "bold")
-    for table in tables(report):
+    for table in tables(report) if details else main_tables(report):
         show_table(console, table)
     _pairs(console, "Failed", wording.failures(report), "red")
-    _pairs(console, "Unstable (~)", wording.unstable(report), "yellow")
-    _lines(console, "Conditions", wording.conditions(report))
-    _lines(console, "Device", (*wording.device(report), f"identity {report.device.identity}"))
-    _lines(console, "How to read this", wording.FACTS)
+    doubts = wording.unstable(report)
+    _pairs(console, "Unstable (~)", doubts if details else doubts[:MAX_DOUBTS], "yellow")
+    if details:
+        _lines(console, "Conditions", wording.conditions(report))
+        _lines(console, "Device", (*wording.device(report), f"identity {report.device.identity}"))
+        _lines(console, "How to read this", wording.FACTS)
+    else:
+        _lines(console, "Notes", _notes(report))
+    _lines(console, "Comparison", wording.speedups(report))
+
+
+def _notes(report: BenchmarkReport) -> tuple[str, ...]:
+    """Return the notes of a report without details."""
+    sizes = (f"{x.name} {wording.figure(x.size_mb, 'MB')}" for x in report.bundles)
+    return (
+        *wording.verdict(report),
+        f"Size of bundles: {', '.join(sizes)}.",
+        wording.FACTS[0],
+        "--details shows storage, operators, conditions and the device; --report FILE keeps all.",
+    )
 
 
 def show_table(console: Console, table: Table) -> None:
@@ -76,7 +99,9 @@ def _rich(console: Console, table: Table, columns: list[int], title: str) -> Ric
     for index in columns:
         column = table.columns[index]
         longest = max((len(row[index].text) for row in table.rows), default=0)
-        most = max(8, int(console.width * LABEL_SHARE / (1 + _needs_two(table))))
+        names = 1 + _needs_two(table)
+        share = LABEL_SHARE / names if index < names else TEXT_SHARE
+        most = max(8, int(console.width * share))
         # Labels may wrap; figures may not.
         folds = not column.right and column.name != "distribution"
         made.add_column(
@@ -109,14 +134,21 @@ def _pairs(console: Console, title: str, pairs: tuple[tuple[str, str], ...], sty
 
 
 def _lines(console: Console, title: str, lines: tuple[str, ...]) -> None:
-    _line(console, title, "bold")
-    for line in lines:
-        _line(console, f"  {line}")
-    console.print()
+    if lines:
+        _line(console, title, "bold")
+        for line in lines:
+            _line(console, f"  {line}")
+        console.print()
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(_shown(console, wording.clean(text)), style, overflow="fold"))
+    """Print a line; what does not fit continues below, indented further."""
+    begin = len(text) - len(text.lstrip())
+    shown = Text(_shown(console, wording.clean(text.lstrip())), style, overflow="fold")
+    first, *rest = shown.wrap(console, max(20, console.width - begin - 2)) or [Text()]
+    console.print(Text(" " * begin) + first)
+    for more in rest:
+        console.print(Text(" " * (begin + 2)) + more)
 
 
 def _shown(console: Console, text: str) -> str:

@@ -168,17 +168,23 @@ def conditions(report: BenchmarkReport) -> tuple[str, ...]:
     told = [_disturbance(report, d) for d in found[:MAX_LINES]]
     if len(found) > MAX_LINES:
         told.append(f"and {len(found) - MAX_LINES} more")
+    first, *more = verdict(report)
+    return (first, *told, *more, *_state(report.conditions.samples))
+
+
+def verdict(report: BenchmarkReport) -> tuple[str, ...]:
+    """Say whether the machine was quiet, then drifts and the limit of memory if there are any."""
+    found = report.conditions.disturbances
     doubtful = sum(bool(result.unstable) for result in report.cases)
-    if not found and not doubtful and all(x.others is None for x in report.conditions.samples):
-        told.append("Unknown whether other load disturbed the benchmark: none was recorded.")
-    elif not found and not doubtful:
-        told.append("Stable: nothing disturbed the benchmark.")
-    elif doubtful:
-        told.insert(0, f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed.")
+    if doubtful:
+        quiet = f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed."
+    elif found:
+        quiet = "Disturbed, but outside all trials."
+    elif all(x.others is None for x in report.conditions.samples):
+        quiet = "Unknown whether other load disturbed the benchmark: none was recorded."
     else:
-        told.insert(0, "Disturbed, but outside all trials:")
-    state = _state(report.conditions.samples)
-    return (*told, *_drifts(report), *state, *_limited(report))
+        quiet = "Stable: nothing disturbed the benchmark."
+    return (quiet, *_drifts(report), *_limited(report))
 
 
 def _drifts(report: BenchmarkReport) -> Iterator[str]:
@@ -199,13 +205,40 @@ def unstable(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
     for label, result in zip(labels(report), report.cases, strict=True):
         for why in result.unstable:
             cases.setdefault(clean(why), []).append(label)
-    return tuple((_some(names), why) for why, names in cases.items())
+    every = len(report.cases)
+    return tuple(
+        (f"all {every} cases" if 1 < len(names) == every else _some(names), why)
+        for why, names in cases.items()
+    )
 
 
 def _some(names: list[str]) -> str:
     """List the first names and the number of further ones."""
     more = len(names) - MAX_NAMES
     return "; ".join(names) if more <= 1 else f"{'; '.join(names[:MAX_NAMES])} and {more} more"
+
+
+def speedups(report: BenchmarkReport) -> tuple[str, ...]:
+    """Say how many times as fast as the first bundle each other one is; see `compare_bundles`."""
+    from w2v_edge.latency.compare_bundles import compare_bundles
+
+    found = tuple(compare_bundles(report))
+    bare = [dataclasses.replace(x.case, bundle="") for x in found]
+    names = labels_of(bare) if len(set(map(repr, bare))) > 1 else [""] * len(bare)
+    return tuple(
+        ("~ " if pair.unstable else "")
+        + clean(f"{name}: " if name else "")
+        + f"{clean(pair.case.bundle)} {_speed(pair.speed)} {clean(pair.base)} "
+        + f"[{_digits(pair.speed.low)}, {_digits(pair.speed.high)}]"
+        for name, pair in zip(names, found, strict=True)
+    )
+
+
+def _speed(speed: Estimate) -> str:
+    """Say how fast a bundle is, before the name of the other one."""
+    if speed.low <= 1 <= speed.high:
+        return f"has no clear difference in speed, {_digits(speed.value)} times that of"
+    return f"is {_digits(speed.value)} times as fast as"
 
 
 def failures(report: BenchmarkReport) -> tuple[tuple[str, str], ...]:
@@ -225,14 +258,18 @@ def failure(result: CaseResult) -> str:
 
 def _disturbance(report: BenchmarkReport, found: Disturbance) -> str:
     names = []
+    trials = 0
     for label, result in zip(labels(report), report.cases, strict=True):
         hit = [
             str(number)
             for number, trial in enumerate(result.trials, 1)
             if trial.begin_s <= found.end_s and trial.end_s >= found.begin_s
         ]
+        trials += len(hit)
         if hit:
             names.append(f"{label}: trial {', '.join(hit)}")
+    if 1 < trials == sum(len(result.trials) for result in report.cases):
+        names = ["all trials"]
     more = f" and {count(len(names) - 3, 'case')} more" if len(names) > 3 else ""  # noqa: PLR2004
     during = f" ({'; '.join(names[:3])}{more})" if names else ""
     detail = clean(found.detail)
