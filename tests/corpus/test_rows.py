@@ -105,7 +105,7 @@ def test_manifests_give_texts(bundle: Bundle, recordings: Path, rows: Rows, tmp_
     found = rows(tmp_path / "out")
     assert found[str(recordings / "good-00.flac")]["text"] == "uno \\ud800"
     assert found["gone.wav"]["path"] == str(tmp_path / "gone.wav")
-    assert "expected an audio file, found none" in found["gone.wav"]["error"]
+    assert "no such file; expected an audio file" in found["gone.wav"]["error"]
 
 
 def test_namesakes_have_rows_of_their_own(bundle: Bundle, recordings: Path, tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ def test_texts_that_do_not_belong(aligner: Aligner) -> None:
     assert not aligner.align(logits, "a de b", SECONDS).remarks
 
 
+def test_one_right_word_does_not_hide_wrong_ones(aligner: Aligner) -> None:
+    """A long word that fits lifts the score of a text of which most was not spoken."""
+    logits = _says(*"abecedarialbiocidal", "|", "d", "|", "e")
+    found = aligner.align(logits, "abecedarialbiocidal i o", SECONDS)
+    assert found.score > 0.1
+    assert any("fits the audio badly" in x for x in found.remarks)
+
+
 @pytest.mark.parametrize(
     ("labels", "text", "shown"),
     [

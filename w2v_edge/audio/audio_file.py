@@ -159,7 +159,7 @@ class AudioFile:
         except InputError as error:
             raise AudioFileError(f"{self.path}: {error}") from error
         except FileNotFoundError as error:
-            raise AudioFileError(f"{self.path}: expected an audio file, found none") from error
+            raise AudioFileError(f"{self.path}: no such file; expected an audio file") from error
         except (OSError, soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
             raise AudioFileError(f"{self.path}: not readable as audio ({reason:.80})") from error

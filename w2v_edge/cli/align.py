@@ -12,7 +12,7 @@ import click
 
 from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, read_manifest_rows
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
-from w2v_edge.cli.output import print_line, require
+from w2v_edge.cli.output import print_line, require, warn
 from w2v_edge.cli.per_file import Result, name_outputs, run_per_file
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.files import check_absent, replacing
@@ -132,7 +132,8 @@ def command(
         many = len(pairs) > 1
         prefix, where = (f"{result['path']}{x}" if many else "" for x in ("\t", ": "))
         for remark in result["remarks"]:
-            print_line(f"note: {where}{remark}")
+            # The table on stdout is for programs.
+            warn(f"{where}{remark}")
         for path in result.get("outputs", ()):
             print_line(f"{path}: {len(result['words'])} words")
         if not kinds:

@@ -201,5 +201,5 @@ def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -
     if "int8_codes_alike" in result:
         show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same")
     show(f"bundles      {'  '.join(result['bundles'])}")
-    if "picture" in result:
-        show(f"picture      {result['picture']}")
+    picture = result.get("picture", "none: pip install 'w2v-edge[report]'")
+    show(f"picture      {picture}", markup=False)

@@ -59,7 +59,7 @@ def _print_summary(manifest: Manifest, size: int) -> None:
     rows = {
         "architecture": manifest.config.get("architecture"),
         "weights": f"{manifest.precision}, for target {manifest.target}",
-        "size": f"{megabytes(size)} in {len(manifest.files) + 1} files",
+        "size": f"{megabytes(size)} in {len(manifest.files)} files and the manifest",
         "made from": (
             f"{manifest.source.name} ({manifest.source.format}), "
             f"sha256 {manifest.source.sha256[:16]}"

@@ -119,14 +119,16 @@ class Alignment:
         """Doubts about the result."""
         found = []
         if self.unaligned:
-            found.append(f"{_named(self.unaligned)} without a label have no time")
+            found.append(f"{_named(self.unaligned)} without a label: no time")
         starred = [x.word for x in self.words if any(y.index is None for y in x.labels)]
         if starred:
-            found.append(f"{_named(starred)} with characters without a label took any label's time")
-        if self.words and self.score < UNLIKELY:
+            found.append(f"{_named(starred)} with characters without a label: timed as any label")
+        # A few long words that fit by chance hold up the score of a text that was never spoken.
+        poor = sum(x.score < UNLIKELY for x in self.words)
+        if self.words and (self.score < UNLIKELY or 2 * poor > len(self.words)):
             found.append(
-                f"the text fits the audio badly (score {self.score:.2g}): check that they belong "
-                "together"
+                f"the text fits the audio badly (score {self.score:.2g}, {poor} of "
+                f"{len(self.words)} words below {UNLIKELY}): check that they belong together"
             )
         return found
 
@@ -412,4 +414,5 @@ def _is_mark(char: str) -> bool:
 def _named(words: Sequence[str]) -> str:
     """Return the number of words, and the first of them."""
     shown = " ".join(f"{word:.40}" for word in words[:MAX_NAMED])
-    return f"{len(words)} words ({shown}{' ...' if len(words) > MAX_NAMED else ''})"
+    noun = "word" if len(words) == 1 else "words"
+    return f"{len(words)} {noun} ({shown}{' ...' if len(words) > MAX_NAMED else ''})"

@@ -118,7 +118,8 @@ class QuantizationResult:
         problems = overflowing(self.ranges)[:1] + budgets.problems(self.accuracy)
         if self.speedup is not None and not self.speedup >= budgets.require_speedup:
             problems.append(
-                f"{self.speedup:.2f} times the float32 speed, {budgets.require_speedup:g} wanted"
+                f"{self.speedup:.4g} times the speed of float32 here, at least "
+                f"{budgets.require_speedup:g} wanted (--require-speedup)"
             )
         return problems
 
