@@ -153,6 +153,8 @@ def _providers(
         if row.cached and cache_key:
             folder = _cache_folder(name, compiled_key(ort, cache_key, own))
         options = row.options | (row.cached if folder else {})
+        if execution.arithmetic == "bf16":
+            options |= row.bfloat16
         values = {"threads": execution.threads, "cache": folder}
         filled = {key: value.format(**values) for key, value in options.items()}
         providers.append((row.ort_name, filled | own))
@@ -174,7 +176,8 @@ def _add_providers(
     for name, given in execution.providers:
         ort_name = TABLE[name].ort_name
         if is_plugin(ort, name):
-            add_plugin(ort, options, name, given, execution.threads)
+            bfloat16 = execution.arithmetic == "bf16"
+            add_plugin(ort, options, name, given, execution.threads, bfloat16=bfloat16)
         elif ort_name in own and name != "cpu":
             options.add_provider(ort_name, own[ort_name])
 

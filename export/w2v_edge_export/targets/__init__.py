@@ -13,7 +13,7 @@ from w2v_edge.errors import ConfigError
 CONTRIB = "com.microsoft"
 """The domain of onnxruntime's own operators."""
 
-STANDARD_PRECISIONS = ("fp32", "fp16")
+STANDARD_PRECISIONS = ("fp32", "fp16", "bf16")
 """Precisions whose graphs have standard operators only."""
 
 
