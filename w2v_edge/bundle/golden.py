@@ -9,7 +9,7 @@ and other outputs of the graphs; `context_lengths`, the valid context frames (eq
 `frame_lengths` unless the model has an adapter); `margins`, the distance of each code's
 two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
 how much they vary across frames; of PyTorch's, `features_rounding`, `context_rounding` and the
-like, how far PyTorch's own float32 deviates from float64, at most and in the median frame; and `bars`,
+like, how far PyTorch's own float32 deviates from float64, at most and in the median frame; `bars`,
 JSON text with the tolerances by precision. Programs in any language can reproduce it.
 """
 
