@@ -1,4 +1,4 @@
-"""The gate of quantized weights: speech against the reference, batches against the bundle itself.
+"""The gate of quantized weights and of bf16: speech against PyTorch, batches against the bundle.
 
 Speech keeps within the export's budgets; in a ragged batch each utterance is as it is alone.
 """
@@ -26,7 +26,6 @@ from w2v_edge.bundle.golden import (
 )
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge.providers.bfloat16 import BF16
 from w2v_edge.runtime.model import Model
 from w2v_edge_export.cases import ParityCase, more_frames
 from w2v_edge_export.gate import Gate
@@ -38,9 +37,6 @@ from w2v_edge_export.weight_quantization.accuracy import AccuracyTotals
 BATCH_TOLERANCES = {"cosine": 0.9999, "code_drift": 0.001}
 """Quantized weights, an utterance in a batch against itself alone: least cosine of a frame, and
 share of codes and best labels that may differ."""
-
-BF16_BATCH_TOLERANCES = {"cosine": 0.999, "code_drift": 0.03}
-"""The same in bf16, where each product is rounded after sums whose order depends on the shape."""
 
 WIRING_COSINE = 0.8
 """Quantized weights, least cosine of outputs without a budget, at the worst decile: their noise
@@ -54,13 +50,11 @@ OF_LABELS = {"label_drift": "max_label_change", "label_shift": "max_shift"}
 
 
 class BudgetGate(Gate):
-    """Quantized weights: speech against the reference, batches against the bundle itself."""
+    """Quantized weights or bf16: speech against the reference, batches against the bundle."""
 
     def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
         super().__init__(torch_model, bundle)
         self.totals = AccuracyTotals(torch_model.config)
-        exact_sums = self.bundle.precision != BF16
-        self.batch_tolerances = BATCH_TOLERANCES if exact_sums else BF16_BATCH_TOLERANCES
         self.graphs = ("encoder", "tokenizer") if self.tokenizes else ("encoder",)
         self._found: dict[tuple[str, ParityCase], Tensors] = {}
         stated = bundle.manifest.weight_quantization or {}
@@ -155,13 +149,11 @@ class BudgetGate(Gate):
         found = self._outputs("encoder", case)
         name = f"encoder {case.name}"
         rows = compare_all_lengths(bundle, "encoder", found, expected, name)
-        rows += compare_outputs_closely(
-            bundle, "encoder", found, expected, name, self.batch_tolerances
-        )
+        rows += compare_outputs_closely(bundle, "encoder", found, expected, name, BATCH_TOLERANCES)
         if self.tokenizes:
             codes = self._settled(self._outputs("tokenizer", case)["codes"], expected)
             lengths = expected[code_lengths(bundle)]
-            share = self.batch_tolerances["code_drift"]
+            share = BATCH_TOLERANCES["code_drift"]
             name = f"tokenizer {case.name}"
             rows.append(compare_most_codes(name, codes, expected["codes"], lengths, share))
         return rows

@@ -207,7 +207,7 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
     "--require-speedup",
     type=FiniteRange(0),
     default=1.2,
-    help="Minimum speed-up of the int8 encoder over float32, measured on this machine.",
+    help="Minimum speed-up of the int8 or bf16 encoder over float32, measured on this machine.",
 )
 @click.option(
     "--thorough",
@@ -404,13 +404,14 @@ IDLE_OPTIONS = {
     "int4": ("frontend_precision",),
     "int8": (),
 }
-"""Options without effect, by precision; --require-speedup has an effect with int8 only."""
+"""Options without effect, by precision; --require-speedup has an effect with int8 and bf16."""
 
 
 def _check_options_used(precision: str) -> None:
     """Raise a usage error for an option that has no effect with the precision."""
     context = click.get_current_context()
-    idle = IDLE_OPTIONS[precision] + (() if precision == "int8" else ("require_speedup",))
+    timed = precision in {"int8", "bf16"}
+    idle = IDLE_OPTIONS[precision] + (() if timed else ("require_speedup",))
     for name in idle:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")

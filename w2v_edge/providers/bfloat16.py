@@ -38,7 +38,7 @@ def why_float32(execution: Execution, running: ProviderInfo) -> str | None:
     if not running.bfloat16 or device != "CPU":
         name = next(name for name, row in TABLE.items() if row is running)
         where = f"provider {name!r}" + (f" on {device}" if device != "CPU" else "")
-        return f"{where} has no bfloat16 here, provider 'openvino' on the CPU has"
+        return f"{where} does not compute in bfloat16, provider 'openvino' on the CPU does"
     if not has_bfloat16():
         return f"found no bfloat16 instructions on this processor ({' or '.join(INSTRUCTIONS)})"
     return None

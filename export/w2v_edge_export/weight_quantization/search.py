@@ -228,17 +228,12 @@ class LayerSearch:
         return outcome
 
     def measure_arithmetic(self, budgets: Budgets) -> QuantizationResult:
-        """Measure the float32 graphs, in the arithmetic that the evaluator computes in.
+        """Measure the float32 graphs in the evaluator's arithmetic, and their speed over float32.
 
         Raises:
             AccuracyBudgetError: it does not hold the budgets.
         """
-        outcome = QuantizationResult(budgets, self._all({}), None, ())
-        if outcome.problems:
-            raise AccuracyBudgetError(outcome)
-        self.stages.step("timing against float32", 1)
-        encoders = (self._graph("encoder", {}) for _ in range(2))
-        return replace(outcome, speedup=self.evaluator.speedup(*encoders))
+        return self._time(QuantizationResult(budgets, self._all({}), None, ()))
 
     def _finish(self, outcome: QuantizationResult) -> QuantizationResult:
         """Measure the speed of an assignment that is within its accuracy budgets."""
@@ -249,9 +244,14 @@ class LayerSearch:
                 "no layer is left in fewer bits: the budgets leave none, or none is large enough; "
                 "no bundle was written; relax a budget, or export --precision fp32"
             )
-        self.stages.step("timing against float32", 1)
-        encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
-        outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
+        return self._time(outcome)
+
+    def _time(self, outcome: QuantizationResult) -> QuantizationResult:
+        """Measure the speed over float32, if the accuracy is within its budgets."""
+        if not outcome.problems:
+            self.stages.step("timing against float32", 1)
+            encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
+            outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
@@ -352,8 +352,7 @@ def quantize(
         return search.measure_half(budgets)
     if precision == BF16:
         stages.step("measuring in bfloat16")
-        # The speed over float32 on the same provider is reported, without a budget.
-        return search.measure_arithmetic(replace(budgets, require_speedup=0.0))
+        return search.measure_arithmetic(budgets)
     if precision == "int4":
         stages.step("rounding to 4 bits")
         four_bit = make_four_bit_candidates(parts(model), config, measuring)
