@@ -39,8 +39,8 @@ def bf16(
 
     def make(name: str, **options: Any) -> Path:
         folder = tmp_path / "bundle"
-        options = {"target": "openvino", "require_speedup": 0.0} | options
-        export(checkpoint(name), folder, precision="bf16", **options)
+        given: dict[str, Any] = {"target": "openvino", "require_speedup": 0.0} | options
+        export(checkpoint(name), folder, precision="bf16", **given)
         return folder
 
     return make
@@ -51,6 +51,13 @@ def test_other_targets_refuse_it(target: str, bf16: Callable[..., Path], tmp_pat
     """The error names the target that has it; nothing is written."""
     with pytest.raises(ConfigError, match=r"no precision 'bf16'; .* has it: openvino"):
         bf16("tiny", target=target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fixed_shapes_are_refused(bf16: Callable[..., Path], tmp_path: Path) -> None:
+    """OpenVINO's bfloat16 is less exact there; the error says what to leave out."""
+    with pytest.raises(ConfigError, match=r"'bf16' with --samples, .* leave --samples out"):
+        bf16("tiny", samples=(16_000,))
     assert not list(tmp_path.iterdir())
 
 
@@ -119,15 +126,6 @@ def test_an_export(bf16: Callable[..., Path], checkpoint: Callable[[str], Path])
     found = w2v_edge.load(folder, provider="openvino").encode(clip).context
     assert 1e-4 < np.abs(found - exact.encode(clip).context).max() < 1
     assert verify_against(exact, checkpoint("base-small")).exact
-
-
-@needs_bfloat16
-def test_fixed_shapes(bf16: Callable[..., Path]) -> None:
-    """Fixed shapes are measured with open axes and compared in each shape."""
-    folder = bf16("base-small", samples=(8_000, 16_000), batch=2)
-    model = w2v_edge.load(folder, provider="openvino")
-    assert model.precision == "bf16"
-    assert len(model.tokenize(np.full(12_000, 0.1, np.float32))) == model.manifest.shapes[1].frames
 
 
 @needs_bfloat16
