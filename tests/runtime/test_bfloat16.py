@@ -103,6 +103,19 @@ def test_the_hint_is_that_of_the_bundle(
     assert "load_config" not in exact
 
 
+def test_settings_of_the_caller_leave_the_hint(
+    bf16: Path, processor: Callable[[bool], None], sent: Callable[..., dict[str, str]]
+) -> None:
+    """The caller's `load_config` replaces single settings; OpenVINO refuses a damaged one."""
+    processor(True)
+    config = sent(bf16, load_config='{"CPU": {"NUM_STREAMS": "1"}, "GPU": {"X": "2"}}')
+    expected = {"CPU": {HINT: "bf16", "NUM_STREAMS": "1"}, "GPU": {"X": "2"}}
+    assert json.loads(config["load_config"]) == expected
+    explicit = f'{{"CPU": {{"{HINT}": "f32"}}}}'
+    assert json.loads(sent(bf16, load_config=explicit)["load_config"]) == json.loads(explicit)
+    assert sent(bf16, load_config="{damaged")["load_config"] == "{damaged"
+
+
 def test_a_processor_without_the_instructions(
     bf16: Path, processor: Callable[[bool], None], sent: Callable[..., dict[str, str]]
 ) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from w2v_edge.errors import ProviderError, one_line
+from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.table import TABLE
 
 DEVICE_TYPE = "device_type"
@@ -98,7 +99,7 @@ def add_plugin(
     assert plugin is not None
     usual = plugin.options | (plugin.bfloat16 if bfloat16 else {})
     defaults = {key: value.format(threads=threads) for key, value in usual.items()}
-    chosen = defaults | dict(given)
+    chosen = merge_options(defaults, given)
     wanted = chosen.pop(DEVICE_TYPE, None)
     kinds = [device.device.type.name for device in devices]
     if wanted is not None and wanted not in kinds:

@@ -23,6 +23,7 @@ from w2v_edge.providers.installation import (
     why_not_started,
 )
 from w2v_edge.providers.machine import device_identity
+from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.placement import Placement, check, refusal, summarise
 from w2v_edge.providers.plugins import add_plugin, is_plugin
 from w2v_edge.providers.table import TABLE
@@ -157,7 +158,7 @@ def _providers(
             options |= row.bfloat16
         values = {"threads": execution.threads, "cache": folder}
         filled = {key: value.format(**values) for key, value in options.items()}
-        providers.append((row.ort_name, filled | own))
+        providers.append((row.ort_name, merge_options(filled, own)))
     cpu = TABLE["cpu"].ort_name
     if cpu not in [name for name, _ in providers]:
         # Shape arithmetic stays on the CPU by design.
