@@ -28,10 +28,12 @@ demo: $(VENV)/.user
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-# onnxruntime-openvino and onnxruntime are one module: a venv of its own, without PyTorch.
+# onnxruntime-openvino and onnxruntime are one module: a venv of its own, without PyTorch. An export
+# in bf16 needs both: it finds the module before that of its own venv.
 test-openvino: $(VENV)/.dev $(OPENVINO)/.ready
 	$(BIN)/python -m tests.openvino.bundles $(OPENVINO)/bundles
 	W2V_EDGE_OPENVINO_BUNDLES=$(OPENVINO)/bundles $(OPENVINO)/bin/python -m pytest tests/openvino
+	PYTHONPATH=$(CURDIR)/$(OPENVINO)/alone $(BIN)/python -m pytest tests/export/test_bfloat16.py
 
 # Plugin providers beside the usual onnxruntime, in a venv of their own, without PyTorch. WebGPU needs a
 # Vulkan driver, and is skipped without one.
@@ -124,6 +126,8 @@ $(OPENVINO)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m venv $(OPENVINO)
 	$(OPENVINO)/bin/$(PIP_INSTALL) --constraint constraints.txt --editable '.[openvino,cli]' \
 		pytest hypothesis
+	$(OPENVINO)/bin/$(PIP_INSTALL) --constraint constraints.txt --no-deps --target $(OPENVINO)/alone \
+		onnxruntime-openvino
 	touch $@
 
 $(PLUGINS)/.ready: $(BIN)/python pyproject.toml constraints.txt

@@ -49,6 +49,11 @@ class Browser:
         """The bundle's manifest."""
         return self.bundle.manifest
 
+    @property
+    def precision(self) -> str:
+        """The manifest's."""
+        return self.manifest.precision
+
     def run(self, graph: str, **tensors: Array) -> dict[str, Array]:
         """Run one graph on tensors by name.
 

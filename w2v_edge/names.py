@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Preset = Literal["tutorial", "tiny", "base", "large"]
-Precision = Literal["fp32", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Kind = Literal["body", "pretraining", "ctc", "utterance", "frame", "xvector", "pooled"]
 TargetName = Literal["cpu", "coreml", "cuda", "directml", "mobile", "openvino", "qnn", "web"]
 Provider = Literal[

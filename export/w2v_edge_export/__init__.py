@@ -68,7 +68,7 @@ def export(
     frontend_precision: Literal["fp32", "int8"] = "int8",
     calibration: str | Path | None = None,
     min_cosine: float | None = None,
-    max_code_drift: float = 0.05,
+    max_code_drift: float | None = None,
     require_speedup: float = 1.2,
     max_label_change: float | None = None,
     max_shift: float | None = None,
@@ -86,7 +86,8 @@ def export(
             a file of fairseq or torchaudio.
         bundle: folder to write, atomically, together with the folder `BUNDLE-ort` that the target
             `mobile` adds.
-        precision: precision of the weights.
+        precision: precision of the weights; `bf16` for float32 weights whose products OpenVINO
+            computes in bfloat16, which is measured here.
         target: name of a target profile: `cpu`, `coreml`, `cuda`, `directml`, `mobile`, `openvino`,
             `qnn` or `web`.
         samples: fixed lengths of the waveform, padding included: each graph is written once for
@@ -131,10 +132,10 @@ def export(
         calibration: folder of speech to calibrate quantized weights on; None for the recordings in
             the package.
         min_cosine: minimum cosine of a context frame with PyTorch's, at the worst decile, from -1
-            to 1; None for 0.998, or 0.98 with int4. Not used in fp32.
-        max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1. Not used
-            in fp32.
-        require_speedup: minimum speed of the int8 encoder over float32, as a ratio, here.
+            to 1; None for 0.998, 0.999 with bf16, or 0.98 with int4. Not used in fp32.
+        max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1; None for
+            0.05, or 0.04 with bf16. Not used in fp32.
+        require_speedup: minimum speed of the int8 or bf16 encoder over float32, as a ratio, here.
         max_label_change: maximum fraction of a CTC model's best labels that change; None for any.
             Not used in fp32.
         max_shift: maximum time in milliseconds by which its labels move, at the 99th percentile;
@@ -161,6 +162,7 @@ def export(
         ParityError: the bundle differs from PyTorch; its `report` says where.
         AccuracyError: quantized weights exceed a budget.
         InputError: centroids, statistics or calibration audio that cannot be used.
+        ProviderError: bf16 cannot be computed here, for want of OpenVINO or of instructions.
         MissingExtraError: onnxruntime is not installed.
     """
     from w2v_edge_export.centroids import read_centroids
@@ -169,12 +171,15 @@ def export(
     from w2v_edge_export.standardisation import read_channel_statistics
     from w2v_edge_export.weight_quantization.search import (
         DEFAULT_COSINES,
+        DEFAULT_DRIFTS,
         Budgets,
         QuantizationOptions,
     )
 
     if min_cosine is None:
         min_cosine = DEFAULT_COSINES.get(precision, DEFAULT_COSINES["int8"])
+    if max_code_drift is None:
+        max_code_drift = DEFAULT_DRIFTS.get(precision, DEFAULT_DRIFTS["int8"])
     return export_bundle(
         checkpoint,
         bundle,

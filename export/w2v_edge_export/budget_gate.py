@@ -1,4 +1,4 @@
-"""The gate of quantized weights: speech against the reference, batches against the bundle itself.
+"""The gate of quantized weights and of bf16: speech against PyTorch, batches against the bundle.
 
 Speech keeps within the export's budgets; in a ragged batch each utterance is as it is alone.
 """
@@ -51,7 +51,7 @@ OF_LABELS = {"label_drift": "max_label_change", "label_shift": "max_shift"}
 
 
 class BudgetGate(Gate):
-    """Quantized weights: speech against the reference, batches against the bundle itself."""
+    """Quantized weights or bf16: speech against the reference, batches against the bundle."""
 
     def __init__(self, torch_model: SpeechModel, bundle: Model) -> None:
         super().__init__(torch_model, bundle)

@@ -52,6 +52,7 @@ class _OneAtATime:
         self.model = model
         self.manifest = model.manifest
         self.bundle = model.bundle
+        self.precision = model.precision
         self._large = [
             name for name, graph in self.manifest.graphs.items() if FILES["context"] in graph.data
         ]

@@ -6,6 +6,7 @@ See `w2v_edge.bundle.golden` for the contents of `golden.npz`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def write_golden(
     path: Path,
     bundle: Model | None = None,
     most_samples: int | None = None,
+    tolerances: Mapping[str, Mapping[str, float]] = TOLERANCES,
 ) -> None:
     """Run the PyTorch model on the generated clip and write inputs and outputs.
 
@@ -82,6 +84,7 @@ def write_golden(
         path: of `golden.npz`.
         bundle: its outputs are written in place of PyTorch's.
         most_samples: of the clip; None for 3.2 s.
+        tolerances: by precision.
     """
     rate = model.config.sample_rate
     clip = speech_like(SECONDS, rate)
@@ -110,7 +113,7 @@ def write_golden(
     arrays["lengths"] = lengths
     if bundle is not None:
         arrays |= _outputs(bundle, {name: arrays[name] for name in ("waveform", "lengths")})
-    arrays["bars"] = np.array(json.dumps(TOLERANCES, allow_nan=False))
+    arrays["bars"] = np.array(json.dumps(tolerances, allow_nan=False))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 

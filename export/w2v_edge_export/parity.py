@@ -7,8 +7,9 @@ run in each shape, also on a random length.
 In float32 every output is compared with the float64 reference of each utterance alone, so that a
 batch that changes a result cannot pass. Where a value is beyond the usual tolerance, PyTorch is
 also run in float32 on the same audio: a checkpoint that amplifies rounding does so in PyTorch too.
-With quantized weights, speech is compared with the reference within the export's budgets, and
-ragged batches with the bundle itself, each utterance alone.
+With quantized weights and in bf16, speech is compared with the reference within the export's
+budgets, and ragged batches with the bundle itself, each utterance alone. A bf16 bundle that is
+computed in float32, for want of bfloat16, is compared as one in float32.
 """
 
 from __future__ import annotations
@@ -24,9 +25,23 @@ from w2v_edge_export.exact_gate import ExactGate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import load_target
+from w2v_edge_export.weight_quantization.search import DEFAULT_COSINES, DEFAULT_DRIFTS, Budgets
 
 GOLDEN_TOLERANCES = {"cosine": 0.999, "code_drift": 0.02}
 """Quantized weights, another machine against the golden vectors."""
+
+WORST_FRAME, FEW_CODES = 10.0, 2.0
+"""In bf16, golden vectors over the budgets: the cosine distance of their worst frame is larger than
+at the worst decile, and the share of a few hundred codes varies."""
+
+
+def bf16_tolerances(budgets: Budgets) -> dict[str, float]:
+    """Return the tolerances in bf16 against PyTorch's golden vectors, which follow the budgets."""
+    return {
+        "cosine": 1 - WORST_FRAME * (1 - budgets.min_cosine),
+        "code_drift": FEW_CODES * budgets.max_code_drift,
+    }
+
 
 TOLERANCES: dict[str, dict[str, float]] = {
     "fp32": {
@@ -35,6 +50,7 @@ TOLERANCES: dict[str, dict[str, float]] = {
         "code_ties": MAX_TIES,
     },
     "fp16": GOLDEN_TOLERANCES,
+    "bf16": bf16_tolerances(Budgets(DEFAULT_COSINES["bf16"], DEFAULT_DRIFTS["bf16"])),
     "int8": GOLDEN_TOLERANCES,
     "int4": GOLDEN_TOLERANCES,
 }
@@ -63,7 +79,7 @@ def run_parity_gate(
         BundleIntegrityError: the weights are quantized and the manifest states no budgets.
     """
     stages = stages or Stages()
-    exact = bundle.manifest.precision == "fp32"
+    exact = bundle.precision == "fp32"
     gate = (
         ExactGate(
             torch_model, bundle, thorough=thorough, accept_ill_conditioned=accept_ill_conditioned

@@ -25,6 +25,7 @@ from w2v_edge.checkpoints.key_table import TRAINING_ONLY, Coverage
 from w2v_edge.errors import ConfigError, ParityError
 from w2v_edge.files import check_absent, check_overwritable, replacing_folder
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.providers.bfloat16 import BF16
 from w2v_edge.runtime.model import load
 from w2v_edge_export import ExportResult
 from w2v_edge_export.bundle_writer import (
@@ -40,13 +41,14 @@ from w2v_edge_export.golden import write_golden
 from w2v_edge_export.graph_passes import PassRecorder
 from w2v_edge_export.graphs import GraphAssembler
 from w2v_edge_export.language_model import check_language_model, write_language_model
+from w2v_edge_export.measuring import measuring_execution, measuring_provider
 from w2v_edge_export.ort_format import (
     check_ort_size,
     is_ort_file,
     ort_folder,
     write_ort_format,
 )
-from w2v_edge_export.parity import run_parity_gate
+from w2v_edge_export.parity import TOLERANCES, bf16_tolerances, run_parity_gate
 from w2v_edge_export.parity_report import ParityReport
 from w2v_edge_export.parts import lower_parts, trace_parts
 from w2v_edge_export.selection import EVERYTHING, Selection, read_source, select, with_layers
@@ -124,6 +126,8 @@ def export_bundle(
     stages, output = stages or Stages(), Path(output)
     options = quantization or QuantizationOptions()
     profile = _profile(target, precision, samples, batch)
+    measuring_execution(precision)
+    open_bundle = partial(load, provider=measuring_provider(precision))
     names = [x for x in STAGES if x != "quantize" or precision != "fp32"]
     stages.weights = {x: STAGES[x] for x in names if x != "ORT format" or profile.ort_format}
     with _publishing(output, profile, force=force) as (folder, beside):
@@ -167,15 +171,19 @@ def export_bundle(
         info = _source_info(source)
         with stages.stage("golden vectors"):
             write_manifest(described(files=measure_files(folder), source=info), folder)
-            with load(folder) as bundle:
+            with open_bundle(folder) as bundle:
                 most = bundle.manifest.most_samples
-                write_golden(model, folder / GOLDEN, None if quantized is None else bundle, most)
+                own = None if precision in {"fp32", BF16} else bundle
+                tolerances = dict(TOLERANCES)
+                if precision == BF16:
+                    tolerances[BF16] = bf16_tolerances(options.budgets)
+                write_golden(model, folder / GOLDEN, own, most, tolerances)
                 if lm is not None:
                     remarks = (*info.remarks, *check_language_model(bundle, lm))
                     info = replace(info, remarks=remarks)
             manifest = described(files=measure_files(folder), source=info)
             write_manifest(manifest, folder)
-        with stages.stage("compare"), load(folder) as bundle:
+        with stages.stage("compare"), open_bundle(folder) as bundle:
             report = run_parity_gate(
                 model,
                 bundle,
@@ -231,10 +239,12 @@ def _profile(target: str, precision: str, samples: Sequence[int], batch: int | N
         )
     fixed = profile.fixed()
     if samples and precision not in fixed.precisions:
+        why = "it takes operators beyond the standard's"
+        if precision == BF16:
+            why = "OpenVINO's bfloat16 is less exact there than the budgets allow"
         raise ConfigError(
-            f"target {target!r} has no precision {precision!r} with --samples, since it takes "
-            f"operators beyond the standard's; choose: {', '.join(fixed.precisions)}, or leave "
-            "--samples out"
+            f"target {target!r} has no precision {precision!r} with --samples, since {why}; "
+            f"choose: {', '.join(fixed.precisions)}, or leave --samples out"
         )
     if profile.shapes == "fixed" and not samples:
         raise ConfigError(

@@ -138,7 +138,7 @@ def test_subtitles_keep_their_text(
     out = tmp_path / "out"
     outcome = w2v_edge("align", ctc_bundle, recording, old, "--srt", "-o", out)
     assert outcome.code == 0
-    assert "1 subtitles without a word that has a time" in outcome.out
+    assert "1 subtitles without a word that has a time" in outcome.err
     written = (out / "speech.srt").read_text(encoding="utf-8")
     assert re.sub(r"[\d:,]+ --> .*", "", written) == re.sub(r"[\d:,]+ --> .*", "", content)
     events = pysubs2.load(str(out / "speech.srt"))

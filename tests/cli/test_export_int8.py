@@ -224,6 +224,7 @@ def test_verify_finds_other_weights(
         ("--min-cosine", "0.9"),
         ("--precision", "fp16", "--frontend-precision", "fp32"),
         ("--precision", "int4", "--require-speedup", "2"),
+        ("--precision", "bf16", "--frontend-precision", "fp32"),
     ],
 )
 def test_an_option_without_effect_is_refused(

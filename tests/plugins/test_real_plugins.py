@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import w2v_edge
 from w2v_edge import data
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ProviderError
+from w2v_edge.providers.bfloat16 import has_bfloat16
+from w2v_edge.providers.plugins import load_plugin
 from w2v_edge.providers.table import TABLE
 
 BUNDLES = "W2V_EDGE_OPENVINO_BUNDLES"
@@ -27,18 +32,47 @@ def _folder(provider: str) -> Path:
     return Path(os.environ[BUNDLES]) / "tiny-openvino"
 
 
+def _openvino_folder() -> Path:
+    folder = _folder("openvino")
+    try:
+        load_plugin(onnxruntime, "openvino")
+    except ProviderError as error:
+        if "finds no device" not in str(error):
+            raise
+        pytest.skip(f"OpenVINO's plugin serves Intel's processors only: {error}")
+    return folder
+
+
 def test_openvino_reproduces_golden_vectors() -> None:
     """In float32, although the library's own default is bf16 where the processor has it."""
-    with w2v_edge.load(_folder("openvino"), provider="openvino") as model:
+    with w2v_edge.load(_openvino_folder(), provider="openvino") as model:
         rows, _ = check_golden(model)
         assert [row for row in rows if not row.ok] == []
         for placement in model.placement.values():
             assert set(placement.nodes or {}) == {TABLE["openvino"].ort_name}
 
 
+@pytest.mark.skipif(
+    not has_bfloat16(), reason="this processor has neither avx512_bf16 nor amx_bf16"
+)
+def test_openvino_in_bfloat16(tmp_path: Path, reseal: Callable[..., None]) -> None:
+    """A bundle in bf16 is computed in bfloat16, within its tolerances."""
+    exact = _openvino_folder()
+    shutil.copytree(exact, tmp_path / "bf16")
+    reseal(tmp_path / "bf16", precision="bf16")
+    with w2v_edge.load(tmp_path / "bf16", provider="openvino") as model:
+        assert model.precision == "bf16"
+        rows, _ = check_golden(model)
+        assert [row for row in rows if not row.ok] == []
+        clip = data.clips(16_000)["en-activated"]
+        expected = w2v_edge.load(exact).encode(clip).context
+        assert np.abs(model.encode(clip).context - expected).max() > 1e-4 * expected.std()
+
+
 def test_a_kind_of_device_that_is_not_there() -> None:
     """The option `device_type` chooses among the devices that the library lists."""
-    model = w2v_edge.load(_folder("openvino"), provider=("openvino", {"device_type": "NPU"}))
+    folder = _openvino_folder()
+    model = w2v_edge.load(folder, provider=("openvino", {"device_type": "NPU"}))
     with pytest.raises(ProviderError, match=r"found devices of type CPU.*, expected NPU"):
         model.prepare("encoder")
 

@@ -1,15 +1,15 @@
 """Golden vectors: outputs for a generated clip, stored at export, to check a bundle without torch.
 
-In float32 they are PyTorch's outputs; with quantized weights, the bundle's own on the exporting
-machine, once they are within the budgets against PyTorch.
+In float32 and bf16 they are PyTorch's outputs; with quantized weights, the bundle's own on the
+exporting machine, once they are within the budgets against PyTorch.
 
 `golden.npz` holds, for a padded batch of two (the second ends early, over garbage): the inputs
 `waveform` and `lengths`; the expected `features`, `context`, `frame_lengths`, `codes`, `vectors`
 and other outputs of the graphs; `context_lengths`, the valid context frames (equal to
 `frame_lengths` unless the model has an adapter); `margins`, the distance of each code's
 two best logits in standard deviations of all logits; `features_std`, `context_std` and the like,
-how much they vary across frames; in float32 `features_rounding`, `context_rounding` and the like,
-how far PyTorch's own float32 deviates from float64, at most and in the median frame; and `bars`,
+how much they vary across frames; of PyTorch's, `features_rounding`, `context_rounding` and the
+like, how far PyTorch's own float32 deviates from float64, at most and in the median frame; `bars`,
 JSON text with the tolerances by precision. Programs in any language can reproduce it.
 """
 
@@ -54,13 +54,18 @@ class GraphRunner(Protocol):
         """The bundle on disk."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """The precision that its graphs are computed in."""
+        ...
+
     def run(self, graph: str, **tensors: npt.NDArray[Any]) -> Arrays:
         """Run one graph on tensors by name."""
         ...
 
 
 def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
-    """Run every graph of a bundle on its golden clip and compare.
+    """Run every graph of a bundle on its golden clip and compare, as its precision here allows.
 
     Raises:
         BundleIntegrityError: `golden.npz` is missing, damaged or not of this model.
@@ -68,7 +73,7 @@ def check_golden(model: GraphRunner) -> tuple[list[Deviation], CodeAgreement]:
     golden = read_golden(model)
     agreement = CodeAgreement()
     try:
-        tolerances = json.loads(str(golden["bars"]))[model.manifest.precision]
+        tolerances = json.loads(str(golden["bars"]))[model.precision]
         if "cosine" in tolerances:
             return compare_closely(model, golden, tolerances, agreement), agreement
         return compare_graphs(model, golden, "golden", agreement), agreement

@@ -249,7 +249,8 @@ class Manifest:
 
     Attributes:
         config: the model's configuration, as in its checkpoint.
-        precision: precision of the weights; waveforms and outputs are always float32.
+        precision: precision of the weights, or `bf16` for float32 weights whose products OpenVINO
+            computes in bfloat16; waveforms and outputs are always float32.
         target: the target profile that the graphs were exported for.
         sample_rate: sample rate of the waveform, in Hz.
         hop, receptive_field, left_padding, right_padding, min_samples: in samples.
@@ -278,7 +279,7 @@ class Manifest:
         shapes: lengths of all axes, the shortest first, each with graphs of its own; empty for
             graphs with open axes.
         weight_quantization: budgets, measurements, and each layer's precision and noise; None in
-            float32.
+            float32, and without layers in bf16.
     """
 
     format_version: int

@@ -53,12 +53,16 @@ def _print(manifest: Manifest, states: dict[str, str], size: int, *, operators: 
     print_source(manifest.source)
 
 
+def _precision(manifest: Manifest) -> str:
+    return "fp32, computed in bf16" if manifest.precision == "bf16" else manifest.precision
+
+
 def _print_summary(manifest: Manifest, size: int) -> None:
     codebook = manifest.codebook
     rate = manifest.sample_rate
     rows = {
         "architecture": manifest.config.get("architecture"),
-        "weights": f"{manifest.precision}, for target {manifest.target}",
+        "weights": f"{_precision(manifest)}, for target {manifest.target}",
         "size": f"{megabytes(size)} in {len(manifest.files)} files and the manifest",
         "made from": (
             f"{manifest.source.name} ({manifest.source.format}), "

@@ -22,6 +22,9 @@ ProviderChoice = str | tuple[str, Mapping[str, Any]]
 
 Spinning = Literal["always", "in_runs", "never"]
 
+Arithmetic = Literal["f32", "bf16"]
+"""OpenVINO's names of the types that float32 graphs are computed in."""
+
 MAX_THREADS = 1024
 
 
@@ -37,6 +40,7 @@ class Execution:
         spinning: when idle threads spin; see `Tuning`.
         block_base: how an operator's work is split among threads; see `Tuning`.
         kleidiai: whether Arm's KleidiAI kernels are used where there are any; see `Tuning`.
+        arithmetic: `bf16` for float32 graphs that OpenVINO computes in bfloat16.
     """
 
     providers: tuple[tuple[str, dict[str, str]], ...]
@@ -46,6 +50,7 @@ class Execution:
     spinning: Spinning = "always"
     block_base: int = 0
     kleidiai: bool = True
+    arithmetic: Arithmetic = "f32"
 
     @property
     def provider(self) -> str:

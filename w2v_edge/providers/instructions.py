@@ -11,6 +11,8 @@ USES = {
     "avx512_vnni": "int8",
     "avx_vnni": "int8",
     "amx_int8": "int8",
+    "avx512_bf16": "bf16, by OpenVINO",
+    "amx_bf16": "bf16, by OpenVINO",
     "asimddp": "int8",
     "i8mm": "int8",
     "sve": "float32",

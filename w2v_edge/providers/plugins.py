@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from w2v_edge.errors import ProviderError, one_line
+from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.table import TABLE
 
 DEVICE_TYPE = "device_type"
@@ -73,7 +74,13 @@ def load_plugin(ort: ModuleType, provider: str) -> Sequence[Any]:
 
 
 def add_plugin(
-    ort: ModuleType, options: Any, provider: str, given: Mapping[str, str], threads: int
+    ort: ModuleType,
+    options: Any,
+    provider: str,
+    given: Mapping[str, str],
+    threads: int,
+    *,
+    bfloat16: bool = False,
 ) -> None:
     """Add a provider to the options of a session, on the first device of the wanted kind.
 
@@ -83,14 +90,16 @@ def add_plugin(
         provider: its name in the table.
         given: the caller's options.
         threads: intra-op threads.
+        bfloat16: compute float32 graphs in bfloat16, if it can.
 
     Raises:
         ProviderError: as for `load_plugin`; or no device is of the wanted kind.
     """
     devices, plugin = load_plugin(ort, provider), TABLE[provider].plugin
     assert plugin is not None
-    defaults = {key: value.format(threads=threads) for key, value in plugin.options.items()}
-    chosen = defaults | dict(given)
+    usual = plugin.options | (plugin.bfloat16 if bfloat16 else {})
+    defaults = {key: value.format(threads=threads) for key, value in usual.items()}
+    chosen = merge_options(defaults, given)
     wanted = chosen.pop(DEVICE_TYPE, None)
     kinds = [device.device.type.name for device in devices]
     if wanted is not None and wanted not in kinds:

@@ -23,6 +23,7 @@ from w2v_edge.providers.installation import (
     why_not_started,
 )
 from w2v_edge.providers.machine import device_identity
+from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.placement import Placement, check, refusal, summarise
 from w2v_edge.providers.plugins import add_plugin, is_plugin
 from w2v_edge.providers.table import TABLE
@@ -153,9 +154,11 @@ def _providers(
         if row.cached and cache_key:
             folder = _cache_folder(name, compiled_key(ort, cache_key, own))
         options = row.options | (row.cached if folder else {})
+        if execution.arithmetic == "bf16":
+            options |= row.bfloat16
         values = {"threads": execution.threads, "cache": folder}
         filled = {key: value.format(**values) for key, value in options.items()}
-        providers.append((row.ort_name, filled | own))
+        providers.append((row.ort_name, merge_options(filled, own)))
     cpu = TABLE["cpu"].ort_name
     if cpu not in [name for name, _ in providers]:
         # Shape arithmetic stays on the CPU by design.
@@ -174,7 +177,8 @@ def _add_providers(
     for name, given in execution.providers:
         ort_name = TABLE[name].ort_name
         if is_plugin(ort, name):
-            add_plugin(ort, options, name, given, execution.threads)
+            bfloat16 = execution.arithmetic == "bf16"
+            add_plugin(ort, options, name, given, execution.threads, bfloat16=bfloat16)
         elif ort_name in own and name != "cpu":
             options.add_provider(ort_name, own[ort_name])
 

@@ -19,12 +19,14 @@ class Plugin:
         module: its module, with `get_library_path()`.
         options: default options; `{threads}` stands for the number of threads, and `device_type`
             for the kind of device.
+        bfloat16: options that replace them to compute in bfloat16.
         without_device: what to do if it serves no device.
     """
 
     package: str
     module: str
     options: dict[str, str] = field(default_factory=dict)
+    bfloat16: dict[str, str] = field(default_factory=dict)
     without_device: str = "check the driver"
 
 
@@ -37,6 +39,7 @@ class ProviderInfo:
         wheel: distribution that contains it; empty if none does.
         install: instruction to install it.
         options: default options; `{threads}` stands for the number of threads.
+        bfloat16: options that make it compute float32 graphs in bfloat16; empty if none does.
         cached: options that cache compiled graphs in the folder `{cache}`.
         tunable: options that `w2v-edge tune` tries, with their values; none makes results less
             exact.
@@ -56,6 +59,7 @@ class ProviderInfo:
     wheel: str
     install: str
     options: dict[str, str] = field(default_factory=dict)
+    bfloat16: dict[str, str] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
     tunable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     device: str = "cpu"
@@ -70,6 +74,12 @@ class ProviderInfo:
 
 def _wheel(name: str) -> str:
     return f"in an environment without onnxruntime run: pip install '{name}'"
+
+
+def _openvino_config(**of_cpu: str) -> str:
+    """Return the option `load_config`, with the braces of JSON doubled, for `str.format`."""
+    inner = ", ".join(f'"{key}": "{value}"' for key, value in of_cpu.items())
+    return f'{{{{"CPU": {{{{{inner}}}}}}}}}'
 
 
 TABLE: dict[str, ProviderInfo] = {
@@ -133,6 +143,8 @@ TABLE: dict[str, ProviderInfo] = {
             "precision": "FP32",
             "num_of_threads": "{threads}",
         },
+        # It has precedence over `precision`.
+        bfloat16={"load_config": _openvino_config(INFERENCE_PRECISION_HINT="bf16")},
         batch_seconds=CPU_BATCH_SECONDS,
         group_seconds=CPU_GROUP_SECONDS,
         plugin=Plugin(
@@ -141,9 +153,18 @@ TABLE: dict[str, ProviderInfo] = {
             # It ignores the options above.
             options={
                 "device_type": "CPU",
-                "load_config": '{{"CPU": {{"INFERENCE_PRECISION_HINT": "f32", '
-                '"INFERENCE_NUM_THREADS": "{threads}"}}}}',
+                "load_config": _openvino_config(
+                    INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS="{threads}"
+                ),
             },
+            bfloat16={
+                "load_config": _openvino_config(
+                    INFERENCE_PRECISION_HINT="bf16", INFERENCE_NUM_THREADS="{threads}"
+                ),
+            },
+            # Its library passes over every device whose vendor is not Intel.
+            without_device="it serves Intel's devices only: on others, "
+            + _wheel("w2v-edge[openvino]"),
         ),
     ),
     "coreml": ProviderInfo(

@@ -67,6 +67,11 @@ class Graphs:
         return self.session.execution.provider
 
     @property
+    def precision(self) -> str:
+        """The precision computed in: the manifest's, but fp32 for bf16 without bfloat16 here."""
+        return self.session.precision
+
+    @property
     def threads(self) -> int:
         """Intra-op threads."""
         return self.session.execution.threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from w2v_edge.providers import (
     profiled,
     usable_cores,
 )
+from w2v_edge.providers.bfloat16 import BF16, choose_arithmetic
 from w2v_edge.providers.placement import sample_inputs
 from w2v_edge.runtime import forking
 from w2v_edge.runtime.inputs import check_inputs
@@ -79,6 +80,9 @@ class Session:
             execution: provider, threads and options to run with.
         """
         self.bundle = bundle
+        if bundle.manifest.precision == BF16:
+            arithmetic = choose_arithmetic(execution, execution.info)
+            execution = replace(execution, arithmetic=arithmetic)
         self.execution = execution
         self._closed = False
         self._start()
@@ -95,6 +99,12 @@ class Session:
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
+
+    @property
+    def precision(self) -> str:
+        """The precision computed in: the manifest's, but fp32 for bf16 without bfloat16 here."""
+        stated = self.manifest.precision
+        return "fp32" if stated == BF16 and self.execution.arithmetic != BF16 else stated
 
     @property
     def placement(self) -> dict[str, Placement]:
@@ -314,6 +324,9 @@ class Session:
             placement = Placement(tuple(session.get_providers()))
         outputs = self.manifest.graphs[graph].outputs
         provider = self.execution.running(session.get_providers())
+        if self.execution.arithmetic == BF16 and provider is not self.execution.info:
+            # It fell back: this graph is computed in float32, with a warning.
+            choose_arithmetic(self.execution, provider)
         limit = 1 if provider.serial else max(1, usable_cores() // self.execution.threads)
         slots = self._slots.setdefault(provider.ort_name, threading.BoundedSemaphore(limit))
         names = [output.name for output in outputs]

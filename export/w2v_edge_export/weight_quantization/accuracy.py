@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from w2v_edge.audio import Waveform
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.head_config import LOGITS, CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
-from w2v_edge.providers import choose, open_session
+from w2v_edge.providers import Execution, open_session
 from w2v_edge_export import reference
 from w2v_edge_export.bundle_writer import DataWriter
 from w2v_edge_export.reference import Reference
@@ -75,10 +75,14 @@ class AccuracyEvaluator:
         waveforms: audio, (samples,) each.
         references: PyTorch results of each waveform.
         speed_waveform: audio that speed is measured on.
+        execution: how the graphs are run.
     """
 
-    def __init__(self, model: SpeechModel, waveforms: Sequence[Waveform], hop: int) -> None:
+    def __init__(
+        self, model: SpeechModel, waveforms: Sequence[Waveform], hop: int, execution: Execution
+    ) -> None:
         self.config = model.config
+        self.execution = execution
         self.waveforms = waveforms
         self.references = [reference.encode(model, x) for x in waveforms]
         audio = np.concatenate(waveforms)
@@ -86,7 +90,7 @@ class AccuracyEvaluator:
 
     def tokenizer(self, graph: ir.Model) -> Accuracy:
         """Measure codes alone."""
-        session = _OpenedGraph(graph)
+        session = _OpenedGraph(graph, self.execution)
         totals = AccuracyTotals(self.config)
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             totals.add_codes(session(waveform)["codes"], expected)
@@ -94,8 +98,8 @@ class AccuracyEvaluator:
 
     def measure(self, encoder: ir.Model, tokenizer: ir.Model | None) -> Accuracy:
         """Measure features, context, labels, and codes where the model has a tokenizer."""
-        encode = _OpenedGraph(encoder)
-        tokenize = None if tokenizer is None else _OpenedGraph(tokenizer)
+        encode = _OpenedGraph(encoder, self.execution)
+        tokenize = None if tokenizer is None else _OpenedGraph(tokenizer, self.execution)
         totals = AccuracyTotals(self.config)
         for waveform, expected in zip(self.waveforms, self.references, strict=True):
             totals.add_values(encode(waveform), expected)
@@ -105,7 +109,7 @@ class AccuracyEvaluator:
 
     def magnitudes(self, encoder: ir.Model, names: Sequence[str]) -> dict[str, float]:
         """Return the largest magnitude of each of some outputs of an encoder, at full volume."""
-        session = _OpenedGraph(encoder)
+        session = _OpenedGraph(encoder, self.execution)
         largest = dict.fromkeys(names, 0.0)
         for waveform in self.waveforms:
             found = session(waveform / max(float(np.abs(waveform).max()), 1e-6))
@@ -115,8 +119,12 @@ class AccuracyEvaluator:
         return largest
 
     def speedup(self, slow: ir.Model, fast: ir.Model) -> float:
-        """Return how many times faster one encoder is: medians of rounds in shuffled order."""
-        sides = {"slow": _OpenedGraph(slow), "fast": _OpenedGraph(fast)}
+        """Return how many times faster one encoder is: medians of rounds in shuffled order.
+
+        The slow one is computed in float32.
+        """
+        exactly = replace(self.execution, arithmetic="f32")
+        sides = {"slow": _OpenedGraph(slow, exactly), "fast": _OpenedGraph(fast, self.execution)}
         times: dict[str, list[float]] = {name: [] for name in sides}
         order = list(sides)
         rng = random.Random(0)  # noqa: S311 - an order of runs, no secret
@@ -222,11 +230,10 @@ def worst_decile(cosines: Iterable[npt.NDArray[np.float64]]) -> float:
 class _OpenedGraph:
     """A graph opened as the runtime opens it, with the same threads."""
 
-    def __init__(self, graph: ir.Model) -> None:
+    def __init__(self, graph: ir.Model, execution: Execution) -> None:
         with tempfile.TemporaryDirectory() as folder:
             DataWriter(Path(folder)).externalise(graph)
             ir.save(graph, Path(folder) / "graph.onnx")
-            execution = choose("cpu", None, allow_fallback=False)
             self.session = open_session(Path(folder) / "graph.onnx", execution)
         self.names = [x.name for x in self.session.get_outputs()]
 

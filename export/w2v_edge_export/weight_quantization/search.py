@@ -14,7 +14,9 @@ from w2v_edge.errors import AccuracyError, ConfigError
 from w2v_edge.model.config import ModelConfig
 from w2v_edge.model.head_config import CtcHeadConfig
 from w2v_edge.model.speech_model import SpeechModel
+from w2v_edge.providers.bfloat16 import BF16
 from w2v_edge_export.graphs import GraphAssembler
+from w2v_edge_export.measuring import measuring_execution
 from w2v_edge_export.parts import lower_part, lower_parts, parts
 from w2v_edge_export.stages import Stages
 from w2v_edge_export.targets import Target
@@ -32,7 +34,9 @@ FRONTEND = "frontend."
 
 LARGEST_SHOWN = 20
 
-DEFAULT_COSINES = {"fp16": 0.998, "int8": 0.998, "int4": 0.98}
+DEFAULT_COSINES = {"fp16": 0.998, "bf16": 0.999, "int8": 0.998, "int4": 0.98}
+
+DEFAULT_DRIFTS = {"fp16": 0.05, "bf16": 0.04, "int8": 0.05, "int4": 0.05}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Budgets:
     """
 
     min_cosine: float = DEFAULT_COSINES["int8"]
-    max_code_drift: float = 0.05
+    max_code_drift: float = DEFAULT_DRIFTS["int8"]
     require_speedup: float = 1.2
     max_label_change: float | None = None
     max_shift: float | None = None
@@ -224,6 +228,14 @@ class LayerSearch:
             raise AccuracyBudgetError(outcome)
         return outcome
 
+    def measure_arithmetic(self, budgets: Budgets) -> QuantizationResult:
+        """Measure the float32 graphs in the evaluator's arithmetic, and their speed over float32.
+
+        Raises:
+            AccuracyBudgetError: it does not hold the budgets.
+        """
+        return self._time(QuantizationResult(budgets, self._all({}), None, ()))
+
     def _finish(self, outcome: QuantizationResult) -> QuantizationResult:
         """Measure the speed of an assignment that is within its accuracy budgets."""
         if outcome.problems:
@@ -233,9 +245,14 @@ class LayerSearch:
                 "no layer is left in fewer bits: the budgets leave none, or none is large enough; "
                 "no bundle was written; relax a budget, or export --precision fp32"
             )
-        self.stages.step("timing against float32", 1)
-        encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
-        outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
+        return self._time(outcome)
+
+    def _time(self, outcome: QuantizationResult) -> QuantizationResult:
+        """Measure the speed over float32, if the accuracy is within its budgets."""
+        if not outcome.problems:
+            self.stages.step("timing against float32", 1)
+            encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
+            outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
         if outcome.problems:
             raise AccuracyBudgetError(outcome)
         return outcome
@@ -317,21 +334,26 @@ def quantize(
     options: QuantizationOptions,
     stages: Stages,
 ) -> QuantizationResult:
-    """Quantize the weights of a model as far as the budgets allow.
+    """Quantize the weights of a model as far as the budgets allow; in bf16, measure alone.
 
     Raises:
         AccuracyError: no assignment is within the budgets; nothing was written.
         InputError: calibration audio that cannot be used.
+        ProviderError: the precision cannot be computed here.
     """
     config, budgets = model.config, options.budgets
     calibrating, measuring = calibration_audio(
         options.calibration, config.sample_rate, config.geometry
     )
-    evaluator = AccuracyEvaluator(model, measuring, config.geometry.hop)
+    execution = measuring_execution(precision)
+    evaluator = AccuracyEvaluator(model, measuring, config.geometry.hop, execution)
     search = LayerSearch(config, target, traced, evaluator, stages)
     if precision == "fp16":
         stages.step("measuring the range of every value")
         return search.measure_half(budgets)
+    if precision == BF16:
+        stages.step("measuring in bfloat16")
+        return search.measure_arithmetic(budgets)
     if precision == "int4":
         stages.step("rounding to 4 bits")
         four_bit = make_four_bit_candidates(parts(model), config, measuring)

@@ -15,9 +15,10 @@ from w2v_edge.bundle import Manifest
 from w2v_edge.errors import InputError
 from w2v_edge.latency.measure.inputs import Speech
 from w2v_edge.latency.measure.plan import NamedBundle
+from w2v_edge.providers.bfloat16 import BF16
 from w2v_edge.runtime.window import Window
 
-EXACTNESS = ("fp32", "fp16", "int8", "int4")
+EXACTNESS = ("fp32", "fp16", "bf16", "int8", "int4")
 """Precisions, the most exact one first."""
 
 EXCERPT_S = 10.0
@@ -105,9 +106,16 @@ def _exactness(one: NamedBundle) -> int:
     return EXACTNESS.index(precision) if precision in EXACTNESS else len(EXACTNESS)
 
 
+def _load(one: NamedBundle) -> w2v_edge.Model:
+    """Load a bundle; one in bf16 on OpenVINO, if it is here, since others compute it exactly."""
+    if one.bundle.manifest.precision != BF16:
+        return w2v_edge.load(one.bundle.folder)
+    return w2v_edge.load(one.bundle.folder, provider="openvino", allow_fallback=True)
+
+
 def _whole(one: NamedBundle, graph: str, excerpts: Sequence[Waveform]) -> list[Outputs]:
     """Return codes or context (frames, ...) of each excerpt."""
-    model = w2v_edge.load(one.bundle.folder)
+    model = _load(one)
     if graph == "tokenizer":
         return [model.tokenize(x) for x in excerpts]
     return [model.encode(x).context for x in excerpts]
@@ -117,7 +125,7 @@ def _streamed(
     one: NamedBundle, graph: str, excerpts: Sequence[Waveform], window: tuple[float, ...]
 ) -> list[Outputs]:
     """Return codes or context (frames, ...) of each excerpt as a stream of its own."""
-    model = w2v_edge.load(one.bundle.folder)
+    model = _load(one)
     running = "running" if "statistics" in model.manifest.graphs else None
     attention: Window | bool = Window(*window) if window else True
     made: list[Outputs] = []
