@@ -224,7 +224,7 @@ def test_a_checkpoint_that_is_no_file(w2v_edge: Verb, refused: Verb, path: str) 
 def test_inspect_shows_what_is_inside(
     w2v_edge: Verb, bundle: Verb, ctc_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Graphs, tensors with their axes, opset, files and parity fit 80 columns; operators on request.
+    """Graphs, tensors with axes, opset, files and parity fit 80 columns; operators on request.
 
     Nothing is said of codes that a model does not have.
     """

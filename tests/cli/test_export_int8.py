@@ -74,6 +74,8 @@ def test_export_to_int8(w2v_edge: Verb, checkpoint: Verb, tmp_path: Path) -> Non
         "code drift",
         "times float32",
         "within the budgets in",
+        "1 - cosine",
+        "share of codes",
         "ckpt-int8: verified",
     ):
         assert word in outcome.out, word

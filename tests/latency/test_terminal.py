@@ -8,8 +8,9 @@ import io
 from rich.console import Console
 
 from tests.latency import reports
+from w2v_edge.latency.report.main_tables import main_tables
 from w2v_edge.latency.report.records import BenchmarkReport
-from w2v_edge.latency.report.tables import main_tables, tables
+from w2v_edge.latency.report.tables import tables
 from w2v_edge.latency.report.terminal import print_report
 from w2v_edge.latency.report.wording import failures, speedups, unstable
 

@@ -11,15 +11,16 @@ from click.core import ParameterSource
 from w2v_edge import strict
 from w2v_edge.bundle import Bundle, read_manifest
 from w2v_edge.cli.export_output import (
+    print_folders,
     print_language_model,
     print_quantization,
     print_recorder,
     print_report,
     print_source,
 )
+from w2v_edge.cli.layer_types import LayerNumber, Mix
 from w2v_edge.cli.options import (
     FiniteRange,
-    ListOf,
     Milliseconds,
     force_option,
     head_option,
@@ -29,38 +30,12 @@ from w2v_edge.cli.options import (
     verb,
 )
 from w2v_edge.cli.output import (
-    megabytes,
     print_json,
     print_line,
     require,
     stages,
 )
 from w2v_edge.names import Pooling, Precision, TargetName
-
-
-class _LayerNumber(click.ParamType[int | str]):
-    """The number of a layer, or `all`."""
-
-    name = "integer or all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        return "all" if value == "all" else click.INT.convert(value, param, ctx)
-
-
-class _Mix(click.ParamType[tuple[int | str, ...]]):
-    """Layers whose outputs are averaged, such as `mean:11,14,16`."""
-
-    name = "mean:layers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int | str, ...]:
-        kind, _, layers = str(value).partition(":")
-        if kind != "mean" or not layers:
-            self.fail(f"expected mean:LAYERS, such as mean:6,9 or mean:all, found {value}")
-        return ListOf(_LayerNumber()).convert(layers, param, ctx)
 
 
 @verb("export", short_help="Export a checkpoint to a verified bundle.")
@@ -90,7 +65,7 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
 )
 @list_option(
     "--layers",
-    of=_LayerNumber(),
+    of=LayerNumber(),
     unique=False,
     help="Also export the outputs of these layers, such as 6,9,12; 0 is the first layer's input.",
 )
@@ -112,7 +87,7 @@ class _Mix(click.ParamType[tuple[int | str, ...]]):
 )
 @click.option(
     "--mix",
-    type=_Mix(),
+    type=Mix(),
     help="Also export the mean of these layers' outputs, such as mean:11,14,16 or mean:all.",
 )
 @click.option(
@@ -369,17 +344,9 @@ def command(
     print_line(manifest.decisions)
     print_source(manifest.source)
     print_language_model(manifest)
-    _print_folders(Bundle(output, manifest), beside)
+    print_folders(Bundle(output, manifest), beside)
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
     print_line(f"took {sum(seconds.values()):.1f} s: {parts}")
-
-
-def _print_folders(bundle: Bundle, beside: Path | None) -> None:
-    """Print the sizes of a bundle and of the same in ORT format, if there is one."""
-    print_line(f"{bundle.folder}: verified, {megabytes(bundle.size)}")
-    if beside is not None:
-        size = sum(path.stat().st_size for path in beside.iterdir())
-        print_line(f"{beside}: the same in ORT format, {megabytes(size)}")
 
 
 def _layer_numbers(layers: tuple[int | Literal["all"], ...]) -> list[int] | Literal["all"]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from w2v_edge.bundle import Manifest, SourceInfo
+from w2v_edge.bundle import Bundle, Manifest, SourceInfo
 from w2v_edge.cli.output import megabytes, print_comparison, print_line, print_table
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ def print_language_model(manifest: Manifest) -> None:
         f"language model: {info.name}, {megabytes(size)}, alpha {info.alpha:g}, beta "
         f"{info.beta:g}, licence: {licence}"
     )
+
+
+def print_folders(bundle: Bundle, beside: Path | None) -> None:
+    """Print the sizes of a bundle and of the same in ORT format, if there is one."""
+    print_line(f"{bundle.folder}: verified, {megabytes(bundle.size)}")
+    if beside is not None:
+        size = sum(path.stat().st_size for path in beside.iterdir())
+        print_line(f"{beside}: the same in ORT format, {megabytes(size)}")
 
 
 def print_recorder(recorder: PassRecorder) -> None:

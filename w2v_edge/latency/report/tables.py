@@ -87,62 +87,13 @@ def tables(report: BenchmarkReport, *, intervals: bool = False) -> tuple[Table, 
         _cold(report),
         _memory(report),
         _storage(report),
-        _streaming(report, intervals),
-        _limit(report),
-        _operators(report),
+        streaming_table(report, intervals),
+        limit_table(report),
+        operators_table(report),
         _placement(report),
         _bundles(report),
     )
     return tuple(table for table in made if table.rows)
-
-
-def main_tables(report: BenchmarkReport) -> tuple[Table, ...]:
-    """Return what most readers need: latency, start, memory, and what was asked for by options."""
-    made = (
-        _latency(report),
-        _start_and_memory(report),
-        _streaming(report, intervals=False),
-        _limit(report),
-        _operators(report),
-    )
-    return tuple(table for table in made if table.rows)
-
-
-def _latency(report: BenchmarkReport) -> Table:
-    rows = []
-    for label, result, s in _summaries(report):
-        key = KEY_METRICS[result.case.scenario]
-        tails = {"p90": s.p90_ms, "p99": s.p99_ms}
-        rows.append(
-            (
-                Cell(label),
-                Cell(interval(s.p50_ms, "ms")),
-                *(Cell(figure(x.value, "ms"), name == key) for name, x in tails.items()),
-                Cell(figure(s.throughput.value, "s/s"), key == "throughput")
-                if result.case.scenario != "streaming"
-                else Cell(""),
-            )
-        )
-    names = ("p50", "p90", "p99", "throughput")
-    return Table("Latency", (Column("case", right=False), *map(Column, names)), tuple(rows))
-
-
-def _start_and_memory(report: BenchmarkReport) -> Table:
-    found = _summaries(report)
-    energy = any(s.energy_j is not None for _, _, s in found)
-    names = ("import", "load", "first query", "peak memory")
-    rows = [
-        (
-            Cell(label),
-            *(Cell(figure(x.value, "ms")) for x in (s.import_ms, s.load_ms, s.first_ms)),
-            Cell(figure(s.peak_mb, "MB")),
-            *([Cell(figure(s.energy_j.value if s.energy_j else None, "J"))] if energy else ()),
-        )
-        for label, _, s in found
-    ]
-    heads = (*names, *(("energy per 1 s",) if energy else ()))
-    columns = (Column("case", right=False), *map(Column, heads))
-    return Table("Start and memory", columns, tuple(rows))
 
 
 def sparkline(latencies_ms: Iterable[float], low: float, high: float) -> str:
@@ -186,7 +137,8 @@ def marked_labels(report: BenchmarkReport) -> tuple[str, ...]:
     return tuple((UNSTABLE if result.unstable else "") + label for label, result in pairs)
 
 
-def _summaries(report: BenchmarkReport) -> list[tuple[str, CaseResult, Summary]]:
+def summaries(report: BenchmarkReport) -> list[tuple[str, CaseResult, Summary]]:
+    """Return label, result and summary of the successful cases."""
     pairs = zip(marked_labels(report), report.cases, strict=True)
     return [(label, result, result.summary) for label, result in pairs if result.summary]
 
@@ -200,7 +152,7 @@ def _steady(report: BenchmarkReport, intervals: bool) -> Table:
     )
     rows = []
     low, high = span(report)
-    for label, result, s in _summaries(report):
+    for label, result, s in summaries(report):
         matters = KEY_METRICS[result.case.scenario]
 
         def cell(
@@ -240,14 +192,14 @@ def _cold(report: BenchmarkReport) -> Table:
                 for x in (s.start_ms, s.import_ms, s.load_ms, s.first_ms, s.warm_up_ms)
             ),
         )
-        for label, _, s in _summaries(report)
+        for label, _, s in summaries(report)
     ]
     return Table("Cold start", (Column("case", right=False), *map(Column, names)), tuple(rows))
 
 
 def _memory(report: BenchmarkReport) -> Table:
     """Resident memory by stage; where the peak is not reset, it is that of the process so far."""
-    found = _summaries(report)
+    found = summaries(report)
     stages = [x for x in STAGES if any(x in s.stage_peaks_mb for _, _, s in found)]
     columns = (
         Column("case", right=False),
@@ -297,7 +249,7 @@ def _storage(report: BenchmarkReport) -> Table:
             *(Cell(_needed(result, kind)) for kind in ("package", "file")),
             Cell(_left_out(result)),
         )
-        for label, result, s in _summaries(report)
+        for label, result, s in summaries(report)
         if s.read_mb is not None or result.install
     ]
     return Table("Storage, without Python itself", columns, tuple(rows))
@@ -320,7 +272,8 @@ def _left_out(result: CaseResult) -> str:
     return ", ".join(named)
 
 
-def _streaming(report: BenchmarkReport, intervals: bool) -> Table:
+def streaming_table(report: BenchmarkReport, intervals: bool) -> Table:
+    """Return the blocks that missed their deadline, and the latency of a block."""
     names = ("block size", "blocks", "missed", "miss rate", "p99", "longest wait")
     rows = [
         (
@@ -335,13 +288,13 @@ def _streaming(report: BenchmarkReport, intervals: bool) -> Table:
             ),
             Cell(figure(s.behind_ms, "ms")),
         )
-        for label, result, s in _summaries(report)
+        for label, result, s in summaries(report)
         if result.case.scenario == "streaming"
     ]
     return Table("Streaming", (Column("case", right=False), *map(Column, names)), tuple(rows))
 
 
-def _limit(report: BenchmarkReport) -> Table:
+def limit_table(report: BenchmarkReport) -> Table:
     """Compare the case's median with its least time; see `w2v_edge.latency.limit`."""
     columns = (
         Column("case", right=False),
@@ -352,7 +305,7 @@ def _limit(report: BenchmarkReport) -> Table:
         Column("reading weights"),
     )
     rows = []
-    for label, result, s in _summaries(report):
+    for label, result, s in summaries(report):
         least = least_time(report, result)
         if least is not None and least.ms > 0:
             floats = sum(ms for name, ms in least.products_ms.items() if name != "int8")
@@ -369,7 +322,8 @@ def _limit(report: BenchmarkReport) -> Table:
     return Table("Least time on this device", columns, tuple(rows))
 
 
-def _operators(report: BenchmarkReport) -> Table:
+def operators_table(report: BenchmarkReport) -> Table:
+    """Return the time of each operator type in the cases that were profiled."""
     columns = (
         Column("case", right=False),
         Column("operator", right=False),

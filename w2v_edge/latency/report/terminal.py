@@ -11,8 +11,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from w2v_edge.latency.report import wording
+from w2v_edge.latency.report.main_tables import main_tables
 from w2v_edge.latency.report.records import BenchmarkReport
-from w2v_edge.latency.report.tables import BARS, UNSTABLE, Cell, Table, main_tables, tables
+from w2v_edge.latency.report.tables import BARS, UNSTABLE, Cell, Table, tables
 
 ASCII = str.maketrans(
     {"µ": "u", wording.TIMES: "x", "°": " ", **dict(zip(BARS, ".:-=+*%@", strict=True))}
