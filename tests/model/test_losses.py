@@ -181,3 +181,21 @@ def test_the_loss_is_the_weighted_sum(
         + objective.penalty_weight * output.feature_penalty
     )
     torch.testing.assert_close(output.loss, expected)
+
+
+def test_gradients_repeat_with_several_threads() -> None:
+    """Many positions share a distractor, and their gradients add up in one order."""
+    generator = torch.Generator().manual_seed(0)
+    predictions, targets = torch.randn(2, 300, 64, generator=generator)
+    distractors = torch.randint(0, 300, (300, 100), generator=generator)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = []
+        for _ in range(10):
+            own = targets.clone().requires_grad_()
+            loss = sampled_contrastive(predictions, own, distractors, 0.1).loss
+            found.extend(torch.autograd.grad(loss, own))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(x, found[0]) for x in found)

@@ -75,7 +75,8 @@ def sampled_contrastive(
     same = (identity[distractors] == rearrange(identity, "m d -> m 1 d")).all(dim=-1)
     predictions, targets = F.normalize(predictions, dim=-1), F.normalize(targets, dim=-1)
     positive = einsum(predictions, targets, "m d, m d -> m")
-    negatives = targets[distractors]
+    # Indexing would add up gradients in the order in which threads arrive.
+    negatives = F.embedding(distractors, targets)
     similarity = einsum(predictions, negatives, "m d, m k d -> m k").masked_fill(same, -torch.inf)
     logits = torch.cat([rearrange(positive, "m -> m 1"), similarity], dim=1) / temperature
     labels = torch.zeros(len(targets), dtype=torch.long, device=targets.device)
