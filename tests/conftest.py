@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
+# Workers of pytest-xdist have a width, which results in a pipe would be wrapped at.
+os.environ.pop("COLUMNS", None)
+
 WHOLE_GATE = (20.0, 20_000)
 """Longest case in s and number of codes of the shipped parity gate."""
 

@@ -120,7 +120,10 @@ def test_round_trips(
     assert load_source(tmp_path / "back").model.config == model.config
     again = type(peer).from_pretrained(tmp_path / "back").eval()
     batch = prepared(peer, utterance(9_000))
-    assert torch.equal(again(batch).embeddings, peer(batch).embeddings)
+    # On some processors PyTorch's last bits depend on where a weight lies in memory.
+    torch.testing.assert_close(
+        again(batch).embeddings, peer(batch).embeddings, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_import_says_what_is_lost(hf_folder: Make, command: Make, tmp_path: Path) -> None:

@@ -144,12 +144,12 @@ def test_a_speed_that_cannot_be(
     output = tmp_path / "out"
     given = ("--precision", "int8", "--require-speedup", "1e9")
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *given)
-    refused(outcome, 3, "float32 speed", "no bundle was written")
+    refused(outcome, 3, "the speed of float32", "no bundle was written")
     for word in ("frontend.conv.1", "layers by sensitivity", "noise", "(budget 1e+09)"):
         assert word in outcome.out, word
     assert list(tmp_path.iterdir()) == []
     outcome = w2v_edge("export", checkpoint(NAME), "-o", output, *given, "--json")
-    refused(outcome, 3, "float32 speed")
+    refused(outcome, 3, "the speed of float32")
     assert set(outcome.json) == {"bundle", "weight_quantization"}
     assert outcome.json["bundle"] is None
     stated = outcome.json["weight_quantization"]

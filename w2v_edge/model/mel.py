@@ -14,7 +14,7 @@ from functools import cache
 
 import torch
 from einops import rearrange, reduce
-from torch import Tensor
+from torch import Tensor, nn
 
 from w2v_edge.model.config import MEL_HOP, MEL_WINDOW, LogMelConfig
 from w2v_edge.model.feature_encoder import FeatureEncoder
@@ -53,6 +53,7 @@ class LogMelFeatureEncoder(FeatureEncoder):
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
+        self.normalise = BinNormalisation()
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Frames:
         """Encode a padded batch; see `FeatureEncoder.forward`."""
@@ -63,7 +64,7 @@ class LogMelFeatureEncoder(FeatureEncoder):
         waveform = torch.nn.functional.pad(waveform, (0, missing))
         mels = log_mel(waveform.unfold(1, MEL_WINDOW, MEL_HOP), bins)
         mel_lengths = ((lengths - MEL_WINDOW).div(MEL_HOP, rounding_mode="floor") + 1).clamp(min=0)
-        normed = normalise_bins(Frames(mels, mel_lengths))[:, : 2 * frames]
+        normed = self.normalise(mels, mel_lengths)[:, : 2 * frames]
         pairs = rearrange(normed, "b (n two) d -> b n (two d)", two=2)
         valid = frame_lengths(geometry, lengths)
         return Frames(zero_padding(pairs, valid), valid)
@@ -77,18 +78,25 @@ def log_mel(windows: Tensor, bins: int) -> Tensor:
     return energies.to(at_least_float32(windows).dtype).log()
 
 
-def normalise_bins(mels: Frames) -> Tensor:
-    """Scale each bin (b, n, d) to zero mean and unit variance (unbiased) over valid frames."""
-    values, lengths = mels
-    valid = rearrange(valid_steps(lengths, values.shape[1]), "b n -> b n 1")
-    exact = torch.where(valid, values.double(), 0.0)
-    count = rearrange(lengths.clamp(min=1), "b -> b 1 1")
-    mean = reduce(exact, "b n d -> b 1 d", "sum") / count
-    squares = torch.where(valid, exact - mean, 0.0).square()
-    variance = reduce(squares, "b n d -> b 1 d", "sum") / (count - 1).clamp(min=1)
-    # Statistics are rounded as the reference rounds them, and as a bundle's graphs exchange them.
-    mean, variance = (x.to(values.dtype) for x in (mean, variance))
-    return (values - mean) * torch.rsqrt(variance + VARIANCE_EPS)
+class BinNormalisation(nn.Module):
+    """Scales each bin to zero mean and unit variance (unbiased) over valid frames."""
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Normalise mel energies.
+
+        Args:
+            values: (b, n, d) energies.
+            lengths: (b,) valid frames.
+        """
+        valid = rearrange(valid_steps(lengths, values.shape[1]), "b n -> b n 1")
+        exact = torch.where(valid, values.double(), 0.0)
+        count = rearrange(lengths.clamp(min=1), "b -> b 1 1")
+        mean = reduce(exact, "b n d -> b 1 d", "sum") / count
+        squares = torch.where(valid, exact - mean, 0.0).square()
+        variance = reduce(squares, "b n d -> b 1 d", "sum") / (count - 1).clamp(min=1)
+        # Rounded as the reference rounds them, and as a bundle's graphs exchange them.
+        mean, variance = (x.to(values.dtype) for x in (mean, variance))
+        return (values - mean) * torch.rsqrt(variance + VARIANCE_EPS)
 
 
 @cache
