@@ -39,6 +39,10 @@ MORE_SPEECH = 100
 FAR = 20.0
 """A deviation over float32's rounding error that further evaluations would not explain."""
 
+FEWEST = 3
+"""Evaluations before a deviation counts as that far: of two frames of mel energies, one may hit the
+exact mean by chance."""
+
 SPLIT_SECONDS = 8.0
 """`frontend`, `context` and `statistics` share all nodes with `encoder`; longer cases skip them."""
 
@@ -142,13 +146,10 @@ class ExactGate(Gate):
 
 
 def _may_be_rounding(row: Deviation, roundings: Sequence[Rounding], measured: int) -> bool:
-    """Whether an output differs by values alone, and not by far more than the rounding measured.
-
-    One evaluation says little: of two frames of mel energies it may hit the exact mean by chance.
-    """
+    """Whether an output differs by values alone, and not by far more than the rounding measured."""
     if row.ok or row.problem or row.output in {"frame_lengths", "context_lengths", "vectors"}:
         return False
-    if row.output == "codes" or measured < EVALUATIONS[1]:
+    if row.output == "codes" or measured < FEWEST:
         return True
     largest = max(x.largest.get(row.output, np.inf) for x in roundings)
     return bool(row.worst < FAR * largest)
