@@ -107,6 +107,9 @@ def run(folder: Path, processor: Processor | None, *arguments: str) -> str:
     paths = [folder / "site", folder / "tests"] if arm else [REPOSITORY]
     path = os.pathsep.join(map(str, paths))
     environment = os.environ | {"PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"}
+    if processor is not None and processor.machine == X86:
+        # On AMD hosts numpy's OpenBLAS takes an emulated Nehalem for a processor with AVX.
+        environment["OPENBLAS_CORETYPE"] = processor.cpu
     done = subprocess.run(
         command,
         check=False,
