@@ -5,6 +5,7 @@ Speech keeps within the export's budgets; in a ragged batch each utterance is as
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ from w2v_edge.bundle.golden import (
 from w2v_edge.errors import BundleIntegrityError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.runtime.model import Model
-from w2v_edge_export.cases import ParityCase, more_frames
+from w2v_edge_export.cases import ParityCase, more_frames, more_speech
 from w2v_edge_export.gate import Gate
 from w2v_edge_export.graph_builder import known
 from w2v_edge_export.reference import Reference, Tensors, lengths_of
@@ -45,6 +46,9 @@ follows the context's, an output that is wired wrong is at random."""
 
 VECTOR_TOLERANCE = 1e-3
 """Quantized weights, deviation of a code's vector, over the largest value of the codebook."""
+
+DRIFT_CODES = 2_000
+"""Codes of speech that the drift is measured on: short fixed shapes have fewer in their cases."""
 
 OF_LABELS = {"label_drift": "max_label_change", "label_shift": "max_shift"}
 """Budgets of a CTC model's labels, by what they bound."""
@@ -87,6 +91,8 @@ class BudgetGate(Gate):
             for each in (case, *_each_alone(case)):
                 self._outputs(graph, each)
         rows = [row for case in cases for row in self._compare(case)]
+        if self.tokenizes:
+            self._measure_more_codes()
         self.codes = self.totals.code_agreement
         # `frontend`, `context` and `quantizer` are run here only.
         rows += self._compare_budgets() + self._compare_wiring() + check_golden(self.bundle)[0]
@@ -105,6 +111,18 @@ class BudgetGate(Gate):
             name = f"encoder {case.name}"
             return [compare_lengths(name, "frame_lengths", found["frame_lengths"], frames)]
         return []
+
+    def _measure_more_codes(self) -> None:
+        """Add codes of further speech until a few too many or too few change no verdict."""
+        for i in itertools.count():
+            before = self.totals.codes
+            if before >= DRIFT_CODES:
+                break
+            case = more_speech(self.audio, i, f"more speech {i}")
+            (expected,) = self.audio.references(case)
+            self.totals.add_codes(self._outputs("tokenizer", case)["codes"], expected)
+            if self.totals.codes == before:
+                break
 
     def _compare_wiring(self) -> list[Deviation]:
         """Compare outputs without a budget with PyTorch's, by direction."""

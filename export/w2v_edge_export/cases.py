@@ -149,7 +149,7 @@ class CaseAudio:
 
     def batch(self, case: ParityCase) -> Tensors:
         """Return the inputs of a case: `waveform` (b, t), padded with garbage, and `lengths`."""
-        waveform = np.tile(self.garbage[: case.samples], (len(case.utterances), 1))
+        waveform = np.tile(np.resize(self.garbage, case.samples), (len(case.utterances), 1))
         for row, utterance in zip(waveform, case.utterances, strict=True):
             row[: utterance.samples] = self.waveform(utterance)
         lengths = np.array([x.samples for x in case.utterances], dtype=np.int64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from w2v_edge.errors import W2VEdgeError
@@ -42,6 +43,16 @@ def static_channels(x: ir.Value) -> int:
     if not isinstance(dim, int):
         raise ExportError(f"{x.name}: found {dim} channels, expected a fixed number")
     return dim
+
+
+def initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Add a weight to a graph."""
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
 
 
 class GraphBuilder:

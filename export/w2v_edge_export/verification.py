@@ -220,6 +220,9 @@ def stored_weight(
         return None
     values = initializers[f"{name}.int8"].astype(np.float32)
     scale = initializers[f"{name}.scale"]
+    if values.ndim == len(("d", "c", "height", "kernel")):
+        weight = (values * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
+        return weight if len(shape) == weight.ndim else weight.transpose(3, 1, 2, 0).reshape(shape)
     if len(shape) == len(("d", "c", "height", "kernel")):
         return _first_of_band(values, shape)
     weight = values[: shape[0]] * scale

@@ -194,8 +194,8 @@ def test_wrong_shapes_are_refused(
         ({"samples": [8_000], "batch": 10**6}, "--batch: expected 1 to"),
         ({"samples": [8_000], "precision": "int8"}, "leave --samples out"),
         (
-            {"samples": [8_000], "precision": "int8", "target": "qnn"},
-            "'qnn' has no precision 'int8'; choose: fp32, or a target that has it: cpu",
+            {"samples": [8_000], "precision": "int8", "target": "coreml"},
+            "'coreml' has no precision 'int8'; choose: fp32, fp16, or a target that has it: cpu",
         ),
     ],
 )

@@ -38,6 +38,8 @@ class Target:
         precisions: precisions that the runtime supports.
         ort_format: whether the graphs are also written in ORT format, beside the bundle.
         largest_batch: largest batch of fixed shape; None for any.
+        between_integers: whether int8 is written as convolutions between QuantizeLinear and
+            DequantizeLinear, standard operators; else as integer products of onnxruntime's own.
     """
 
     name: str
@@ -51,13 +53,15 @@ class Target:
     precisions: tuple[str, ...]
     ort_format: bool = False
     largest_batch: int | None = None
+    between_integers: bool = False
 
     def fixed(self) -> Target:
         """Return the profile for graphs of fixed shapes: no loop, no branch, standard operators.
 
         Of the standard's operators all shapes can be inferred; integer products are not among them.
         """
-        precisions = tuple(x for x in self.precisions if x in STANDARD_PRECISIONS)
+        standard = (*STANDARD_PRECISIONS, "int8") if self.between_integers else STANDARD_PRECISIONS
+        precisions = tuple(x for x in self.precisions if x in standard)
         return replace(self, shapes="fixed", tiling="none", domains=("",), precisions=precisions)
 
 

@@ -91,6 +91,8 @@ class LayerStatistics:
     Attributes:
         low: smallest input.
         high: largest input.
+        output_low: smallest output, without the bias; of layers that share inputs, of all.
+        output_high: largest output.
         rows: (r, k) sampled inputs; for a `GroupedConv` (r, d), single frames.
         gram: (k, k) sums of products of two inputs, each row scaled to unit power; None for a
             `GroupedConv`.
@@ -99,9 +101,16 @@ class LayerStatistics:
 
     low: float = 0.0
     high: float = 0.0
+    output_low: float = 0.0
+    output_high: float = 0.0
     rows: Tensor = field(default_factory=lambda: torch.zeros(0))
     gram: Tensor | None = None
     frames: int = 0
+
+    def widen(self, outputs: Tensor) -> None:
+        """Widen the range of the outputs by more of them."""
+        self.output_low = min(self.output_low, float(outputs.amin()))
+        self.output_high = max(self.output_high, float(outputs.amax()))
 
     @cached_property
     def factor(self) -> Tensor | None:
@@ -177,13 +186,17 @@ def observe(
 
     last: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            bias = modules[name].bias
+            product = output if bias is None else output - bias
             for other, x in last.items():
                 if x is inputs[0] and isinstance(module, Linear):
                     seen[name] = seen[other]
+                    seen[name].widen(product)
                     return
             last.clear()
+            seen[name].widen(product)
             if isinstance(module, Linear):
                 last[name] = inputs[0]
             _add(seen[name], module, inputs[0], share, grams=grams)
@@ -214,9 +227,9 @@ def _add(seen: LayerStatistics, module: nn.Module, x: Tensor, share: int, *, gra
 
 @contextmanager
 def _hooks(
-    hooks: Mapping[nn.Module, Callable[[nn.Module, tuple[Tensor, ...]], None]],
+    hooks: Mapping[nn.Module, Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]],
 ) -> Iterator[None]:
-    handles = [module.register_forward_pre_hook(hook) for module, hook in hooks.items()]
+    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
     try:
         yield
     finally:

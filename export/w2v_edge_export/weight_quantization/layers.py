@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -21,11 +22,17 @@ from w2v_edge_export.weight_quantization.calibration import (
 from w2v_edge_export.weight_quantization.plan import (
     LEVELS,
     SMALLEST,
+    FixedRange,
     Layer,
     QuantizedLayer,
     round_to_four_bits,
 )
-from w2v_edge_export.weight_quantization.rounding import LIMITS, inverse_factor, round_weight
+from w2v_edge_export.weight_quantization.rounding import (
+    ANY_PAIR,
+    LIMITS,
+    inverse_factor,
+    round_weight,
+)
 
 MIN_INPUTS = 32
 """Products over fewer inputs are not faster in int8."""
@@ -79,6 +86,8 @@ def make_candidates(
     calibrating: Sequence[Waveform],
     measuring: Sequence[Waveform],
     stages: Stages | None = None,
+    *,
+    between_integers: bool = False,
 ) -> list[Candidate]:
     """Quantize every layer that gets faster, and return them by falling sensitivity.
 
@@ -88,6 +97,7 @@ def make_candidates(
         calibrating: audio for rounding and ranges.
         measuring: other audio for the noise, since a rounding fits its own audio best.
         stages: gets a step for each layer.
+        between_integers: round inputs and outputs to 16 bits, for accelerators.
     """
     modules = {
         name: module
@@ -103,7 +113,8 @@ def make_candidates(
         others = observe(parts, config, measuring, names, grams=False)
         for name in names:
             stages.step(f"rounding {name}", len(found), len(modules))
-            layer, noise = _quantize(name, modules[name], seen.pop(name), others[name].rows)
+            given = name, modules[name], seen.pop(name), others[name].rows
+            layer, noise = _between_integers(*given) if between_integers else _quantize(*given)
             found.append(Candidate(layer, noise, costs[name] / total))
     return sorted(found, key=lambda x: x.sensitivity, reverse=True)
 
@@ -138,10 +149,9 @@ def _quantize(
         return _quantize_grouped(name, module, seen, rows)
     weight = module.weight.detach()
     # With little audio, a rounding fitted to it may be worse than rounding to nearest.
-    roundings = [round_weight(weight, seen.factor), round_weight(weight, None)]
-    layers = [QuantizedLayer(name, "row", x) for x in roundings]
-    noise, index = min((_noise(x, weight, rows), i) for i, x in enumerate(layers))
-    best, rounded = layers[index], roundings[index]
+    roundings = [round_weight(weight, factor) for factor in (seen.factor, None)]
+    best, noise = _best(weight, rows, [QuantizedLayer(name, "row", x) for x in roundings])
+    rounded = best.weight
     # In the front end, frames of a pause are far quieter than a static range.
     if not name.startswith("frontend."):
         static = QuantizedLayer(name, "static", rounded, *_static_range(seen))
@@ -159,18 +169,55 @@ def _quantize(
     return best, noise
 
 
+def _between_integers(
+    name: str, module: Product, seen: LayerStatistics, rows: Tensor
+) -> tuple[QuantizedLayer, float]:
+    """Quantize a layer with inputs and outputs in 16 bits, whose fixed ranges have room."""
+    make = partial(
+        QuantizedLayer,
+        name,
+        "static16",
+        inputs=FixedRange.around(seen.low, seen.high),
+        outputs=FixedRange.around(seen.output_low, seen.output_high),
+    )
+    to_int8 = partial(round_weight, ranges=LIMITS[-1:], pair=ANY_PAIR)
+    if isinstance(module, GroupedConv):
+        weight = _rows_of(module)
+        layer = make(to_int8(weight, None))
+        return layer, _grouped_noise(layer, weight, rows)
+    weight = module.weight.detach()
+    return _best(weight, rows, [make(to_int8(weight, x)) for x in (seen.factor, None)])
+
+
+def _best(
+    weight: Tensor, rows: Tensor, layers: Sequence[QuantizedLayer]
+) -> tuple[QuantizedLayer, float]:
+    """Return the layer of the least noise, and that noise."""
+    noise, index = min((_noise(x, weight, rows), i) for i, x in enumerate(layers))
+    return layers[index], noise
+
+
 def _quantize_grouped(
     name: str, module: GroupedConv, seen: LayerStatistics, rows: Tensor
 ) -> tuple[QuantizedLayer, float]:
     """Quantize a grouped convolution; its noise is estimated from single frames."""
-    outputs, width, _, kernel = module.weight.shape
-    weight = module.weight.detach()[:, :, 0].permute(2, 1, 0).reshape(kernel * width, outputs)
+    weight = _rows_of(module)
     # Where frames have an odd number of channels, neighbours change with the shift of the band.
-    rounded = round_weight(weight, None, LIMITS if width % 2 == 0 else LIMITS[:1])
+    even = module.weight.shape[1] % 2 == 0
+    rounded = round_weight(weight, None, LIMITS if even else LIMITS[:1])
     layer = QuantizedLayer(name, "static", rounded, *_static_range(seen))
+    return layer, _grouped_noise(layer, weight, rows)
+
+
+def _rows_of(module: GroupedConv) -> Tensor:
+    """Lay out the weight of a grouped convolution as (kernel * c, d)."""
+    return module.weight.detach()[:, :, 0].permute(2, 1, 0).flatten(0, 1)
+
+
+def _grouped_noise(layer: QuantizedLayer, weight: Tensor, rows: Tensor) -> float:
     inputs = _worst_decile(rows, layer.rounded(rows) - rows)
-    error = (rounded.dequantized - weight).square().sum() / weight.square().sum().clamp(min=1e-30)
-    return layer, inputs + float(error)
+    error = (layer.weight.dequantized - weight).square().sum()
+    return inputs + float(error / weight.square().sum().clamp(min=1e-30))
 
 
 def _static_range(seen: LayerStatistics) -> tuple[float, int]:

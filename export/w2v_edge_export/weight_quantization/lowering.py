@@ -17,9 +17,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from w2v_edge_export.deployable.ops import DOMAIN
-from w2v_edge_export.graph_builder import GraphBuilder, ceil_div, known, replace_node, size
+from w2v_edge_export.graph_builder import (
+    GraphBuilder,
+    ceil_div,
+    initializer,
+    known,
+    replace_node,
+    size,
+)
 from w2v_edge_export.graph_passes.lower_convolution import WindowShape, is_windows
 from w2v_edge_export.targets import CONTRIB
+from w2v_edge_export.weight_quantization.between_integers import write_as_convolution
 from w2v_edge_export.weight_quantization.plan import (
     BLOCK,
     LEVELS,
@@ -44,6 +52,8 @@ def quantize_graph(model: ir.Model, part: str, plan: Plan) -> None:
             continue
         if isinstance(layer, FourBitLayer):
             _quantize_to_four_bits(model.graph, node, layer, str(weight.name))
+        elif layer.scheme == "static16":
+            write_as_convolution(model.graph, node, layer, str(weight.name))
         elif node.op_type == "MatMul":
             _quantize_product(model.graph, node, layer, str(weight.name))
         elif (node.domain, node.op_type) == (DOMAIN, "GroupedConv"):
@@ -61,11 +71,11 @@ def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
         window = WindowShape(1, 1, layer.weight.values.shape[0])
     if layer.balance is not None:
         factor = (1 / layer.balance[: window.channels]).numpy()
-        x = g.op("Mul", x, _initializer(graph, f"{name}.balance", factor))
-    scale = _initializer(graph, f"{name}.scale", layer.weight.scale.numpy())
+        x = g.op("Mul", x, initializer(graph, f"{name}.balance", factor))
+    scale = initializer(graph, f"{name}.scale", layer.weight.scale.numpy())
     values = layer.weight.values.numpy()
     if layer.scheme == "static":
-        weight = _initializer(graph, f"{name}.int8", values)
+        weight = initializer(graph, f"{name}.int8", values)
         width, zero = g.floats(layer.scale), g.bytes(layer.zero_point)
         rows = _windows(g, window, g.op("QuantizeLinear", x, width, zero))
         add = _bias(node)
@@ -76,7 +86,7 @@ def _quantize_product(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
         replace_node(after, g, g.op(PRODUCT, rows, weight, width, scale, zero, None, bias))
         return
     extra = _zero_point_rows(values)
-    weight = _initializer(graph, f"{name}.int8", np.concatenate([values, extra]))
+    weight = initializer(graph, f"{name}.int8", np.concatenate([values, extra]))
     rows, width = _row_integers(g, x, window, len(extra))
     product = g.op(PRODUCT, rows, weight, g.floats(1), scale, g.bytes(0))
     replace_node(node, g, g.op("Mul", product, width))
@@ -157,8 +167,8 @@ def _quantize_grouped(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
     g = GraphBuilder(prefix=f"{node.name}.")
     groups, padding = (node.attributes[key].as_int() for key in ("groups", "padding"))
     values, scale = banded(layer.weight, groups)
-    weight = _initializer(graph, f"{name}.int8", values)
-    scales = _initializer(graph, f"{name}.scale", scale * np.float32(layer.scale))
+    weight = initializer(graph, f"{name}.int8", values)
+    scales = initializer(graph, f"{name}.scale", scale * np.float32(layer.scale))
     integers = g.op("QuantizeLinear", x, g.floats(layer.scale), g.bytes(layer.zero_point))
     kernel = layer.weight.values.shape[0] // (layer.weight.values.shape[1] // groups)
     product = grouped_product(
@@ -168,8 +178,8 @@ def _quantize_grouped(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, nam
 
 
 def _quantize_to_four_bits(graph: ir.Graph, node: ir.Node, layer: FourBitLayer, name: str) -> None:
-    values = _initializer(graph, f"{name}.int4", layer.packed.numpy())
-    scale = _initializer(graph, f"{name}.scale", layer.scale.flatten().numpy())
+    values = initializer(graph, f"{name}.int4", layer.packed.numpy())
+    scale = initializer(graph, f"{name}.scale", layer.scale.flatten().numpy())
     g = GraphBuilder(prefix=f"{node.name}.")
     shape = {"K": layer.inputs, "N": len(layer.values), "bits": 4, "block_size": BLOCK}
     replace_node(node, g, g.op(f"{CONTRIB}::MatMulNBits", node.inputs[0], values, scale, **shape))
@@ -182,15 +192,6 @@ def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
         return None
     bias = users[0].inputs[1]
     return (users[0], bias) if bias is not None and bias.is_initializer() else None
-
-
-def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
 
 
 FRAMES = 4

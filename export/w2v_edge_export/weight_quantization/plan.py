@@ -78,13 +78,47 @@ def round_to_four_bits(name: str, weight: Tensor) -> FourBitLayer:
     return FourBitLayer(name, (best + CENTRE).to(torch.uint8), scale, inputs)
 
 
-Scheme = Literal["row", "static"]
+Scheme = Literal["row", "static", "static16"]
 """Ranges of the inputs: `row` has one for each row of the product, `static` one from calibration. A
-range never spans rows, utterances or tiles."""
+range never spans rows, utterances or tiles. `static16` rounds inputs and outputs to 16 bits."""
 
 LEVELS = 255
 SMALLEST = 1e-12
 """Least width of a level, so that rows of zeros stay zeros."""
+
+
+LEVELS16 = 2**16 - 1
+
+ROOM = 4.0
+"""Other audio may have values as many times as large as calibration audio, in 16 bits.
+
+A group norm divides by the deviation over the utterance: speech in a tenth of it gives values three
+times as large as speech throughout."""
+
+
+@dataclass(frozen=True)
+class FixedRange:
+    """A range of values that are rounded to 16 bits, the same for all audio.
+
+    Attributes:
+        scale: width of a level.
+        zero_point: the integer for zero.
+    """
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def around(cls, low: float, high: float) -> FixedRange:
+        """Return `ROOM` times the range from `low` to `high`, with zero in it."""
+        low, high = ROOM * min(0.0, low), ROOM * max(0.0, high)
+        scale = max((high - low) / LEVELS16, SMALLEST)
+        return cls(scale, round(-low / scale))
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return x after rounding to 16 bits."""
+        integers = (x / self.scale).round() + self.zero_point
+        return (integers.clamp(0, LEVELS16) - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True)
@@ -98,6 +132,8 @@ class QuantizedLayer:
         scale: of the inputs, with static ranges.
         zero_point: of the inputs, with static ranges.
         balance: (k,) divisors of the inputs before rounding; None for none.
+        inputs: range of the inputs in 16 bits.
+        outputs: range of the outputs in 16 bits, without the bias.
     """
 
     name: str
@@ -106,10 +142,14 @@ class QuantizedLayer:
     scale: float = 1.0
     zero_point: int = 0
     balance: Tensor | None = None
+    inputs: FixedRange | None = None
+    outputs: FixedRange | None = None
     precision: ClassVar[str] = "int8"
 
     def rounded(self, rows: Tensor) -> Tensor:
         """Return inputs (r, k) after rounding to the integers of this layer's graph."""
+        if self.inputs is not None:
+            return self.inputs.rounded(rows)
         if self.balance is not None:
             rows = rows / self.balance
         if self.scheme == "static":
@@ -123,7 +163,8 @@ class QuantizedLayer:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Compute the layer without its bias on rows (r, k), as its graph does."""
-        return self.rounded(rows) @ self.weight.dequantized
+        y = self.rounded(rows) @ self.weight.dequantized
+        return y if self.outputs is None else self.outputs.rounded(y)
 
 
 Layer = QuantizedLayer | FourBitLayer

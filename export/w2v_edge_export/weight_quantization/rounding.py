@@ -20,6 +20,9 @@ from torch import Tensor
 PAIR = 128
 """Largest sum of two neighbouring weights of one sign: 255 * 128 < 2 ** 15."""
 
+ANY_PAIR = 2 * 127
+"""In place of `PAIR` where products are added in 32 bits."""
+
 LIMITS = (63, 72, 80, 90, 100, 127)
 """Ranges: the integer of a column's largest value. Up to 64 any two neighbours fit."""
 
@@ -48,7 +51,7 @@ class Int8Weight:
 
 
 def round_weight(
-    weight: Tensor, factor: Tensor | None, ranges: Sequence[int] = LIMITS
+    weight: Tensor, factor: Tensor | None, ranges: Sequence[int] = LIMITS, pair: int = PAIR
 ) -> Int8Weight:
     """Quantize a weight (k, n).
 
@@ -56,6 +59,7 @@ def round_weight(
         weight: float32, inputs first.
         factor: (k, k) from `inverse_factor`; None rounds every value to the nearest.
         ranges: integers for a column's largest value.
+        pair: largest sum of two neighbouring weights of one sign.
     """
     outputs = weight.shape[1]
     largest = weight.abs().amax(dim=0).clamp(min=1e-30)
@@ -64,14 +68,14 @@ def round_weight(
     promised = []
     for limit in ranges:
         scale = largest / limit
-        error = _round_each(weight, scale) * scale - weight
+        error = _round_each(weight, scale, pair) * scale - weight
         promised.append((error.square() * power).sum(dim=0))
     order = torch.stack(promised).argsort(dim=0)[: 1 if factor is None else TRIED]
     limits = torch.tensor(ranges, dtype=torch.float32)[order].flatten()
     scale = largest.repeat(len(order)) / limits
     if factor is None:
-        return Int8Weight(_round_each(weight, scale).to(torch.int8), scale)
-    values, cost = _round(weight.repeat(1, len(order)), scale, limits, factor)
+        return Int8Weight(_round_each(weight, scale, pair).to(torch.int8), scale)
+    values, cost = _round(weight.repeat(1, len(order)), scale, limits, factor, pair)
     index = cost.view(-1, outputs).argmin(dim=0) * outputs + torch.arange(outputs)
     return Int8Weight(values[:, index].to(torch.int8), scale[index])
 
@@ -91,16 +95,18 @@ def inverse_factor(gram: Tensor) -> Tensor:
     return factor
 
 
-def _round_each(weight: Tensor, scale: Tensor) -> Tensor:
+def _round_each(weight: Tensor, scale: Tensor, pair: int) -> Tensor:
     """Round every value of (k, n) to the nearest, subject to the rule for neighbours."""
     values = (weight / scale).round()
     # No value is beyond its limit: the largest of its column is what became the limit.
     last = len(values) // 2 * 2
-    values[1:last:2] = _beside(values[0:last:2], values[1:last:2])
+    values[1:last:2] = _beside(values[0:last:2], values[1:last:2], pair)
     return values
 
 
-def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+def _round(
+    weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor, pair: int
+) -> tuple[Tensor, Tensor]:
     """Round (k, n) to integers of at most `limits` (n,), input by input.
 
     Returns:
@@ -119,7 +125,7 @@ def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> tup
                 value = (weight[i] / scale).round()
                 value = torch.clamp(value, lowest, limits)
                 if i % 2:
-                    value = _beside(values[i - 1], value)
+                    value = _beside(values[i - 1], value, pair)
                 values[i] = value
                 errors[i - begin] = (weight[i] - value * scale) / factor[i, i]
                 weight[i:last] -= factor[i, i:last].unsqueeze(1) * errors[i - begin]
@@ -130,7 +136,7 @@ def _round(weight: Tensor, scale: Tensor, limits: Tensor, factor: Tensor) -> tup
     return values, cost
 
 
-def _beside(neighbour: Tensor, value: Tensor) -> Tensor:
-    """Clip `value` so that it and its neighbour, of one sign, add to no more than `PAIR`."""
-    # No value reaches `PAIR`, so that a neighbour of the other sign clips nothing.
-    return torch.clamp(value, -PAIR - neighbour.clamp(max=0), PAIR - neighbour.clamp(min=0))
+def _beside(neighbour: Tensor, value: Tensor, pair: int) -> Tensor:
+    """Clip `value` so that it and its neighbour, of one sign, add to no more than `pair`."""
+    # No value reaches `pair`, so that a neighbour of the other sign clips nothing.
+    return torch.clamp(value, -pair - neighbour.clamp(max=0), pair - neighbour.clamp(min=0))

@@ -249,7 +249,8 @@ class LayerSearch:
 
     def _time(self, outcome: QuantizationResult) -> QuantizationResult:
         """Measure the speed over float32, if the accuracy is within its budgets."""
-        if not outcome.problems:
+        # Integers for accelerators are computed in float32 here.
+        if not outcome.problems and not self.target.between_integers:
             self.stages.step("timing against float32", 1)
             encoders = [self._graph("encoder", plan) for plan in ({}, outcome.plan)]
             outcome = replace(outcome, speedup=self.evaluator.speedup(*encoders))
@@ -365,6 +366,7 @@ def quantize(
         calibrating,
         measuring,
         stages,
+        between_integers=target.between_integers,
     )
     floats = frozenset(
         x.layer.name
