@@ -130,10 +130,10 @@ $(OPENVINO)/.ready: $(BIN)/python pyproject.toml constraints.txt
 		onnxruntime-openvino
 	touch $@
 
-$(PLUGINS)/.ready: $(BIN)/python pyproject.toml constraints.txt
+$(PLUGINS)/.ready: $(BIN)/python pyproject.toml constraints.txt Makefile
 	$(BIN)/python -m venv $(PLUGINS)
 	$(PLUGINS)/bin/$(PIP_INSTALL) --constraint constraints.txt --editable '.[cpu,cli]' \
-		onnxruntime-ep-openvino onnxruntime-ep-webgpu pytest hypothesis
+		onnxruntime-ep-openvino onnxruntime-ep-webgpu onnxruntime-qnn pytest hypothesis
 	touch $@
 
 $(FUZZ)/.ready: pyproject.toml constraints.txt

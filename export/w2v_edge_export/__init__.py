@@ -135,7 +135,8 @@ def export(
             to 1; None for 0.998, 0.999 with bf16, or 0.98 with int4. Not used in fp32.
         max_code_drift: maximum fraction of codes that differ from PyTorch's, from 0 to 1; None for
             0.05, or 0.04 with bf16. Not used in fp32.
-        require_speedup: minimum speed of the int8 or bf16 encoder over float32, as a ratio, here.
+        require_speedup: minimum speed of the int8 or bf16 encoder over float32, as a ratio, here;
+            not measured for `qnn`.
         max_label_change: maximum fraction of a CTC model's best labels that change; None for any.
             Not used in fp32.
         max_shift: maximum time in milliseconds by which its labels move, at the 99th percentile;

@@ -38,6 +38,7 @@ NORMALISED = {
 """Models, each with a part of its own, and whether their waveforms are normalised."""
 
 INT8 = ("wavlm-frames", "data2vec-ctc", "bert-ctc")
+FIXED = {"coreml": (16_000,)}
 ADAPTERS = ("wav2vec2-adapter-ctc", "bert-ctc")
 
 
@@ -63,8 +64,9 @@ def exported(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
             patch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
+            given = {"precision": precision, "target": target, "samples": FIXED.get(target, ())}
             # Small products are not faster in int8.
-            export(source, folder, precision=precision, target=target, require_speedup=0.0)
+            export(source, folder, require_speedup=0.0, **given)
 
     def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
         families = shared_folder / "families" / f"{name}-{target}"
@@ -231,6 +233,17 @@ def test_for_cuda(
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400))]
     found = plain(folder / "encoder.onnx", **_batch(*waveforms, extra=777))
     _assert_rows(name, found, waveforms, expected, equal)
+
+
+def test_fixed_shapes(exported: Make, expected: Make, equal: Make, utterance: Make) -> None:
+    """With fixed shapes, outputs of any shorter utterance are those of transformers."""
+    name = "wavlm-frames"
+    model = w2v_edge.load(exported(name, target="coreml"))
+    for n in (9_000, *FIXED["coreml"]):
+        found, wanted = model.encode(utterance(n)), expected(name, utterance(n))
+        equal(found.features, wanted["features"])
+        equal(found.context, wanted["context"])
+        equal(found.logits, wanted["logits"])
 
 
 @pytest.mark.parametrize("name", INT8)

@@ -1,6 +1,7 @@
 """Exports the bundles for these tests, where PyTorch is: python -m tests.openvino.bundles FOLDER.
 
-Small models of each architecture for the target `openvino`, and one for `cpu`, to be refused.
+Small models of each architecture for the target `openvino`, one for `cpu`, to be refused, and the
+trained one for `qnn`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import _small_config
+from w2v_edge.data import TINY
 from w2v_edge.model import build_model, save_checkpoint
 from w2v_edge_export import cases, exact_gate, export
 
@@ -27,6 +29,10 @@ def main(folder: Path) -> None:
             bundle = folder / f"{name}-{target}"
             export(checkpoint, bundle, target=target, force=True)
             print(f"{bundle}: ready")
+    for precision in ("fp32", "int8"):
+        bundle = folder / f"tiny-qnn-{precision}"
+        export(TINY, bundle, target="qnn", precision=precision, samples=[16_000], force=True)
+        print(f"{bundle}: ready")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import w2v_edge
 from w2v_edge import data
+from w2v_edge.agreement import frame_cosines
 from w2v_edge.bundle.golden import check_golden
 from w2v_edge.errors import ProviderError
 from w2v_edge.providers.bfloat16 import has_bfloat16
@@ -22,14 +24,17 @@ from w2v_edge.providers.table import TABLE
 
 BUNDLES = "W2V_EDGE_OPENVINO_BUNDLES"
 
+SIMULATED = {"soc_model": "60", "htp_arch": "73"}
+"""A chip of Qualcomm's, for the simulator of its NPU."""
+
 PLUGINS = {name: row.plugin for name, row in TABLE.items() if row.plugin is not None}
 
 
-def _folder(provider: str) -> Path:
+def _folder(provider: str, name: str = "tiny-openvino") -> Path:
     plugin = PLUGINS[provider]
     if importlib.util.find_spec(plugin.module) is None:
         pytest.skip(f"{plugin.package} is not installed; run: make test-plugins")
-    return Path(os.environ[BUNDLES]) / "tiny-openvino"
+    return Path(os.environ[BUNDLES]) / name
 
 
 def _openvino_folder() -> Path:
@@ -92,3 +97,21 @@ def test_webgpu_gives_the_results_of_the_cpu() -> None:
     np.testing.assert_allclose(found.context, expected.context, atol=1e-4)
     np.testing.assert_array_equal(found.codes, expected.codes)
     assert (model.placement["encoder"].time or {})[TABLE["webgpu"].ort_name] > 0.5
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the simulator is for x86-64")
+@pytest.mark.parametrize(("precision", "cosine"), [("fp32", 0.9999), ("int8", 0.9999)])
+def test_qnn_on_a_simulated_npu(precision: str, cosine: float) -> None:
+    """Golden vectors hold; features, context and codes are those of the CPU, up to rounding."""
+    folder = _folder("qnn", f"tiny-qnn-{precision}")
+    clip = data.clips(16_000)["en-activated"][:12_345]
+    expected = w2v_edge.load(folder).encode(clip)
+    with w2v_edge.load(folder, provider=("qnn", SIMULATED)) as model:
+        found = model.encode(clip)
+        for a, b in ((found.features, expected.features), (found.context, expected.context)):
+            assert np.quantile(frame_cosines(a, b), 0.1) > cosine
+        np.testing.assert_array_equal(found.codes, expected.codes)
+        assert set(model.placement["encoder-16000"].nodes or {}) == {TABLE["qnn"].ort_name}
+        if precision == "int8":
+            rows, _ = check_golden(model)
+            assert [row for row in rows if not row.ok] == []

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from w2v_edge.errors import (
     GraphMissingError,
     W2VEdgeError,
 )
+from w2v_edge.providers.table import TABLE
 
 NAME = "base-small"
 CLIP = np.sin(np.arange(4_000) / 9).astype(np.float32) / 2
@@ -183,6 +185,40 @@ def test_golden_vectors_are_reproduced(name: str, bundle: Callable[[str], Path])
     }
     assert tally.compared > 100
     assert tally.wrong == 0
+
+
+class _Half:
+    """A bundle on a provider that computes in float16, all outputs rounded to it."""
+
+    precision = "fp16"
+
+    def __init__(self, model: w2v_edge.Model) -> None:
+        self.model, self.manifest, self.bundle = model, model.manifest, model.bundle
+        self.changed = np.float32(0)
+
+    def run(self, graph: str, **tensors: Any) -> dict[str, Any]:
+        found = self.model.run(graph, **tensors)
+        found = {k: v if "lengths" in k or k == "codes" else _half(v) for k, v in found.items()}
+        if "vectors" in found:
+            found["vectors"] = found["vectors"] + self.changed
+        return found
+
+
+def _half(values: Any) -> Any:
+    return values.astype(np.float16).astype(np.float32)
+
+
+def test_golden_vectors_in_float16(
+    bundle: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that computes in float16 is held to its tolerances; codebooks keep their rows."""
+    model = w2v_edge.load(bundle(NAME))
+    half = _Half(model)
+    assert all(row.ok for row in check_golden(half)[0])
+    half.changed = np.float32(1e-3)
+    assert {row.output for row in check_golden(half)[0] if not row.ok} == {"vectors"}
+    monkeypatch.setitem(TABLE, "cpu", replace(TABLE["cpu"], half=True))
+    assert w2v_edge.load(bundle(NAME)).precision == "fp16"
 
 
 def test_newer_formats(folder: Path, reseal: Callable[..., None]) -> None:

@@ -261,9 +261,10 @@ def command(
     cuda, is refused if a value overflows. int4 reduces size: linear layers of the context network
     take a sixth of the space, at the speed of fp32. bf16, for --target openvino, leaves the graphs
     in float32: OpenVINO computes them in bfloat16 on processors with instructions for it
-    (avx512_bf16 or amx_bf16), which the export needs too, since it measures the result there.
+    (avx512_bf16 or amx_bf16), which the export needs too, since it measures the result there. int8
+    for --target qnn has inputs of 16 bits, for NPUs; its speed is not measured.
     """
-    _check_options_used(precision)
+    _check_options_used(precision, target)
     require("exporting", "export", "cpu")
     from w2v_edge_export import export
     from w2v_edge_export.graph_passes import PassRecorder
@@ -386,12 +387,17 @@ IDLE_OPTIONS = {
 """Options without effect, by precision; --require-speedup has an effect with int8 and bf16."""
 
 
-def _check_options_used(precision: str) -> None:
-    """Raise a usage error for an option that has no effect with the precision."""
+ACCELERATORS = {"qnn"}
+"""Targets whose int8 products are computed in float32 here, so that no speed is measured."""
+
+
+def _check_options_used(precision: str, target: str) -> None:
+    """Raise a usage error for an option that has no effect with the precision and target."""
     context = click.get_current_context()
-    timed = precision in {"int8", "bf16"}
+    timed = precision in {"int8", "bf16"} and target not in ACCELERATORS
     idle = IDLE_OPTIONS[precision] + (() if timed else ("require_speedup",))
     for name in idle:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{option} has no effect with --precision {precision}")
+            where = f" and --target {target}" if target in ACCELERATORS else ""
+            raise click.UsageError(f"{option} has no effect with --precision {precision}{where}")

@@ -40,6 +40,7 @@ class ProviderInfo:
         install: instruction to install it.
         options: default options; `{threads}` stands for the number of threads.
         bfloat16: options that make it compute float32 graphs in bfloat16; empty if none does.
+        half: whether it computes float32 graphs in float16.
         cached: options that cache compiled graphs in the folder `{cache}`.
         tunable: options that `w2v-edge tune` tries, with their values; none makes results less
             exact.
@@ -60,6 +61,7 @@ class ProviderInfo:
     install: str
     options: dict[str, str] = field(default_factory=dict)
     bfloat16: dict[str, str] = field(default_factory=dict)
+    half: bool = False
     cached: dict[str, str] = field(default_factory=dict)
     tunable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     device: str = "cpu"
@@ -191,6 +193,7 @@ TABLE: dict[str, ProviderInfo] = {
         "run: pip install onnxruntime-qnn",
         # The default is in some releases the CPU backend, a reference for tests.
         options={"backend_type": "htp"},
+        half=True,
         buckets=True,
         plugin=Plugin("onnxruntime-qnn", "onnxruntime_qnn", options={"backend_type": "htp"}),
     ),

@@ -68,7 +68,7 @@ class Graphs:
 
     @property
     def precision(self) -> str:
-        """The precision computed in: the manifest's, but fp32 for bf16 without bfloat16 here."""
+        """The precision computed in: the manifest's, or what this provider has in its place."""
         return self.session.precision
 
     @property

@@ -102,9 +102,14 @@ class Session:
 
     @property
     def precision(self) -> str:
-        """The precision computed in: the manifest's, but fp32 for bf16 without bfloat16 here."""
+        """The precision computed in: the manifest's, but fp32 for bf16 without bfloat16 here.
+
+        On a provider that computes float32 graphs in float16 it is fp16 for fp32.
+        """
         stated = self.manifest.precision
-        return "fp32" if stated == BF16 and self.execution.arithmetic != BF16 else stated
+        if stated == BF16 and self.execution.arithmetic != BF16:
+            stated = "fp32"
+        return "fp16" if stated == "fp32" and self.execution.info.half else stated
 
     @property
     def placement(self) -> dict[str, Placement]:
