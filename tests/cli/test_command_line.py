@@ -199,8 +199,10 @@ def test_json_is_always_valid(
     w2v_edge: Verb, bundle: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Infinity and NaN, which JSON does not have, become null."""
-    text = to_json({"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
-    assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
+    result = {"a": [float("inf"), 1.5], "b": {"c": float("nan")}, "d": [["x\n"], [], {}], 3: True}
+    expected = {"a": [None, 1.5], "b": {"c": None}, "d": [["x\n"], [], {}], "3": True}
+    for indent in (None, 2):
+        assert json.loads(to_json(result, indent=indent)) == expected
     from dataclasses import replace
 
     from w2v_edge.bundle import golden

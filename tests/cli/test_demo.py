@@ -35,6 +35,9 @@ def test_every_output_is_written(
     again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo", "--force")
     assert again.code == 0, again.err
     assert "real-time factor" in again.out
+    (shown,) = (line for line in again.out.splitlines() if line.startswith("codes "))
+    first = np.load(tmp_path / "demo/codes.npz")["codes"][0]
+    assert shown.split()[1] == ",".join(map(str, first))
     assert "random weights" in again.out
     assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
 

@@ -14,7 +14,7 @@ import click
 
 from w2v_edge.bundle import is_bundle_file
 from w2v_edge.cli.options import force_option, json_option, verb
-from w2v_edge.cli.output import EXTRAS, console, print_json, require, stages
+from w2v_edge.cli.output import EXTRAS, console, frame_text, print_json, require, stages
 from w2v_edge.files import check_absent, check_overwritable, replacing, replacing_folder
 from w2v_edge.names import Preset
 
@@ -185,7 +185,7 @@ def _save(
 def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -> None:
     show = console().print
     show(f"\n{result['recording']}: {result['seconds']} s of speech, {result['weights']} weights")
-    frames = ("/".join(map(str, frame)) for frame in codes.tolist())
+    frames = map(frame_text, codes.tolist())
     few = "  ".join(islice((frame for frame, _ in groupby(frames)), SHOWN))
     show(f"codes        {few}  ...  ({result['frames_per_second']:g} per second, repeats left out)")
     threads = model.threads

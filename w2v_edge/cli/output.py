@@ -101,13 +101,48 @@ def warn(message: str) -> None:
 
 
 def to_json(result: Any, *, indent: int | None = None) -> str:
-    """Return a result as JSON; non-finite numbers, for which JSON has no syntax, become null."""
-    return json.dumps(_finite(strict.to_plain(result)), indent=indent, allow_nan=False)
+    """Return a result as JSON; non-finite numbers, for which JSON has no syntax, become null.
+
+    Args:
+        result: dataclasses, dictionaries, lists and scalars.
+        indent: spaces per level; arrays of numbers stay on one line. By default all is on one line.
+    """
+    plain = _finite(strict.to_plain(result))
+    return json.dumps(plain, allow_nan=False) if indent is None else _indented(plain, indent)
+
+
+def frame_text(codes: Iterable[int]) -> str:
+    """Return the codes of one frame, one per group, as people read them: `4,18`."""
+    return ",".join(map(str, codes))
 
 
 def print_json(result: Any) -> None:
     """Print a result as one JSON document."""
     click.echo(to_json(result, indent=2))
+
+
+def _indented(value: Any, indent: int, margin: str = "") -> str:
+    """Return JSON with a line per item, but arrays of numbers on one line."""
+    inner = margin + " " * indent
+    if isinstance(value, dict):
+        ends = "{}"
+        items = [
+            f"{json.dumps(str(key))}: {_indented(item, indent, inner)}"
+            for key, item in value.items()
+        ]
+    elif isinstance(value, list) and not _is_numeric(value):
+        ends, items = "[]", [_indented(item, indent, inner) for item in value]
+    else:
+        return json.dumps(value, allow_nan=False)
+    lines = f",\n{inner}".join(items)
+    return f"{ends[0]}\n{inner}{lines}\n{margin}{ends[1]}" if items else ends
+
+
+def _is_numeric(items: list[Any]) -> bool:
+    return all(
+        _is_numeric(x) if isinstance(x, list) else x is None or isinstance(x, int | float)
+        for x in items
+    )
 
 
 def _finite(value: Any) -> Any:
