@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from w2v_edge.extras import install_command
+
 Verb = Callable[..., Any]
 
 
@@ -110,7 +112,7 @@ def test_a_provider_that_does_not_run(
         pytest.skip("this machine's onnxruntime has CUDA")
     out = tmp_path / "out"
     outcome = w2v_edge("encode", bundle("tiny"), recordings, "-o", out, "--provider", "cuda")
-    refused(outcome, 1, "cuda", "w2v-edge[gpu]")
+    refused(outcome, 1, "cuda", install_command("gpu"))
     assert not out.exists()
 
 

@@ -20,6 +20,7 @@ import soundfile
 
 import w2v_edge as library
 from w2v_edge import BeamSearch
+from w2v_edge.extras import install_command
 
 Verb = Callable[..., Any]
 STREAM = [sys.executable, "-c", "from w2v_edge.cli import main; main()", "stream"]
@@ -278,4 +279,4 @@ def test_a_microphone_without_the_extra(
 ) -> None:
     """--mic without its extra names the package to install."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    refused(w2v_edge("stream", bundle("large-small"), "--mic"), 1, "w2v-edge[mic]")
+    refused(w2v_edge("stream", bundle("large-small"), "--mic"), 1, install_command("mic"))

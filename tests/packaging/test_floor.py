@@ -139,7 +139,7 @@ def test_the_command_line_names_its_extra(floor_python: Path, tmp_path: Path) ->
         assert done.returncode == 1
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
-        assert "pip install 'w2v-edge[cli]'" in line
+        assert "pip install 'w2v-edge[cpu,cli]'" in line
         assert list(tmp_path.iterdir()) == []
 
 

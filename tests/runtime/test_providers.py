@@ -23,6 +23,7 @@ from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import CorpusOptions
 from w2v_edge.corpus.worker import Encoder
 from w2v_edge.errors import ProviderError
+from w2v_edge.extras import with_commands
 from w2v_edge.names import Provider
 from w2v_edge.providers import Execution, table, usable_cores
 from w2v_edge.providers.installation import installed_wheels
@@ -232,7 +233,7 @@ def test_missing_providers_name_their_remedy(folder: Path) -> None:
         with pytest.raises(ProviderError, match=f"'{provider}' is not in the installed") as error:
             w2v_edge.load(folder, provider=provider)
         assert "\n" not in str(error.value)
-        assert TABLE[provider].install in str(error.value)
+        assert with_commands(TABLE[provider].install) in str(error.value)
         assert error.value.exit_code == 1
 
 
