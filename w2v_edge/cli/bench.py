@@ -149,7 +149,7 @@ def _on_devices(devices: OnDevices) -> None:
 @click.option(
     "--loadgen",
     is_flag=True,
-    help="Issue the queries with MLPerf LoadGen: pip install 'w2v-edge[mlperf]'.",
+    help="Issue the queries with MLPerf LoadGen; extra mlperf.",
 )
 @audio_option
 @time_option(40, "at least five rounds are run")

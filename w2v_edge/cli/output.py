@@ -32,6 +32,7 @@ from w2v_edge import strict
 from w2v_edge.agreement import COUNTS, Deviation
 from w2v_edge.errors import MissingExtraError, W2VEdgeError
 from w2v_edge.providers import import_onnxruntime
+from w2v_edge.providers.installation import installed_wheels
 from w2v_edge.providers.session import FATAL
 
 if TYPE_CHECKING:
@@ -47,18 +48,29 @@ STILL_RUNNING_SECONDS = 60.0
 """Interval between progress lines within one stage, where stderr is not a terminal."""
 
 EXTRAS = {
+    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "cpu": ("onnxruntime",),
     "audio": ("soundfile", "soxr"),
     "cli": ("pysubs2", "psutil"),
     "corpus": ("pyarrow", "ray"),
     "lm": ("ctc_beam_decoder",),
-    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "train": ("torch", "einops", "accelerate", "tensorboard", "webdataset", "jiwer"),
+    "mic": ("sounddevice",),
     "hub": ("huggingface_hub",),
+    "romanize": ("uroman",),
     "report": ("matplotlib",),
     "mlperf": ("mlperf_loadgen",),
 }
-"""Modules that each extra of the package installs."""
+"""Modules that each extra of the package installs, in the order in which commands name extras."""
+
+TOGETHER = {
+    "cpu": ("cpu", "cli"),
+    "audio": ("cli",),
+    "corpus": ("cpu", "cli", "corpus"),
+    "export": ("export", "cpu"),
+    "train": ("export", "cpu", "train"),
+}
+"""Extras to install with one that is missing: those that the next verb needs too."""
 
 
 def require(purpose: str, *extras: str) -> None:
@@ -66,7 +78,7 @@ def require(purpose: str, *extras: str) -> None:
 
     Args:
         purpose: what needs them, for the error.
-        extras: names in `EXTRAS`.
+        extras: names in `EXTRAS`; the error also names extras that `named` adds.
 
     Raises:
         MissingExtraError: a module is not installed; the message has the pip command.
@@ -74,10 +86,24 @@ def require(purpose: str, *extras: str) -> None:
     for extra in extras:
         for module in EXTRAS[extra]:
             if importlib.util.find_spec(module) is None:
-                raise MissingExtraError(purpose, module, ",".join(extras))
+                raise MissingExtraError(purpose, module, *named(*extras))
     if "cpu" in extras:
         # Its default logger would print the cause of a failure beside the error's one line.
         import_onnxruntime().set_default_logger_severity(FATAL)
+
+
+def named(*extras: str) -> list[str]:
+    """Return the extras to install for these, as the documentation names them together.
+
+    A build of onnxruntime that is installed already takes the place of the extra `cpu`.
+    """
+    asked = {name for extra in extras for name in TOGETHER.get(extra, (extra,))}
+    if asked & {"export", "train"}:
+        # They include the command line.
+        asked.discard("cli")
+    if (wheels := installed_wheels()) and "onnxruntime" not in wheels:
+        asked.discard("cpu")
+    return [name for name in EXTRAS if name in asked]
 
 
 def console() -> Console:

@@ -52,7 +52,7 @@ def _recording(text: str) -> Tree:
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", required=False, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--mic", is_flag=True, help="Record: pip install 'w2v-edge[mic]'.")
+@click.option("--mic", is_flag=True, help="Record from a microphone; extra mic.")
 @click.option(
     "--device",
     show_default="the system's",
