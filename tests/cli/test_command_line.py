@@ -156,6 +156,20 @@ def test_every_verb_has_a_whole_summary(w2v_edge: Verb, monkeypatch: pytest.Monk
     assert all(len(_command(verb).short_help or "") in range(1, 51) for verb in VERBS)
 
 
+@pytest.mark.parametrize("columns", ["80", None], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_fits_80_columns(
+    verb: str | None, columns: str | None, w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line of any help is longer, on a terminal and in a file."""
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    shown = w2v_edge(*filter(None, [verb]), "--help").out
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
 def test_a_mistyped_verb_is_corrected(w2v_edge: Verb) -> None:
     """A usage error names the verb that was meant, if one is similar."""
     for typed, meant in (("tokenise", "tokenize"), ("benhc", "bench"), ("exprot", "export")):

@@ -16,6 +16,7 @@ from w2v_edge.cli.measuring_options import (
     schema_option,
 )
 from w2v_edge.cli.options import (
+    OneOf,
     deprecated,
     json_option,
     list_option,
@@ -71,6 +72,9 @@ class Price(click.ParamType[Any]):
         return name, price
 
 
+METRIC = OneOf(list(FLEET_METRICS), "METRIC")
+
+
 def _schema() -> str:
     from w2v_edge.latency.report.schema import fleet_schema, to_text
 
@@ -87,10 +91,10 @@ def _schema() -> str:
 )
 @list_option(
     "--metric",
-    of=click.Choice(list(FLEET_METRICS)),
+    of=METRIC,
     default="p50",
-    help="Metrics to compare; with two reports, throughput is time per second of audio, and "
-    f"{', '.join(x for x in FLEET_METRICS if x not in METRICS)} cannot be compared.",
+    help=f"Metrics to compare: {METRIC.listed}. With two reports, throughput is time per second of "
+    f"audio, and {', '.join(x for x in FLEET_METRICS if x not in METRICS)} cannot be compared.",
 )
 @click.option(
     "--across-devices", is_flag=True, help="Allow reports of different devices or bundles."
@@ -132,7 +136,8 @@ def command(
 
     \b
     w2v-edge compare old.json new.json
-    w2v-edge compare pi4.json pi5.json jetson.json --price pi4=55 --price pi5=80 --report fleet.html
+    w2v-edge compare pi4.json pi5.json --price pi4=55 --price pi5=80
+    w2v-edge compare pi4.json pi5.json jetson.json --report fleet.html
     """  # noqa: D301 - the escape is click's
     from w2v_edge.latency.compare_reports import compare
     from w2v_edge.latency.report.files import read_report
