@@ -208,14 +208,6 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     console().print(table)
 
 
-def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table as Markdown; columns whose name begins with `>` are aligned right."""
-    names = list(columns)
-    lines = [[x.lstrip(">") for x in names], ["--:" if x[:1] == ">" else "---" for x in names]]
-    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def print_comparison(
     title: str, rows: Iterable[Deviation], rounding: Mapping[str, float] | None = None
 ) -> None:

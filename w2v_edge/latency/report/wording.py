@@ -177,7 +177,7 @@ def verdict(report: BenchmarkReport) -> tuple[str, ...]:
     found = report.conditions.disturbances
     doubtful = sum(bool(result.unstable) for result in report.cases)
     if doubtful:
-        quiet = f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed."
+        quiet = f"Disturbed: {doubtful} of {count(len(report.cases), 'case')}."
     elif found:
         quiet = "Disturbed, but outside all trials."
     elif all(x.others is None for x in report.conditions.samples):
