@@ -68,13 +68,13 @@ def test_numbers_stay_with_their_units() -> None:
     """A label that is too long for 80 columns breaks between its parts, not before a unit."""
     for length in range(8, 24):
         cases = [
-            dataclasses.replace(reports.CASE, bundle="x" * length, seconds=x, threads=n)
-            for x in (1.0, 10.0, 30.0)
+            dataclasses.replace(reports.CASE, bundle=name + "x" * length, seconds=x, threads=n)
+            for name in "ab"
+            for x in (1.0, 10.0)
             for n in (1, 2)
         ]
         text = printed(reports.report(*map(reports.result, cases)), details=False)
         begins = [line.split()[0] for line in text.splitlines() if line.strip()]
-        assert "x" * min(length, 20) in text
         assert not {"s", "s,", "thread", "threads"} & set(begins)
 
 
