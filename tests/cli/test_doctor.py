@@ -31,6 +31,7 @@ def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Pa
         assert abs(sum(shares) - 1) < 1e-6
     names = [name for name, _, _ in report["placement"]["encoder"]["heaviest"]]
     assert "MatMul" in names
+    assert all(x["runs"] >= 5 for x in report["placement"].values())
     outcome = w2v_edge("doctor", "--bundle", bundle("tiny"))
     assert outcome.code == 0
     assert "encoder: CPUExecutionProvider 100.0% of" in outcome.out

@@ -281,6 +281,21 @@ def test_light_operators_may_run_on_the_cpu(events: list[Any], elsewhere: Any) -
     assert len(placement.elsewhere) == (elsewhere if elsewhere == 1 else len(elsewhere))
 
 
+def test_times_are_of_runs_after_the_warm_up() -> None:
+    """Operators are counted for one run; times are medians after the first runs."""
+
+    def run(begin: int, product: int) -> list[dict[str, Any]]:
+        node = _event("MatMul", CPU) | {"ts": begin, "dur": product}
+        other = _event("Shape", CPU) | {"ts": begin + product, "dur": 10}
+        return [node, other, {"cat": "Session", "name": "model_run", "ts": begin, "dur": 50}]
+
+    events = [*run(0, 900), *run(1_000, 30), *run(2_000, 800), *run(3_000, 30)]
+    found = summarise(events, (CPU,), Execution((("cpu", {}),), threads=1), warm_ups=1)
+    assert found.nodes == {CPU: 2}
+    assert found.heaviest == (("MatMul", CPU, 0.75), ("Shape", CPU, 0.25))
+    assert found.runs == 3
+
+
 def test_every_named_provider_may_do_the_work() -> None:
     """Any listed provider may run heavy operators, but the first one must run some."""
     both = Execution((("tensorrt", {}), ("cuda", {})), threads=1)

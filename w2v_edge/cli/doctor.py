@@ -65,8 +65,8 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
     processor's instructions that onnxruntime uses for products, or could use, and installed
     packages of plugin providers with the devices that they find.
 
-    With --bundle, each graph is profiled on --provider: the fractions of operators and of their
-    time by provider, and the slowest operators.
+    With --bundle, each graph is profiled on --provider for a second: the fractions of operators and
+    of their time by provider, and the slowest operators.
     """
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -96,7 +96,7 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
 def _placement(
     bundle: Path, provider: ProviderChoice
 ) -> tuple[dict[str, Placement], dict[str, str]]:
-    """Profile every graph of a bundle once.
+    """Profile every graph of a bundle.
 
     Returns:
         The placement of each graph, with fallback to the CPU, and the errors of graphs that do not
@@ -165,7 +165,7 @@ def _print_placement(graph: str, placement: Placement) -> None:
         f"{provider} {count / total:.1%} of {total} operators, {times[provider]:.1%} of their time"
         for provider, count in nodes.items()
     )
-    print_line(f"{graph}: {'; '.join(shares)}")
+    print_line(f"{graph}: {'; '.join(shares)}, in {placement.runs} runs after warm-up")
     print_table(
         graph,
         ("operator", "provider", ">time"),
