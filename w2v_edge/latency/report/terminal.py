@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from textwrap import wrap
 
@@ -22,10 +21,6 @@ ASCII = str.maketrans(
 )
 LABEL_SHARE = 0.28
 """Fraction of the width for the labels of rows."""
-
-NO_BREAK = "\N{NO-BREAK SPACE}"
-NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:µs|us|ms|s|threads?)\b)")
-"""The space between a number and its unit in a label."""
 
 TEXT_SHARE = 0.5
 """Fraction of the width for a column of text that is no label."""
@@ -134,10 +129,9 @@ def _rich(console: Console, table: Table, columns: list[int], title: str) -> Ric
 def _text(console: Console, cell: Cell, width: int | None) -> Text:
     shown = _shown(console, cell.text)
     if width is not None:
-        # Numbers stay with their units, which rich would part.
-        kept = NUMBER_AND_UNIT.sub(NO_BREAK, shown)
-        lines = wrap(kept, width, break_on_hyphens=False) or [""]
-        shown = "\n".join(lines).replace(NO_BREAK, " ")
+        # rich would break at these spaces too.
+        lines = wrap(wording.keep_units(shown), width, break_on_hyphens=False) or [""]
+        shown = "\n".join(lines).replace(wording.NO_BREAK, " ")
     # Text, not a string: rich would interpret brackets in names as markup.
     text = Text(shown, "bold" if cell.strong else "")
     if cell.text.startswith(UNSTABLE):
