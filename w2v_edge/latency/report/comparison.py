@@ -11,7 +11,6 @@ from w2v_edge.latency.report.wording import clean, figure, interval, labels_of
 OWN_UNITS = {"throughput": "s", "missed": "", "behind": ""}
 """Units of metrics that are compared in another unit than they are reported in."""
 
-
 COLUMNS = (
     Column("case", right=False),
     *map(Column, ("before", "after", "after / before")),
