@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -149,14 +148,16 @@ def workplace(
 def test_a_page_runs(
     name: str,
     workplace: Path,
-    speech: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Blocks of Python and quick commands run in their order, in one working directory."""
+    """Blocks of Python and quick commands run in their order, in one working directory.
+
+    Nothing is defined before: each block runs as it stands, or after those before it on its page.
+    """
     from w2v_edge.cli.group import run
 
-    scope = _names(speech)
+    scope: dict[str, Any] = {}
     monkeypatch.setenv("XDG_CONFIG_HOME", str(workplace))
     monkeypatch.setattr(w2v_edge, "load", _load)
     for kind, block in BLOCKS[name]:
@@ -253,26 +254,6 @@ def test_the_longest_context_is_the_exporters() -> None:
 
     (seconds,) = re.findall(r"\((\d+) s for `base` on `cpu`\)", TEXTS["docs/limits.md"])
     assert int(seconds) == longest_context(preset("base"), load_target("cpu"))
-
-
-def _names(speech: dict[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """Return what the snippets call by name and do not make."""
-    import onnxruntime
-    import torch
-
-    clip = speech["en-activated"]
-    return {
-        "model": w2v_edge.load("asr-fp32"),
-        "numpy": np,
-        "onnxruntime": onnxruntime,
-        "w2v_edge": w2v_edge,
-        **dict.fromkeys(("waveform", "one", "two", "three", "first", "second"), clip),
-        "microphone": np.split(np.repeat(clip, 3), [100, 30_000]),
-        "padded_batch": np.stack([clip, clip]),
-        "waveforms": torch.from_numpy(clip)[None],
-        "lengths": torch.tensor([len(clip)]),
-        "padded_lengths": np.array([len(clip), 8000]),
-    }
 
 
 def _load(name: str, **options: Any) -> Any:

@@ -34,6 +34,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from w2v_edge.extras import install_command
+
 MAX_FOREIGN_CHARACTERS = 200
 """Maximum length of another library's message within an error."""
 
@@ -110,13 +112,12 @@ class MissingExtraError(W2VEdgeError, ImportError):
     Args:
         purpose: what needs it, the start of the message.
         module: name of the missing module.
-        extra: extra of the package that installs it.
+        extras: extras of the package to install.
     """
 
-    def __init__(self, purpose: str, module: str, extra: str) -> None:
+    def __init__(self, purpose: str, module: str, *extras: str) -> None:
         super().__init__(
-            f"{purpose} needs {module!r}, which is not installed; "
-            f"run: pip install 'w2v-edge[{extra}]'"
+            f"{purpose} needs {module!r}, which is not installed; run: {install_command(*extras)}"
         )
 
 

@@ -14,11 +14,6 @@ from w2v_edge.text.beam_search import BeamSearch
 from w2v_edge.text.language_model import silent_kenlm
 from w2v_edge.text.spelling import Spelling
 
-UNOPENED = (
-    "the language model was copied but not opened, which needs ctc-beam-decoder; "
-    "pip install 'w2v-edge[lm]', and export again"
-)
-
 MARKS = {"▁": " ", "##": ""}
 """How labels in an alphabet begin, and what that spells."""
 
@@ -40,8 +35,8 @@ def check_language_model(bundle: Model, found: FoundLanguageModel) -> tuple[str,
     try:
         with silent_kenlm():
             BeamSearch(bundle.spelling, lm=bundle.language_model)
-    except MissingExtraError:
-        return (*remarks, UNOPENED)
+    except MissingExtraError as error:
+        return (*remarks, f"the language model was copied but not opened: {error}; export again")
     except InputError as error:
         reason = str(error).removeprefix(f"{bundle.language_model.path}: ")
         raise CheckpointError(f"{found.model}: {reason}; or leave out --with-lm") from error

@@ -18,6 +18,7 @@ import soundfile
 
 import w2v_edge as package
 from w2v_edge.errors import InputError
+from w2v_edge.extras import install_command
 from w2v_edge.text.aligner import Alignment
 from w2v_edge.text.alignment_files import read_text, spoken_text
 
@@ -309,4 +310,4 @@ def test_romanised_texts_need_a_library(
     monkeypatch.setitem(sys.modules, "uroman", None)
     outcome = w2v_edge("align", ctc_bundle, recording, "--text", "A", "--romanize", "uroman")
     assert outcome.code == 1
-    assert "w2v-edge[romanize]" in outcome.err
+    assert install_command("romanize") in outcome.err

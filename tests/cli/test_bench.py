@@ -205,13 +205,14 @@ def test_compare(w2v_edge: Verb, measured: Path, tmp_path: Path, refused: Verb) 
     outcome = w2v_edge("compare", measured, slow)
     refused(outcome, 4, "regression in 2 of 2 comparisons", "takes 2.0")
     assert "slower" in outcome.out
+    assert "geometric means over undisturbed processes" in outcome.out
     assert w2v_edge("compare", slow, measured).code == 0
     assert w2v_edge("compare", measured, slow, "--threshold", "150%").code == 0
     told = w2v_edge("compare", measured, slow, "--json")
     assert told.code == 4
     assert json.loads(told.out)["regressions"] == 2
     old = w2v_edge("compare", measured, slow, "--markdown")
-    assert "| 2.000 |" in old.out
+    assert "| 2.00 \\[" in old.out
     assert "warning: --markdown is deprecated" in old.err
     data["device"]["cpu"]["model"] = "another processor"
     slow.write_text(json.dumps(data))

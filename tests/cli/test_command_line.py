@@ -156,6 +156,20 @@ def test_every_verb_has_a_whole_summary(w2v_edge: Verb, monkeypatch: pytest.Monk
     assert all(len(_command(verb).short_help or "") in range(1, 51) for verb in VERBS)
 
 
+@pytest.mark.parametrize("columns", ["80", None], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_fits_80_columns(
+    verb: str | None, columns: str | None, w2v_edge: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line of any help is longer, on a terminal and in a file."""
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    shown = w2v_edge(*filter(None, [verb]), "--help").out
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
 def test_a_mistyped_verb_is_corrected(w2v_edge: Verb) -> None:
     """A usage error names the verb that was meant, if one is similar."""
     for typed, meant in (("tokenise", "tokenize"), ("benhc", "bench"), ("exprot", "export")):
@@ -199,8 +213,10 @@ def test_json_is_always_valid(
     w2v_edge: Verb, bundle: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Infinity and NaN, which JSON does not have, become null."""
-    text = to_json({"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
-    assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
+    result = {"a": [float("inf"), 1.5], "b": {"c": float("nan")}, "d": [["x\n"], [], {}], 3: True}
+    expected = {"a": [None, 1.5], "b": {"c": None}, "d": [["x\n"], [], {}], "3": True}
+    for indent in (None, 2):
+        assert json.loads(to_json(result, indent=indent)) == expected
     from dataclasses import replace
 
     from w2v_edge.bundle import golden

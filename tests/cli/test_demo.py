@@ -13,9 +13,9 @@ from w2v_edge import data
 
 
 def test_every_output_is_written(
-    w2v_edge: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    w2v_edge: Verb, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo writes a checkpoint, two bundles, codes and a picture, also of random weights."""
+    """A checkpoint, two bundles, codes and a picture; again with random weights in one folder."""
     monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 1.0)
     monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
     outcome = w2v_edge("demo", "-o", tmp_path / "demo", "--json")
@@ -32,9 +32,18 @@ def test_every_output_is_written(
     picture = (tmp_path / "demo/codes.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 50_000
-    again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo", "--force")
+    again = w2v_edge("demo", "--preset", "tiny", "-o", tmp_path / "demo")
     assert again.code == 0, again.err
     assert "real-time factor" in again.out
+    (shown,) = (line for line in again.out.splitlines() if line.startswith("codes "))
+    first = np.load(tmp_path / "demo/codes.npz")["codes"][0]
+    assert shown.split()[1] == ",".join(map(str, first))
+    # A second run replaced what the first wrote; what a user changes since is refused.
+    before = (tmp_path / "demo/codes.npz").read_bytes()
+    with (tmp_path / "demo/tiny.pt").open("ab") as checkpoint:
+        checkpoint.write(b"mine")
+    refused(w2v_edge("demo", "-o", tmp_path / "demo"), 1, "tiny.pt already exists", "--force")
+    assert (tmp_path / "demo/codes.npz").read_bytes() == before
     assert "random weights" in again.out
     assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
 

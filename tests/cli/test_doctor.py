@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from w2v_edge.extras import install_command
 from w2v_edge.providers import default_threads
 from w2v_edge.providers.instructions import instructions
 
@@ -30,6 +31,7 @@ def test_doctor_shows_what_runs_where(w2v_edge: Verb, bundle: Callable[[str], Pa
         assert abs(sum(shares) - 1) < 1e-6
     names = [name for name, _, _ in report["placement"]["encoder"]["heaviest"]]
     assert "MatMul" in names
+    assert all(x["runs"] >= 5 for x in report["placement"].values())
     outcome = w2v_edge("doctor", "--bundle", bundle("tiny"))
     assert outcome.code == 0
     assert "encoder: CPUExecutionProvider 100.0% of" in outcome.out
@@ -58,7 +60,7 @@ def test_the_first_line_is_the_verdict(w2v_edge: Verb, monkeypatch: pytest.Monke
     for extras, word in (
         ({"cpu": ("onnxruntime",)}, "ready: bundles run here, and every extra"),
         ({"lm": ("no_such_module",)}, "ready: bundles run here; extras that are not installed (1)"),
-        ({"cpu": ("no_such_module",)}, "first: pip install 'w2v-edge[cpu]'"),
+        ({"cpu": ("no_such_module",)}, f"first: {install_command('cpu')}"),
     ):
         monkeypatch.setattr("w2v_edge.cli.doctor.EXTRAS", extras)
         first = w2v_edge("doctor").out.splitlines()[0]
@@ -106,7 +108,7 @@ def test_a_provider_that_is_not_there(
     monkeypatch.setattr(onnxruntime, "set_default_logger_severity", severities.append)
     which = ["--bundle", bundle("tiny")] if verb == "doctor" else [bundle("tiny")]
     outcome = w2v_edge(verb, *which, "--provider", "tensorrt", "--provider-option", "device_id=1")
-    refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", "w2v-edge[gpu]")
+    refused(outcome, 1, "'tensorrt' is not in the installed onnxruntime", install_command("gpu"))
     assert outcome.out == ""
     assert outcome.err.count("\n") == 1
     assert set(severities) == {4}

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from w2v_edge.extras import install_command
+
 Verb = Callable[..., Any]
 
 
@@ -106,5 +108,5 @@ def test_without_the_extra(
     outcome = w2v_edge(
         "encode", bundle("tiny"), recordings, "-o", tmp_path / "out", "--engine", engine
     )
-    refused(outcome, 1, repr(module), "pip install 'w2v-edge[cpu,corpus]'")
+    refused(outcome, 1, repr(module), install_command("cpu", "cli", "corpus"))
     assert not (tmp_path / "out").exists()

@@ -52,6 +52,14 @@ def test_units_as_json(w2v_edge: Verb, recordings: Path) -> None:
         assert frames.tolist() == expected["codes"]
 
 
+def test_json_has_a_line_for_all_codes(w2v_edge: Verb, recordings: Path) -> None:
+    """A file's codes are one line, not a line per number."""
+    found = w2v_edge("tokenize", data.TINY_INT8, recordings, "--json")
+    lines = [line.strip().rstrip(",") for line in found.out.splitlines()]
+    for result in found.json:
+        assert f'"codes": {json.dumps(result["codes"])}' in lines
+
+
 def test_a_file_that_fails(w2v_edge: Verb, recordings: Path) -> None:
     """It is reported, and the others are tokenized."""
     (recordings / "broken.wav").write_bytes(b"RIFF")

@@ -83,14 +83,15 @@ def test_many_files(
 
 
 def test_json(w2v_edge: Verb, ctc_bundle: Path, recordings: Path, expected: Transcription) -> None:
-    """A list with text, confidence and words with their times."""
+    """A list with text, score and words with their times and confidences."""
     outcome = w2v_edge("transcribe", ctc_bundle, recordings, "--json")
     assert outcome.code == 1
     found = {Path(x["file"]).name: x for x in outcome.json}
     assert "error" in found["text.wav"]
     whole = found["whole.wav"]
     assert whole["text"] == expected.text
-    assert whole["confidence"] == pytest.approx(expected.confidence)
+    assert whole["score"] == pytest.approx(expected.score)
+    assert "confidence" not in whole
     assert [word["text"] for word in whole["words"]] == [word.text for word in expected.words]
     for word, other in zip(whole["words"], expected.words, strict=True):
         assert word == pytest.approx(vars(other))

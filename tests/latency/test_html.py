@@ -154,6 +154,22 @@ def test_the_page_in_chromium(kind: str, width: int, tab: Browser, tmp_path: Pat
     assert tab.troubles() == []
 
 
+def test_a_scrolled_table_keeps_its_labels(tab: Browser, tmp_path: Path) -> None:
+    """On a phone, title and labels stay in view, and no label is broken before a unit."""
+    path = tmp_path / "report.html"
+    path.write_text(page(reports.usual()), "utf-8")
+    tab.window(390, 844)
+    tab.open(path)
+    tab.evaluate('document.querySelectorAll(".scroll").forEach(e => { e.scrollLeft = 90; })')
+    assert tab.evaluate('document.querySelector(".scroll").scrollLeft') == 90
+    for selector in ("caption span", "thead th", "tbody th"):
+        left = f'document.querySelector(".scroll {selector}").getBoundingClientRect().left'
+        assert tab.evaluate(f'{left} - document.querySelector(".scroll").offsetLeft') == 0
+    labels = tab.evaluate('[...document.querySelectorAll("tbody th")].map(e => e.textContent)')
+    assert any("1\N{NO-BREAK SPACE}s" in label for label in labels)
+    assert not any("1 s" in label for label in labels)
+
+
 def test_saving_gives_the_report(tab: Browser, tmp_path: Path) -> None:
     """The button makes a file of the JSON that is in the page."""
     path = tmp_path / "report.html"

@@ -64,13 +64,29 @@ def test_without_details_the_main_figures_are_whole() -> None:
     assert all(line in " ".join(closing.split()) for line in speedups(reports.usual()))
 
 
+def test_numbers_stay_with_their_units() -> None:
+    """A label that is too long for 80 columns breaks between its parts, not before a unit."""
+    for length in range(8, 24):
+        cases = [
+            dataclasses.replace(reports.CASE, bundle=name + "x" * length, seconds=x, threads=n)
+            for name in "ab"
+            for x in (1.0, 10.0)
+            for n in (1, 2)
+        ]
+        text = printed(reports.report(*map(reports.result, cases)), details=False)
+        begins = [line.split()[0] for line in text.splitlines() if line.strip()]
+        assert not {"s", "s,", "thread", "threads"} & set(begins)
+
+
 def test_a_disturbance_of_all_cases_is_said_once() -> None:
     """One line for all cases, and not one for each."""
     why = ("at 1 to 3 s other processes kept 1.0 of 2 cores busy",)
     results = (reports.change(x, unstable=why) for x in reports.usual().cases if x.trials)
     report = reports.report(*results)
     for details in (True, False):
-        assert printed(report, details=details).count("kept 1.0 of 2 cores") == 1
+        text = printed(report, details=details)
+        assert text.count("kept 1.0 of 2 cores") == 1
+        assert text.lower().count("unstable") == 1
     assert f"all {len(report.cases)} cases: {why[0]}" in printed(report)
 
 

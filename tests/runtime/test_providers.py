@@ -23,6 +23,7 @@ from w2v_edge.corpus.entries import Entry
 from w2v_edge.corpus.job import CorpusOptions
 from w2v_edge.corpus.worker import Encoder
 from w2v_edge.errors import ProviderError
+from w2v_edge.extras import with_commands
 from w2v_edge.names import Provider
 from w2v_edge.providers import Execution, table, usable_cores
 from w2v_edge.providers.installation import installed_wheels
@@ -232,7 +233,7 @@ def test_missing_providers_name_their_remedy(folder: Path) -> None:
         with pytest.raises(ProviderError, match=f"'{provider}' is not in the installed") as error:
             w2v_edge.load(folder, provider=provider)
         assert "\n" not in str(error.value)
-        assert TABLE[provider].install in str(error.value)
+        assert with_commands(TABLE[provider].install) in str(error.value)
         assert error.value.exit_code == 1
 
 
@@ -278,6 +279,21 @@ def test_light_operators_may_run_on_the_cpu(events: list[Any], elsewhere: Any) -
     wanted = Execution((("openvino", {}),), threads=1)
     placement = summarise([_event(*event) for event in events], (OPENVINO, CPU), wanted)
     assert len(placement.elsewhere) == (elsewhere if elsewhere == 1 else len(elsewhere))
+
+
+def test_times_are_of_runs_after_the_warm_up() -> None:
+    """Operators are counted for one run; times are medians after the first runs."""
+
+    def run(begin: int, product: int) -> list[dict[str, Any]]:
+        node = _event("MatMul", CPU) | {"ts": begin, "dur": product}
+        other = _event("Shape", CPU) | {"ts": begin + product, "dur": 10}
+        return [node, other, {"cat": "Session", "name": "model_run", "ts": begin, "dur": 50}]
+
+    events = [*run(0, 900), *run(1_000, 30), *run(2_000, 800), *run(3_000, 30)]
+    found = summarise(events, (CPU,), Execution((("cpu", {}),), threads=1), warm_ups=1)
+    assert found.nodes == {CPU: 2}
+    assert found.heaviest == (("MatMul", CPU, 0.75), ("Shape", CPU, 0.25))
+    assert found.runs == 3
 
 
 def test_every_named_provider_may_do_the_work() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from w2v_edge.bundle import CtcInfo
 from w2v_edge.errors import BundleError, InputError
+from w2v_edge.text.aligner import Aligner
 from w2v_edge.text.decoding import GreedyDecoder, Transcription
 from w2v_edge.text.spelling import Spelling
 
@@ -140,30 +141,41 @@ def test_without_a_delimiter() -> None:
     assert [w.start for w in spaced.words] == pytest.approx([0, FRAME, 2 * FRAME])
 
 
-def test_confidence_of_a_text_is_the_mean_over_emitting_frames() -> None:
-    """It leaves out blanks; words have their own measure."""
+def test_score_of_a_text_is_the_mean_over_emitting_frames() -> None:
+    """It leaves out blanks; a word's measure has a name of its own, `confidence`."""
     ids = [A, A, BLANK, B, SPACE, BLANK, L]
     logits = _logits(ids, sure=2.0)
     logits[1, B] = 1.9
     found = GreedyDecoder(Spelling.of(LABELS, CTC)).decode(logits, FRAME)
     wide = logits.astype(np.float64)
     scores = wide.max(axis=1) - np.log(np.exp(wide).sum(axis=1))
-    assert found.confidence == pytest.approx(math.exp(scores[[0, 1, 3, 6]].mean()), rel=1e-5)
+    assert found.score == pytest.approx(math.exp(scores[[0, 1, 3, 6]].mean()), rel=1e-5)
+    with pytest.warns(DeprecationWarning, match=r"is now Transcription\.score"):
+        assert found.confidence == found.score
 
 
-def test_confidence_of_silence() -> None:
-    """Without words, the confidence is that of the blanks, and 0 without frames."""
+def test_score_of_a_text_is_that_of_its_alignment() -> None:
+    """One name has one meaning: aligning the decoded text gives the same score."""
+    spelling = Spelling.of(LABELS, CTC)
+    logits = _logits([A, A, BLANK, B, SPACE, BLANK, L], sure=2.0)
+    found = GreedyDecoder(spelling).decode(logits, FRAME)
+    aligned = Aligner(spelling, LABELS).align(logits, found.text, FRAME)
+    assert aligned.score == pytest.approx(found.score, rel=1e-5)
+
+
+def test_score_of_silence() -> None:
+    """Without words, the score is that of the blanks, and 0 without frames."""
     logits = _logits([BLANK] * 4, sure=1.0)
     found = GreedyDecoder(Spelling.of(LABELS, CTC)).decode(logits, FRAME)
     wide = logits.astype(np.float64)
     expected = math.exp((wide[:, 0] - np.log(np.exp(wide).sum(axis=1))).mean())
     assert (found.text, found.words) == ("", ())
-    assert found.confidence == pytest.approx(expected, rel=1e-5)
+    assert found.score == pytest.approx(expected, rel=1e-5)
     assert _decode([]) == Transcription("", (), 0.0)
 
 
-def test_confidences_are_probabilities() -> None:
-    """Confidences are in [0, 1] for any logits, also in half precision."""
+def test_scores_and_confidences_are_probabilities() -> None:
+    """Scores and confidences are in [0, 1] for any logits, also in half precision."""
     for dtype in [np.float16, np.float32, np.float64]:
         for scale in [1e-3, 1.0, 1e4, 1e30]:
             if dtype == np.float16 and scale > 1e4:
@@ -173,8 +185,8 @@ def test_confidences_are_probabilities() -> None:
             )
             found = GreedyDecoder(Spelling.of(LABELS, CTC)).decode(logits, FRAME)
             assert len(found.words) > 10
-            for confidence in (found.confidence, *(word.confidence for word in found.words)):
-                assert 0 <= confidence <= 1
+            for value in (found.score, *(word.confidence for word in found.words)):
+                assert 0 <= value <= 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from w2v_edge.bundle.geometry import Geometry
 from w2v_edge.errors import InputError, SampleRateError
+from w2v_edge.extras import install_command
 
 Waveform = npt.NDArray[np.float32]
 
@@ -188,7 +189,7 @@ def _import_soxr(rate: int, to_rate: int) -> Any:
     except ImportError as error:
         raise SampleRateError(
             f"found audio at {rate} Hz, the model takes {to_rate} Hz and no resampler is "
-            "installed; run: pip install 'w2v-edge[audio]'"
+            f"installed; run: {install_command('audio')}"
         ) from error
     return soxr
 

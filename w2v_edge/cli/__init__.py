@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from w2v_edge.extras import install_command
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -13,7 +15,7 @@ def main() -> None:
     except ImportError as error:
         print(  # noqa: T201
             f"error: the command line needs {error.name!r}, which is not installed; "
-            "run: pip install 'w2v-edge[cli]'",
+            f"run: {install_command('cpu', 'cli')}",
             file=sys.stderr,
         )
         sys.exit(1)

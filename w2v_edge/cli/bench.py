@@ -122,7 +122,7 @@ def _on_devices(devices: OnDevices) -> None:
     help="Numbers of threads per operator.",
 )
 @list_option("--batch", of=click.IntRange(min=1), default="1", help="Batch sizes.")
-@providers_option("Execution providers of onnxruntime.")
+@providers_option("Execution providers of onnxruntime")
 @click.option(
     "--provider-option",
     metavar="KEY=VALUE",
@@ -149,7 +149,7 @@ def _on_devices(devices: OnDevices) -> None:
 @click.option(
     "--loadgen",
     is_flag=True,
-    help="Issue the queries with MLPerf LoadGen: pip install 'w2v-edge[mlperf]'.",
+    help="Issue the queries with MLPerf LoadGen; extra mlperf.",
 )
 @audio_option
 @time_option(40, "at least five rounds are run")
@@ -215,7 +215,7 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
     \b
     w2v-edge bench ckpt-fp32 ckpt-int8 --seconds 1,10,30 --report report.html
     w2v-edge bench ckpt-int8 --scenario streaming --graph tokenizer
-    w2v-edge bench ckpt-int8 --report new.json && w2v-edge compare old.json new.json
+    w2v-edge bench ckpt-int8 --report new.json; w2v-edge compare old.json new.json
     w2v-edge bench ckpt-int8 --memory-limit 300MB --budget 'install<200MB'
     w2v-edge bench ckpt-int8 --on pi@pi4 --report pi4.json
     """  # noqa: D301 - the escape is click's

@@ -16,19 +16,20 @@ from w2v_edge.cli.measuring_options import (
     schema_option,
 )
 from w2v_edge.cli.options import (
+    OneOf,
     deprecated,
     json_option,
     list_option,
     verb,
 )
-from w2v_edge.cli.output import console, markdown_table, print_json, print_table, to_json
+from w2v_edge.cli.output import console, print_json, to_json
 from w2v_edge.errors import InputError, RegressionError
 from w2v_edge.latency.budget import METRICS as FLEET_METRICS
 from w2v_edge.latency.compare_reports import METRICS
 
 if TYPE_CHECKING:
-    from w2v_edge.latency.compare_reports import CaseComparison, ReportComparison
-    from w2v_edge.latency.report.records import BenchmarkCase, BenchmarkReport
+    from w2v_edge.latency.compare_reports import ReportComparison
+    from w2v_edge.latency.report.records import BenchmarkReport
 
 MANY = 2
 
@@ -71,6 +72,9 @@ class Price(click.ParamType[Any]):
         return name, price
 
 
+METRIC = OneOf(list(FLEET_METRICS), "METRIC")
+
+
 def _schema() -> str:
     from w2v_edge.latency.report.schema import fleet_schema, to_text
 
@@ -87,10 +91,10 @@ def _schema() -> str:
 )
 @list_option(
     "--metric",
-    of=click.Choice(list(FLEET_METRICS)),
+    of=METRIC,
     default="p50",
-    help="Metrics to compare; with two reports, throughput is time per second of audio, and "
-    f"{', '.join(x for x in FLEET_METRICS if x not in METRICS)} cannot be compared.",
+    help=f"Metrics to compare: {METRIC.listed}. With two reports, throughput is time per second of "
+    f"audio, and {', '.join(x for x in FLEET_METRICS if x not in METRICS)} cannot be compared.",
 )
 @click.option(
     "--across-devices", is_flag=True, help="Allow reports of different devices or bundles."
@@ -132,10 +136,14 @@ def command(
 
     \b
     w2v-edge compare old.json new.json
-    w2v-edge compare pi4.json pi5.json jetson.json --price pi4=55 --price pi5=80 --report fleet.html
+    w2v-edge compare pi4.json pi5.json --price pi4=55 --price pi5=80
+    w2v-edge compare pi4.json pi5.json jetson.json --report fleet.html
     """  # noqa: D301 - the escape is click's
     from w2v_edge.latency.compare_reports import compare
+    from w2v_edge.latency.report.comparison import comparison_notes, comparison_tables
     from w2v_edge.latency.report.files import read_report
+    from w2v_edge.latency.report.markdown import table_markdown
+    from w2v_edge.latency.report.terminal import show_table
     from w2v_edge.latency.report.wording import clean
 
     fleet = fleet or len(reports) > MANY
@@ -166,9 +174,13 @@ def command(
         "regressions": len(found.regressions),
         **vars(found),
     }
-    text = "\n\n".join([markdown_table(HEAD, _rows(found.pairs)), *_notes(found)]) + "\n"
+    tables, notes = comparison_tables(found, threshold), comparison_notes(found)
+    text = "\n\n".join([*map(table_markdown, tables), *notes]) + "\n"
     if not output.give(result, {"markdown": lambda: text}):
-        _print(found, threshold)
+        for table in tables:
+            show_table(console(), table)
+        for note in notes:
+            console().print(note)
     if found.regressions:
         raise RegressionError(_worst(found))
 
@@ -220,69 +232,16 @@ class _Output:
         return self._as_json or self._as_markdown
 
 
-HEAD = ("case", "metric", ">before", ">after", ">machine", ">ratio", "95 %", ">p", "")
-
-
-def _print(found: ReportComparison, threshold: float) -> None:
-    print_table(f"after / before, threshold {threshold:.3g}", HEAD, _rows(found.pairs))
-    for note in _notes(found):
-        console().print(note)
-
-
-def _notes(found: ReportComparison) -> list[str]:
-    """Return remarks on differences between the reports."""
-    from w2v_edge.latency.report.wording import clean
-
-    notes = [f"note: {difference}" for difference in found.differences]
-    for which, cases in (("first", found.only_before), ("second", found.only_after)):
-        if cases:
-            such = label(cases[0])
-            notes.append(f"only in the {which} report: {len(cases)} cases, such as {such}")
-    if any(pair.unstable for pair in found.pairs):
-        notes.append("~ too few undisturbed trials; the reports show what disturbed them")
-    return [clean(note) for note in notes]
-
-
-def _rows(pairs: tuple[CaseComparison, ...]) -> list[tuple[str, ...]]:
-    from w2v_edge.latency.report.wording import labels_of
-
-    names = labels_of([pair.case for pair in pairs])
-    return [_row(name, pair) for name, pair in zip(names, pairs, strict=True)]
-
-
-def _row(label: str, pair: CaseComparison) -> tuple[str, ...]:
-    name = ("~ " if pair.unstable else "") + label
-    if pair.failure:
-        return name, pair.metric, "", "", "", "", "", "", f"{pair.verdict}: {pair.failure}"
-    low, high = pair.ratio.low, pair.ratio.high
-    return (
-        name,
-        pair.metric,
-        f"{pair.before:.4g}",
-        f"{pair.after:.4g}",
-        f"{pair.machine:.3f}",
-        f"{pair.ratio.value:.3f}",
-        f"{low:.3f} to {high:.3f}",
-        f"{pair.p:.2g}",
-        pair.verdict,
-    )
-
-
-def label(case: BenchmarkCase) -> str:
-    """Return the full name of a case."""
-    from w2v_edge.latency.report.wording import labels_of
-
-    return labels_of([case], everything=True)[0]
-
-
 def _worst(found: ReportComparison) -> str:
+    from w2v_edge.latency.report.comparison import full_label
+
     failed = [pair for pair in found.regressions if pair.verdict == "failed"]
     count = f"{len(found.regressions)} of {len(found.pairs)} comparisons"
     if failed:
-        return f"regression in {count}: {label(failed[0].case)} fails now: {failed[0].failure}"
+        return f"regression in {count}: {full_label(failed[0].case)} fails now: {failed[0].failure}"
     worst = max(found.regressions, key=lambda pair: pair.ratio.value)
     return (
-        f"regression in {count}: {label(worst.case)} takes {worst.ratio.value:.3f} times its "
+        f"regression in {count}: {full_label(worst.case)} takes {worst.ratio.value:.3f} times its "
         f"{worst.metric} ({worst.ratio.low:.3f} to {worst.ratio.high:.3f})"
     )
 

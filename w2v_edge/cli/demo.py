@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge.bundle import is_bundle_file
+from w2v_edge.cli.demo_record import DemoRecord
 from w2v_edge.cli.options import force_option, json_option, verb
-from w2v_edge.cli.output import EXTRAS, console, print_json, require, stages
-from w2v_edge.files import check_absent, check_overwritable, replacing, replacing_folder
+from w2v_edge.cli.output import EXTRAS, console, frame_text, print_json, require, stages
+from w2v_edge.extras import install_command
+from w2v_edge.files import check_overwritable, replacing, replacing_folder
 from w2v_edge.names import Preset
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ def command(
 
     The checkpoint is a small model, trained on an hour of telephone prompts. The package also has
     its bundle with int8 weights, which is used alone where the extra `export` is not installed.
+
+    Another run replaces what an earlier one wrote, as long as it is unchanged; other files are kept
+    without --force.
     """
     exporting = preset is not None or _installed("export")
     require("the demo", *(("export", "cpu", "audio") if exporting else ("cpu", "audio")))
@@ -72,16 +77,21 @@ def command(
     outputs = [output / "codes.npz", output / "codes.png"]
     outputs += [checkpoint, exported] if exporting else []
     outputs += [int8] if preset is None else []
+    record = DemoRecord(output)
     for path in outputs:
-        check_absent(path, force=force)
+        record.check(path, force=force)
     output.mkdir(parents=True, exist_ok=True)
     clip = audio or data.DEMO_CLIP
     bundles, parity = [], None
     if exporting:
-        parity = _export(checkpoint, exported, preset, force=force, as_json=as_json)
+        _write_checkpoint(checkpoint, preset)
+        record.add(checkpoint)
+        parity = _export(checkpoint, exported, as_json=as_json)
+        record.add(exported)
         bundles.append(exported)
     if preset is None:
-        _copy_int8(int8, force=force)
+        _copy_int8(int8)
+        record.add(int8)
         bundles.append(int8)
     model, *others = map(w2v_edge.load, bundles)
     waveform = read_audio(clip, model.sample_rate)
@@ -100,6 +110,8 @@ def command(
     if _installed("report"):
         result["picture"] = str(output / "codes.png")
     _save(output, model, waveform, codes, f"{clip.stem}: codes, {result['weights']} weights")
+    for path in (output / "codes.npz", output / "codes.png"):
+        record.add(path)
     if as_json:
         print_json({**result, "codes": codes.tolist(), "parity": parity})
     else:
@@ -110,34 +122,37 @@ def _installed(extra: str) -> bool:
     return all(importlib.util.find_spec(module) for module in EXTRAS[extra])
 
 
-def _export(
-    checkpoint: Path, bundle: Path, preset: str | None, *, force: bool, as_json: bool
-) -> dict[str, Any]:
-    """Write the trained checkpoint or a random one, export it and return the parity report."""
+def _write_checkpoint(checkpoint: Path, preset: str | None) -> None:
+    """Write the trained checkpoint, or one of a preset with random weights."""
     from w2v_edge import data
-    from w2v_edge.cli.export_output import print_report
     from w2v_edge.model import build_model, save_checkpoint
     from w2v_edge.model import preset as load_preset
-    from w2v_edge_export import export
 
     if preset is None:
         with replacing(checkpoint) as temporary:
             shutil.copyfile(data.TINY, temporary)
     else:
         save_checkpoint(build_model(load_preset(preset)), checkpoint)
+
+
+def _export(checkpoint: Path, bundle: Path, *, as_json: bool) -> dict[str, Any]:
+    """Export the checkpoint and return the parity report."""
+    from w2v_edge.cli.export_output import print_report
+    from w2v_edge_export import export
+
     with stages("export") as shown:
-        report = export(checkpoint, bundle, force=force, stages=shown).parity
+        report = export(checkpoint, bundle, force=True, stages=shown).parity
     if not as_json:
         print_report(report)
     return report.to_dict()
 
 
-def _copy_int8(bundle: Path, *, force: bool) -> None:
+def _copy_int8(bundle: Path) -> None:
     """Copy the int8 bundle of the package."""
     from w2v_edge import data
 
     check_overwritable(bundle, is_bundle_file, "a bundle")
-    with replacing_folder(bundle, force=force) as temporary:
+    with replacing_folder(bundle, force=True) as temporary:
         shutil.copytree(data.TINY_INT8, temporary, dirs_exist_ok=True)
 
 
@@ -185,7 +200,7 @@ def _save(
 def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -> None:
     show = console().print
     show(f"\n{result['recording']}: {result['seconds']} s of speech, {result['weights']} weights")
-    frames = ("/".join(map(str, frame)) for frame in codes.tolist())
+    frames = map(frame_text, codes.tolist())
     few = "  ".join(islice((frame for frame, _ in groupby(frames)), SHOWN))
     show(f"codes        {few}  ...  ({result['frames_per_second']:g} per second, repeats left out)")
     threads = model.threads
@@ -201,5 +216,5 @@ def _print(result: dict[str, Any], model: Model, codes: npt.NDArray[np.int64]) -
     if "int8_codes_alike" in result:
         show(f"int8         {result['int8_codes_alike']:.1%} of the codes are the same")
     show(f"bundles      {'  '.join(result['bundles'])}")
-    picture = result.get("picture", "none: pip install 'w2v-edge[report]'")
+    picture = result.get("picture", f"none: {install_command('report')}")
     show(f"picture      {picture}", markup=False)

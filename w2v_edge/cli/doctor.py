@@ -15,6 +15,7 @@ from w2v_edge.cli.on import bundle_tree, remote_verb
 from w2v_edge.cli.options import json_option, provider_option
 from w2v_edge.cli.output import EXTRAS, print_json, print_line, print_table, require
 from w2v_edge.errors import MissingExtraError, ProviderError
+from w2v_edge.extras import install_command
 from w2v_edge.providers import (
     Placement,
     ProviderChoice,
@@ -64,8 +65,8 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
     processor's instructions that onnxruntime uses for products, or could use, and installed
     packages of plugin providers with the devices that they find.
 
-    With --bundle, each graph is profiled on --provider: the fractions of operators and of their
-    time by provider, and the slowest operators.
+    With --bundle, each graph is profiled on --provider for a second: the fractions of operators and
+    of their time by provider, and the slowest operators.
     """
     report = {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -95,7 +96,7 @@ def command(bundle: Path | None, provider: ProviderChoice, as_json: bool) -> Non
 def _placement(
     bundle: Path, provider: ProviderChoice
 ) -> tuple[dict[str, Placement], dict[str, str]]:
-    """Profile every graph of a bundle once.
+    """Profile every graph of a bundle.
 
     Returns:
         The placement of each graph, with fallback to the CPU, and the errors of graphs that do not
@@ -164,7 +165,7 @@ def _print_placement(graph: str, placement: Placement) -> None:
         f"{provider} {count / total:.1%} of {total} operators, {times[provider]:.1%} of their time"
         for provider, count in nodes.items()
     )
-    print_line(f"{graph}: {'; '.join(shares)}")
+    print_line(f"{graph}: {'; '.join(shares)}, in {placement.runs} runs after warm-up")
     print_table(
         graph,
         ("operator", "provider", ">time"),
@@ -216,7 +217,7 @@ def _remedies() -> list[dict[str, Any]]:
         what, fix = conflict(wheels, wheels[-1])
         remedies.append({"what": what, "fix": fix, "urgent": True})
     if importlib.util.find_spec("onnxruntime") is not None and not _providers():
-        fix = "pip install --force-reinstall 'w2v-edge[cpu]'"
+        fix = f"{install_command('cpu')} --force-reinstall"
         what = "onnxruntime is installed and cannot be loaded"
         remedies.append({"what": what, "fix": fix, "urgent": True})
     purposes = {
@@ -225,6 +226,8 @@ def _remedies() -> list[dict[str, Any]]:
         "cli": "writing subtitles",
         "corpus": "encoding whole corpora",
         "lm": "transcribing with a language model",
+        "mic": "recording from a microphone",
+        "romanize": "aligning texts of other scripts with Latin labels",
         "hub": "reading models of the Hugging Face Hub",
         "export": "making checkpoints and exporting",
         "train": "training",
@@ -235,6 +238,6 @@ def _remedies() -> list[dict[str, Any]]:
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
             what = f"{purposes[extra]} needs {', '.join(missing)}"
-            fix = f"pip install 'w2v-edge[{extra}]'"
+            fix = install_command(extra)
             remedies.append({"what": what, "fix": fix, "urgent": extra == "cpu"})
     return remedies

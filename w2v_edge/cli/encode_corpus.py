@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.output import EXTRAS, console, print_json, progress, require
+from w2v_edge.cli.output import EXTRAS, console, named, print_json, progress, require
 from w2v_edge.errors import MissingExtraError, PartialFailureError
 
 STDERR = 2
@@ -93,7 +93,7 @@ def encode_corpus(
     require("encoding a corpus", "cpu", "audio")
     for module in MODULES[options["engine"]]:
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError("encoding a corpus", module, "cpu,corpus")
+            raise MissingExtraError("encoding a corpus", module, *named("corpus"))
     from w2v_edge import corpus
 
     asked = ("context", "pooled", "embedding", "window")

@@ -62,7 +62,7 @@ def _on_device(devices: OnDevices) -> None:
     help="Further lengths of audio.",
 )
 @threads_tried_option("Numbers of threads to choose from.")
-@providers_option("Execution providers to choose from.")
+@providers_option("Execution providers to choose from")
 @graph_option
 @click.option(
     "--scenario",
@@ -91,7 +91,7 @@ def command(bundles: tuple[Path, ...], **given: Any) -> None:
 
     \b
     w2v-edge fit ckpt-fp32 ckpt-int8 --budget 'p99<50ms@0.5s' --budget 'rss<150MB'
-    w2v-edge fit ckpt-fp32 ckpt-int8 --budget 'p99<50ms@1s' --on pi@pi4 --report fit.html
+    w2v-edge fit ckpt-fp32 ckpt-int8 --budget 'p99<50ms@1s' --on pi@pi4
     """  # noqa: D301 - the escape is click's
     require("measuring", "cpu", "audio", "cli")
     check_reports_writable(given["reports_to"])

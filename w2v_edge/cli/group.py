@@ -85,16 +85,16 @@ def cli() -> None:
     """Export wav2vec 2.0-style speech models from PyTorch to ONNX and run them on a device.
 
     \b
-    w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint with random weights
+    w2v-edge init --preset tiny -o ckpt.pt     make a checkpoint of random weights
     w2v-edge pretrain speech/ -o run           pre-train one: run/model.pt
-    w2v-edge finetune ckpt.pt text.tsv -o run  fine-tune one for speech recognition
-    w2v-edge export ckpt.pt                    write a verified bundle beside the checkpoint
-    w2v-edge export owner/model                export a model of the Hugging Face Hub
+    w2v-edge finetune ckpt.pt text.tsv -o run  fine-tune it to recognise speech
+    w2v-edge export ckpt.pt                    write a verified bundle, ckpt-fp32/
+    w2v-edge export owner/model                export one of the Hugging Face Hub
     w2v-edge encode ckpt-fp32 speech.wav       encode speech to codes
-    w2v-edge tokenize ckpt-fp32 speech.wav     print them, with --units without repeats
+    w2v-edge tokenize ckpt-fp32 speech.wav     print the codes
     w2v-edge transcribe asr-fp32 speech.wav    transcribe speech, with a CTC head
     w2v-edge align asr-fp32 speech.wav a.txt   find when its words are spoken
-    w2v-edge stream asr-fp32 -                 transcribe raw PCM on standard input, live
+    w2v-edge stream asr-fp32 -                 transcribe standard input, live
     w2v-edge bench ckpt-fp32                   measure latency on this device
 
     Every option has an environment variable: W2V_EDGE_ENCODE_THREADS=1 sets --threads of encode.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from w2v_edge.cli.options import Decorator, WindowType, list_option
+from w2v_edge.cli.options import PROVIDER, Decorator, WindowType, list_option
 from w2v_edge.files import check_writable
-from w2v_edge.names import Provider
 
 graph_option = click.option(
     "--graph",
@@ -45,8 +43,9 @@ markdown_option = click.option("--markdown", "as_markdown", is_flag=True, hidden
 
 
 def providers_option(text: str) -> Decorator:
-    """Add `--provider`, a list, with a help text."""
-    return list_option("--provider", of=click.Choice(get_args(Provider)), default="cpu", help=text)
+    """Add `--provider`, a list, with the beginning of its help text."""
+    text = f"{text}: {PROVIDER.listed}."
+    return list_option("--provider", of=PROVIDER, default="cpu", help=text)
 
 
 def threads_tried_option(text: str) -> Decorator:

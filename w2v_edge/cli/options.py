@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -280,14 +280,34 @@ tuned_option = click.option(
 )
 
 
+class OneOf(click.Choice[str]):
+    """A choice among many names: its usage shows one word, and `listed` has the names."""
+
+    def __init__(self, names: Sequence[str], metavar: str) -> None:
+        super().__init__(names)
+        self._metavar = metavar
+
+    @property
+    def listed(self) -> str:
+        """The names, for the help of an option."""
+        return ", ".join(self.choices)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:  # noqa: ARG002
+        """Show one word: the names would not fit a line."""
+        return self._metavar
+
+
+PROVIDER = OneOf(get_args(Provider), "PROVIDER")
+
+
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--provider` and `--provider-option`; the command gets both as one `provider`."""
     name = click.option(
         "--provider",
-        type=click.Choice(get_args(Provider)),
+        type=PROVIDER,
         default="cpu",
         callback=_with_options,
-        help="Execution provider of onnxruntime.",
+        help=f"Execution provider of onnxruntime: {PROVIDER.listed}.",
     )
     options = click.option(
         "--provider-option",

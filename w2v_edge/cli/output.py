@@ -32,6 +32,7 @@ from w2v_edge import strict
 from w2v_edge.agreement import COUNTS, Deviation
 from w2v_edge.errors import MissingExtraError, W2VEdgeError
 from w2v_edge.providers import import_onnxruntime
+from w2v_edge.providers.installation import installed_wheels
 from w2v_edge.providers.session import FATAL
 
 if TYPE_CHECKING:
@@ -47,18 +48,29 @@ STILL_RUNNING_SECONDS = 60.0
 """Interval between progress lines within one stage, where stderr is not a terminal."""
 
 EXTRAS = {
+    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "cpu": ("onnxruntime",),
     "audio": ("soundfile", "soxr"),
     "cli": ("pysubs2", "psutil"),
     "corpus": ("pyarrow", "ray"),
     "lm": ("ctc_beam_decoder",),
-    "export": ("torch", "einops", "onnx", "onnxscript", "onnx_ir", "safetensors"),
     "train": ("torch", "einops", "accelerate", "tensorboard", "webdataset", "jiwer"),
+    "mic": ("sounddevice",),
     "hub": ("huggingface_hub",),
+    "romanize": ("uroman",),
     "report": ("matplotlib",),
     "mlperf": ("mlperf_loadgen",),
 }
-"""Modules that each extra of the package installs."""
+"""Modules that each extra of the package installs, in the order in which commands name extras."""
+
+TOGETHER = {
+    "cpu": ("cpu", "cli"),
+    "audio": ("cli",),
+    "corpus": ("cpu", "cli", "corpus"),
+    "export": ("export", "cpu"),
+    "train": ("export", "cpu", "train"),
+}
+"""Extras to install with one that is missing: those that the next verb needs too."""
 
 
 def require(purpose: str, *extras: str) -> None:
@@ -66,7 +78,7 @@ def require(purpose: str, *extras: str) -> None:
 
     Args:
         purpose: what needs them, for the error.
-        extras: names in `EXTRAS`.
+        extras: names in `EXTRAS`; the error also names extras that `named` adds.
 
     Raises:
         MissingExtraError: a module is not installed; the message has the pip command.
@@ -74,10 +86,24 @@ def require(purpose: str, *extras: str) -> None:
     for extra in extras:
         for module in EXTRAS[extra]:
             if importlib.util.find_spec(module) is None:
-                raise MissingExtraError(purpose, module, ",".join(extras))
+                raise MissingExtraError(purpose, module, *named(*extras))
     if "cpu" in extras:
         # Its default logger would print the cause of a failure beside the error's one line.
         import_onnxruntime().set_default_logger_severity(FATAL)
+
+
+def named(*extras: str) -> list[str]:
+    """Return the extras to install for these, as the documentation names them together.
+
+    A build of onnxruntime that is installed already takes the place of the extra `cpu`.
+    """
+    asked = {name for extra in extras for name in TOGETHER.get(extra, (extra,))}
+    if asked & {"export", "train"}:
+        # They include the command line.
+        asked.discard("cli")
+    if (wheels := installed_wheels()) and "onnxruntime" not in wheels:
+        asked.discard("cpu")
+    return [name for name in EXTRAS if name in asked]
 
 
 def console() -> Console:
@@ -101,13 +127,48 @@ def warn(message: str) -> None:
 
 
 def to_json(result: Any, *, indent: int | None = None) -> str:
-    """Return a result as JSON; non-finite numbers, for which JSON has no syntax, become null."""
-    return json.dumps(_finite(strict.to_plain(result)), indent=indent, allow_nan=False)
+    """Return a result as JSON; non-finite numbers, for which JSON has no syntax, become null.
+
+    Args:
+        result: dataclasses, dictionaries, lists and scalars.
+        indent: spaces per level; arrays of numbers stay on one line. By default all is on one line.
+    """
+    plain = _finite(strict.to_plain(result))
+    return json.dumps(plain, allow_nan=False) if indent is None else _indented(plain, indent)
+
+
+def frame_text(codes: Iterable[int]) -> str:
+    """Return the codes of one frame, one per group, as people read them: `4,18`."""
+    return ",".join(map(str, codes))
 
 
 def print_json(result: Any) -> None:
     """Print a result as one JSON document."""
     click.echo(to_json(result, indent=2))
+
+
+def _indented(value: Any, indent: int, margin: str = "") -> str:
+    """Return JSON with a line per item, but arrays of numbers on one line."""
+    inner = margin + " " * indent
+    if isinstance(value, dict):
+        ends = "{}"
+        items = [
+            f"{json.dumps(str(key))}: {_indented(item, indent, inner)}"
+            for key, item in value.items()
+        ]
+    elif isinstance(value, list) and not _is_numeric(value):
+        ends, items = "[]", [_indented(item, indent, inner) for item in value]
+    else:
+        return json.dumps(value, allow_nan=False)
+    lines = f",\n{inner}".join(items)
+    return f"{ends[0]}\n{inner}{lines}\n{margin}{ends[1]}" if items else ends
+
+
+def _is_numeric(items: list[Any]) -> bool:
+    return all(
+        _is_numeric(x) if isinstance(x, list) else x is None or isinstance(x, int | float)
+        for x in items
+    )
 
 
 def _finite(value: Any) -> Any:
@@ -145,14 +206,6 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         # Axes and paths may hold brackets, which rich would take for markup.
         table.add_row(*map(Text, row))
     console().print(table)
-
-
-def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table as Markdown; columns whose name begins with `>` are aligned right."""
-    names = list(columns)
-    lines = [[x.lstrip(">") for x in names], ["--:" if x[:1] == ">" else "---" for x in names]]
-    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def print_comparison(

@@ -11,7 +11,7 @@ import click
 from w2v_edge import strict
 from w2v_edge.cli.embedding import embed_file
 from w2v_edge.cli.options import json_option, load_options, verb
-from w2v_edge.cli.output import require, warn
+from w2v_edge.cli.output import named, require, warn
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 from w2v_edge.errors import MissingExtraError
 
@@ -45,7 +45,7 @@ def command(
     """
     require("searching for audio files", "cpu", "audio")
     if importlib.util.find_spec("pyarrow") is None:
-        raise MissingExtraError("searching an index", "pyarrow", "cpu,corpus")
+        raise MissingExtraError("searching an index", "pyarrow", *named("corpus"))
     import w2v_edge
     from w2v_edge.corpus.index import EmbeddingIndex
 

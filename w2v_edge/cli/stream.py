@@ -16,7 +16,7 @@ from w2v_edge import strict
 from w2v_edge.cli.live import ENCODINGS, file_blocks, microphone, raw_pcm, standard_input
 from w2v_edge.cli.on import bundle_tree, file_tree, file_unless, remote_verb
 from w2v_edge.cli.options import FiniteRange, load_options, window_option
-from w2v_edge.cli.output import require, to_json
+from w2v_edge.cli.output import frame_text, require, to_json
 from w2v_edge.cli.search_options import BUNDLE, NAMES, beam_search, search_options
 from w2v_edge.cli.stream_alignment import AlignmentPrinter
 from w2v_edge.errors import InputError
@@ -52,7 +52,7 @@ def _recording(text: str) -> Tree:
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("audio", required=False, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--mic", is_flag=True, help="Record: pip install 'w2v-edge[mic]'.")
+@click.option("--mic", is_flag=True, help="Record from a microphone; extra mic.")
 @click.option(
     "--device",
     show_default="the system's",
@@ -129,10 +129,10 @@ def command(
     w2v-edge stream ckpt-fp32 speech.flac --json
     w2v-edge stream asr-fp32 --mic --align story.txt
 
-    Prints a line per frame with its time in seconds and its codes, or a line per word as soon as it
-    is final. JSON objects hold times, codes, final words, the partial text after them, and, with
-    --context, context vectors. Late blocks and the algorithmic latency are reported at the end, on
-    stderr.
+    Prints a line per frame with its time in seconds and its codes, joined by commas, or a line per
+    word as soon as it is final. JSON objects hold times, codes, final words, the partial text after
+    them, and, with --context, context vectors. Late blocks and the algorithmic latency are reported
+    at the end, on stderr.
 
     Options of beam search weigh several texts: a word is final once all of them begin with it, or
     --delay after its end.
@@ -345,7 +345,7 @@ class _Printer:
                 click.echo(f"{word.start:9.2f}  {word.text}")
         elif piece.codes is not None:
             for when, codes in zip(times, piece.codes.tolist(), strict=True):
-                click.echo(f"{when:9.4f}  {' '.join(map(str, codes))}")
+                click.echo(f"{when:9.4f}  {frame_text(codes)}")
 
     def end(self, piece: Encoding, *, interrupted: bool) -> None:  # noqa: ARG002 - of `Printer`
         """Print the last results, of an interrupted stream too."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from w2v_edge.cli.options import json_option, load_options, verb, window_option
-from w2v_edge.cli.output import require
+from w2v_edge.cli.output import frame_text, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
 
 
@@ -65,4 +65,4 @@ def command(
 
 
 def _text(codes: list[list[int]]) -> str:
-    return " ".join(",".join(map(str, groups)) for groups in codes)
+    return " ".join(map(frame_text, codes))

@@ -90,8 +90,8 @@ def command(
 ) -> None:
     """Transcribe AUDIO files, or folders of them, with BUNDLE, a model with a CTC head.
 
-    Prints the text of each file; --json adds words with their times in seconds and confidence. A
-    file that fails is reported, the others are transcribed, and the exit code is 1.
+    Prints the text of each file; --json adds its score, and words with their times in seconds and
+    confidence. A file that fails is reported, the others are transcribed, and the exit code is 1.
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
     kinds = [kind for kind, wanted in asked.items() if wanted]

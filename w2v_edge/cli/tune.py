@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from w2v_edge import strict
 from w2v_edge.cli.measuring_options import audio_option, threads_tried_option, time_option
-from w2v_edge.cli.options import POSITIVE, json_option, list_option, verb
+from w2v_edge.cli.options import POSITIVE, PROVIDER, json_option, list_option, verb
 from w2v_edge.cli.output import console, print_json, print_table, progress, require
-from w2v_edge.names import Provider
 
 if TYPE_CHECKING:
     from w2v_edge.latency.report.records import Estimate
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--provider",
-    type=click.Choice(get_args(Provider)),
+    type=PROVIDER,
     default="cpu",
-    help="Execution provider of onnxruntime.",
+    help=f"Execution provider of onnxruntime: {PROVIDER.listed}.",
 )
 @click.option(
     "--graph",

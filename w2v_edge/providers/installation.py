@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from w2v_edge.errors import MissingExtraError, ProviderError
+from w2v_edge.extras import with_commands
 from w2v_edge.providers.plugins import is_plugin, load_plugin
 from w2v_edge.providers.table import TABLE
 
@@ -77,7 +78,7 @@ def check_installed(ort: ModuleType, provider: str) -> None:
             raise ProviderError(f"provider {provider!r} is missing: {what}; {fix}")
         raise ProviderError(
             f"provider {provider!r} is not in the installed onnxruntime {ort.__version__} "
-            f"(it has: {', '.join(available)}); {row.install}"
+            f"(it has: {', '.join(available)}); {with_commands(row.install)}"
         )
     if row.library and not loads(DRIVER):
         raise ProviderError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ CONTROL = frozenset({"Scan", "Loop", "If"})
 """Control flow: the profile also lists the operators inside, which take its time."""
 
 KERNEL = "_kernel_time"
+RUN = "model_run"
+"""Name of a run's event."""
+
 SECONDS = 1.0
 FRAMES = 50
 
@@ -41,6 +46,7 @@ class Placement:
         time: fraction of the operators' time per provider in the profiled run, or None.
         heaviest: operators with their provider and fraction of time, largest first.
         elsewhere: heavy operators that did not run on a requested provider, longest first.
+        runs: number of runs, whose medians the times are; 0 without a profiled run.
     """
 
     providers: tuple[str, ...]
@@ -48,6 +54,7 @@ class Placement:
     time: dict[str, float] | None = None
     heaviest: tuple[tuple[str, str, float], ...] = field(default=(), repr=False)
     elsewhere: tuple[str, ...] = ()
+    runs: int = 0
 
 
 def sample_inputs(
@@ -82,21 +89,48 @@ def sample_inputs(
 
 
 def summarise(
-    events: Iterable[dict[str, Any]], providers: tuple[str, ...], execution: Execution
+    events: Iterable[dict[str, Any]],
+    providers: tuple[str, ...],
+    execution: Execution,
+    *,
+    warm_ups: int = 0,
 ) -> Placement:
-    """Return the placement that the events of a profile show."""
+    """Return the placement that the events of a profile show.
+
+    Args:
+        events: onnxruntime's, of one run or several.
+        providers: execution providers of the session.
+        execution: what was requested.
+        warm_ups: number of first runs to leave out.
+    """
+    events = list(events)
+    kept = sorted(int(x["ts"]) for x in events if x.get("name") == RUN)[warm_ups:]
+    runs = max(1, len(kept))
     nodes: Counter[str] = Counter()
-    times: Counter[tuple[str, str]] = Counter()
-    heavy: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[int, str]] = Counter()
+    durations: dict[tuple[str, str, bool, str, int], list[int]] = {}
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") != "Node" or not name.endswith(KERNEL):
             continue
+        run = bisect(kept, int(event["ts"])) if kept else 1
+        if not run:
+            continue
         operator, provider = event["args"]["op_name"], event["args"]["provider"]
         nodes[provider] += 1
-        times[operator, provider] += 0 if operator in CONTROL else int(event["dur"])
-        if operator in HEAVY and not _in_double(event):
-            heavy[operator, provider] += int(event["dur"])
+        # The body of a loop runs an operator several times.
+        seen[run, name] += 1
+        is_heavy = operator in HEAVY and not _in_double(event)
+        key = operator, provider, is_heavy, name, seen[run, name]
+        durations.setdefault(key, []).append(int(event["dur"]))
+    times: Counter[tuple[str, str]] = Counter()
+    heavy: Counter[tuple[str, str]] = Counter()
+    for (operator, provider, is_heavy, *_), found in durations.items():
+        # The median leaves out runs that other processes interrupted.
+        duration = round(median(found))
+        times[operator, provider] += 0 if operator in CONTROL else duration
+        if is_heavy:
+            heavy[operator, provider] += duration
     total = max(1, times.total())
     shares: Counter[str] = Counter()
     for (_, provider), duration in times.items():
@@ -107,10 +141,11 @@ def summarise(
         elsewhere = elsewhere or [name for (name, _), _ in heavy.most_common()]
     return Placement(
         providers,
-        dict(nodes.most_common()),
+        {provider: round(count / runs) for provider, count in nodes.most_common()},
         {provider: share / total for provider, share in shares.most_common()},
         tuple(ranked),
         tuple(dict.fromkeys(elsewhere)),
+        runs,
     )
 
 

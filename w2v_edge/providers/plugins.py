@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from w2v_edge.errors import ProviderError, one_line
+from w2v_edge.extras import with_commands
 from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.table import TABLE
 
@@ -68,7 +69,7 @@ def load_plugin(ort: ModuleType, provider: str) -> Sequence[Any]:
     if not devices:
         raise ProviderError(
             f"provider {provider!r}: {package} finds no device that it serves; "
-            f"{row.plugin.without_device}"
+            f"{with_commands(row.plugin.without_device)}"
         )
     return devices
 

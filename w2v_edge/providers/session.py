@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,9 @@ from w2v_edge.providers.table import TABLE
 FATAL = 4
 """Log severity of onnxruntime; it prints nothing that is less severe."""
 
+WARM_UPS, TIMED_RUNS, TIMED_SECONDS = 2, (5, 50), 1.0
+"""First runs that are left out, fewest and most runs after them, and seconds for all of them."""
+
 Inputs = Mapping[str, npt.NDArray[Any]]
 
 
@@ -50,9 +54,9 @@ def open_session(path: Path, execution: Execution, *, cache_key: str = "") -> An
 
 
 def open_and_prove(
-    path: Path, execution: Execution, inputs: Inputs, *, cache_key: str = ""
+    path: Path, execution: Execution, inputs: Inputs, *, cache_key: str = "", timed: bool = False
 ) -> tuple[Any, Placement]:
-    """Open a session and run it once with profiling enabled, to find where operators ran.
+    """Open a session and run it with profiling enabled, to find where operators ran.
 
     The profile is written to a temporary folder and removed. A heavy operator that did not run on
     a requested provider is an error.
@@ -62,12 +66,16 @@ def open_and_prove(
         execution: how to run it.
         inputs: inputs of the profiled run.
         cache_key: as for `open_session`.
+        timed: whether fractions of time are wanted: then there are warm-ups, and runs for
+            `TIMED_SECONDS`, at least `TIMED_RUNS[0]` and at most `TIMED_RUNS[1]`; else one run.
 
     Raises:
         ProviderError: the provider did not start, or does not run the graph.
     """
-    session, events = _profile(path, execution, inputs, cache_key, runs=1)
-    placement = summarise(events, tuple(session.get_providers()), execution)
+    warm_ups = WARM_UPS if timed else 0
+    fewest, most = (warm_ups + x for x in (TIMED_RUNS if timed else (1, 1)))
+    session, events = _profile(path, execution, inputs, cache_key, runs=fewest, most=most)
+    placement = summarise(events, tuple(session.get_providers()), execution, warm_ups=warm_ups)
     check(placement, path.stem, execution)
     return session, placement
 
@@ -87,15 +95,19 @@ def profiled(
 
 
 def _profile(
-    path: Path, execution: Execution, inputs: Inputs, cache_key: str, *, runs: int
+    path: Path, execution: Execution, inputs: Inputs, cache_key: str, *, runs: int, most: int = 0
 ) -> tuple[Any, list[dict[str, Any]]]:
+    """Run a graph `runs` times, and up to `most` times within `TIMED_SECONDS`."""
     ort = import_onnxruntime()
     with tempfile.TemporaryDirectory(prefix="w2v-edge-") as folder:
         options = _options(ort, execution)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = _open(ort, path, execution, options, cache_key)
-        for _ in range(runs):
+        end = time.perf_counter() + TIMED_SECONDS
+        for done in range(max(runs, most)):
+            if done >= runs and time.perf_counter() >= end:
+                break
             session.run(None, dict(inputs))
         events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_bytes())
     return session, events

@@ -20,7 +20,7 @@ class Plugin:
         options: default options; `{threads}` stands for the number of threads, and `device_type`
             for the kind of device.
         bfloat16: options that replace them to compute in bfloat16.
-        without_device: what to do if it serves no device.
+        without_device: what to do if it serves no device, written like `ProviderInfo.install`.
     """
 
     package: str
@@ -37,7 +37,8 @@ class ProviderInfo:
     Attributes:
         ort_name: onnxruntime's name.
         wheel: distribution that contains it; empty if none does.
-        install: instruction to install it.
+        install: instruction to install it; `{gpu}` stands for the pip command of that extra, see
+            `w2v_edge.extras.with_commands`.
         options: default options; `{threads}` stands for the number of threads.
         bfloat16: options that make it compute float32 graphs in bfloat16; empty if none does.
         half: whether it computes float32 graphs in float16.
@@ -74,8 +75,8 @@ class ProviderInfo:
     plugin: Plugin | None = None
 
 
-def _wheel(name: str) -> str:
-    return f"in an environment without onnxruntime run: pip install '{name}'"
+def _alone(command: str) -> str:
+    return f"in an environment without onnxruntime run: {command}"
 
 
 def _openvino_config(**of_cpu: str) -> str:
@@ -88,7 +89,7 @@ TABLE: dict[str, ProviderInfo] = {
     "cpu": ProviderInfo(
         "CPUExecutionProvider",
         "onnxruntime",
-        "reinstall it: pip install --force-reinstall 'w2v-edge[cpu]'",
+        "reinstall it: {cpu} --force-reinstall",
         forks=True,
         batch_seconds=CPU_BATCH_SECONDS,
         group_seconds=CPU_GROUP_SECONDS,
@@ -96,7 +97,7 @@ TABLE: dict[str, ProviderInfo] = {
     "cuda": ProviderInfo(
         "CUDAExecutionProvider",
         "onnxruntime-gpu",
-        _wheel("w2v-edge[gpu]"),
+        _alone("{gpu}"),
         options={
             # The default, an exhaustive search, runs again for each new length of audio.
             "cudnn_conv_algo_search": "HEURISTIC",
@@ -117,7 +118,7 @@ TABLE: dict[str, ProviderInfo] = {
     "tensorrt": ProviderInfo(
         "TensorrtExecutionProvider",
         "onnxruntime-gpu",
-        _wheel("w2v-edge[gpu]"),
+        _alone("{gpu}"),
         # Half precision is the export's decision, not the provider's.
         options={"trt_fp16_enable": "0"},
         # An engine takes minutes to build, for each graph and each length.
@@ -135,7 +136,7 @@ TABLE: dict[str, ProviderInfo] = {
     "openvino": ProviderInfo(
         "OpenVINOExecutionProvider",
         "onnxruntime-openvino",
-        _wheel("w2v-edge[openvino]"),
+        _alone("{openvino}"),
         # No `cache_dir`: on the CPU reading a compiled graph, with another copy of the weights,
         # takes longer than compiling. Its kernels are not specialised for a length.
         options={
@@ -165,14 +166,13 @@ TABLE: dict[str, ProviderInfo] = {
                 ),
             },
             # Its library passes over every device whose vendor is not Intel.
-            without_device="it serves Intel's devices only: on others, "
-            + _wheel("w2v-edge[openvino]"),
+            without_device="it serves Intel's devices only: on others, " + _alone("{openvino}"),
         ),
     ),
     "coreml": ProviderInfo(
         "CoreMLExecutionProvider",
         "onnxruntime",
-        "on macOS run: pip install 'w2v-edge[cpu]'",
+        "on macOS run: {cpu}",
         # The older format lacks most operators of a transformer.
         options={"ModelFormat": "MLProgram"},
         # Compiling a graph for the Neural Engine takes seconds to minutes.
@@ -182,7 +182,7 @@ TABLE: dict[str, ProviderInfo] = {
     "directml": ProviderInfo(
         "DmlExecutionProvider",
         "onnxruntime-directml",
-        "on Windows, " + _wheel("onnxruntime-directml"),
+        "on Windows, " + _alone("pip install onnxruntime-directml"),
         device="dml",
         serial=True,
         buckets=True,

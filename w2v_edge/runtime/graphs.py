@@ -126,7 +126,7 @@ class Graphs:
         return self.session.run_on_device(graph, tensors)
 
     def prove(self, graph: str) -> Placement:
-        """Measure where a graph's operators run, in a short profiled run; also on the CPU.
+        """Measure where a graph's operators run, in profiled runs of a second; also on the CPU.
 
         Raises:
             GraphMissingError: the model has no such graph.

@@ -293,12 +293,12 @@ class Session:
             raise InferenceError("this model was closed; load the bundle again")
 
     def prove(self, graph: str) -> Placement:
-        """Run a graph once in a separate session with profiling enabled; also on the CPU.
+        """Run a graph in a separate session with profiling enabled; also on the CPU.
 
         Raises:
             ProviderError: it does not run on the requested provider.
         """
-        return self._checked(graph, lambda: self._open_proven(graph, self.shapes[0]))[1]
+        return self._checked(graph, lambda: self._open_proven(graph, self.shapes[0], timed=True))[1]
 
     def profile(self, graph: str, runs: int, inputs: Tensors) -> list[dict[str, Any]]:
         """Run a graph `runs` times in a separate session with profiling enabled.
@@ -337,13 +337,16 @@ class Session:
         names = [output.name for output in outputs]
         return OpenGraph(session, outputs, names, placement, provider, slots)
 
-    def _open_proven(self, graph: str, shape: FixedShape | None) -> tuple[Any, Placement]:
+    def _open_proven(
+        self, graph: str, shape: FixedShape | None, *, timed: bool = False
+    ) -> tuple[Any, Placement]:
         axes = None if shape is None else shape.axes
         return open_and_prove(
             self._path(graph, shape),
             self.execution,
             sample_inputs(self._info(graph), self.manifest.sample_rate, axes),
             cache_key=self.manifest.sha256[:16],
+            timed=timed,
         )
 
     def _checked(self, graph: str, start: Callable[[], T]) -> T:

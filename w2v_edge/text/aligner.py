@@ -105,7 +105,8 @@ class Alignment:
         labels: labels in order, delimiters between words included.
         unaligned: words without a time, since none of their characters has a label.
         lines: lines with a time, in order.
-        score: in [0, 1], the geometric mean of the labels' probabilities over their frames.
+        score: in [0, 1], the geometric mean of the words' labels' probabilities over their frames;
+            delimiters between words are left out.
     """
 
     words: tuple[AlignedWord, ...]
@@ -369,7 +370,13 @@ class Aligner:
                 targets.labels, path.first.tolist(), path.end.tolist(), scores, strict=True
             )
         )
-        sums, counts = (np.append(0, np.cumsum(x)) for x in (path.scores, lengths))
+        # Delimiters between words have no share in scores, as in those of transcriptions.
+        spoken = np.zeros(len(labels), bool)
+        for _, first, end, _ in targets.words:
+            spoken[first:end] = True
+        sums, counts = (
+            np.append(0, np.cumsum(np.where(spoken, x, 0))) for x in (path.scores, lengths)
+        )
 
         def score(first: int, end: int) -> float:
             frames = int(counts[end] - counts[first])
@@ -389,9 +396,9 @@ class Aligner:
         lines = []
         for text, first, end in targets.lines:
             begin, stop = targets.words[first][1], targets.words[end - 1][2]
-            spoken = words[first:end]
-            times = spoken[0].start, spoken[-1].end
-            lines.append(AlignedLine(text, spoken, *times, score(begin, stop)))
+            within = words[first:end]
+            times = within[0].start, within[-1].end
+            lines.append(AlignedLine(text, within, *times, score(begin, stop)))
         whole = score(0, len(labels))
         return Alignment(words, labels, tuple(targets.unaligned), tuple(lines), whole)
 

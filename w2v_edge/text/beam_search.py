@@ -156,7 +156,7 @@ class BeamSearch:
     def _transcription(
         self, scores: Scores, spans: Sequence[Span], frame_seconds: float
     ) -> Transcription:
-        """Return a text of the search with times and confidences."""
+        """Return a text of the search with times, confidences and its score."""
         if not spans:
             return Transcription("", (), self._reader.silence(scores))
         words, total, frames = [], 0.0, 0

@@ -1,9 +1,10 @@
-"""Greedy CTC decoding, of recordings and of streams, with word times and confidences."""
+"""Greedy CTC decoding, of recordings and of streams, with word times, confidences and scores."""
 
 from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,15 +49,23 @@ class Transcription:
         words: in order of time. Labels that are separate units, such as phonemes, are one word
             each. In a model without a word delimiter all other labels form one word, split only
             at spaces inside labels.
-        confidence: in [0, 1], the geometric mean of the probabilities of all words' labels over the
-            frames that emit them. Without words, of silence over all frames; 0 without frames.
+        score: in [0, 1], the geometric mean of the probabilities of all words' labels over the
+            frames that emit them, as of `Alignment.score`. Without words, of silence over all
+            frames; 0 without frames. It is not comparable with a word's `confidence`.
         alternatives: other texts in order of likelihood, if a beam search was asked for them.
     """
 
     text: str
     words: tuple[Word, ...]
-    confidence: float
+    score: float
     alternatives: tuple[Transcription, ...] = ()
+
+    @property
+    def confidence(self) -> float:
+        """The old name of `score`, which works for one release, with a `DeprecationWarning`."""
+        message = "Transcription.confidence is now Transcription.score; words keep `confidence`"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.score
 
 
 class Decoder(Protocol):
@@ -82,7 +91,7 @@ class GreedyDecoder:
         self.spelling.check(logits)
         reading = _Reading(logits, self.spelling)
         words = tuple(reading.word(span, frame_seconds) for span in reading.spans)
-        return Transcription(" ".join(word.text for word in words), words, reading.confidence())
+        return Transcription(" ".join(word.text for word in words), words, reading.score())
 
 
 class TextStream(Protocol):
@@ -223,7 +232,7 @@ class _Reading:
         found = label_probability(scores, best[starts], starts, blank)
         return Word(text, first * frame_seconds, end * frame_seconds, found)
 
-    def confidence(self) -> float:
+    def score(self) -> float:
         """Return the geometric mean over frames that emit part of a word, or over all if none."""
         spelled = np.array([bool(text.strip()) for text in self._spelling.texts])
         counted = spelled[self.best]

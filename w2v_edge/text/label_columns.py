@@ -107,7 +107,7 @@ class WordReader:
         return Word(text, start, stop, found), float(path.scores.sum()), emitted
 
     def silence(self, scores: Scores) -> float:
-        """Return the confidence that (frames, columns) hold no text."""
+        """Return the score of a text without words, over (frames, columns)."""
         return mean_probability(float(scores[:, self._silent].max(axis=1).sum()), len(scores))
 
 

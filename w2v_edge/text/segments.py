@@ -190,17 +190,17 @@ def decode_segments(
 def join_segments(segments: Iterable[Segment]) -> Transcription:
     """Return the transcription of a recording from its segments, without their alternatives.
 
-    The confidence is the segments' geometric mean, weighted by the durations of their words; 0
+    The score is the segments' geometric mean, weighted by the durations of their words; 0
     without words.
     """
     found = [x for x in segments if x.words]
     words = tuple(word for x in found for word in x.words)
     seconds = [sum(word.end - word.start for word in x.words) for x in found]
-    confidence = 0.0
+    score = 0.0
     if sum(seconds):
-        logs = [math.log(max(x.confidence, 1e-300)) for x in found]
-        confidence = math.exp(float(np.average(logs, weights=seconds)))
-    return Transcription(" ".join(x.text for x in found), words, confidence)
+        logs = [math.log(max(x.score, 1e-300)) for x in found]
+        score = math.exp(float(np.average(logs, weights=seconds)))
+    return Transcription(" ".join(x.text for x in found), words, score)
 
 
 def _moved(found: Transcription, seconds: float) -> Transcription:

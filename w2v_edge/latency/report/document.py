@@ -70,7 +70,7 @@ def table_markup(table: Table) -> str:
     )
     rows = []
     for row in table.rows:
-        first = f'<th scope="row">{escaped(row[0].text)}</th>'
+        first = f'<th scope="row">{wording.keep_units(escaped(row[0].text))}</th>'
         cells = (
             f"<td{_class(column.right)}>"
             + (f"<strong>{escaped(cell.text)}</strong>" if cell.strong else escaped(cell.text))
@@ -81,7 +81,7 @@ def table_markup(table: Table) -> str:
     title = escaped(table.title)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>'
-        f"<caption>{title}</caption>"
+        f"<caption><span>{title}</span></caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
@@ -44,7 +45,10 @@ def print_report(report: BenchmarkReport, console: Console, *, details: bool = T
         show_table(console, table)
     _pairs(console, "Failed", wording.failures(report), "red")
     doubts = wording.unstable(report)
-    _pairs(console, "Unstable (~)", doubts if details else doubts[:MAX_DOUBTS], "yellow")
+    shown = doubts if details else doubts[:MAX_DOUBTS]
+    if left_out := len(doubts) - len(shown):
+        shown += ((f"{left_out} more", "--details has all"),)
+    _pairs(console, "Unstable (~)", shown, "yellow")
     if details:
         _lines(console, "Conditions", wording.conditions(report))
         _lines(console, "Device", (*wording.device(report), f"identity {report.device.identity}"))
@@ -57,8 +61,11 @@ def print_report(report: BenchmarkReport, console: Console, *, details: bool = T
 def _notes(report: BenchmarkReport) -> tuple[str, ...]:
     """Return the notes of a report without details."""
     sizes = (f"{x.name} {wording.figure(x.size_mb, 'MB')}" for x in report.bundles)
+    quiet, *others = wording.verdict(report)
     return (
-        *wording.verdict(report),
+        # The list of unstable cases has said it.
+        *(() if wording.unstable(report) else (quiet,)),
+        *others,
         f"Size of bundles: {', '.join(sizes)}.",
         wording.FACTS[0],
         "--details shows storage, operators, conditions and the device; --report FILE keeps all.",
@@ -114,13 +121,19 @@ def _rich(console: Console, table: Table, columns: list[int], title: str) -> Ric
             max_width=most if folds else None,
         )
     for row in table.rows:
-        made.add_row(*(_text(console, row[index]) for index in columns))
+        cells = zip(made.columns, (row[index] for index in columns), strict=True)
+        made.add_row(*(_text(console, cell, column.max_width) for column, cell in cells))
     return made
 
 
-def _text(console: Console, cell: Cell) -> Text:
+def _text(console: Console, cell: Cell, width: int | None) -> Text:
+    shown = _shown(console, cell.text)
+    if width is not None:
+        # rich would break at these spaces too.
+        lines = wrap(wording.keep_units(shown), width, break_on_hyphens=False) or [""]
+        shown = "\n".join(lines).replace(wording.NO_BREAK, " ")
     # Text, not a string: rich would interpret brackets in names as markup.
-    text = Text(_shown(console, cell.text), "bold" if cell.strong else "")
+    text = Text(shown, "bold" if cell.strong else "")
     if cell.text.startswith(UNSTABLE):
         text.stylize("yellow", 0, 1)
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from w2v_edge.latency.report.machine_records import Disturbance, MachineSample
@@ -32,6 +33,10 @@ KEY_METRICS = {"single": "p90", "multi": "p99", "offline": "throughput", "stream
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:µs|us|ms|s|threads?)\b)")
+"""The space between a number and its unit in a label."""
+
 MAX_NAMES = 3
 """Cases that are listed by name."""
 
@@ -51,6 +56,11 @@ FACTS = (
     ),
     "Energy is that of all components the counter covers, which is more than this process.",
 )
+
+
+def keep_units(text: str) -> str:
+    """Return a text that is not broken between a number and its unit."""
+    return NUMBER_AND_UNIT.sub(NO_BREAK, text)
 
 
 def clean(text: str) -> str:
@@ -177,7 +187,7 @@ def verdict(report: BenchmarkReport) -> tuple[str, ...]:
     found = report.conditions.disturbances
     doubtful = sum(bool(result.unstable) for result in report.cases)
     if doubtful:
-        quiet = f"Unstable: {doubtful} of {count(len(report.cases), 'case')} disturbed."
+        quiet = f"Disturbed: {doubtful} of {count(len(report.cases), 'case')}."
     elif found:
         quiet = "Disturbed, but outside all trials."
     elif all(x.others is None for x in report.conditions.samples):

@@ -69,7 +69,7 @@ function point(event) {
   const n = shown.spans.findIndex(({ start, end }) => start <= share && share < end);
   if (n < 0) return;
   const seconds = (share * shown.waveform.length) / shown.manifest.sample_rate;
-  element('pointed').textContent = `${seconds.toFixed(2)} s, frame ${n}: codes ${shown.rows[n].join(' / ')}`;
+  element('pointed').textContent = `${seconds.toFixed(2)} s, frame ${n}: codes ${shown.rows[n].join(',')}`;
 }
 
 async function copy() {
