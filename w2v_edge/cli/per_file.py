@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from w2v_edge.cli.audio_input import STDIN, STDIN_NAME
 from w2v_edge.cli.output import explain, progress, to_json
 from w2v_edge.errors import (
     BundleError,
@@ -33,14 +34,17 @@ audio_argument = click.argument("audio", nargs=-1, required=True, type=click.Pat
 
 
 def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:
-    """Return (file, path relative to the argument) for audio files and folders.
+    """Return (file, path relative to the argument) for audio files, folders and standard input.
 
     Raises:
         InputError: no audio was found.
     """
     from w2v_edge.audio import find_audio
 
-    files = list(find_audio(list(audio)))
+    files = [
+        (file, STDIN_NAME if file == STDIN else relative)
+        for file, relative in find_audio(list(audio))
+    ]
     if not files:
         raise InputError(f"no audio found in {', '.join(map(str, audio))}")
     return files
