@@ -17,7 +17,6 @@ from pathlib import Path
 
 from w2v_edge.errors import InputError, OutputExistsError
 
-
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a disk, a quota or a limit that is full."""
 
