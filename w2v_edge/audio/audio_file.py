@@ -164,7 +164,10 @@ class AudioFile:
             raise AudioFileError(f"{self.path}: {what}; expected an audio file") from error
         except (OSError, soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
-            raise AudioFileError(f"{self.path}: not readable as audio ({reason:.80})") from error
+            raise AudioFileError(
+                f"{self.path}: not readable as audio ({reason:.80}), expected WAV, FLAC, Ogg or "
+                "MP3; convert it: ffmpeg -i FILE OUT.flac"
+            ) from error
 
 
 @dataclass(frozen=True)
