@@ -160,6 +160,25 @@ def test_the_parts_make_the_whole(
     _assert_rows(name, found, waveforms, expected, equal)
 
 
+def test_fixed_shapes(
+    name: str, exported: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, utterance: Make
+) -> None:
+    """Graphs of a fixed shape give the outputs of a bundle with open axes."""
+    from w2v_edge_export import export
+
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
+    usual = exported(name)
+    export(usual.parent / "source", tmp_path / "fixed", samples=(20_000,), batch=2)
+    waveforms = [utterance(20_000), utterance(9_001, 30_000), utterance(5_000, 60_000)]
+    found, expected = (w2v_edge.load(x).encode(waveforms) for x in (tmp_path / "fixed", usual))
+    for one, other in zip(found, expected, strict=True):
+        for output in ("features", "context", "codes", "logits"):
+            values = getattr(other, output)
+            if values is not None:
+                np.testing.assert_allclose(getattr(one, output), values, atol=1e-4)
+
+
 def test_the_manifest(name: str, exported: Make, hf: Make) -> None:
     """The manifest states the meaning of logits and the spelling of labels."""
     manifest: Manifest = read_manifest(exported(name))

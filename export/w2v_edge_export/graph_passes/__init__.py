@@ -47,7 +47,12 @@ def fold_constants(model: ir.Model, *, infer_shapes: bool = False) -> None:
         model: the graph, changed in place.
         infer_shapes: infer the shape of each value on the way, so that shapes are constants too.
     """
-    weights = set(model.graph.initializers.values())
+    weights = {
+        value
+        for value in model.graph.initializers.values()
+        # Numbers that sizes are computed with are initializers too, once they are folded.
+        if not (infer_shapes and value.dtype == ir.DataType.INT64)
+    }
 
     def should_fold(node: ir.Node) -> bool | None:
         return False if weights.intersection(node.inputs) else None
