@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -15,6 +16,9 @@ from io import FileIO
 from pathlib import Path
 
 from w2v_edge.errors import InputError, OutputExistsError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk, a quota or a limit that is full."""
 
 
 def cache_folder() -> Path | None:
@@ -78,7 +82,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = _make_beside(path, ".part" + path.suffix, partial(Path.touch, exist_ok=False))
     mode = temporary.stat().st_mode
     try:
-        yield temporary
+        with _naming(path):
+            yield temporary
         # The writer may have replaced the file, with another mode.
         temporary.chmod(mode)
         _check_not_folder(path)
@@ -101,7 +106,8 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _make_beside(path, ".part", Path.mkdir)
     try:
-        yield temporary
+        with _naming(path):
+            yield temporary
         check_absent(path, force=force)
         _swap(temporary, path)
     finally:
@@ -161,6 +167,17 @@ def check_overwritable(path: Path, is_known: Callable[[str], bool], what: str) -
         raise OutputExistsError(
             f"{path} is not {what}, or holds other files; choose another output"
         )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give the path to errors of a full disk, which the system raises without one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _check_not_folder(path: Path) -> None:

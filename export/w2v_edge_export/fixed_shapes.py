@@ -72,13 +72,28 @@ def fold_shapes(model: ir.Model) -> None:
     for node in list(model.graph):
         if _takes_everything(node):
             ir.convenience.replace_all_uses_with(node.outputs[0], known(node.inputs[0]))
-    for clean in (
-        common.CommonSubexpressionEliminationPass,
-        common.IdentityEliminationPass,
-        common.RemoveUnusedNodesPass,
-    ):
-        clean()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    _drop_identities(model)
+    common.RemoveUnusedNodesPass()(model)
     _check(model)
+
+
+def _drop_identities(model: ir.Model) -> None:
+    """Drop identities, but those between two outputs, such as the context and its last layer.
+
+    The pass of onnx_ir makes one output of these.
+    """
+    for node in list(model.graph):
+        if node.op_type != "Identity":
+            continue
+        value, output = known(node.inputs[0]), node.outputs[0]
+        ends = output.is_graph_output()
+        if ends and (value.is_graph_input() or value.is_initializer() or value.is_graph_output()):
+            continue
+        ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
+        if ends:
+            value.name, value.type, value.shape = output.name, output.type, output.shape
+        model.graph.remove(node, safe=True)
 
 
 def _takes_everything(node: ir.Node) -> bool:

@@ -38,7 +38,6 @@ NORMALISED = {
 """Models, each with a part of its own, and whether their waveforms are normalised."""
 
 INT8 = ("wavlm-frames", "data2vec-ctc", "bert-ctc")
-FIXED = {"coreml": (16_000,)}
 ADAPTERS = ("wav2vec2-adapter-ctc", "bert-ctc")
 
 
@@ -64,9 +63,8 @@ def exported(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
             patch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
-            given = {"precision": precision, "target": target, "samples": FIXED.get(target, ())}
             # Small products are not faster in int8.
-            export(source, folder, require_speedup=0.0, **given)
+            export(source, folder, precision=precision, target=target, require_speedup=0.0)
 
     def make(name: str, precision: str = "fp32", target: str = "cpu") -> Path:
         families = shared_folder / "families" / f"{name}-{target}"
@@ -162,6 +160,25 @@ def test_the_parts_make_the_whole(
     _assert_rows(name, found, waveforms, expected, equal)
 
 
+def test_fixed_shapes(
+    name: str, exported: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, utterance: Make
+) -> None:
+    """Graphs of a fixed shape give the outputs of a bundle with open axes."""
+    from w2v_edge_export import export
+
+    monkeypatch.setattr("w2v_edge_export.cases.LONG_SECONDS", 0.5)
+    monkeypatch.setattr("w2v_edge_export.exact_gate.MIN_CODES", 600)
+    usual = exported(name)
+    export(usual.parent / "source", tmp_path / "fixed", samples=(20_000,), batch=2)
+    waveforms = [utterance(20_000), utterance(9_001, 30_000), utterance(5_000, 60_000)]
+    found, expected = (w2v_edge.load(x).encode(waveforms) for x in (tmp_path / "fixed", usual))
+    for one, other in zip(found, expected, strict=True):
+        for output in ("features", "context", "codes", "logits"):
+            values = getattr(other, output)
+            if values is not None:
+                np.testing.assert_allclose(getattr(one, output), values, atol=1e-4)
+
+
 def test_the_manifest(name: str, exported: Make, hf: Make) -> None:
     """The manifest states the meaning of logits and the spelling of labels."""
     manifest: Manifest = read_manifest(exported(name))
@@ -233,17 +250,6 @@ def test_for_cuda(
     waveforms = [utterance(n, 30_000 * i) for i, n in enumerate((9_000, 16_001, 400))]
     found = plain(folder / "encoder.onnx", **_batch(*waveforms, extra=777))
     _assert_rows(name, found, waveforms, expected, equal)
-
-
-def test_fixed_shapes(exported: Make, expected: Make, equal: Make, utterance: Make) -> None:
-    """With fixed shapes, outputs of any shorter utterance are those of transformers."""
-    name = "wavlm-frames"
-    model = w2v_edge.load(exported(name, target="coreml"))
-    for n in (9_000, *FIXED["coreml"]):
-        found, wanted = model.encode(utterance(n)), expected(name, utterance(n))
-        equal(found.features, wanted["features"])
-        equal(found.context, wanted["context"])
-        equal(found.logits, wanted["logits"])
 
 
 @pytest.mark.parametrize("name", INT8)

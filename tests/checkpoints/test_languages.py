@@ -113,3 +113,15 @@ def test_the_command_line(folder: Path, command: Make) -> None:
     assert (code, len(err.strip().splitlines())) == (1, 1)
     assert "expected one of: eng, fra" in err
     assert not (folder.parent / "out").exists()
+
+
+def test_a_vocabulary_of_languages_without_adapters(folder: Path, refuses: Make) -> None:
+    """Without adapter files the weights are those of the language that is named, and it is said."""
+    for path in folder.glob("adapter.*"):
+        path.unlink()
+    refuses(folder, "no language", "--language")
+    found = load_source(folder, "eng")
+    assert "no adapter: the weights are taken as those of 'eng'" in found.remarks
+    head: Any = found.model.config.head
+    assert (head.labels, head.language) == (tuple(ENGLISH), "eng")
+    refuses(folder, "no adapter", "expected one of: eng, fra", language="deu")

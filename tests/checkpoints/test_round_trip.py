@@ -89,6 +89,17 @@ def test_conformers_lose_only_what_no_output_depends_on(
             equal(theirs(again.eval(), waveform)[key], values)
 
 
+def test_a_conformer_of_an_odd_width(fresh: Make, tmp_path: Path) -> None:
+    """Settings without the source build the class, whatever divides the width."""
+    peer = fresh("conformer", hidden_size=24, num_conv_pos_embedding_groups=4)
+    peer.save_pretrained(tmp_path / "source")
+    model = load_source(tmp_path / "source").model
+    model.origin = None
+    write_folder(model, tmp_path / "back")
+    type(peer).from_pretrained(tmp_path / "back")
+    assert load_source(tmp_path / "back").model.config == model.config
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_types_come_back(dtype: torch.dtype, hf: Make, tmp_path: Path) -> None:
     """Half-precision weights keep their type, whether or not the config names it."""

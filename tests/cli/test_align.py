@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import sys
@@ -220,6 +221,19 @@ def test_recordings_of_one_name_are_told_apart(
         "a b/speech.ctm": "a%20b/speech",
         "a_b/speech.ctm": "a_b/speech",
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have Unicode names alone")
+def test_a_name_that_is_no_unicode(
+    w2v_edge: Verb, ctc_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    """Bytes of a file's name that are no Unicode are percent-encoded in CTM."""
+    path = tmp_path / os.fsdecode(b"a\xff.wav")
+    shutil.copy(recording, path)
+    out = tmp_path / "out"
+    assert w2v_edge("align", ctc_bundle, path, "--text", "OH", "--ctm", "-o", out).code == 0
+    (written,) = out.iterdir()
+    assert written.read_text(encoding="utf-8").startswith("a%FF 1 0.")
 
 
 def test_a_manifest_with_bad_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -294,6 +295,19 @@ def test_a_reader_that_goes_away(bundle: Verb, clip: Path, tmp_path: Path) -> No
         os.close(writing)
         _, said = process.communicate()
     assert (process.returncode, said) == (1, b"")
+
+
+def test_characters_that_stdout_lacks(bundle: Verb, clip: Path, tmp_path: Path) -> None:
+    """They are escaped: text of any script can be printed to any terminal or file."""
+    named = Path(shutil.copy(clip, tmp_path / "\u6587.wav"))
+    found = subprocess.run(
+        [sys.executable, "-m", "w2v_edge", "tokenize", str(bundle("tiny")), str(named), str(clip)],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert b"\\u6587.wav: " in found.stdout
 
 
 def test_long_work_prints_a_line_per_stage(

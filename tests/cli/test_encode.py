@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from w2v_edge import data
 from w2v_edge.extras import install_command
 
 Verb = Callable[..., Any]
@@ -100,6 +102,24 @@ def test_nothing_to_encode(w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path
     outcome = w2v_edge("encode", bundle("tiny"), tmp_path / "gone.wav", "-o", tmp_path / "out")
     assert outcome.code == 1
     assert "gone.wav" in outcome.err
+
+
+def test_media_that_are_not_read(
+    w2v_edge: Verb, refused: Verb, bundle: Verb, tmp_path: Path
+) -> None:
+    """Files in a folder that may hold speech, but are not read, are not skipped in silence."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "talk.M4A").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (tmp_path / "notes.txt").write_text("no audio")
+    folder = bundle("tiny")
+    refused(w2v_edge("tokenize", folder, tmp_path), 1, "no audio found", "talk.M4A", "ffmpeg")
+    shutil.copy(data.DEMO_CLIP, tmp_path)
+    outcome = w2v_edge("tokenize", folder, tmp_path)
+    assert outcome.code == 0
+    assert "1 other media files are not read" in outcome.err
+    assert "talk.M4A" in outcome.err
+    found = w2v_edge("tokenize", folder, tmp_path / "deep" / "talk.M4A")
+    refused(found, 1, "not readable as audio", "expected WAV, FLAC", "ffmpeg")
 
 
 def test_a_provider_that_does_not_run(

@@ -280,3 +280,50 @@ def test_a_microphone_without_the_extra(
     """--mic without its extra names the package to install."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     refused(w2v_edge("stream", bundle("large-small"), "--mic"), 1, install_command("mic"))
+
+
+@pytest.mark.parametrize(
+    ("subtype", "rate", "extra"),
+    [("PCM_16", 16_000, b""), ("FLOAT", 16_000, b"LIST\4\0\0\0what"), ("PCM_16", 44_100, b"")],
+)
+def test_a_wav_header_on_standard_input(
+    bundle: Verb, tmp_path: Path, pcm: Ints, subtype: str, rate: int, extra: bytes
+) -> None:
+    """A WAV file on a pipe gives the codes of the file: `arecord` writes one by default."""
+    folder, path = bundle("large-small"), tmp_path / "piped.wav"
+    soundfile.write(path, pcm / 32_768, rate, subtype=subtype)
+    model = library.load(folder)
+    expected = model.tokenize(library.AudioFile(path, model.sample_rate))
+    content = path.read_bytes()
+    unknown = bytearray(content)
+    at = content.index(b"data") + 4
+    unknown[at : at + 4] = b"\xff" * 4
+    for data in (content + extra, bytes(unknown)):
+        found = _piped(data, folder, "-", "--json")
+        assert found.returncode == 0, found.stderr
+        assert _codes(_objects(found.stdout.decode())[0]) == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("FLAC", (), ("a FLAC file", "raw PCM", "ffmpeg")),
+        ("OGG", (), ("an Ogg file",)),
+        ("WAV", ("--rate", "8000"), ("16000 Hz", "--rate")),
+        ("WAV", ("--encoding", "f32le"), ("s16le", "--encoding")),
+        ("WAV of 2", (), ("2 channels", "expected 1")),
+        ("WAV cut", (), ("damaged WAV header",)),
+    ],
+)
+def test_another_file_on_standard_input(
+    bundle: Verb, tmp_path: Path, pcm: Ints, kind: str, options: tuple[str, ...], words: Any
+) -> None:
+    """Bytes of an audio file are not taken for samples."""
+    path = tmp_path / "piped"
+    samples = np.stack([pcm, pcm], axis=1) if kind.endswith("2") else pcm
+    soundfile.write(path, samples, 16_000, format=kind.split(maxsplit=1)[0])
+    content = path.read_bytes()[: 30 if kind.endswith("cut") else None]
+    found = _piped(content, bundle("large-small"), "-", *options)
+    assert found.returncode == 1
+    assert all(word in found.stderr.decode() for word in words), found.stderr
+    assert not found.stdout

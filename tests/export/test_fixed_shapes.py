@@ -206,3 +206,15 @@ def test_shapes_that_cannot_be_exported(
     with pytest.raises(ConfigError, match=message):
         export(checkpoint(NAME), tmp_path / "b", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_equal(
+    checkpoint: Callable[[str], Path], minute: Speech, tmp_path: Path
+) -> None:
+    """The last layer is the context of a model without a final norm: both are outputs."""
+    export(checkpoint(NAME), tmp_path / "all", samples=(8_000,), batch=1, layers="all", pool="mean")
+    found = w2v_edge.load(tmp_path / "all").encode(minute[:8_000])
+    assert sorted(found.layers) == [0, 1, 2]
+    np.testing.assert_array_equal(found.layers[2], found.context)
+    assert found.embedding is not None
+    np.testing.assert_allclose(found.embedding, found.context.mean(axis=0), atol=1e-5)

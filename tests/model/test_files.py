@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,3 +224,24 @@ def test_a_folder_that_cannot_be_moved_stays(
         pass
     assert _names(tmp_path) == ["bundle"]
     assert _names(tmp_path / "bundle") == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of a process")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_full_disk_is_named(tmp_path: Path, kind: str) -> None:
+    """The error of a write without room names the output, and nothing is left."""
+    import resource
+
+    path = tmp_path / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="too large") as caught,
+            replacing(path) if kind == "file" else replacing_folder(path) as temporary,
+        ):
+            (temporary if kind == "file" else temporary / "weights").write_bytes(bytes(2_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())

@@ -290,3 +290,11 @@ def test_hotwords_that_cannot_be_spelled() -> None:
         BeamSearch(SPELLING, n_best=0)
     with pytest.raises(InputError, match="hotword weight nan"):
         BeamSearch(SPELLING, hotwords=["bat"], hotword_weight=np.nan)
+
+
+def test_weights_of_no_language_model() -> None:
+    """Weights that would have no effect are an error that names them."""
+    cases: list[dict[str, Any]] = [{"alpha": 0.5}, {"beta": 0.0}, {"alpha": 1.0, "beta": 2.0}]
+    for weights in cases:
+        with pytest.raises(InputError, match=f"{' and '.join(weights)} without a language model"):
+            BeamSearch(SPELLING, **weights)

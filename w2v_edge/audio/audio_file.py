@@ -159,10 +159,15 @@ class AudioFile:
         except InputError as error:
             raise AudioFileError(f"{self.path}: {error}") from error
         except FileNotFoundError as error:
-            raise AudioFileError(f"{self.path}: no such file; expected an audio file") from error
+            other = Path(self.path).exists()
+            what = "found a folder, a pipe or a device" if other else "no such file"
+            raise AudioFileError(f"{self.path}: {what}; expected an audio file") from error
         except (OSError, soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).split(": ", maxsplit=1)[-1].strip() or "unknown format"
-            raise AudioFileError(f"{self.path}: not readable as audio ({reason:.80})") from error
+            raise AudioFileError(
+                f"{self.path}: not readable as audio ({reason:.80}), expected WAV, FLAC, Ogg or "
+                "MP3; convert it: ffmpeg -i FILE OUT.flac"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 AUDIO_SUFFIXES = frozenset(
     ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .sph .w64 .wav".split()
 )
+
+OTHER_MEDIA = frozenset(".3gp .aac .amr .avi .m4a .m4b .mka .mkv .mov .mp4 .ogv .webm .wma".split())
+"""Suffixes of files that may hold speech, and that libsndfile does not read."""
+
+
+def find_other_media(paths: Iterable[Path]) -> list[Path]:
+    """Return the files in folders that may hold speech, and that `find_audio` skips."""
+    return [
+        Path(root, name)
+        for path in paths
+        for root, _, files in os.walk(path)
+        for name in sorted(files)
+        if Path(name).suffix.lower() in OTHER_MEDIA
+    ]
 
 
 def find_audio(paths: list[Path]) -> Iterator[tuple[Path, Path]]:

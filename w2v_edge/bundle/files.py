@@ -202,7 +202,8 @@ def _check_inside(path: Path) -> None:
     if real.parent != folder:
         raise BundleIntegrityError(
             f"{path}: a link out of the bundle's folder, which is not allowed; "
-            "copy the bundle with the targets of its links"
+            "copy the bundle with the targets of its links (cp -rL), or download it from the Hub "
+            "into a folder of its own: hf download NAME --local-dir FOLDER"
         )
 
 

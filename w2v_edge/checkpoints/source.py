@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from w2v_edge.checkpoints import fairseq, fairseq2, torchaudio
+from w2v_edge.checkpoints.blank import with_blank
 from w2v_edge.checkpoints.converted import Converted
 from w2v_edge.checkpoints.hub import download, is_hub_name
 from w2v_edge.checkpoints.huggingface.classes import doubts_of_classes
 from w2v_edge.checkpoints.huggingface.doubts import doubts_of, doubts_of_preprocessor
-from w2v_edge.checkpoints.huggingface.families import POOLED
-from w2v_edge.checkpoints.huggingface.folder import FORMAT, read_folder, used_files
+from w2v_edge.checkpoints.huggingface.families import KINDS, POOLED
+from w2v_edge.checkpoints.huggingface.folder import FIRST, FORMAT, read_folder, used_files
 from w2v_edge.checkpoints.huggingface.language_model import (
     FoundLanguageModel,
     lies_there,
@@ -28,13 +28,14 @@ from w2v_edge.checkpoints.huggingface.rotary import doubt_of_rotary
 from w2v_edge.checkpoints.huggingface.settings import (
     CONFIG,
     PREPROCESSOR,
+    doubts_of_two,
     labels_of,
     preprocessor,
 )
 from w2v_edge.checkpoints.huggingface.vocabulary import TOKENIZER, VOCABULARY
 from w2v_edge.checkpoints.key_table import Coverage
 from w2v_edge.checkpoints.restricted_pickle import read_restricted
-from w2v_edge.checkpoints.tensors import BIN, SAFETENSORS
+from w2v_edge.checkpoints.tensors import BIN, FEW, holds_tensor
 from w2v_edge.errors import CheckpointError, W2VEdgeError
 from w2v_edge.model.checkpoint import load_checkpoint, own_weights
 from w2v_edge.model.config import LogMelConfig
@@ -120,6 +121,8 @@ def load_source(
         MissingExtraError: a package that reads it is not installed.
     """
     merged_into = None if base is None else str(base)
+    if kind is not None and kind not in KINDS:
+        raise CheckpointError(f"{source}: found kind {kind!r:.40}, expected {', '.join(KINDS)}")
     if heads and kind not in {None, POOLED}:
         raise CheckpointError(f"{source}: found --as {kind}, expected none beside --head")
     choices = _Choices(
@@ -157,40 +160,14 @@ def _decided(source: str | Path, found: Source, choices: _Choices) -> Source:
     return found
 
 
-def with_blank(source: str | Path, head: CtcHeadConfig, blank: str) -> CtcHeadConfig:
-    """Return a head with another blank.
-
-    The former blank remains unspelled if its name is one of a special label, such as `<pad>`.
-
-    Args:
-        source: the checkpoint, for errors.
-        head: of the checkpoint.
-        blank: a label, or the index of one.
-
-    Raises:
-        CheckpointError: there is no such label.
-    """
-    if blank and blank in head.labels:
-        index = head.labels.index(blank)
-    elif blank.isdecimal() and int(blank) < head.size:
-        index = int(blank)
-    else:
-        raise CheckpointError(
-            f"{source}: blank {blank!r:.40}: expected a label, or an index below {head.size}"
-        )
-    special = [x for x in head.special if x != head.labels[head.blank] or SPECIAL_NAME.fullmatch(x)]
-    special = [head.labels[index], *special] if head.labels else []
-    unique = tuple(dict.fromkeys(x for x in special if x and x != head.word_delimiter))
-    return replace(head, blank=index, special=unique)
-
-
 def _load(source: str | Path, choices: _Choices) -> Source:
     path = Path(source)
     if path.is_dir():
         return _folder(path, _name(path.resolve()), choices)
     if path.is_file():
-        if path.name in {SAFETENSORS, BIN} and (path.parent / CONFIG).is_file():
-            return _folder(path.parent, _name(path.resolve().parent), choices)
+        ours = path.name == BIN or path.name.endswith((".safetensors", ".index.json"))
+        if ours and (path.parent / CONFIG).is_file():
+            return _weights(path, choices)
         return _file(path, choices)
     if is_hub_name(str(source)):
         return _folder(_downloaded(str(source), choices), str(source), choices)
@@ -200,17 +177,24 @@ def _load(source: str | Path, choices: _Choices) -> Source:
     )
 
 
-def _folder(folder: Path, name: str, choices: _Choices) -> Source:
+def _weights(path: Path, choices: _Choices) -> Source:
+    """Read one of the weight files of a transformers folder."""
+    return _folder(path.parent, _name(path.parent.resolve()), choices, path)
+
+
+def _folder(folder: Path, name: str, choices: _Choices, weights: Path | None = None) -> Source:
     lora = None
     if is_lora(folder):
-        lora = folder
+        lora, weights = folder, None
         folder, base = _base(lora, choices)
     elif choices.base is not None:
         raise CheckpointError(f"{folder}: found no LoRA, which alone has a --base")
     if not (folder / CONFIG).is_file():
+        others = sorted(x.parent.name for x in folder.glob(f"*/{CONFIG}"))[-FEW:]
+        there = f", but in {', '.join(others)}; give the path of one" if others else ""
         raise CheckpointError(
             f"{folder}: expected a checkpoint file or a transformers folder, found no {CONFIG} in "
-            "it"
+            f"it{there}"
         )
     model, coverage = read_folder(
         folder,
@@ -221,8 +205,9 @@ def _folder(folder: Path, name: str, choices: _Choices) -> Source:
         lora=lora,
         labels=choices.labels,
         heads=choices.heads,
+        weights=weights,
     )
-    sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora))
+    sha256 = source_hash(used_files(folder, choices.language, choices.processor, lora, weights))
     if lora is not None:
         model.origin = {**(model.origin or {}), "base": base}
     if choices.heads:
@@ -275,7 +260,11 @@ def _base(lora: Path, choices: _Choices) -> tuple[Path, str]:
 def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
     origin = model.origin or {}
     files = origin.get("files", {})
-    merged = (f"a LoRA, merged into {origin['base']}",) if "base" in origin else ()
+    merged: tuple[str, ...] = ()
+    if "base" in origin:
+        merged = (f"a LoRA, merged into {origin['base']}",)
+    if origin.get("adapter") is False:
+        merged += (f"no adapter: the weights are taken as those of {origin['language']!r:.20}",)
     remarks: tuple[str, ...] = merged + _of_labels(model, VOCABULARY, choices)
     remarks += doubts_of(files.get(CONFIG, {}), model.config) + doubt_of_rotary(model.config)
     if isinstance(model.config.head, CtcHeadConfig) and choices.labels:
@@ -298,7 +287,7 @@ def _remarks(model: SpeechModel, choices: _Choices) -> tuple[str, ...]:
             "to the weights if the model was trained on normalised audio"
         )
         return (remark, *remarks)
-    remarks += doubts_of_preprocessor(given)
+    remarks += doubts_of_two(files) + doubts_of_preprocessor(given)
     if given is files.get(TOKENIZER):
         what = "normalised" if model.config.normalise else "not normalised"
         return (f"no {PREPROCESSOR}: the waveform is {what}, as {TOKENIZER} says", *remarks)
@@ -323,7 +312,15 @@ def _of_labels(model: SpeechModel, what: str, choices: _Choices) -> tuple[str, .
 def _file(path: Path, choices: _Choices) -> Source:
     if path.suffix == ".safetensors":
         raise CheckpointError(
-            f"{path}: expected {CONFIG} next to {SAFETENSORS}, found tensors without settings"
+            f"{path}: expected {CONFIG} beside it, found tensors without settings"
+        )
+    payload = _peek(path)
+    reader = next((x for x in READERS.items() if x[1][0](payload)), None)
+    if reader is None and holds_tensor(payload, FIRST[1]):
+        if (path.parent / CONFIG).is_file():
+            return _weights(path, choices)
+        raise CheckpointError(
+            f"{path}: found tensors of transformers without settings, expected {CONFIG} beside it"
         )
     for option, value in (
         ("--language", choices.language),
@@ -335,15 +332,14 @@ def _file(path: Path, choices: _Choices) -> Source:
     ):
         if value is not None:
             raise CheckpointError(f"{path}: found a single file, expected a folder for {option}")
-    payload = _peek(path)
     if choices.projection:
         if not fairseq.recognises(payload):
             raise CheckpointError(f"{path}: found no final projection, which fairseq's files have")
         projected = partial(fairseq.read_fairseq, projection=True)
         return _converted(path, "fairseq", projected, payload, choices)
-    for name, (recognises, read) in READERS.items():
-        if recognises(payload):
-            return _converted(path, name, read, payload, choices)
+    if reader is not None:
+        name, (_, read) = reader
+        return _converted(path, name, read, payload, choices)
     model = load_checkpoint(path, mapped=True)
     converted = (model.origin or {}).get("format") == FORMAT
     remarks = _remarks(model, choices) if converted else _of_import(model, choices)
@@ -358,9 +354,6 @@ def _converted(
     remarks = (*found.remarks, *_of_labels(found.model, LABELS[name], choices))
     return Source(_name(path), name, found.model, source_hash([path]), found.coverage, remarks)
 
-
-SPECIAL_NAME = re.compile(r"<.+>|\[.+\]")
-"""Names of labels that are no text."""
 
 READERS: dict[str, tuple[Callable[[object], bool], Callable[..., Converted]]] = {
     "fairseq": (fairseq.recognises, fairseq.read_fairseq),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, overload
@@ -31,34 +32,63 @@ OLD_ENDINGS = {
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 """Beginnings of all names in files of data-parallel, compiled and Lightning modules."""
 
+READABLE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+FOREIGN = (".h5", ".msgpack", ".gguf")
+OF_TRAINERS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|adapter)\b.*")
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+FEW = 3
+"""Most files that an error names."""
+
 NESTED = ("state_dict", "model_state_dict")
 """Where files of training loops have their tensors."""
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, named: Path | None = None) -> list[Path]:
     """Return the weight files of a folder; of sharded weights, the index first.
 
+    Args:
+        folder: the folder.
+        named: one of its files, to read no other; None goes by the usual names.
+
     Raises:
-        CheckpointError: no weights, or a shard is missing.
+        CheckpointError: no weights, or a shard is missing; `named` is one of several shards.
     """
+    if named is not None:
+        if SHARD.search(named.name):
+            raise CheckpointError(f"{named}: found one of several shards, expected their folder")
+        return [named, *_shards(named)] if named.suffix == ".json" else [named]
     for name in (SAFETENSORS, BIN):
         if (folder / name).is_file():
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
             return [index, *_shards(index)]
-    raise CheckpointError(f"{folder}: expected weights, {SAFETENSORS} or {BIN}, found neither")
+    raise CheckpointError(
+        f"{folder}: expected weights, {SAFETENSORS} or {BIN}, found {_instead(folder)}"
+    )
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder.
+def _instead(folder: Path) -> str:
+    """Return what a folder has in place of the usual weight files."""
+    names = sorted(x.name for x in folder.iterdir() if not OF_TRAINERS.match(x.name))
+    readable = [x for x in names if Path(x).suffix in READABLE]
+    if readable:
+        return f"{', '.join(readable[:FEW])}; give the path of the file to read"
+    foreign = [x for x in names if Path(x).suffix in FOREIGN]
+    if foreign:
+        return f"{', '.join(foreign[:FEW])}, which PyTorch does not read; save it with PyTorch"
+    return "neither"
+
+
+def read_weights(folder: Path, named: Path | None = None) -> dict[str, Tensor]:
+    """Read all tensors of a folder, or of a file of it that is `named`.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the index does not match the shards.
         UnsafeCheckpointError: a pickle needs more than tensors; it was not run.
     """
     tensors: dict[str, Tensor] = {}
-    files = weight_files(folder)
+    files = weight_files(folder, named)
     shards = [path for path in files if path.suffix != ".json"]
     for path in shards:
         found = read_tensors(path)
@@ -108,6 +138,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not is_tensors(found):
         raise CheckpointError(f"{path}: expected tensors by name, found something else")
     return dict(found)
+
+
+def holds_tensor(payload: object, ending: str) -> bool:
+    """Tell whether a torch file's content has a tensor whose name ends so."""
+    if not isinstance(payload, Mapping):
+        return False
+    places = (payload, *(payload.get(key) for key in NESTED))
+    return any(
+        isinstance(name, str) and name.endswith(ending)
+        for place in places
+        if isinstance(place, Mapping)
+        for name in place
+    )
 
 
 def is_tensors(found: object) -> TypeGuard[Mapping[str, Tensor]]:

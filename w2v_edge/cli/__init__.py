@@ -19,7 +19,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    from w2v_edge.cli.group import leave_on_sigterm, run
+    from w2v_edge.cli.group import leave_on_sigterm, print_any_character, run
 
     leave_on_sigterm()
+    print_any_character()
     sys.exit(run(sys.argv[1:]))

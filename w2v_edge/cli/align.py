@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from w2v_edge.audio.utterances import MANIFEST_SUFFIXES, read_manifest_rows
+from w2v_edge.cli.audio_input import STDIN, STDIN_NAME, read_standard_input
 from w2v_edge.cli.options import force_option, json_option, load_options, verb, window_option
 from w2v_edge.cli.output import print_line, require, warn
 from w2v_edge.cli.per_file import Result, name_outputs, run_per_file
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from w2v_edge.runtime.window import Window
 
 FOLDER = Path("alignments")
-STDIN = Path("-")
-MAX_STDIN_BYTES = 2**30
-"""Most that is read of standard input, which is held in memory."""
-
 ENDINGS: dict[Format, str] = {
     "srt": ".srt",
     "vtt": ".vtt",
@@ -177,7 +173,7 @@ def _pairs(audio: Path, text_file: Path | None, text: str | None) -> list[_Pair 
     if not manifest:
         spoken = text if text_file is None else _read_text(text_file)
         if audio == STDIN:
-            return [_Pair(audio, Path("audio"), spoken, _standard_input())]
+            return [_Pair(audio, STDIN_NAME, spoken, read_standard_input())]
         return [_Pair(audio, Path(audio.name or "audio"), spoken)]
     rows = list(read_manifest_rows(audio))
     if not rows:
@@ -192,26 +188,9 @@ def _read_text(path: Path) -> str | TimedSubtitles:
     if path != STDIN:
         return read_text(path)
     try:
-        return _standard_input().decode("utf-8-sig")
+        return read_standard_input().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("standard input: found bytes that are not UTF-8; convert them") from error
-
-
-def _standard_input() -> bytes:
-    """Return standard input, up to its end.
-
-    Raises:
-        InputError: it is empty, or longer than `MAX_STDIN_BYTES`.
-    """
-    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if not content:
-        raise InputError("standard input: found nothing, expected an audio file or a text")
-    if len(content) > MAX_STDIN_BYTES:
-        raise InputError(
-            f"standard input: found over {MAX_STDIN_BYTES >> 20} MiB, which would be held in "
-            "memory; give a file"
-        )
-    return content
 
 
 def _relative(path: Path) -> Path:

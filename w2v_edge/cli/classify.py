@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 
+from w2v_edge.cli.audio_input import open_audio
 from w2v_edge.cli.options import Seconds, WindowType, json_option, load_options, verb
 from w2v_edge.cli.output import require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
@@ -64,12 +65,12 @@ def command(
 ) -> None:
     """Classify AUDIO files, or folders of them, with BUNDLE, a model with a classifier.
 
-    Prints the most probable labels of each file with their probabilities, or all values of a
-    regression; of several classifiers each under its name. For a model that classifies frames it
-    prints the fraction of frames of each label; --json adds segments with their times in seconds.
-    With --every it prints a line for each window, with its start and end in seconds: the last one
-    ends with the recording. A file that fails is reported, the others are classified, and the exit
-    code is 1.
+    AUDIO may be -, an audio file on standard input. Prints the most probable labels of each file
+    with their probabilities, or all values of a regression; of several classifiers each under its
+    name. For a model that classifies frames it prints the fraction of frames of each label; --json
+    adds segments with their times in seconds. With --every it prints a line for each window, with
+    its start and end in seconds: the last one ends with the recording. A file that fails is
+    reported, the others are classified, and the exit code is 1.
     """
     if window is not None and isinstance(window, float) != (every is not None):
         raise click.UsageError(
@@ -119,10 +120,9 @@ def _text(result: Result) -> str:
 
 
 def _classify_one(model: Model, window: Window | None, source: Path, top: int) -> Result:
-    from w2v_edge.audio.audio_file import AudioFile
     from w2v_edge.runtime.classification import FrameClassification
 
-    found = model.classify(AudioFile(source, model.sample_rate), window=window)
+    found = model.classify(open_audio(source, model.sample_rate), window=window)
     if isinstance(found, FrameClassification):
         segments = list(_segments(found, model.context_frame_seconds))
         return {"top": _named("share", _shares(found)[:top]), "segments": segments}
@@ -130,9 +130,7 @@ def _classify_one(model: Model, window: Window | None, source: Path, top: int) -
 
 
 def _classify_windows(model: Model, source: Path, top: int, **options: Any) -> Result:
-    from w2v_edge.audio.audio_file import AudioFile
-
-    found = model.classify(AudioFile(source, model.sample_rate), **options)
+    found = model.classify(open_audio(source, model.sample_rate), **options)
     by_name = found if isinstance(found, dict) else {"": found}
     first = next(iter(by_name.values()))
     return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from w2v_edge.cli.audio_input import open_audio
 from w2v_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def embed_file(model: Model, path: str | Path, window: Window | None) -> Embeddi
     Raises:
         InputError: as for `Model.embed`; or digital silence, which is like any other silence.
     """
-    from w2v_edge.audio.audio_file import AudioFile
-
-    audio = _Watched(AudioFile(path, model.sample_rate))
+    audio = _Watched(open_audio(Path(path), model.sample_rate))
     embedding = model.embed(audio, window=window)
     if audio.is_silent:
         raise InputError(f"{path}: found digital silence, expected a recording to compare")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from w2v_edge.cli.audio_input import open_audio
 from w2v_edge.cli.encode_corpus import corpus_options, encode_corpus
 from w2v_edge.cli.on import audio_tree, bundle_tree, remote_verb
 from w2v_edge.cli.options import force_option, json_option, load_options, window_option
@@ -63,11 +64,11 @@ def command(
 ) -> None:
     """Encode AUDIO files, or folders of them, to codes with BUNDLE.
 
-    Reads any format of libsndfile, averages channels and resamples. Each .npz holds `codes`
-    (frames, groups) and `times` (frames,) in seconds. --features adds `features`; --context adds
-    `context` and, where the bundle has them, `logits`, `logits_NAME`, `layer_K`, `mixed`,
-    `projected`, `embedding`, and `context_times` where the context has other frames. A file that
-    fails is reported, the others are encoded, and the exit code is 1.
+    Reads any format of libsndfile, with - from standard input, averages channels and resamples.
+    Each .npz holds `codes` (frames, groups) and `times` (frames,) in seconds. --features adds
+    `features`; --context adds `context` and, where the bundle has them, `logits`, `logits_NAME`,
+    `layer_K`, `mixed`, `projected`, `embedding`, and `context_times` where the context has other
+    frames. A file that fails is reported, the others are encoded, and the exit code is 1.
 
     With --engine a corpus is encoded to shards of Parquet: a row per file, with its codes or its
     error. AUDIO may then also be manifests (.tsv, .jsonl) and URIs such as s3://bucket/folder. An
@@ -116,10 +117,9 @@ class _Job:
 
     def arrays(self, source: Path) -> dict[str, Any]:
         """Return the arrays of one file by name; the file is read in blocks."""
-        from w2v_edge.audio.audio_file import AudioFile
         from w2v_edge.runtime.buffers import GrowingArray
 
-        model, audio = self.model, AudioFile(source, self.model.sample_rate)
+        model, audio = self.model, open_audio(source, self.model.sample_rate)
         if self.with_context:
             encoding = model.encode(audio, window=self.window)
             made: dict[str, Any] = _of_encoding(encoding, with_features=self.with_features)

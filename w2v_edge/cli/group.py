@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import keyword
 import os
 import signal
@@ -148,6 +149,13 @@ def _stdout_is_pipe() -> bool:
     except (AttributeError, OSError, ValueError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def print_any_character() -> None:
+    """Escape characters that the encoding of stdout lacks, as Python does on stderr."""
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        stdout.reconfigure(errors="backslashreplace")
 
 
 def leave_on_sigterm() -> None:

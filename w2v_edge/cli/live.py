@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from w2v_edge.audio.piped import PipedWav, read_header
+from w2v_edge.audio.waveform import check_rate
 from w2v_edge.cli.output import warn
 from w2v_edge.errors import InputError, MissingExtraError
 from w2v_edge.runtime.realtime import Block
@@ -29,33 +31,47 @@ SILENT_SECONDS = 5.0
 
 
 def raw_pcm(
-    stream: BinaryIO, encoding: str, rate: int, model_rate: int, size: int
+    stream: BinaryIO, encoding: str | None, rate: int | None, model_rate: int, seconds: float
 ) -> Iterator[Block]:
-    """Yield mono PCM from a pipe as it arrives, at most `size` samples at a time.
+    """Yield mono PCM from a pipe as it arrives; the header of a WAV file is read, not heard.
 
     Args:
         stream: standard input.
-        encoding: a key of `ENCODINGS`.
-        rate: sample rate of the stream in Hz.
+        encoding: a key of `ENCODINGS`; None for `s16le`, or what a header says.
+        rate: sample rate of the stream in Hz; None for the model's, or what a header says.
         model_rate: sample rate of the model in Hz.
-        size: maximum block size in samples.
+        seconds: longest block.
 
     Raises:
-        InputError: the stream ends within a sample, or holds values that are not PCM.
+        InputError: the stream ends within a sample, or holds values that are not PCM, or another
+            format; a header that contradicts the arguments.
     """
-    kind = ENCODINGS[encoding]
     # A buffered reader would wait for a whole block.
     read = getattr(stream, "read1", stream.read)
+    header, first = read_header(read)
+    if header is not None:
+        encoding, rate = _stated(header, encoding, rate)
+    encoding, rate = encoding or "s16le", rate or model_rate
+    kind = ENCODINGS[encoding]
+    size = max(1, round(seconds * rate)) * kind.itemsize
+
+    def received() -> Iterator[bytes]:
+        left = None if header is None else header.size
+        if header is None:
+            yield first + read(max(0, size - len(first)))
+        while data := read(size if left is None else min(size, left)):
+            yield data
+            left = None if left is None else left - len(data)
 
     def blocks() -> Iterator[Waveform]:
         from w2v_edge.audio import as_waveform
 
         rest = b""
-        while data := read(size * kind.itemsize):
-            data = rest + data
-            whole = len(data) - len(data) % kind.itemsize
-            rest = data[whole:]
-            samples = np.frombuffer(data[:whole], dtype=kind)
+        for data in received():
+            held = rest + data
+            whole = len(held) - len(held) % kind.itemsize
+            rest = held[whole:]
+            samples = np.frombuffer(held[:whole], dtype=kind)
             yield as_waveform(samples.astype(kind.newbyteorder("=")), None, model_rate)
         if rest:
             raise InputError(
@@ -68,7 +84,26 @@ def raw_pcm(
         from w2v_edge.audio import resample_blocks
 
         waveforms = resample_blocks(waveforms, rate, model_rate)
-    return (Block(samples, time.perf_counter()) for samples in waveforms)
+    yield from (Block(samples, time.perf_counter()) for samples in waveforms)
+
+
+def _stated(header: PipedWav, encoding: str | None, rate: int | None) -> tuple[str, int]:
+    """Return the encoding and the sample rate of a WAV file on standard input.
+
+    Raises:
+        InputError: they are not supported, or not those that the user states.
+        SampleRateError: no rate of audio.
+    """
+    check_rate(header.rate)
+    found = f"found a WAV file of {header.channels} channels, {header.encoding}, {header.rate} Hz"
+    if header.channels != 1 or header.encoding not in ENCODINGS:
+        raise InputError(
+            f"{found} on standard input, expected 1 channel, {' or '.join(ENCODINGS)}; convert it, "
+            "or name the file"
+        )
+    if encoding not in {None, header.encoding} or rate not in {None, header.rate}:
+        raise InputError(f"{found} on standard input; leave out --encoding and --rate")
+    return header.encoding, header.rate
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from w2v_edge.cli.output import explain, progress, to_json
+from w2v_edge.cli.audio_input import STDIN, STDIN_NAME
+from w2v_edge.cli.output import explain, progress, to_json, warn
 from w2v_edge.errors import (
     BundleError,
     IndexMismatchError,
@@ -33,16 +34,30 @@ audio_argument = click.argument("audio", nargs=-1, required=True, type=click.Pat
 
 
 def files_of(audio: tuple[Path, ...]) -> list[tuple[Path, Path]]:
-    """Return (file, path relative to the argument) for audio files and folders.
+    """Return (file, path relative to the argument) for audio files, folders and standard input.
 
     Raises:
         InputError: no audio was found.
     """
     from w2v_edge.audio import find_audio
+    from w2v_edge.audio.search import find_other_media
 
-    files = list(find_audio(list(audio)))
+    files = [
+        (file, STDIN_NAME if file == STDIN else relative)
+        for file, relative in find_audio(list(audio))
+    ]
+    others = find_other_media(audio)
+    remark = ""
+    if others:
+        remark = (
+            f"{len(others)} other media files are not read, the first {others[0]}; convert them: "
+            "ffmpeg -i FILE OUT.flac"
+        )
     if not files:
-        raise InputError(f"no audio found in {', '.join(map(str, audio))}")
+        where = ", ".join(map(str, audio))
+        raise InputError("; ".join(filter(None, [f"no audio found in {where}", remark])))
+    if remark:
+        warn(remark)
     return files
 
 

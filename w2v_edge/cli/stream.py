@@ -122,7 +122,7 @@ def command(
 ) -> None:
     """Stream live audio through BUNDLE to codes, or to text with a CTC head.
 
-    AUDIO is a file, read at real-time pace, or - for raw PCM on standard input:
+    AUDIO is a file, read at real-time pace, or - for raw PCM or WAV on standard input:
 
     \b
     arecord -q -f S16_LE -r 16000 | w2v-edge stream asr-fp32 -
@@ -251,9 +251,7 @@ def _blocks(
         with microphone(device, model.sample_rate, size) as recorded:
             yield recorded
     elif str(audio) == "-":
-        given_at = rate or model.sample_rate
-        size = _samples(block_ms, given_at)
-        yield raw_pcm(standard_input(), encoding or "s16le", given_at, model.sample_rate, size)
+        yield raw_pcm(standard_input(), encoding, rate, model.sample_rate, block_ms / 1000)
     else:
         blocks = file_blocks(audio, model.sample_rate)
         yield paced(blocks, model.sample_rate, size, wait=not fast)

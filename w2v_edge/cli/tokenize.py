@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from w2v_edge.cli.audio_input import open_audio
 from w2v_edge.cli.options import json_option, load_options, verb, window_option
 from w2v_edge.cli.output import frame_text, require
 from w2v_edge.cli.per_file import Result, audio_argument, files_of, run_per_file
@@ -31,14 +32,13 @@ def command(
 ) -> None:
     """Print the codes of AUDIO files, or folders of them, with BUNDLE.
 
-    A line per file: a number per frame, or with several groups their numbers joined by commas.
-    --json gives `codes`, a list per frame or unit with the code of each group, and
-    `frame_seconds`; with --units `durations`, the frames that each unit lasts: repeating units by
-    durations gives the codes back. `encode` writes codes to files.
+    AUDIO may be -, an audio file on standard input. A line per file: a number per frame, or with
+    several groups their numbers joined by commas. --json gives `codes`, a list per frame or unit
+    with the code of each group, and `frame_seconds`; with --units `durations`, the frames that each
+    unit lasts: repeating units by durations gives the codes back. `encode` writes codes to files.
     """
     require("tokenizing audio files", "cpu", "audio")
     import w2v_edge
-    from w2v_edge.audio.audio_file import AudioFile
 
     model = w2v_edge.load(bundle, **load_with)
     files = files_of(audio)
@@ -50,7 +50,7 @@ def command(
     }
 
     def tokenize(_: int, source: Path) -> Result:
-        recording = AudioFile(source, model.sample_rate)
+        recording = open_audio(source, model.sample_rate)
         if not units:
             return {"codes": model.tokenize(recording, window=window).tolist()} | frame
         found = model.tokenize(recording, window=window, deduplicate=True)

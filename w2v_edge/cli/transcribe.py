@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from w2v_edge import strict
+from w2v_edge.cli.audio_input import open_audio
 from w2v_edge.cli.options import (
     Seconds,
     force_option,
@@ -90,8 +91,9 @@ def command(
 ) -> None:
     """Transcribe AUDIO files, or folders of them, with BUNDLE, a model with a CTC head.
 
-    Prints the text of each file; --json adds its score, and words with their times in seconds and
-    confidence. A file that fails is reported, the others are transcribed, and the exit code is 1.
+    AUDIO may be -, an audio file on standard input. Prints the text of each file; --json adds its
+    score, and words with their times in seconds and confidence. A file that fails is reported, the
+    others are transcribed, and the exit code is 1.
     """
     asked: dict[Format, bool] = {"srt": srt, "vtt": vtt}
     kinds = [kind for kind, wanted in asked.items() if wanted]
@@ -148,11 +150,9 @@ def _transcribe_one(
     force: bool,
 ) -> Result:
     """Transcribe a file, in segments if there are `limits`, and write its subtitles."""
-    from w2v_edge.audio.audio_file import AudioFile
-
     for path in outputs.values():
         check_absent(path, force=force)
-    file = AudioFile(source, model.sample_rate)
+    file = open_audio(source, model.sample_rate)
     parts: list[Segment] = []
     if limits is None:
         found = model.transcribe(file, **options)

@@ -364,9 +364,10 @@ class Session:
                 # A damaged file explains the error better than onnxruntime does.
                 checked.result()
                 path = self.bundle.folder / f"{graph}.onnx"
-                raise InferenceError(
-                    f"{path}: onnxruntime could not open it: {one_line(error)}"
-                ) from error
+                reason = one_line(error)
+                if any("\ud800" <= char <= "\udfff" for char in str(path)):
+                    reason = "its path is no Unicode text in this locale; rename the folder"
+                raise InferenceError(f"{path}: onnxruntime could not open it: {reason}") from error
             checked.result()
         return opened
 

@@ -16,6 +16,9 @@ from w2v_edge.text.timed_subtitles import TimedSubtitles, Times
 
 Format = Literal["srt", "vtt", "textgrid", "ctm"]
 
+BYTES = "surrogateescape"
+"""How Python keeps bytes of a file's name that are no Unicode."""
+
 
 def read_text(path: Path) -> str | TimedSubtitles:
     """Read a text to align: that of a text file, or subtitles (.srt, .vtt).
@@ -56,7 +59,8 @@ def write_alignment(
         alignment: the alignment.
         kind: `srt` or `vtt` for subtitles, `textgrid` for tiers of lines, words and labels, `ctm`
             for a line for each word.
-        name: of the recording, for `ctm`; spaces and `%` are percent-encoded.
+        name: of the recording, for `ctm`; spaces, `%` and bytes that are no Unicode are
+            percent-encoded.
         text: that was aligned. Subtitles keep their text and get new times; words of other texts
             are grouped, and those without a time follow the word before.
 
@@ -64,7 +68,7 @@ def write_alignment(
         MissingExtraError: pysubs2 is not installed.
     """
     if kind == "ctm":
-        recording = "".join(quote(x) if x.isspace() or x == "%" else x for x in name)
+        recording = "".join(quote(x, errors=BYTES) if _is_quoted(x) else x for x in name)
         return "".join(
             f"{recording} 1 {x.start:.3f} {x.end - x.start:.3f} {x.word} {x.score:.3f}\n"
             for x in alignment.words
@@ -163,6 +167,10 @@ def _textgrid(alignment: Alignment) -> str:
                 f'            text = "{quoted}"',
             ]
     return "\n".join(written) + "\n"
+
+
+def _is_quoted(char: str) -> bool:
+    return char.isspace() or char == "%" or "\udc80" <= char <= "\udcff"
 
 
 def _without_gaps(

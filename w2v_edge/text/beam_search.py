@@ -73,7 +73,8 @@ class BeamSearch:
         Raises:
             MissingExtraError: ctc-beam-decoder is not installed.
             InputError: a file that is not a language model, a language model or hotwords that these
-                labels cannot spell, or an invalid width, number or weight.
+                labels cannot spell, an invalid width, number or weight, or weights of no language
+                model.
             BundleError: labels that contain spaces, or are all marked as inner pieces of words.
         """
         files = lm if isinstance(lm, LanguageModelFiles | None) else LanguageModelFiles(Path(lm))
@@ -83,6 +84,11 @@ class BeamSearch:
             {"beam width": beam_width, "number of texts": n_best},
             {**weights, "hotword weight": hotword_weight},
         )
+        if weights and files is None:
+            raise InputError(
+                f"found {' and '.join(weights)} without a language model, which they weigh; give "
+                "lm, or leave them out"
+            )
         self._labels = LabelColumns(spelling)
         self._lm = None if files is None else replace(files, **weights)
         self._words = None if self._lm is None else self._words_of(self._lm)

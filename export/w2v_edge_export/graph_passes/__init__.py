@@ -21,8 +21,6 @@ from w2v_edge_export.targets import CONTRIB, Target
 FOLD_LIMIT = 2048
 """Bytes: larger constants are not folded."""
 
-INDEX_TYPES = {ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL}
-
 Pass = Callable[[ir.Model, Target], None]
 
 
@@ -48,8 +46,12 @@ def fold_constants(model: ir.Model, *, infer_shapes: bool = False) -> None:
         model: the graph, changed in place.
         infer_shapes: infer the shape of each value on the way, so that shapes are constants too.
     """
-    # Integers are shapes and places; the tracer makes some of them initializers.
-    weights = {x for x in model.graph.initializers.values() if x.dtype not in INDEX_TYPES}
+    weights = {
+        value
+        for value in model.graph.initializers.values()
+        # Numbers that sizes are computed with are initializers too, once they are folded.
+        if not (infer_shapes and value.dtype == ir.DataType.INT64)
+    }
 
     def should_fold(node: ir.Node) -> bool | None:
         return False if weights.intersection(node.inputs) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from w2v_edge.checkpoints.settings import SourceSettings, clip_share
@@ -15,6 +16,9 @@ from w2v_edge.model.conformer_config import (
     RotaryPositionConfig,
     SinusoidPositionConfig,
 )
+
+POSITION_GROUPS = 16
+"""Default of transformers for the groups of its positional convolution."""
 
 
 def conformer(settings: SourceSettings) -> dict[str, Any]:
@@ -121,6 +125,8 @@ def conformer_values(context: AnyConformerConfig) -> dict[str, Any]:
         "hidden_act": NAMES.get(context.activation, context.activation),
         "conv_depthwise_kernel_size": context.kernel,
         "position_embeddings_type": None if position is None else position.kind,
+        # Of a convolution that transformers builds, and never runs.
+        "num_conv_pos_embedding_groups": math.gcd(POSITION_GROUPS, context.dim),
         **adapter_values(context.adapter),
     }
     if isinstance(position, RotaryPositionConfig):

@@ -67,6 +67,7 @@ def read_folder(
     lora: Path | None = None,
     labels: bool = True,
     heads: Sequence[HeadChoice] = (),
+    weights: Path | None = None,
 ) -> tuple[SpeechModel, Coverage]:
     """Read the model of a folder.
 
@@ -79,6 +80,7 @@ def read_folder(
         lora: folder of a LoRA to merge in; its tokenizer is read in place of the base's.
         labels: whether to read the labels of a CTC head.
         heads: pooled heads to read, whatever the class; all else but the body is left out.
+        weights: one of its weight files; None goes by their names, as transformers does.
 
     Raises:
         CheckpointError: the family is not supported, or files are damaged or inconsistent.
@@ -88,13 +90,14 @@ def read_folder(
     if not labels:
         files = {name: x for name, x in files.items() if name not in {VOCABULARY, FAST_TOKENIZER}}
     family = family_of(folder, files[CONFIG])
-    tensors = read_weights(folder)
+    tensors = read_weights(folder, weights)
     if lora is not None:
         tensors = merge(lora, tensors, family.tensor_prefix)
         if kind is None and "lm_head.weight" in tensors:
             kind = "ctc"
-    if language is not None:
-        tensors |= _read_adapter(folder, language, tensors)
+    adapter = None if language is None else _adapter_file(folder, language)
+    if adapter is not None:
+        tensors |= _read_adapter(adapter, tensors)
         files[CONFIG] = {**files[CONFIG], "vocab_size": len(tensors["lm_head.weight"])}
     model, coverage = _convert(
         folder, files, tensors, language, kind, projection=projection, heads=heads
@@ -105,6 +108,8 @@ def read_folder(
         if tensor.dtype != torch.float32
     }
     model.origin = {"format": FORMAT, "files": files, "language": language, "types": types}
+    if language is not None and adapter is None:
+        model.origin["adapter"] = False
     return model, coverage
 
 
@@ -188,16 +193,16 @@ def used_files(
     language: str | None = None,
     processor: Path | None = None,
     lora: Path | None = None,
+    weights: Path | None = None,
 ) -> list[Path]:
     """Return the files that `read_folder` reads."""
     files = _json_files(folder, processor, lora)
     files += [] if lora is None else [lora / LORA_CONFIG, lora_weights(lora)]
-    adapters = [] if language is None else [_adapter_file(folder, language)]
-    return [*files, *weight_files(folder), *adapters]
+    adapter = None if language is None else _adapter_file(folder, language)
+    return [*files, *weight_files(folder, weights), *([] if adapter is None else [adapter])]
 
 
-def _read_adapter(folder: Path, language: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    path = _adapter_file(folder, language)
+def _read_adapter(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     found = modern_names(read_tensors(path))
     wanted = {x for x in tensors if ".adapter_layer." in x or x.startswith("lm_head.")}
     missing, unknown = wanted - found.keys(), found.keys() - wanted
@@ -209,7 +214,14 @@ def _read_adapter(folder: Path, language: str, tensors: dict[str, Tensor]) -> di
     return found
 
 
-def _adapter_file(folder: Path, language: str) -> Path:
+def _adapter_file(folder: Path, language: str) -> Path | None:
+    """Return the file of a language's adapter.
+
+    None if the folder has no adapters, and its vocabulary has the language: the weights have it.
+
+    Raises:
+        CheckpointError: there is no such adapter.
+    """
     for name in ADAPTERS:
         path = folder / name.format(language)
         if path.parent == folder and path.is_file():
@@ -218,6 +230,8 @@ def _adapter_file(folder: Path, language: str) -> Path:
         path.name.split(".")[1] for path in folder.glob("adapter.*") if path.name.count(".") > 1
     )
     if not known and (folder / VOCABULARY).is_file():
-        known = languages(read_json(folder / VOCABULARY))
+        known = languages(_read_file(folder / VOCABULARY))
+        if language in known:
+            return None
     have = f"expected one of: {', '.join(known[:8])}" if known else "this model has no adapters"
     raise CheckpointError(f"{folder}: no adapter for language {language!r:.20}; {have}")

@@ -45,6 +45,9 @@ CONFIG, PREPROCESSOR, PROCESSOR = (
     "preprocessor_config.json",
     "processor_config.json",
 )
+NESTED = ("feature_extractor", "audio_processor")
+"""Where the processor's file keeps the settings of the preprocessor."""
+
 NORMALISATION_EPS = 1e-7
 SAMPLE_RATE = 16_000
 
@@ -183,14 +186,35 @@ def labels_of(files: JsonFiles, head: CtcHeadConfig) -> Labels:
 def preprocessor(files: JsonFiles) -> Mapping[str, Any] | None:
     """Return the settings of a folder's preprocessor, or None.
 
-    Folders of early releases of transformers keep them in the tokenizer's file.
+    As in transformers 5 those in the processor's file come first. Folders of early releases keep
+    them in the tokenizer's file.
     """
-    found = files.get(PREPROCESSOR)
+    found = _nested(files)
     if found is None:
-        found = files.get(PROCESSOR, {}).get("feature_extractor")
+        found = files.get(PREPROCESSOR)
     if found is None and "do_normalize" in files.get(TOKENIZER, {}):
         found = files[TOKENIZER]
     return found if isinstance(found, Mapping) else None
+
+
+def _nested(files: JsonFiles) -> Any:
+    """Return the settings of the preprocessor in the processor's file, if it has them."""
+    content = files.get(PROCESSOR, {})
+    return next((content[key] for key in NESTED if content.get(key) is not None), None)
+
+
+def doubts_of_two(files: JsonFiles) -> tuple[str, ...]:
+    """Return a remark if two files state different settings of a folder's preprocessor."""
+    first, second = _nested(files), files.get(PREPROCESSOR)
+    if not isinstance(first, Mapping) or second is None:
+        return ()
+    keys = ("do_normalize", "sampling_rate", "num_mel_bins")
+    both = [(key, first.get(key), second.get(key)) for key in keys]
+    differ = [f"{key} ({one!r:.20}, {other!r:.20})" for key, one, other in both if one != other]
+    if not differ:
+        return ()
+    what = " and ".join(differ)
+    return (f"{PROCESSOR} and {PREPROCESSOR} differ in {what}: the former is taken",)
 
 
 def _waveform(path: Path | str, files: JsonFiles) -> tuple[bool, int]:
