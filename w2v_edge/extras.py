@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 DISTRIBUTION = "w2v-edge"
@@ -19,8 +20,10 @@ def install_command(*extras: str) -> str:
     folder, editable = (checkout, True) if checkout else (_installed_from(), False)
     name = DISTRIBUTION
     if folder is not None:
-        name = "." if folder == Path.cwd() else str(folder)
-    return f"pip install {'-e ' * editable}'{name}[{','.join(extras)}]'"
+        name = "." if _is_here(folder) else str(folder)
+    what = f"{name}[{','.join(extras)}]"
+    quoted = shlex.quote(what) if "'" in what else f"'{what}'"
+    return f"pip install {'-e ' * editable}{quoted}"
 
 
 def with_commands(text: str) -> str:
@@ -31,6 +34,14 @@ def with_commands(text: str) -> str:
 class _Commands(dict[str, str]):
     def __missing__(self, extra: str) -> str:
         return install_command(extra)
+
+
+def _is_here(folder: Path) -> bool:
+    try:
+        return folder == Path.cwd()
+    except OSError:
+        # The working directory was removed.
+        return False
 
 
 def _checkout() -> Path | None:
@@ -48,9 +59,9 @@ def _installed_from() -> Path | None:
     try:
         text = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
         origin = json.loads(text or "{}")
-    except (metadata.PackageNotFoundError, ValueError):
+        if "dir_info" not in origin:
+            return None
+        folder = Path(url2pathname(urlsplit(origin["url"]).path))
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if "dir_info" not in origin:
-        return None
-    folder = Path(url2pathname(urlsplit(origin["url"]).path))
     return folder if os.access(folder / "pyproject.toml", os.R_OK) else None

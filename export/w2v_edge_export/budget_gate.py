@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +48,8 @@ follows the context's, an output that is wired wrong is at random."""
 VECTOR_TOLERANCE = 1e-3
 """Quantized weights, deviation of a code's vector, over the largest value of the codebook."""
 
-DRIFT_CODES = 2_000
-"""Codes of speech that the drift is measured on: short fixed shapes have fewer in their cases."""
+SPEECH_FRAMES = 1_000
+"""Frames of speech that budgets are measured on: short fixed shapes have fewer in their cases."""
 
 OF_LABELS = {"label_drift": "max_label_change", "label_shift": "max_shift"}
 """Budgets of a CTC model's labels, by what they bound."""
@@ -91,8 +92,7 @@ class BudgetGate(Gate):
             for each in (case, *_each_alone(case)):
                 self._outputs(graph, each)
         rows = [row for case in cases for row in self._compare(case)]
-        if self.tokenizes:
-            self._measure_more_codes()
+        rows += self._add_more_speech(stages)
         self.codes = self.totals.code_agreement
         # `frontend`, `context` and `quantizer` are run here only.
         rows += self._compare_budgets() + self._compare_wiring() + check_golden(self.bundle)[0]
@@ -101,28 +101,30 @@ class BudgetGate(Gate):
     def _compare(self, case: ParityCase) -> list[Deviation]:
         if case.is_batch:
             return self._compare_batch(case)
-        if case.is_speech:
-            found = self._run(case)
-            expected = self.audio.reference_of(case.utterances[0])
-            self.totals.add_values(found, expected)
-            if "codes" in found:
-                self.totals.add_codes(found["codes"], expected)
-            frames = np.array([expected.frames])
-            name = f"encoder {case.name}"
-            return [compare_lengths(name, "frame_lengths", found["frame_lengths"], frames)]
-        return []
+        return self._add_speech(case) if case.is_speech else []
 
-    def _measure_more_codes(self) -> None:
-        """Add codes of further speech until a few too many or too few change no verdict."""
+    def _add_speech(self, case: ParityCase) -> list[Deviation]:
+        """Add speech to what the budgets are measured on."""
+        found = self._run(case)
+        expected = self.audio.reference_of(case.utterances[0])
+        self.totals.add_values(found, expected)
+        if "codes" in found:
+            self.totals.add_codes(found["codes"], expected)
+        frames = np.array([expected.frames])
+        name = f"encoder {case.name}"
+        return [compare_lengths(name, "frame_lengths", found["frame_lengths"], frames)]
+
+    def _add_more_speech(self, stages: Stages) -> list[Deviation]:
+        """Add further speech, until the worst decile and the share of codes are of many frames."""
+        rows: list[Deviation] = []
         for i in itertools.count():
-            before = self.totals.codes
-            if before >= DRIFT_CODES:
+            frames = sum(map(len, self.totals.cosines["features"]))
+            if frames >= SPEECH_FRAMES:
                 break
-            case = more_speech(self.audio, i, f"more speech {i}")
-            (expected,) = self.audio.references(case)
-            self.totals.add_codes(self._outputs("tokenizer", case)["codes"], expected)
-            if self.totals.codes == before:
-                break
+            stages.step("more speech", frames, SPEECH_FRAMES)
+            case = more_speech(self.audio, i, f"more speech {i + 1}")
+            rows += self._add_speech(replace(case, codes_only=False))
+        return [row for row in rows if not row.ok]
 
     def _compare_wiring(self) -> list[Deviation]:
         """Compare outputs without a budget with PyTorch's, by direction."""

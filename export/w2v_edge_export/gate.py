@@ -53,6 +53,7 @@ class _OneAtATime:
         self.manifest = model.manifest
         self.bundle = model.bundle
         self.precision = model.precision
+        self.half = model.half
         self._large = [
             name for name, graph in self.manifest.graphs.items() if FILES["context"] in graph.data
         ]

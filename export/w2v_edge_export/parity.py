@@ -15,6 +15,7 @@ computed in float32, for want of bfloat16, is compared as one in float32.
 from __future__ import annotations
 
 from w2v_edge.agreement import MAX_TIES, RELATIVE_TOLERANCE
+from w2v_edge.errors import ConfigError
 from w2v_edge.model.speech_model import SpeechModel
 from w2v_edge.providers import available_memory
 from w2v_edge.runtime.model import Model
@@ -77,8 +78,14 @@ def run_parity_gate(
 
     Raises:
         BundleIntegrityError: the weights are quantized and the manifest states no budgets.
+        ConfigError: the provider computes a bundle of float32 in float16, which has no budgets.
     """
     stages = stages or Stages()
+    if bundle.manifest.precision == "fp32" and bundle.half:
+        raise ConfigError(
+            "found a provider that computes this bundle of float32 in float16, which is compared "
+            "with golden vectors only; verify without a checkpoint there, or on provider 'cpu'"
+        )
     exact = bundle.precision == "fp32"
     gate = (
         ExactGate(

@@ -116,12 +116,28 @@ def test_the_command_line(folder: Path, command: Make) -> None:
 
 
 def test_a_vocabulary_of_languages_without_adapters(folder: Path, refuses: Make) -> None:
-    """Without adapter files the weights are those of the language that is named, and it is said."""
+    """Without adapter files the weights are those of the tokenizer's language, and it is said."""
     for path in folder.glob("adapter.*"):
         path.unlink()
     refuses(folder, "no language", "--language")
-    found = load_source(folder, "eng")
+    # Its layers are an adapter, of a language that nothing states.
+    refuses(folder, "this model has no adapters", language="eng")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"target_lang": "eng"}))
+    for language in (None, "eng"):
+        found = load_source(folder, language)
+        head: Any = found.model.config.head
+        assert (head.labels, head.language) == (tuple(ENGLISH), "eng")
     assert "no adapter: the weights are taken as those of 'eng'" in found.remarks
+    for language in ("fra", "deu"):
+        refuses(folder, "no adapter", "expected one of: eng", language=language)
+
+
+def test_a_vocabulary_of_languages_without_adapter_layers(folder: Path, fresh: Make) -> None:
+    """Weights that no adapter would replace are those of the language that is named."""
+    for path in folder.glob("adapter.*"):
+        path.unlink()
+    fresh("wav2vec2-ctc", vocab_size=len(FRENCH)).save_pretrained(folder)
+    found = load_source(folder, "fra")
+    assert "no adapter: the weights are taken as those of 'fra'" in found.remarks
     head: Any = found.model.config.head
-    assert (head.labels, head.language) == (tuple(ENGLISH), "eng")
-    refuses(folder, "no adapter", "expected one of: eng, fra", language="deu")
+    assert (head.labels, head.language) == (tuple(FRENCH), "fra")

@@ -61,6 +61,17 @@ def test_the_file_that_is_named(folder: Path, name: str) -> None:
     assert found.sha256 != whole.sha256
 
 
+@pytest.mark.parametrize("family", ["sew", "sew-d", "bert", "hubert"])
+def test_a_named_file_of_any_family(family: str, hf: Make, tmp_path: Path) -> None:
+    """Weights of a body are told by what all families have."""
+    model = hf(family)
+    model.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "best.pt")
+    found, whole = (load_source(x).model.state_dict() for x in (tmp_path / "best.pt", tmp_path))
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(found[name], whole[name]) for name in found)
+
+
 def test_a_link_into_a_cache(folder: Path, tmp_path: Path) -> None:
     """A link to a file without a name, as in the Hub's cache, is read with what lies beside it."""
     (tmp_path / "blobs").mkdir()

@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.conftest import Runner as Verb
 from w2v_edge import data
+from w2v_edge.cli.demo_record import DemoRecord
+from w2v_edge.errors import OutputExistsError
 
 
 def test_every_output_is_written(
@@ -46,11 +48,16 @@ def test_every_output_is_written(
     assert (tmp_path / "demo/codes.npz").read_bytes() == before
     assert "random weights" in again.out
     assert (tmp_path / "demo/tiny.pt").read_bytes() != data.TINY.read_bytes()
+    with (tmp_path / "demo/tiny-int8/encoder.onnx").open("ab") as graph:
+        graph.write(b"mine")
+    record = DemoRecord(tmp_path / "demo", force=False)
+    with pytest.raises(OutputExistsError, match="tiny-int8"):
+        record.check(tmp_path / "demo/tiny-int8", force=False)
 
 
 def test_nothing_is_overwritten(w2v_edge: Verb, refused: Any, tmp_path: Path) -> None:
     """Files with the names of the demo's outputs are kept without --force."""
-    for name in ("tiny.pt", "tiny-fp32/mine.txt", "tiny-int8/mine.txt", "codes.npz"):
+    for name in ("tiny.pt", "tiny-fp32/mine.txt", "tiny-int8/mine.txt", "codes.npz", "demo.json"):
         folder = tmp_path / name.replace("/", "-")
         mine = folder / name
         mine.parent.mkdir(parents=True)

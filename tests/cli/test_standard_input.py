@@ -44,8 +44,10 @@ def test_outputs_have_a_name(piped: Verb, ctc_bundle: Path, tmp_path: Path) -> N
     assert piped("transcribe", ctc_bundle, "-", "--srt", "-o", tmp_path).code == 0
     assert piped("encode", data.TINY_INT8, "-", "-o", tmp_path).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audio.npz", "audio.srt"]
+    assert piped("encode", data.TINY_INT8, data.DEMO_CLIP, "-o", tmp_path).code == 0
+    expected = np.load(tmp_path / f"{data.DEMO_CLIP.stem}.npz")
     with np.load(tmp_path / "audio.npz") as found:
-        assert len(found["codes"])
+        np.testing.assert_array_equal(found["codes"], expected["codes"])
 
 
 def test_a_voice(piped: Verb, voice_bundle: Path) -> None:

@@ -304,6 +304,15 @@ def test_a_wav_header_on_standard_input(
         assert _codes(_objects(found.stdout.decode())[0]) == expected.tolist()
 
 
+def test_an_empty_wav_on_standard_input(bundle: Verb, tmp_path: Path) -> None:
+    """What follows a chunk without samples is not heard."""
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    content = (tmp_path / "empty.wav").read_bytes() + b"LIST" + bytes([200, 0, 0, 0]) + bytes(200)
+    found = _piped(content, bundle("large-small"), "-")
+    assert found.returncode == 1
+    assert b"no samples" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 
 from w2v_edge.agreement import Deviation
 from w2v_edge.bundle.golden import check_golden
+from w2v_edge.errors import ConfigError
 from w2v_edge.model import SpeechModel, load_checkpoint
+from w2v_edge.providers.table import TABLE
 from w2v_edge.runtime.model import load
 from w2v_edge_export import cases
 from w2v_edge_export.cases import longest_that_fits
@@ -78,6 +81,15 @@ def _failures(report: ParityReport) -> list[Deviation]:
         assert row.worst > row.allowed
         assert row.case.split()[0] in {"encoder", "tokenizer", "quantizer", "frontend", "context"}
     return report.failures
+
+
+def test_a_provider_that_computes_in_float16(
+    model: SpeechModel, copied_bundle: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle of float32 has no budgets for it: the comparison is refused in one line."""
+    monkeypatch.setitem(TABLE, "cpu", replace(TABLE["cpu"], half={"half": "1"}))
+    with pytest.raises(ConfigError, match=r"float16.*provider 'cpu'"):
+        run_parity_gate(model, load(copied_bundle(NAME)))
 
 
 @pytest.mark.usefixtures("quick_gate")

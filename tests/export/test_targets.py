@@ -10,6 +10,7 @@ import pytest
 
 import w2v_edge
 from w2v_edge.bundle.golden import check_golden
+from w2v_edge.cli.export import ACCELERATORS
 from w2v_edge.errors import ConfigError
 from w2v_edge_export import export
 from w2v_edge_export.ort_format import check_ort_size
@@ -35,6 +36,11 @@ def test_an_export_for_openvino(
     empty_batch(output)
     rows, _ = check_golden(w2v_edge.load(output))
     assert [row for row in rows if not row.ok] == []
+
+
+def test_the_command_line_knows_accelerators() -> None:
+    """It refuses --require-speedup where the profile computes int8 elsewhere."""
+    assert {x for x in target_names() if load_target(x).between_integers} == ACCELERATORS
 
 
 def test_targets_are_read_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,31 @@ def test_an_installed_package(origin: str, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(metadata, "distribution", lambda _: _Installed(record))
     name = source if origin == "folder" else "w2v-edge"
     assert install_command("lm") == f"pip install '{name}[lm]'"
+
+
+@pytest.mark.parametrize("record", [[], {"dir_info": {}}, {"dir_info": {}, "url": 3}])
+def test_a_damaged_record(record: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What pip's record does not say is left out, also where no folder is left to stand in."""
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "site-packages/w2v_edge/extras.py"))
+    monkeypatch.setattr(metadata, "distribution", lambda _: _Installed(record))
+    assert install_command("lm") == "pip install 'w2v-edge[lm]'"
+
+
+def test_a_folder_that_is_gone_or_has_an_apostrophe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A command can be copied as it stands."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert install_command("cpu") == f"pip install -e '{ROOT}[cpu]'"
+    monkeypatch.chdir(ROOT)
+    checkout = tmp_path / "it's"
+    (checkout / "export").mkdir(parents=True)
+    (checkout / "pyproject.toml").touch()
+    monkeypatch.setattr(extras, "__file__", str(checkout / "w2v_edge/extras.py"))
+    assert shlex.split(install_command("cpu"))[-1] == f"{checkout}[cpu]"
 
 
 def test_instructions_have_commands() -> None:

@@ -32,6 +32,8 @@ OTHERS = {
     b"ID3\x03": "an MP3",
     b"ID3\x04": "an MP3",
     b"\x1a\x45\xdf\xa3": "a Matroska",
+    b"\x30\x26\xb2\x75": "an ASF",
+    b"#!AM": "an AMR",
 }
 """Formats by their first four bytes, which are no samples of speech."""
 
@@ -76,7 +78,8 @@ def read_header(read: Read) -> tuple[PipedWav | None, bytes]:
         name_of, size = _read_all(read, 4), int.from_bytes(_read_all(read, 4), "little")
         if name_of == b"data" and kind is not None:
             rate, channels, encoding = kind
-            known = 0 < size < UNSET_RIFF
+            # Writers that do not know the length state none of the file either.
+            known = 0 < max(size, int.from_bytes(head[4:8], "little")) < UNSET_RIFF
             return PipedWav(rate, channels, encoding, size if known else None), b""
         if len(name_of) < 4 or size > LARGEST_CHUNK or name_of == b"data":  # noqa: PLR2004
             break

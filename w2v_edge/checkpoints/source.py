@@ -316,7 +316,7 @@ def _file(path: Path, choices: _Choices) -> Source:
         )
     payload = _peek(path)
     reader = next((x for x in READERS.items() if x[1][0](payload)), None)
-    if reader is None and holds_tensor(payload, FIRST[1]):
+    if reader is None and any(holds_tensor(payload, name) for name in FIRST):
         if (path.parent / CONFIG).is_file():
             return _weights(path, choices)
         raise CheckpointError(

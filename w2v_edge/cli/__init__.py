@@ -13,9 +13,12 @@ def main() -> None:
         import click  # noqa: F401
         import rich  # noqa: F401
     except ImportError as error:
+        from w2v_edge.providers.installation import installed_wheels
+
+        extras = ("cli",) if installed_wheels() else ("cpu", "cli")
         print(  # noqa: T201
             f"error: the command line needs {error.name!r}, which is not installed; "
-            f"run: {install_command('cpu', 'cli')}",
+            f"run: {install_command(*extras)}",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -72,6 +72,8 @@ def command(
 ) -> None:
     """Compare the voice in A with that in B, or with each of several files, by BUNDLE's embedding.
 
+    One of the files may be -, an audio file on standard input.
+
     Prints the cosine of the two embeddings, and with a threshold whether the speaker is the same:
     the one of --threshold, or of the bundle (export --speaker-threshold). A pair that fails is
     reported, the others are compared, and the exit code is 1.

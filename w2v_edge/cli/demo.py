@@ -77,7 +77,7 @@ def command(
     outputs = [output / "codes.npz", output / "codes.png"]
     outputs += [checkpoint, exported] if exporting else []
     outputs += [int8] if preset is None else []
-    record = DemoRecord(output)
+    record = DemoRecord(output, force=force)
     for path in outputs:
         record.check(path, force=force)
     output.mkdir(parents=True, exist_ok=True)
@@ -110,8 +110,9 @@ def command(
     if _installed("report"):
         result["picture"] = str(output / "codes.png")
     _save(output, model, waveform, codes, f"{clip.stem}: codes, {result['weights']} weights")
-    for path in (output / "codes.npz", output / "codes.png"):
-        record.add(path)
+    record.add(output / "codes.npz")
+    if "picture" in result:
+        record.add(output / "codes.png")
     if as_json:
         print_json({**result, "codes": codes.tolist(), "parity": parity})
     else:

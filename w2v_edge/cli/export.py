@@ -394,10 +394,10 @@ ACCELERATORS = {"qnn"}
 def _check_options_used(precision: str, target: str) -> None:
     """Raise a usage error for an option that has no effect with the precision and target."""
     context = click.get_current_context()
-    timed = precision in {"int8", "bf16"} and target not in ACCELERATORS
-    idle = IDLE_OPTIONS[precision] + (() if timed else ("require_speedup",))
+    timed, elsewhere = precision in {"int8", "bf16"}, target in ACCELERATORS
+    idle = IDLE_OPTIONS[precision] + (() if timed and not elsewhere else ("require_speedup",))
     for name in idle:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
-            where = f" and --target {target}" if target in ACCELERATORS else ""
+            where = f" and --target {target}" if timed and elsewhere else ""
             raise click.UsageError(f"{option} has no effect with --precision {precision}{where}")

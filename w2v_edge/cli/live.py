@@ -57,8 +57,8 @@ def raw_pcm(
 
     def received() -> Iterator[bytes]:
         left = None if header is None else header.size
-        if header is None:
-            yield first + read(max(0, size - len(first)))
+        if header is None and (begin := first + read(max(0, size - len(first)))):
+            yield begin
         while data := read(size if left is None else min(size, left)):
             yield data
             left = None if left is None else left - len(data)

@@ -38,6 +38,8 @@ def command(
 ) -> None:
     """Find the recordings of INDEX that are most like AUDIO, by the cosine of their embeddings.
 
+    AUDIO may be -, an audio file on standard input.
+
     INDEX is what `w2v-edge encode BUNDLE AUDIO -o INDEX --engine local --embedding` wrote, a folder
     or URI; it is read in blocks, in memory that does not grow with it. Prints cosine and path of
     each recording found, best first. An AUDIO file that fails is reported, the others are searched

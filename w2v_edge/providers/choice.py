@@ -83,6 +83,12 @@ class Execution:
         """Return the caller's options of a provider."""
         return next((own for name, own in self.providers if TABLE[name] is info), {})
 
+    @property
+    def half(self) -> bool:
+        """Whether the first provider computes float32 graphs in float16."""
+        own, needed = self.options_of(self.info), self.info.half
+        return bool(needed) and all(own.get(key, x) == x for key, x in needed.items())
+
     def batch_seconds(self, running: ProviderInfo) -> float:
         """Return the audio in a batch for the provider that runs."""
         return ACCELERATOR_BATCH_SECONDS if self._on_gpu(running) else running.batch_seconds

@@ -26,7 +26,7 @@ from w2v_edge.providers.installation import (
 from w2v_edge.providers.machine import device_identity
 from w2v_edge.providers.options import merge_options
 from w2v_edge.providers.placement import Placement, check, refusal, summarise
-from w2v_edge.providers.plugins import add_plugin, is_plugin
+from w2v_edge.providers.plugins import DEVICE_TYPE, add_plugin, is_plugin
 from w2v_edge.providers.table import TABLE
 
 FATAL = 4
@@ -162,6 +162,8 @@ def _providers(
         row = TABLE[name]
         if row.ort_name not in available:
             continue
+        if name == "openvino":
+            _check_device(ort, own.get(DEVICE_TYPE))
         folder = None
         if row.cached and cache_key:
             folder = _cache_folder(name, compiled_key(ort, cache_key, own))
@@ -176,6 +178,24 @@ def _providers(
         # Shape arithmetic stays on the CPU by design.
         providers.append((cpu, {}))
     return providers
+
+
+def _check_device(ort: ModuleType, wanted: str | None) -> None:
+    """Refuse a device that OpenVINO does not find, before it writes messages of its own.
+
+    Raises:
+        ProviderError: the device is named alone, as `NPU` or `GPU.1`, and is not there.
+    """
+    bindings = ort.capi._pybind_state  # noqa: SLF001 - where the documentation of OpenVINO has it
+    listing = getattr(bindings, "get_available_openvino_device_ids", None)
+    if wanted is None or listing is None or ":" in wanted:
+        return
+    found = listing()
+    if wanted not in found and wanted not in {x.partition(".")[0] for x in found}:
+        raise ProviderError(
+            f"provider 'openvino': found devices {', '.join(found)}, expected {wanted}; choose "
+            f"another with the option {DEVICE_TYPE}"
+        )
 
 
 def _add_providers(

@@ -41,7 +41,8 @@ class ProviderInfo:
             `w2v_edge.extras.with_commands`.
         options: default options; `{threads}` stands for the number of threads.
         bfloat16: options that make it compute float32 graphs in bfloat16; empty if none does.
-        half: whether it computes float32 graphs in float16.
+        half: options with which it computes float32 graphs in float16, its own defaults included;
+            empty if it does not.
         cached: options that cache compiled graphs in the folder `{cache}`.
         tunable: options that `w2v-edge tune` tries, with their values; none makes results less
             exact.
@@ -62,7 +63,7 @@ class ProviderInfo:
     install: str
     options: dict[str, str] = field(default_factory=dict)
     bfloat16: dict[str, str] = field(default_factory=dict)
-    half: bool = False
+    half: dict[str, str] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
     tunable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     device: str = "cpu"
@@ -193,7 +194,7 @@ TABLE: dict[str, ProviderInfo] = {
         "run: pip install onnxruntime-qnn",
         # The default is in some releases the CPU backend, a reference for tests.
         options={"backend_type": "htp"},
-        half=True,
+        half={"backend_type": "htp", "enable_htp_fp16_precision": "1"},
         buckets=True,
         plugin=Plugin("onnxruntime-qnn", "onnxruntime_qnn", options={"backend_type": "htp"}),
     ),

@@ -72,6 +72,11 @@ class Graphs:
         return self.session.precision
 
     @property
+    def half(self) -> bool:
+        """Whether its provider computes float32 graphs in float16."""
+        return self.session.execution.half
+
+    @property
     def threads(self) -> int:
         """Intra-op threads."""
         return self.session.execution.threads

@@ -109,7 +109,7 @@ class Session:
         stated = self.manifest.precision
         if stated == BF16 and self.execution.arithmetic != BF16:
             stated = "fp32"
-        return "fp16" if stated == "fp32" and self.execution.info.half else stated
+        return "fp16" if stated == "fp32" and self.execution.half else stated
 
     @property
     def placement(self) -> dict[str, Placement]:

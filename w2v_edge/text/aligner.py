@@ -370,10 +370,11 @@ class Aligner:
                 targets.labels, path.first.tolist(), path.end.tolist(), scores, strict=True
             )
         )
-        # Delimiters between words have no share in scores, as in those of transcriptions.
+        # Delimiters have no share in scores, as in those of transcriptions.
         spoken = np.zeros(len(labels), bool)
         for _, first, end, _ in targets.words:
             spoken[first:end] = True
+        spoken &= np.array([index != self._delimiter for index in targets.labels], bool)
         sums, counts = (
             np.append(0, np.cumsum(np.where(spoken, x, 0))) for x in (path.scores, lengths)
         )

@@ -217,7 +217,8 @@ def _read_adapter(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _adapter_file(folder: Path, language: str) -> Path | None:
     """Return the file of a language's adapter.
 
-    None if the folder has no adapters, and its vocabulary has the language: the weights have it.
+    None if the folder has no adapters and its weights are of the language: its tokenizer says so,
+    or it has a vocabulary of the language, and no layers that another adapter would replace.
 
     Raises:
         CheckpointError: there is no such adapter.
@@ -231,6 +232,10 @@ def _adapter_file(folder: Path, language: str) -> Path | None:
     )
     if not known and (folder / VOCABULARY).is_file():
         known = languages(_read_file(folder / VOCABULARY))
+        path = folder / TOKENIZER
+        own = read_json(path).get("target_lang") if path.is_file() else None
+        if own is not None or read_json(folder / CONFIG).get("adapter_attn_dim") is not None:
+            known = [x for x in known if x == own]
         if language in known:
             return None
     have = f"expected one of: {', '.join(known[:8])}" if known else "this model has no adapters"

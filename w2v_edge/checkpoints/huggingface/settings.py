@@ -200,16 +200,16 @@ def preprocessor(files: JsonFiles) -> Mapping[str, Any] | None:
 def _nested(files: JsonFiles) -> Any:
     """Return the settings of the preprocessor in the processor's file, if it has them."""
     content = files.get(PROCESSOR, {})
-    return next((content[key] for key in NESTED if content.get(key) is not None), None)
+    return next((content[key] for key in NESTED if isinstance(content.get(key), Mapping)), None)
 
 
 def doubts_of_two(files: JsonFiles) -> tuple[str, ...]:
     """Return a remark if two files state different settings of a folder's preprocessor."""
     first, second = _nested(files), files.get(PREPROCESSOR)
-    if not isinstance(first, Mapping) or second is None:
+    if first is None or second is None:
         return ()
-    keys = ("do_normalize", "sampling_rate", "num_mel_bins")
-    both = [(key, first.get(key), second.get(key)) for key in keys]
+    keys = first.keys() & second.keys() & {"do_normalize", "sampling_rate", "num_mel_bins"}
+    both = [(key, first[key], second[key]) for key in sorted(keys)]
     differ = [f"{key} ({one!r:.20}, {other!r:.20})" for key, one, other in both if one != other]
     if not differ:
         return ()
