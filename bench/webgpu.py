@@ -54,6 +54,11 @@ class Browser:
         """The manifest's."""
         return self.manifest.precision
 
+    @property
+    def half(self) -> bool:
+        """Whether WebGPU computes float32 graphs in float16: no."""
+        return False
+
     def run(self, graph: str, **tensors: Array) -> dict[str, Array]:
         """Run one graph on tensors by name.
 

@@ -79,7 +79,7 @@ def test_results_are_those_of_float32(
     differing = []
     for clip in (*np.split(audio[: 12 * SAMPLES], 12), audio[:5_000], sparse):
         found, expected = integers.encode(clip), floats.encode(clip)
-        differing.append(found.codes != expected.codes)
+        differing.append(np.asarray(found.codes != expected.codes))
         assert differing[-1].mean() < 0.15
         a, b = found.context.astype(float), expected.context.astype(float)
         cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
