@@ -15,7 +15,9 @@ def main() -> None:
     except ImportError as error:
         from w2v_edge.providers.installation import installed_wheels
 
-        extras = ("cli",) if installed_wheels() else ("cpu", "cli")
+        # Another build of onnxruntime takes the place of the extra `cpu`.
+        wheels = installed_wheels()
+        extras = ("cli",) if wheels and "onnxruntime" not in wheels else ("cpu", "cli")
         print(  # noqa: T201
             f"error: the command line needs {error.name!r}, which is not installed; "
             f"run: {install_command(*extras)}",
